@@ -1,0 +1,1 @@
+"""Score a checkpoint: numbers pinned to its digest, with intervals, settings and samples."""

@@ -1,0 +1,119 @@
+"""scorecard.json: scores pinned to the digest of one checkpoint.
+
+    card = Scorecard.read(Path("runs/a/scorecard.json"))
+    card.score("starter_truthfulness", "mc2").value
+
+An item that could not be scored is missing, never zero: it counts in `unscored`. Per-item values, by which two
+scorecards are compared in pairs, lie in `samples/` beside the scorecard, and their hash stands in it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from training.errors import UsageError
+from training.records import Record
+
+
+class Interval(Record):
+    """A 95% confidence interval and how it was made, e.g. "bootstrap over documents, 10,000 resamples"."""
+
+    low: float
+    high: float
+    method: str
+
+
+class Score(Record):
+    """One figure. `group` is what it speaks of in the announcement's words."""
+
+    task: str
+    metric: str
+    group: Literal["helpfulness", "truthfulness", "toxicity", "bias", "other"]
+    value: float
+    stderr: float
+    interval: Interval
+    n: int
+    unscored: int
+    higher_is_better: bool
+    headline: bool = False  # stands on the leaderboard and in the gates
+    unit: str = "fraction"
+    scorer: str | None = None  # name and version of what judged, where a model or classifier judged
+    description: str = ""
+    baseline: dict[str, float] = {}  # figures to read it beside, e.g. {"longer answer wins": .55}
+
+
+class TaskSettings(Record):
+    """Everything that moves a task's figures; two scores are comparable only where these are equal."""
+
+    task: str
+    version: str
+    data_id: str
+    data_sha256: str
+    data_revision: str | None = None
+    num_fewshot: int = 0
+    chat_template: bool
+    generation: dict[str, Any] = {}
+    limit: int | None = None
+    items: int
+
+
+class Settings(Record):
+    """What holds for the whole scorecard."""
+
+    suite: str
+    suite_sha256: str
+    backend: str
+    dtype: str
+    device: str
+    batch_size: int
+    seed: int
+    tasks: list[TaskSettings]
+
+
+class EvaluatedModel(Record):
+    name: str  # as given: directory or Hub id
+    digest: str
+    revision: str | None = None
+    parameters: int
+
+
+class Scorecard(Record):
+    """Scores of one checkpoint, by its digest."""
+
+    schema_version: int = 1
+    model: EvaluatedModel
+    scores: list[Score]
+    failed_tasks: dict[str, str] = {}  # task -> why; one failing task never takes another's results
+    settings: Settings
+    samples: dict[str, str]  # task -> hex SHA-256 of samples/TASK.jsonl
+    packages: dict[str, str]
+    git_revision: str | None
+    created: str
+    seconds: float
+
+    def score(self, task: str, metric: str) -> Score:
+        """The score of that task and metric. Raises UsageError where there is none."""
+        for score in self.scores:
+            if (score.task, score.metric) == (task, metric):
+                return score
+        known = ", ".join(f"{score.task}/{score.metric}" for score in self.scores)
+        raise UsageError(
+            f"the scorecard has no score {task}/{metric}", expected=f"one of {known}", found=f"{task}/{metric}"
+        )
+
+    def task_settings(self, task: str) -> TaskSettings:
+        for settings in self.settings.tasks:
+            if settings.task == task:
+                return settings
+        raise UsageError(f"the scorecard has no task {task}")
+
+
+class Sample(Record):
+    """One line of samples/TASK.jsonl: an item, what the model did, and its value under each metric (None: unscored)."""
+
+    item: str  # stable id of the item, or its index
+    prompt: str
+    target: str | None = None
+    response: str | None = None
+    values: dict[str, float | None]
+    detail: dict[str, Any] = {}

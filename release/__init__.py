@@ -1,0 +1,1 @@
+"""Release a checkpoint: plan, gate, publish, verify; and the embedded Hub to do it on."""

@@ -1,0 +1,117 @@
+"""plan.json and receipt.json, and what verification finds: the values that flow through a release.
+
+    ReleasePlan -> Receipt -> Verification
+
+The plan says which exact bytes would be pushed and what the gates say of them; it is made without the network. The
+receipt says what stands on the Hub. A verification is a receipt held against what the Hub serves now.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from training.checkpoint import FileEntry
+from training.records import Record
+
+
+class Verdict(Record):
+    """What one gate says, with the evidence (numbers, file names) and the remedy for a refusal."""
+
+    gate: str
+    outcome: Literal["passed", "refused", "skipped"]
+    evidence: dict[str, Any]
+    explanation: str
+    remedy: str | None = None
+
+
+class ReleasePlan(Record):
+    """The exact files of a release, by hash, and the verdict of every gate."""
+
+    schema_version: int = 1
+    repo_id: str
+    tag: str
+    private: bool
+    checkpoint_digest: str
+    parent_digest: str | None
+    scorecard_digest: str | None
+    run_record_digest: str | None
+    policy: str
+    policy_digest: str
+    files: list[FileEntry]
+    verdicts: list[Verdict]
+    probe: Probe | None  # None where the weights could not be loaded, which a gate has then refused
+    space: str | None = None
+    created: str
+
+    @property
+    def refused(self) -> list[Verdict]:
+        return [verdict for verdict in self.verdicts if verdict.outcome == "refused"]
+
+
+class SpaceReceipt(Record):
+    repo_id: str
+    commit: str
+    files: list[FileEntry]
+
+
+class Receipt(Record):
+    """What was released: where, at which commit, which bytes, under which verdicts."""
+
+    schema_version: int = 1
+    endpoint: str
+    repo_id: str
+    commit: str
+    tag: str
+    checkpoint_digest: str
+    parent_digest: str | None
+    scorecard_digest: str | None
+    plan_digest: str
+    files: list[FileEntry]
+    probe: Probe
+    space: SpaceReceipt | None = None
+    created: str
+
+
+class Probe(Record):
+    """Logits of the released model on a fixed text, by which its behaviour is compared later, not only its bytes.
+
+    `top_tokens` are the most likely next tokens at the last position and `top_logits` their logits in float32;
+    `greedy` is the greedy continuation's token ids.
+    """
+
+    text: str
+    input_ids: list[int]
+    top_tokens: list[int]
+    top_logits: list[float]
+    greedy: list[int]
+    packages: dict[str, str]
+
+
+class Finding(Record):
+    """One thing that verification looked at."""
+
+    check: str
+    ok: bool
+    subject: str
+    expected: str | None = None
+    found: str | None = None
+
+
+class Verification(Record):
+    """Is it still true? Every finding, the agreeing ones too."""
+
+    repo_id: str
+    revision: str
+    commit: str
+    checkpoint_digest: str | None
+    differs_from_parent: bool | None
+    findings: list[Finding]
+    created: str
+
+    @property
+    def mismatches(self) -> list[Finding]:
+        return [finding for finding in self.findings if not finding.ok]
+
+
+ReleasePlan.model_rebuild()
+Receipt.model_rebuild()

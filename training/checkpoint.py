@@ -1,0 +1,224 @@
+"""A checkpoint is a directory that `from_pretrained` loads; its digest names exactly what the model does.
+
+    checkpoint = Checkpoint.open(Path("runs/a/checkpoint"))
+    checkpoint.digest    # sha256:9f2c...
+
+The digest is the SHA-256 of the sorted manifest (path, size, SHA-256) of every file that changes what the model does:
+weights, config, generation config, tokenizer, chat template. README, plots and records do not count, so describing a
+checkpoint never changes its name. Nothing here imports torch: headers of safetensors files are read as they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from training.errors import UsageError
+from training.records import Record, sha256_of_file
+
+WEIGHTS = "model.safetensors"
+WEIGHTS_INDEX = "model.safetensors.index.json"
+# Formats that can run code when they are read, or that we do not pin.
+PICKLED_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".msgpack", ".h5")
+# Files that change what the model does, beside the weights. Templates may also lie in `additional_chat_templates/`.
+BEHAVIOUR_FILES = frozenset(
+    {
+        "config.json",
+        "generation_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "added_tokens.json",
+        "vocab.json",
+        "vocab.txt",
+        "merges.txt",
+        "spiece.model",
+        "sentencepiece.bpe.model",
+        "tokenizer.model",
+        "chat_template.jinja",
+        "chat_template.json",
+        "adapter_config.json",
+        "preprocessor_config.json",
+        "processor_config.json",
+    }
+)
+
+
+class FileEntry(Record):
+    """One file of a manifest: its path inside the checkpoint, its size in bytes and its hex SHA-256."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint directory whose weights were found whole. Make one with `Checkpoint.open`."""
+
+    path: Path
+
+    @classmethod
+    def open(cls, path: Path) -> Checkpoint:
+        """Check that the directory holds complete safetensors weights and a config.
+
+        Raises UsageError for a missing directory, missing, pickled, truncated or incomplete weights, naming the file.
+        """
+        if not path.is_dir():
+            raise UsageError(
+                "there is no checkpoint directory here", where=str(path), next_step="give a directory, or a Hub id"
+            )
+        if not (path / "config.json").is_file():
+            raise UsageError(
+                "the checkpoint has no config.json", where=str(path), expected="a directory that from_pretrained loads"
+            )
+        for name in weight_files(path):
+            read_safetensors_header(path / name)
+        return cls(path)
+
+    @cached_property
+    def manifest(self) -> tuple[FileEntry, ...]:
+        """Every file that changes what the model does, sorted by path. Hashes all weights: seconds a gigabyte."""
+        names = sorted(
+            file.relative_to(self.path).as_posix()
+            for file in self.path.rglob("*")
+            if file.is_file() and changes_behaviour(file.relative_to(self.path))
+        )
+        return tuple(
+            FileEntry(path=name, size=(self.path / name).stat().st_size, sha256=sha256_of_file(self.path / name))
+            for name in names
+        )
+
+    @cached_property
+    def digest(self) -> str:
+        """`sha256:` and the SHA-256 of the manifest."""
+        return manifest_digest(self.manifest)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return dict(json.loads((self.path / "config.json").read_text(encoding="utf-8")))
+
+    @property
+    def chat_template(self) -> str | None:
+        """The Jinja text of the chat template, or None."""
+        file = self.path / "chat_template.jinja"
+        if file.is_file():
+            return file.read_text(encoding="utf-8")
+        settings = self.path / "tokenizer_config.json"
+        if settings.is_file():
+            template = json.loads(settings.read_text(encoding="utf-8")).get("chat_template")
+            return template if isinstance(template, str) else None
+        return None
+
+
+def manifest_digest(manifest: tuple[FileEntry, ...]) -> str:
+    """The digest of a manifest, whatever directory or repository it was read from.
+
+    Each line is `sha256 SP size SP path LF`, sorted by path; the digest is `sha256:` and the SHA-256 of these lines.
+    """
+    lines = "".join(
+        f"{entry.sha256} {entry.size} {entry.path}\n" for entry in sorted(manifest, key=lambda entry: entry.path)
+    )
+    return f"sha256:{hashlib.sha256(lines.encode()).hexdigest()}"
+
+
+def changes_behaviour(path: Path) -> bool:
+    """Whether a file of a checkpoint, by its path inside it, changes what the model does."""
+    hidden = any(part.startswith(".") for part in path.parts)
+    if hidden:
+        return False
+    if len(path.parts) == 1:
+        return path.name in BEHAVIOUR_FILES or path.suffix in (".safetensors", ".py") or path.name == WEIGHTS_INDEX
+    return path.parts[0] in ("additional_chat_templates", "chat_templates")
+
+
+def weight_files(path: Path) -> list[str]:
+    """Names of the safetensors files that hold the weights, from the index where there is one.
+
+    Raises UsageError where there are none, where only pickled ones are, or where a shard is missing.
+    """
+    index = path / WEIGHTS_INDEX
+    if index.is_file():
+        try:
+            shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        except (ValueError, KeyError, AttributeError) as error:
+            raise UsageError("the index of the weights cannot be read", where=str(index), found=repr(error)) from error
+        missing = [name for name in shards if not (path / name).is_file()]
+        if missing:
+            raise UsageError(
+                f"the checkpoint lacks {len(missing)} of its {len(shards)} weight files",
+                where=str(index),
+                expected=", ".join(missing),
+                found="no such file",
+                next_step="copy or download the missing shard, then run the command again",
+            )
+        return shards
+    if (path / WEIGHTS).is_file():
+        return [WEIGHTS]
+    if (path / "adapter_model.safetensors").is_file():
+        raise UsageError(
+            "this directory holds an adapter, not a whole model",
+            where=str(path),
+            expected=WEIGHTS,
+            found="adapter_model.safetensors",
+            next_step="merge the adapter into its base model first",
+        )
+    pickled = sorted(file.name for file in path.iterdir() if file.suffix in PICKLED_SUFFIXES)
+    if pickled:
+        raise UsageError(
+            "the weights are pickled: reading them can run code, so Slipway does not",
+            where=str(path),
+            expected=WEIGHTS,
+            found=", ".join(pickled[:3]),
+            next_step="load it once where you trust it, and save_pretrained(..., safe_serialization=True)",
+        )
+    raise UsageError(
+        "the checkpoint has no weights", where=str(path), expected=f"{WEIGHTS} or {WEIGHTS_INDEX}", found=_listing(path)
+    )
+
+
+def read_safetensors_header(path: Path) -> dict[str, dict[str, Any]]:
+    """The tensors' entries of a safetensors file: name -> {dtype, shape, data_offsets}.
+
+    Raises UsageError where the file is truncated, or its header does not cover exactly the bytes that follow it.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        prefix = file.read(8)
+        length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else -1
+        if not 2 <= length <= size - 8:
+            raise _broken(path, f"a header of {length} bytes", f"a file of {size} bytes")
+        try:
+            header = json.loads(file.read(length))
+            tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
+            spans = sorted(tuple(entry["data_offsets"]) for entry in tensors.values())
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise _broken(path, "a JSON header with data_offsets", repr(error)) from error
+    end = 0
+    for start, stop in spans:
+        if start != end or stop < start:
+            raise _broken(path, f"the next tensor at byte {end}", f"at byte {start}")
+        end = stop
+    if 8 + length + end != size:
+        raise _broken(path, f"{8 + length + end} bytes", f"{size} bytes")
+    return tensors
+
+
+def _broken(path: Path, expected: str, found: str) -> UsageError:
+    return UsageError(
+        "the safetensors file is truncated or damaged",
+        where=str(path),
+        expected=expected,
+        found=found,
+        next_step="copy or download the file again",
+    )
+
+
+def _listing(path: Path) -> str:
+    names = sorted(file.name for file in path.iterdir())
+    return ", ".join(names[:8]) + (" ..." if len(names) > 8 else "") if names else "an empty directory"

@@ -1,0 +1,129 @@
+"""How every command of the project behaves: `--json`, logs on stderr, errors that explain, the contract's exit codes.
+
+    def main(argv=None):
+        parser = Parser("python -m training", "Train a checkpoint.")
+        ppo = parser.command("ppo", "Align a policy with PPO.", run_ppo)   # run_ppo(args) -> dict
+        ppo.add_argument("--out", required=True)
+        return parser.run(argv)
+
+A command returns a dict. With `--json` it is the one JSON object on stdout; without, its "summary" (a str) is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, TextIO
+
+from training.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, SlipwayError, UsageError
+
+Result = dict[str, Any]
+
+
+class _Arguments(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, where=self.prog, next_step=f"{self.prog} --help")
+
+
+class Parser:
+    """One `python -m PACKAGE`, with its subcommands."""
+
+    def __init__(self, prog: str, description: str) -> None:
+        self.root = _Arguments(prog=prog, description=description)
+        self.commands = self.root.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(
+        self, name: str, description: str, run: Callable[[argparse.Namespace], Result]
+    ) -> argparse.ArgumentParser:
+        """Add the subcommand `name`; `run` gets the parsed arguments and returns the command's result."""
+        parser: argparse.ArgumentParser = self.commands.add_parser(
+            name, help=description, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        parser.add_argument("--json", action="store_true", help="print exactly one JSON object on stdout")
+        parser.set_defaults(run=run)
+        return parser
+
+    def run(self, argv: Sequence[str] | None = None) -> int:
+        """Parse, run, print; return the exit code and let no exception through."""
+        words = list(sys.argv[1:] if argv is None else argv)
+        as_json = "--json" in words
+        # Libraries print to stdout as they please; with --json it carries one object, so theirs goes to stderr.
+        stdout = sys.stdout
+        if as_json:
+            sys.stdout = sys.stderr
+        try:
+            args = self.root.parse_args(words)
+            result = args.run(args)
+            code = int(result.pop("exit_code", EXIT_OK))
+            _print_result(result, as_json, stdout)
+            return code
+        except SlipwayError as error:
+            return _fail(error.render(), error.exit_code, {"error": error.as_dict()}, as_json, stdout)
+        except KeyboardInterrupt:
+            message = "interrupted; run the same command again to continue"
+            return _fail(message, EXIT_INTERRUPTED, {"error": {"what": message}}, as_json, stdout)
+        except OSError as error:
+            known = explain_os_error(error)
+            if known is not None:
+                return _fail(known.render(), known.exit_code, {"error": known.as_dict()}, as_json, stdout)
+            return _bug(error, as_json, stdout)
+        except Exception as error:  # noqa: BLE001 - the rim of the program: whatever is left is a bug, shown in full
+            return _bug(error, as_json, stdout)
+        finally:
+            sys.stdout = stdout
+
+
+def explain_os_error(error: OSError) -> UsageError | None:
+    """The machine's own refusals (no space, no permission, read-only) in the contract's words; None for others."""
+    where = str(error.filename) if error.filename else None
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return UsageError(
+            "no space left on the disk; what was complete before is untouched",
+            where=where,
+            next_step="free some space (df -h shows how much is left), then run the same command again",
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return UsageError(
+            "not allowed to write or read here",
+            where=where,
+            next_step="choose another --out, or change its permissions",
+        )
+    return None
+
+
+def log(message: str) -> None:
+    """One line for the person watching, on stderr."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def _print_result(result: Result, as_json: bool, stdout: TextIO) -> None:
+    if as_json:
+        print(json.dumps(result, default=str), file=stdout, flush=True)
+    elif "summary" in result:
+        print(result["summary"], file=stdout, flush=True)
+
+
+def _fail(message: str, code: int, payload: Result, as_json: bool, stdout: TextIO) -> int:
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    if as_json:
+        print(json.dumps({**payload, "exit_code": code}, default=str), file=stdout, flush=True)
+    return code
+
+
+def _bug(error: BaseException, as_json: bool, stdout: TextIO) -> int:
+    traceback.print_exception(error, file=sys.stderr)
+    message = f"this is a bug in Slipway: {type(error).__name__}: {error}"
+    return _fail(message, EXIT_BUG, {"error": {"what": message}}, as_json, stdout)
+
+
+def quiet_libraries() -> None:
+    """Keep the libraries' own telemetry and bars out of our output, unless the user has set these variables."""
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

@@ -1,0 +1,114 @@
+"""run.json: how a checkpoint was made. Written last by every training command; its existence means the run is complete.
+
+A checkpoint from elsewhere has none: that is for a release policy's gate to judge.
+"""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from training.records import Record
+
+PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers", "safetensors")
+
+
+class ParentCheckpoint(Record):
+    """A checkpoint that went into the run: the base model, or the reward model."""
+
+    role: str  # "base" | "reward_model"
+    name: str  # the id or path as given in the recipe
+    hub_id: str | None = None  # what the card may name as base_model; None where the parent is on no Hub
+    revision: str | None = None
+    digest: str
+    license: str | None = None
+    note: str | None = None  # e.g. that the weights were dequantised from a GGUF
+
+
+class DataSource(Record):
+    """Rows that went into the run, by id, revision, content hash and count."""
+
+    id: str
+    revision: str | None = None
+    split: str
+    sha256: str
+    rows: int
+    rows_dropped: int = 0
+    why_dropped: dict[str, int] = {}
+    license: str | None = None
+
+
+class Hardware(Record):
+    machine: str
+    processor: str
+    cores: int
+    device: str
+    memory_gib: float
+
+
+class RunRecord(Record):
+    """How a checkpoint was made, in the words of its recipe."""
+
+    schema_version: int = 1
+    method: str  # "reward" | "ppo" | ...
+    checkpoint_digest: str
+    recipe: dict[str, Any]
+    parents: list[ParentCheckpoint]
+    data: list[DataSource]
+    seed: int
+    packages: dict[str, str]
+    git_revision: str | None
+    hardware: Hardware
+    started: str
+    seconds: float
+    metrics: dict[str, float]
+
+    def parent(self, role: str) -> ParentCheckpoint | None:
+        return next((parent for parent in self.parents if parent.role == role), None)
+
+
+def package_versions(names: tuple[str, ...] = PACKAGES) -> dict[str, str]:
+    """Installed versions of the packages that move a result."""
+    return {name: importlib.metadata.version(name) for name in names}
+
+
+def git_revision() -> str | None:
+    """The commit of the working directory's repository, with `+changes` where it is dirty; None outside of one."""
+    try:
+        head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10)
+        status = subprocess.run(
+            ["git", "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True, timeout=10
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return head.stdout.strip() + ("+changes" if status.stdout.strip() else "")
+
+
+def hardware(device: str) -> Hardware:
+    """The machine, without its name or address."""
+    return Hardware(
+        machine=f"{platform.system()} {platform.machine()}",
+        processor=_processor(),
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        device=device,
+        memory_gib=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+    )
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601, whole seconds."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or "unknown"
