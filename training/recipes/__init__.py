@@ -1,0 +1,1 @@
+"""Recipes that ship: YAML files, one for each method."""

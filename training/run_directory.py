@@ -1,0 +1,82 @@
+"""A training run on disk: the state it continues from, and the record that is written last.
+
+runs/ID/  checkpoint/  run.json  metrics.jsonl  .state/ (while it runs)
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from training.errors import UsageError
+from training.records import canonical_json, write_atomically
+from training.run_record import RunRecord
+from training.yaml_file import Settings
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """`runs/ID`. Open it with the recipe: a directory that another recipe began is refused."""
+
+    path: Path
+    recipe: dict[str, Any]
+
+    @classmethod
+    def open(cls, path: Path, recipe: Settings) -> RunDirectory:
+        """Make or reopen a run's directory. Raises UsageError where it holds a run of another recipe."""
+        wanted = recipe.model_dump(mode="json")
+        run = cls(path, wanted)
+        begun: dict[str, Any] | None = None
+        if run.complete:
+            begun = RunRecord.read(path / "run.json").recipe
+        elif (run.state / "recipe.json").is_file():
+            begun = json.loads((run.state / "recipe.json").read_text(encoding="utf-8"))
+        if begun is not None and begun != wanted:
+            changed = [key for key in {*begun, *wanted} if begun.get(key) != wanted.get(key)]
+            raise UsageError(
+                "this directory holds a run of another recipe" + ("" if run.complete else ", which is not finished"),
+                where=str(path),
+                expected=", ".join(f"{key}: {json.dumps(begun.get(key))}" for key in sorted(changed)),
+                found=", ".join(f"{key}: {json.dumps(wanted.get(key))}" for key in sorted(changed)),
+                next_step="choose another --out, or remove the directory to begin again",
+            )
+        if not run.complete:
+            run.scratch.mkdir(parents=True, exist_ok=True)
+            write_atomically(run.state / "recipe.json", canonical_json(wanted))
+        return run
+
+    @property
+    def state(self) -> Path:
+        return self.path / ".state"
+
+    @property
+    def scratch(self) -> Path:
+        """On the same file system as the checkpoint, so that moving there is a rename."""
+        return self.state / "scratch"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def complete(self) -> bool:
+        return (self.path / "run.json").is_file()
+
+    def record(self) -> RunRecord:
+        return RunRecord.read(self.path / "run.json")
+
+    def log_metrics(self, values: dict[str, Any]) -> None:
+        with self.metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(values, sort_keys=True) + "\n")
+
+    def finish(self, record: RunRecord) -> None:
+        """Move the checkpoint from scratch into place, write run.json last, drop the state."""
+        target = self.path / "checkpoint"
+        if target.exists():  # moved there by a run that was killed before it wrote run.json
+            shutil.rmtree(target)
+        (self.scratch / "checkpoint").rename(target)
+        record.write(self.path / "run.json")
+        shutil.rmtree(self.state)
