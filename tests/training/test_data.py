@@ -1,0 +1,101 @@
+"""Preference data and prompts are recognised in every format that people have, and what is not is shown."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from training.data import as_preference, as_prompt, hh_messages, load_preferences, load_prompts
+from training.errors import UsageError
+from training.recipe import DataSettings
+
+USER = [{"role": "user", "content": "Hi"}]
+ROWS = {
+    "explicit text": {"prompt": "Hi", "chosen": "Hello!", "rejected": "Go away."},
+    "explicit messages": {
+        "prompt": USER,
+        "chosen": [{"role": "assistant", "content": "Hello!"}],
+        "rejected": [{"role": "assistant", "content": "Go away."}],
+    },
+    "implicit messages": {
+        "chosen": [*USER, {"role": "assistant", "content": "Hello!"}],
+        "rejected": [*USER, {"role": "assistant", "content": "Go away."}],
+    },
+    "hh-rlhf": {"chosen": "\n\nHuman: Hi\n\nAssistant: Hello!", "rejected": "\n\nHuman: Hi\n\nAssistant: Go away."},
+}
+HH_RLHF = Path(__file__).parents[3] / "shared" / "data" / "hub" / "datasets" / "Anthropic" / "hh-rlhf"
+
+
+@pytest.mark.parametrize("row", ROWS.values(), ids=ROWS.keys())
+def test_every_known_format_gives_the_same_pair(row: dict) -> None:
+    pair = as_preference(row)
+    assert pair is not None
+    assert (pair.prompt, pair.chosen, pair.rejected) == (USER, "Hello!", "Go away.")
+    prompt = as_prompt(row)
+    assert prompt is not None
+    assert prompt.prompt == USER
+
+
+def test_a_conversation_of_several_turns_keeps_its_turns() -> None:
+    assert hh_messages("\n\nHuman: A\n\nAssistant: B\n\nHuman: C\n\nAssistant: D") == [
+        {"role": "user", "content": "A"},
+        {"role": "assistant", "content": "B"},
+        {"role": "user", "content": "C"},
+        {"role": "assistant", "content": "D"},
+    ]
+
+
+def test_a_row_of_no_known_format_is_shown_with_its_number(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text(json.dumps(ROWS["hh-rlhf"]) + "\n" + json.dumps({"question": "Why?", "answer": "So."}) + "\n")
+    with pytest.raises(UsageError, match=r"no known format[\s\S]*row 2[\s\S]*Why\?"):
+        load_preferences(DataSettings(source=str(file)), seed=0)
+
+
+def test_a_broken_line_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text(json.dumps(ROWS["hh-rlhf"]) + "\n{\n")
+    with pytest.raises(UsageError, match=r"line 2"):
+        load_preferences(DataSettings(source=str(file)), seed=0)
+
+
+def test_a_missing_file_is_named() -> None:
+    with pytest.raises(UsageError, match="no such data file"):
+        load_preferences(DataSettings(source="nowhere/rows.jsonl"), seed=0)
+
+
+def test_empty_equal_and_repeated_pairs_are_dropped_and_counted(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": "a", "chosen": "yes", "rejected": "no"},
+        {"prompt": "a", "chosen": "yes", "rejected": "no"},
+        {"prompt": "b", "chosen": "", "rejected": "no"},
+        {"prompt": "c", "chosen": "no", "rejected": "no"},
+    ]
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = load_preferences(DataSettings(source=str(file), heldout_fraction=0.0), seed=0)
+    assert data.source.rows == 1
+    assert data.source.why_dropped == {"exact repeat": 1, "empty answer": 1, "both answers are the same": 1}
+
+
+def test_held_out_rows_are_none_that_are_trained_on_and_the_split_is_the_seeds() -> None:
+    first, again, other = (load_preferences(DataSettings(source="starter"), seed=seed) for seed in (1, 1, 2))
+    assert first.source.sha256 == again.source.sha256 != other.source.sha256
+    assert not {str(row) for row in first.train} & {str(row) for row in first.heldout}
+    assert len(first.heldout) == round(0.2 * (len(first.train) + len(first.heldout)))
+
+
+def test_the_starter_prompts_hold_out_what_they_say() -> None:
+    data = load_prompts(DataSettings(source="starter", heldout_split="heldout"), seed=0)
+    assert len(data.train) >= 200
+    assert len(data.heldout) == 40
+
+
+@pytest.mark.skipif(not HH_RLHF.is_dir(), reason="the hh-rlhf sample is not on this machine")
+@pytest.mark.parametrize("subset", ["helpful", "harmless"])
+def test_the_official_hh_rlhf_rows_are_all_read(subset: str) -> None:
+    data = load_preferences(DataSettings(source=str(HH_RLHF / subset / "test.jsonl"), heldout_fraction=0.0), seed=0)
+    assert data.source.rows > 250
+    assert all(row.prompt[-1]["role"] == "user" for row in data.train)
