@@ -1,0 +1,79 @@
+"""The Hub as one ASGI application: every route of the protocol, and the pages for people.
+
+app = create_app(Store(Path("hub")))
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.responses import Response
+
+from release.local_hub import (
+    card_check,
+    routes_commit,
+    routes_discussions,
+    routes_lfs,
+    routes_repos,
+    routes_resolve,
+    routes_spaces,
+    routes_tree,
+    routes_xet,
+)
+from release.local_hub.pages import routes as page_routes
+from release.local_hub.refusals import Refusal
+from release.local_hub.store import Store
+from release.local_hub.web import ERROR_HANDLERS, Call, HubMiddleware, json_route
+
+ANY = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH")
+
+
+def create_app(store: Store, ready: str | None = None) -> Starlette:
+    """The application that serves `store`; it prints `ready` when it starts to answer."""
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        if ready:
+            print(ready, flush=True)
+        yield
+
+    routes = [
+        *routes_repos.routes,
+        *routes_tree.routes,
+        *routes_commit.routes,
+        *routes_lfs.routes,
+        *routes_discussions.routes,
+        *routes_spaces.routes,
+        *routes_xet.routes,
+        *card_check.routes,
+        *routes_resolve.routes,
+        json_route("/api/{kind:kinds}/{rest:path}", unknown_repository, ANY),
+        json_route("/api/{rest:path}", unknown, ANY),
+        *page_routes.routes,
+        json_route("/{rest:path}", unknown, ANY),
+    ]
+    app = Starlette(
+        routes=routes,
+        middleware=[Middleware(HubMiddleware)],
+        exception_handlers=ERROR_HANDLERS,
+        lifespan=lifespan,
+    )
+    app.state.store = store
+    return app
+
+
+def unknown_repository(call: Call) -> Response:
+    """An address beneath /api/models and its like: the repository is missing, or this Hub lacks the feature."""
+    org, _, rest = call.param("rest").partition("/")
+    call.find(call.kind, f"{org}/{rest.partition('/')[0]}")
+    return unknown(call)
+
+
+def unknown(call: Call) -> Response:
+    refusal = Refusal(404, "This Hub does not offer this address")
+    if page_routes.wants_page(call):
+        return page_routes.refusal_page(call, refusal)
+    raise refusal

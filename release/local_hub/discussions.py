@@ -1,0 +1,141 @@
+"""Discussions and pull requests of a repository; a pull request is a ref `refs/pr/N` that can be merged.
+
+number, commit = open_pull_request(repository, MAIN, changes, author="a", title="Fix the card")
+merge(repository, number, author="b")
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from typing import Any
+
+from release.local_hub.refusals import Conflict, Refusal
+from release.local_hub.repository import MAIN, Commit, Repository, now
+from release.local_hub.storage import create_json, locked, read_json, write_json
+from release.local_hub.tree import Change, Delete, Put, changed_paths
+
+
+def open_pull_request(
+    repository: Repository,
+    base: str,
+    changes: Sequence[Change],
+    *,
+    author: str,
+    title: str,
+    message: str = "",
+    parent: str | None = None,
+) -> tuple[int, Commit]:
+    """A pull request with one commit on top of `base`; its number and that commit."""
+    number = _next_number(repository)
+    while True:
+        try:
+            commit = repository.commit(
+                base,
+                changes,
+                author=author,
+                title=title,
+                message=message,
+                parent=parent,
+                create_ref=f"refs/pr/{number}",
+            )
+            break
+        except Conflict:  # somebody else opened one at the same moment
+            number += 1
+    _write_new(repository, number, author, title, message, pull_request=True)
+    return number, commit
+
+
+def open_discussion(repository: Repository, author: str, title: str, text: str, *, pull_request: bool) -> int:
+    """A discussion, or an empty pull request whose ref starts at main."""
+    number = _next_number(repository)
+    while not _write_new(repository, number, author, title, text, pull_request=pull_request):
+        number += 1
+    if pull_request:
+        repository.create_ref(f"refs/pr/{number}", repository.refs()[MAIN])
+    return number
+
+
+def read(repository: Repository, number: int) -> dict[str, Any]:
+    """Raises Refusal 404."""
+    found: dict[str, Any] | None = read_json(repository.folder / "discussions" / f"{number}.json")
+    if found is None:
+        raise Refusal(404, "Discussion not found", "EntryNotFound")
+    return found
+
+
+def read_all(repository: Repository) -> list[dict[str, Any]]:
+    """Newest first."""
+    numbers = sorted((int(file.stem) for file in (repository.folder / "discussions").glob("[0-9]*.json")), reverse=True)
+    return [read(repository, number) for number in numbers]
+
+
+def add_event(repository: Repository, number: int, author: str, kind: str, data: dict[str, Any], **changes: Any) -> Any:
+    """Append an event (comment, status-change, title-change) and change fields of the discussion; the event."""
+    event = _event(author, kind, data)
+    with locked(repository.folder / "discussions.lock"):
+        discussion = read(repository, number)
+        events = [*discussion["events"], event]
+        write_json(repository.folder / "discussions" / f"{number}.json", {**discussion, **changes, "events": events})
+    return event
+
+
+def merge(repository: Repository, number: int, author: str, comment: str = "") -> Commit:
+    """Bring a pull request's changes to main. Raises Conflict when main has changed the same files otherwise."""
+    discussion = read(repository, number)
+    if not discussion["pull_request"] or discussion["status"] not in {"open", "draft"}:
+        raise Refusal(400, "Only an open pull request can be merged")
+    main, head = repository.resolve(MAIN), repository.resolve(f"refs/pr/{number}")
+    changes = conflict_free_changes(repository, main, head)
+    title = f"{discussion['title']} (#{number})"
+    commit = repository.commit(MAIN, changes, author=author, title=title, message=comment, parent=main.oid)
+    add_event(repository, number, author, "status-change", {"status": "merged"}, status="merged", merged=commit.oid)
+    return commit
+
+
+def conflict_free_changes(repository: Repository, main: Commit, head: Commit) -> list[Change]:
+    """What `head` changed since it left main. Raises Conflict naming the files that main changed otherwise."""
+    on_main = {commit.oid for commit in repository.history(main.oid)}
+    base = next((commit for commit in repository.history(head.oid) if commit.oid in on_main), None)
+    before = base.tree if base else {}
+    wanted, meanwhile = changed_paths(before, head.tree), changed_paths(before, main.tree)
+    clashes = [path for path in wanted.keys() & meanwhile.keys() if wanted[path] != meanwhile[path]]
+    if clashes:
+        raise Conflict(f"main has changed the same files: {', '.join(sorted(clashes)[:10])}")
+    new = {path: entry for path, entry in wanted.items() if path not in meanwhile}
+    return [Delete(path) if entry is None else Put(path, entry) for path, entry in new.items()]
+
+
+def _next_number(repository: Repository) -> int:
+    pulls = [int(ref.rpartition("/")[2]) for ref in repository.refs() if ref.startswith("refs/pr/")]
+    talks = [int(file.stem) for file in (repository.folder / "discussions").glob("[0-9]*.json")]
+    return max([0, *pulls, *talks]) + 1
+
+
+def _write_new(repository: Repository, number: int, author: str, title: str, text: str, *, pull_request: bool) -> bool:
+    (repository.folder / "discussions").mkdir(exist_ok=True)
+    discussion = {
+        "num": number,
+        "title": title,
+        "author": author,
+        "created": now(),
+        "status": "open",
+        "pull_request": pull_request,
+        "merged": None,
+        "events": [_comment(author, text)],
+    }
+    return create_json(repository.folder / "discussions" / f"{number}.json", discussion)
+
+
+def _comment(author: str, text: str) -> dict[str, Any]:
+    return _event(author, "comment", comment_data(text))
+
+
+def comment_data(text: str) -> dict[str, Any]:
+    latest = {"raw": text, "html": "", "updatedAt": now(), "author": {"name": ""}}
+    return {"edited": False, "hidden": False, "latest": latest, "history": []}
+
+
+def _event(author: str, kind: str, data: dict[str, Any]) -> dict[str, Any]:
+    identity = secrets.token_hex(12)
+    return {"id": identity, "type": kind, "createdAt": now(), "author": {"name": author}, "data": data}

@@ -1,0 +1,50 @@
+"""What the Hub refuses: an HTTP status with the Hub's own error code, which clients turn into their exceptions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+class Refusal(Exception):
+    """An answer other than success. `code` goes to X-Error-Code, by which huggingface_hub chooses its exception."""
+
+    def __init__(
+        self, status: int, message: str, code: str | None = None, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status, self.message, self.code, self.headers = status, message, code, dict(headers or {})
+
+
+class RevisionNotFound(Refusal):
+    def __init__(self, revision: str) -> None:
+        super().__init__(404, f"Invalid rev id: {revision}", "RevisionNotFound")
+
+
+class EntryNotFound(Refusal):
+    """A missing file; the commit goes along because clients cache the absence for that commit."""
+
+    def __init__(self, path: str, commit: str | None = None) -> None:
+        super().__init__(
+            404, f"Entry not found: {path}", "EntryNotFound", {"X-Repo-Commit": commit} if commit else None
+        )
+
+
+class Conflict(Refusal):
+    """It is there already, or somebody else was faster."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(409, message)
+
+
+class StaleParent(Refusal):
+    """The branch has moved on since the client read it."""
+
+    def __init__(self) -> None:
+        super().__init__(412, "A commit has happened since. Please refresh and try again.")
+
+
+class BadPath(Refusal):
+    """A path that no repository may contain."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(422, f"Invalid path in repository {path[:200]!r}: {reason}")

@@ -1,0 +1,180 @@
+"""What the Hub says about a repository: the card's metadata, tags, files, and the size of a model.
+
+repo_info(repository, repository.resolve("main"), with_blobs=True)["cardData"]["license"]
+"""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from typing import Any
+
+from release.local_hub.front_matter import parse_front_matter, split_card
+from release.local_hub.repository import Commit, Repository
+from release.local_hub.storage import Blobs, pointer_of
+from release.local_hub.tree import Entry, Tree
+
+CARD_LIMIT = 1 << 20  # bytes of a README that are read
+HEADER_LIMIT = 32 << 20  # bytes of a safetensors header
+
+
+def card_text(blobs: Blobs, tree: Tree) -> str:
+    entry = tree.get("README.md")
+    return blobs.read(entry.sha256, CARD_LIMIT).decode(errors="replace") if entry else ""
+
+
+def card_data(blobs: Blobs, tree: Tree) -> dict[str, Any]:
+    """The card's metadata; empty when there is none or it is not valid."""
+    front, _ = split_card(card_text(blobs, tree))
+    try:
+        plain = parse_front_matter(front) if front else {}
+    except ValueError:
+        return {}
+    return plain if isinstance(plain, dict) else {}
+
+
+def repo_info(repository: Repository, commit: Commit, *, with_blobs: bool = False) -> dict[str, Any]:
+    """The answer to GET /api/models/ORG/NAME, and likewise for datasets and Spaces."""
+    tree = commit.tree
+    info = list_item(repository, commit)
+    info["cardData"] = card_data(repository.blobs, tree) or None
+    info["siblings"] = [_sibling(path, entry, with_blobs) for path, entry in sorted(tree.items())]
+    info["usedStorage"] = sum({entry.sha256: entry.size for entry in tree.values()}.values())
+    if repository.kind == "model":
+        counts = parameter_counts(repository.blobs, tree)
+        if counts:
+            info["safetensors"] = {"parameters": counts, "total": sum(counts.values())}
+        config = _config(repository.blobs, tree)
+        if config:
+            info["config"] = {key: config[key] for key in ("architectures", "model_type") if key in config}
+            info["transformersInfo"] = {"auto_model": "AutoModelForCausalLM"} if _is_language_model(config) else None
+    if repository.kind == "space":
+        info["runtime"] = runtime(repository.settings)
+        info["sdk"] = (info["cardData"] or {}).get("sdk") or repository.settings.get("sdk")
+    return info
+
+
+def list_item(repository: Repository, commit: Commit) -> dict[str, Any]:
+    """What a list says of each repository."""
+    settings, card = repository.settings, card_data(repository.blobs, commit.tree)
+    item: dict[str, Any] = {
+        "_id": repository.folder.name,
+        "id": repository.id,
+        "author": repository.namespace,
+        "sha": commit.oid,
+        "lastModified": commit.date,
+        "createdAt": settings.get("created", commit.date),
+        "private": settings["private"],
+        "gated": settings.get("gated", False),
+        "disabled": False,
+        "downloads": 0,
+        "likes": 0,
+    }
+    if repository.kind == "model":
+        config = _config(repository.blobs, commit.tree)
+        library = card.get("library_name") or ("transformers" if config.get("model_type") else None)
+        task = card.get("pipeline_tag") or ("text-generation" if _is_language_model(config) else None)
+        item |= {"modelId": repository.id, "library_name": library, "pipeline_tag": task}
+        formats = sorted({suffix for suffix in ("safetensors", "gguf") if _has_suffix(commit.tree, suffix)})
+        item["tags"] = _distinct([library, *formats, config.get("model_type"), task, *_card_tags(card)])
+    elif repository.kind == "space":
+        item |= {"sdk": card.get("sdk") or settings.get("sdk")}
+        item["tags"] = _distinct([item["sdk"], *_card_tags(card)])
+    else:
+        item["tags"] = _distinct(_card_tags(card))
+    return item
+
+
+def runtime(settings: dict[str, Any]) -> dict[str, Any]:
+    """A Space's state. This Hub runs no Space: it keeps what it was told."""
+    hardware = settings.get("hardware", "cpu-basic")
+    return {
+        "stage": settings.get("stage", "NO_APP_FILE"),
+        "hardware": {"current": None, "requested": hardware},
+        "storage": None,
+        "gcTimeout": settings.get("sleep_time"),
+        "replicas": {"current": 0, "requested": 1},
+        "devMode": False,
+    }
+
+
+def _sibling(path: str, entry: Entry, with_blobs: bool) -> dict[str, Any]:
+    if not with_blobs:
+        return {"rfilename": path}
+    sibling: dict[str, Any] = {"rfilename": path, "size": entry.size, "blobId": entry.oid}
+    if entry.lfs:
+        sibling["lfs"] = {"sha256": entry.sha256, "size": entry.size, "pointerSize": pointer_size(entry)}
+    return sibling
+
+
+def pointer_size(entry: Entry) -> int:
+    return len(pointer_of(entry.sha256, entry.size))
+
+
+def _card_tags(card: dict[str, Any]) -> list[Any]:
+    """The card's own tags, then the ones that the Hub makes of its other fields."""
+    tags = _texts(card.get("tags"))
+    for key, prefix in (("language", ""), ("datasets", "dataset:"), ("base_model", "base_model:")):
+        tags += [f"{prefix}{value}" for value in _texts(card.get(key))]
+    for key in ("license", "task_categories", "size_categories"):
+        tags += [f"{key}:{value}" for value in _texts(card.get(key))]
+    return tags
+
+
+def _texts(value: Any) -> list[str]:
+    values = value if isinstance(value, list) else [value]
+    return [text for text in values if isinstance(text, str)]
+
+
+def _distinct(values: list[Any]) -> list[str]:
+    return list(dict.fromkeys(value for value in values if isinstance(value, str) and value))
+
+
+def _has_suffix(tree: Tree, suffix: str) -> bool:
+    return any(path.endswith(f".{suffix}") for path in tree)
+
+
+def _config(blobs: Blobs, tree: Tree) -> dict[str, Any]:
+    entry = tree.get("config.json")
+    return _parse_config(blobs, entry.sha256) if entry and entry.size <= CARD_LIMIT else {}
+
+
+@lru_cache(maxsize=256)
+def _parse_config(blobs: Blobs, sha256: str) -> dict[str, Any]:
+    try:
+        value = json.loads(blobs.read(sha256))
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _is_language_model(config: dict[str, Any]) -> bool:
+    return any("ForCausalLM" in name for name in _texts(config.get("architectures")))
+
+
+def parameter_counts(blobs: Blobs, tree: Tree) -> dict[str, int]:
+    """How many parameters of each dtype the safetensors files hold, from their headers."""
+    counts: dict[str, int] = {}
+    for path, entry in tree.items():
+        if path.endswith(".safetensors") and "/" not in path:
+            for dtype, count in _header_counts(blobs, entry.sha256):
+                counts[dtype] = counts.get(dtype, 0) + count
+    return counts
+
+
+@lru_cache(maxsize=256)
+def _header_counts(blobs: Blobs, sha256: str) -> tuple[tuple[str, int], ...]:
+    with blobs.path(sha256).open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        raw = file.read(length) if length <= HEADER_LIMIT else b""
+    counts: dict[str, int] = {}
+    try:
+        for name, tensor in json.loads(raw).items():
+            if name != "__metadata__":
+                size = 1
+                for dimension in tensor["shape"]:
+                    size *= int(dimension)
+                counts[str(tensor["dtype"])] = counts.get(str(tensor["dtype"]), 0) + size
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return ()  # it only bears the name of a safetensors file
+    return tuple(counts.items())

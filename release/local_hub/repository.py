@@ -1,0 +1,224 @@
+"""One repository on disk: immutable commits, and refs that move by one atomic replacement.
+
+repository.commit("refs/heads/main", [Put("README.md", entry)], author="slipway", title="Add a card")
+repository.resolve("main").tree["README.md"]
+
+<folder>/repo.json      settings: kind, visibility, gated, created
+         commits/X.json commit X with its whole tree; written before any ref names it, never changed
+         refs.json      all refs; replacing this one file is the moment at which a commit becomes visible
+         lock           taken by whoever moves a ref, so that a stale parent is noticed
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from release.local_hub.refusals import Conflict, Refusal, RevisionNotFound, StaleParent
+from release.local_hub.storage import Blobs, create_json, locked, read_json, write_json
+from release.local_hub.tree import Change, Entry, Tree, apply
+
+MAIN = "refs/heads/main"
+_FULL_OID = re.compile(r"[0-9a-f]{40}")
+_SHORT_OID = re.compile(r"[0-9a-f]{7,39}")
+_BAD_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|^[/.-]|[/.]$|/\.|\.lock$|\.lock/")
+
+
+@dataclass(frozen=True)
+class Commit:
+    """A snapshot of the files, with who made it, when (ISO 8601, UTC) and from which parent."""
+
+    oid: str
+    parent: str | None
+    author: str
+    date: str
+    title: str
+    message: str
+    tree: Tree
+
+
+def now() -> str:
+    """The time in the Hub's notation: 2026-11-23T23:26:00.123Z."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class Repository:
+    """A model, dataset or Space; `id` is `namespace/name` as its owner spells it."""
+
+    def __init__(self, folder: Path, kind: str, repo_id: str, blobs: Blobs) -> None:
+        self.folder, self.kind, self.id, self.blobs = folder, kind, repo_id, blobs
+
+    @classmethod
+    def initialise(cls, folder: Path, kind: str, settings: dict[str, Any]) -> None:
+        """Write the folder of a repository without commits; it is nobody's until the store gives it a name."""
+        (folder / "commits").mkdir(parents=True)
+        write_json(folder / "repo.json", {"kind": kind, "created": now(), "private": False, "gated": False, **settings})
+        write_json(folder / "refs.json", {"refs": {}, "messages": {}})
+
+    @property
+    def namespace(self) -> str:
+        return self.id.partition("/")[0]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        settings: dict[str, Any] = read_json(self.folder / "repo.json", {"private": True})
+        return settings
+
+    @property
+    def private(self) -> bool:
+        return bool(self.settings.get("private", True))
+
+    def change_settings(self, **changes: Any) -> None:
+        self.edit_settings(lambda settings: settings.update(changes))
+
+    def edit_settings(self, edit: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+        """Let `edit` change the settings while nobody else does; the settings afterwards."""
+        with self._locked():
+            settings = self.settings
+            edit(settings)
+            write_json(self.folder / "repo.json", settings)
+            return settings
+
+    # Reading
+
+    def refs(self) -> dict[str, str]:
+        """Full ref name (refs/heads/main, refs/tags/v1, refs/pr/1) -> commit id."""
+        refs: dict[str, str] = read_json(self.folder / "refs.json", {"refs": {}})["refs"]
+        return refs
+
+    def resolve(self, revision: str) -> Commit:
+        """The commit that a branch, tag, full ref or commit id names. Raises RevisionNotFound."""
+        refs = self.refs()
+        for name in (f"refs/heads/{revision}", f"refs/tags/{revision}", revision):
+            if name in refs:
+                return self.commit_of(refs[name])
+        if _FULL_OID.fullmatch(revision) and (self.folder / "commits" / f"{revision}.json").is_file():
+            return self.commit_of(revision)
+        if _SHORT_OID.fullmatch(revision):
+            found = list((self.folder / "commits").glob(f"{revision}*.json"))
+            if len(found) == 1:
+                return self.commit_of(found[0].stem)
+        raise RevisionNotFound(revision)
+
+    def commit_of(self, oid: str) -> Commit:
+        try:
+            return _read_commit(self.folder / "commits" / f"{oid}.json")
+        except FileNotFoundError as error:
+            raise RevisionNotFound(oid) from error  # the repository was deleted meanwhile
+
+    def history(self, oid: str) -> Iterator[Commit]:
+        """Commits from `oid` back to the first."""
+        current: str | None = oid
+        while current is not None:
+            commit = self.commit_of(current)
+            yield commit
+            current = commit.parent
+
+    # Writing
+
+    def commit(
+        self,
+        ref: str,
+        changes: Sequence[Change],
+        *,
+        author: str,
+        title: str,
+        message: str = "",
+        parent: str | None = None,
+        create_ref: str | None = None,
+    ) -> Commit:
+        """Add a commit on top of `ref`, or on a new ref `create_ref` that starts there.
+
+        `parent` (full, or at least 7 characters) must be the current commit of `ref`, or StaleParent is raised.
+        """
+        with self._locked():
+            refs = self.refs()
+            head = refs.get(ref)
+            if head is None and (ref != MAIN or refs):
+                raise RevisionNotFound(ref)
+            if parent is not None and not (head or "").startswith(parent if len(parent) >= 7 else "?"):
+                raise StaleParent
+            before: Tree = self.commit_of(head).tree if head else {}
+            target = create_ref or ref
+            if create_ref and create_ref in refs:
+                raise Conflict(f"{create_ref} exists already")
+            commit = self._write_commit(head, apply(before, changes), author, title, message)
+            self._write_refs({**refs, target: commit.oid})
+            return commit
+
+    def squash(self, ref: str, author: str, title: str) -> Commit:
+        """Replace the history of a branch by one commit with its files."""
+        with self._locked():
+            refs = self.refs()
+            if ref not in refs:
+                raise RevisionNotFound(ref)
+            commit = self._write_commit(None, self.commit_of(refs[ref]).tree, author, title, "")
+            self._write_refs({**refs, ref: commit.oid})
+            return commit
+
+    def create_ref(self, ref: str, oid: str, message: str | None = None) -> None:
+        """Add a branch or a tag. Raises Conflict if it exists."""
+        name = ref.split("/", 2)[2]
+        if _BAD_REF.search(name) or len(name) > 200 or _FULL_OID.fullmatch(name) or name.startswith("refs/"):
+            raise Refusal(422, f"Invalid reference name: {name[:200]!r}")
+        with self._locked():
+            refs = self.refs()
+            if ref in refs:
+                raise Conflict(f"Reference already exists: {ref}")
+            self._write_refs({**refs, ref: oid}, {ref: message} if message else {})
+
+    def delete_ref(self, ref: str) -> None:
+        if ref == MAIN:
+            raise Refusal(403, "The default branch cannot be deleted")
+        with self._locked():
+            refs = self.refs()
+            if refs.pop(ref, None) is None:
+                raise RevisionNotFound(ref.split("/", 2)[-1])
+            self._write_refs(refs)
+
+    def _write_commit(self, parent: str | None, tree: Tree, author: str, title: str, message: str) -> Commit:
+        body = {
+            "parent": parent,
+            "author": author,
+            "date": now(),
+            "title": title,
+            "message": message,
+            "tree": {path: asdict(entry) for path, entry in tree.items()},
+        }
+        canonical = json.dumps(body, sort_keys=True, ensure_ascii=False).encode()
+        oid = hashlib.sha1(canonical, usedforsecurity=False).hexdigest()
+        path = self.folder / "commits" / f"{oid}.json"
+        create_json(path, body)
+        return _read_commit(path)
+
+    def _write_refs(self, refs: dict[str, str], messages: dict[str, str] | None = None) -> None:
+        old = read_json(self.folder / "refs.json", {}).get("messages", {})
+        kept = {ref: text for ref, text in {**old, **(messages or {})}.items() if ref in refs}
+        write_json(self.folder / "refs.json", {"refs": refs, "messages": kept})
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        try:
+            lock = locked(self.folder / "lock")
+            with lock:
+                yield
+        except (FileNotFoundError, NotADirectoryError) as error:
+            if self.folder.is_dir():
+                raise
+            raise Refusal(404, "Repository not found", "RepoNotFound") from error  # deleted meanwhile
+
+
+@lru_cache(maxsize=256)
+def _read_commit(path: Path) -> Commit:
+    """Commits never change, so that reading one once is enough."""
+    body = json.loads(path.read_bytes())
+    tree = {name: Entry(**entry) for name, entry in body.pop("tree").items()}
+    return Commit(oid=path.stem, tree=tree, **body)

@@ -1,0 +1,211 @@
+"""Commits over HTTP: which way each file should travel (preupload), and the commit itself, read line by line."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import JSONResponse, Response
+
+from release.local_hub.card_check import check_card
+from release.local_hub.discussions import open_pull_request
+from release.local_hub.refusals import Refusal, RevisionNotFound
+from release.local_hub.repository import Commit, Repository
+from release.local_hub.starting_files import is_ignored, is_large
+from release.local_hub.tree import Change, Delete, Put, checked_path, large, regular
+from release.local_hub.web import Call, body_blocks, json_route, stream_route
+
+LINE_LIMIT = 64 << 20  # bytes of one operation; a regular file travels within its line
+COMMIT_LIMIT = 4 << 30  # bytes of a whole commit's text
+OPERATIONS_LIMIT = 25_000
+PREUPLOAD_LIMIT = 16 << 20  # bytes; each of at most 256 files brings a sample
+
+
+def preupload(call: Call) -> Response:
+    """For each file: `lfs` or `regular`, whether .gitignore skips it, and what stands there now."""
+    creates_pr = bool(call.query.get("create_pr"))
+    repository = call.repository(write=not creates_pr)
+    call.require_user()
+    commit = repository.resolve(call.param("revision"))
+    asked = call.json()
+    attributes = _small_text(repository, commit, ".gitattributes")
+    ignore = asked.get("gitIgnore")
+    ignore = ignore if isinstance(ignore, str) else _small_text(repository, commit, ".gitignore")
+    answers = []
+    for file in asked.get("files") or []:
+        try:
+            path, size, sample = checked_path(file["path"]), int(file["size"]), base64.b64decode(file["sample"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise Refusal(400, "A file of a preupload has path, size and sample") from error
+        now = commit.tree.get(path)
+        answers.append(
+            {
+                "path": path,
+                "uploadMode": "lfs" if is_large(path, size, sample, attributes) else "regular",
+                "shouldIgnore": is_ignored(path, ignore),
+                "oid": now.etag if now else None,
+            }
+        )
+    return JSONResponse({"files": answers, "commitOid": commit.oid})
+
+
+def _small_text(repository: Repository, commit: Commit, path: str) -> str:
+    entry = commit.tree.get(path)
+    return repository.blobs.read(entry.sha256, 1 << 20).decode(errors="replace") if entry else ""
+
+
+async def commit(call: Call) -> Response:
+    """Newline-separated JSON: a header, then file, lfsFile, deletedFile and deletedFolder operations."""
+    draft = await run_in_threadpool(Draft, call)
+    async for line in _lines(call):
+        await run_in_threadpool(draft.add, line)
+    return await run_in_threadpool(draft.finish)
+
+
+async def _lines(call: Call) -> AsyncIterator[bytes]:
+    waiting = bytearray()
+    async for block in body_blocks(call.request, COMMIT_LIMIT):
+        waiting += block
+        *lines, rest = waiting.split(b"\n")
+        for line in lines:
+            yield bytes(line)
+        waiting = bytearray(rest)
+        if len(waiting) > LINE_LIMIT:
+            raise Refusal(413, "An operation is too large; send the file through LFS", headers={"Connection": "close"})
+    yield bytes(waiting)
+
+
+class Draft:
+    """The commit that a request is describing. Its files are stored as they arrive; nobody sees them until `finish`."""
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+        self.creates_pr = call.query.get("create_pr") in {"1", "true"}
+        self.repository = call.repository(write=not self.creates_pr)
+        self.user = call.require_user()
+        if call.caller.scope != "write":
+            raise Refusal(403, "You don't have the rights to commit: the token has no write scope")
+        self.ref = self._branch(call.param("revision"))
+        self.header: dict[str, Any] | None = None
+        self.changes: list[Change] = []
+
+    def _branch(self, revision: str) -> str:
+        refs = self.repository.refs()
+        for ref in (f"refs/heads/{revision}", revision):
+            if ref in refs and not ref.startswith("refs/tags/"):
+                return ref
+        if not refs and revision == "main":
+            return "refs/heads/main"
+        raise RevisionNotFound(revision)
+
+    def add(self, line: bytes) -> None:
+        """Take in one line."""
+        if not line.strip():
+            return
+        try:
+            operation = json.loads(line)
+            key, value = operation["key"], operation["value"]
+            if not isinstance(value, dict):
+                raise TypeError("value")
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise Refusal(400, "Each line of a commit is an object with key and value") from error
+        if key == "header":
+            self.header = value
+            return
+        if len(self.changes) >= OPERATIONS_LIMIT:
+            raise Refusal(413, f"A commit has at most {OPERATIONS_LIMIT} operations", headers={"Connection": "close"})
+        self.changes.append(self._change(str(key), value))
+
+    def _change(self, key: str, value: dict[str, Any]) -> Change:
+        if key == "deletedFolder":
+            return Delete(str(value.get("path")), folder=True)
+        path = checked_path(value.get("path"))
+        if key == "deletedFile":
+            return Delete(path)
+        if key == "file":
+            content = _decoded(value)
+            if path == "README.md":
+                self._refuse_bad_card(content)
+            return Put(path, regular(self.repository.blobs, content))
+        if key == "lfsFile":
+            return Put(path, large(*self._stored(path, value)))
+        raise Refusal(400, f"Unknown operation {key[:40]!r}")
+
+    def _stored(self, path: str, value: dict[str, Any]) -> tuple[str, int]:
+        """The uploaded content that an lfsFile names, if the caller sent it or the repository has it."""
+        oid, size, blobs = str(value.get("oid")), value.get("size"), self.repository.blobs
+        try:
+            stored = blobs.path(oid).stat().st_size
+        except (ValueError, FileNotFoundError):
+            stored = -1
+        if stored >= 0 and (size is None or size == stored) and may_use(self.call, self.repository, oid):
+            return oid, stored
+        raise Refusal(422, f"The content of {path} (oid {oid[:64]}) has not been uploaded, or has another size")
+
+    def _refuse_bad_card(self, content: bytes) -> None:
+        errors, _ = check_card(content.decode(errors="replace"), self.repository.kind)
+        if errors:
+            raise Refusal(400, "Invalid metadata in README.md: " + "; ".join(errors))
+
+    def finish(self) -> Response:
+        """Make the commit visible, or refuse it as a whole."""
+        if self.header is None or not isinstance(self.header.get("summary"), str) or not self.header["summary"].strip():
+            raise Refusal(400, "A commit begins with a header that has a summary")
+        parent, message = self.header.get("parentCommit"), str(self.header.get("description") or "")
+        details = {"author": self.user, "title": self.header["summary"][:1000], "message": message[:65536]}
+        parent = str(parent) if parent is not None else None
+        url = self.call.web_url(self.repository)
+        answer: dict[str, Any] = {"success": True, "hookOutput": ""}
+        if self.creates_pr:
+            number, made = open_pull_request(self.repository, self.ref, self.changes, parent=parent, **details)
+            answer["pullRequestUrl"] = f"{url}/discussions/{number}"
+        else:
+            made = self.repository.commit(self.ref, self.changes, parent=parent, **details)
+        return JSONResponse({**answer, "commitUrl": f"{url}/commit/{made.oid}", "commitOid": made.oid})
+
+
+def _decoded(value: dict[str, Any]) -> bytes:
+    content = value.get("content")
+    if not isinstance(content, str):
+        raise Refusal(400, "A file operation has content")
+    if value.get("encoding") != "base64":
+        return content.encode(errors="replace")
+    try:
+        return base64.b64decode(content, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise Refusal(400, "The content of a file is not base64") from error
+
+
+def may_use(call: Call, repository: Repository, sha256: str) -> bool:
+    """Whether the caller sent these bytes, or the repository's branches hold them already."""
+    if call.caller.user is not None and call.store.holds(call.caller.user, sha256):
+        return True
+    heads = set(repository.refs().values())
+    return any(entry.sha256 == sha256 for oid in heads for entry in repository.commit_of(oid).tree.values())
+
+
+def duplicate_large_files(call: Call) -> Response:
+    """Let a copy between repositories use the source's large files without sending them again."""
+    source, asked = call.repository(), call.json()
+    target = asked.get("target") or {}
+    call.find(str(target.get("type") or "model"), str(target.get("name") or ""), write=True)
+    user, failed = call.require_user(), []
+    here = {entry.sha256 for oid in set(source.refs().values()) for entry in source.commit_of(oid).tree.values()}
+    for file in asked.get("files") or []:
+        if file.get("sha256") in here:
+            call.store.mark_held(user, file["sha256"])
+        else:
+            failed.append({"sha256": str(file.get("sha256")), "error": "not in this repository"})
+    return JSONResponse({"failed": failed})
+
+
+_REPO = "/api/{kind:kinds}/{org}/{name}"
+routes = [
+    json_route(f"{_REPO}/preupload/{{revision}}", preupload, ("POST",), limit=PREUPLOAD_LIMIT),
+    stream_route(f"{_REPO}/commit/{{revision}}", commit, ("POST",)),
+    json_route(f"{_REPO}/lfs-files/duplicate", duplicate_large_files, ("POST",)),
+]

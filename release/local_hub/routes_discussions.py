@@ -1,0 +1,166 @@
+"""Discussions and pull requests over HTTP."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.responses import JSONResponse, Response
+
+from release.local_hub import discussions
+from release.local_hub.refusals import Refusal
+from release.local_hub.repository import Repository
+from release.local_hub.tree import changed_paths
+from release.local_hub.web import Call, json_route
+
+PAGE = 50
+STATUSES = {"open", "closed"}
+
+
+def listing(call: Call) -> Response:
+    repository = call.repository()
+    found = discussions.read_all(repository)
+    kind, status, author = (call.query.get(key) for key in ("type", "status", "author"))
+    if kind in {"discussion", "pull_request"}:
+        found = [item for item in found if item["pull_request"] == (kind == "pull_request")]
+    if status in STATUSES:
+        found = [item for item in found if (item["status"] in {"open", "draft"}) == (status == "open")]
+    if author:
+        found = [item for item in found if item["author"].lower() == author.lower()]
+    page = call.query.get("p", "0")
+    start = int(page) * PAGE if page.isdigit() else 0
+    items = [_summary(repository, item) for item in found[start : start + PAGE]]
+    return JSONResponse({"discussions": items, "count": len(found), "start": start})
+
+
+def _summary(repository: Repository, item: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "num": item["num"],
+        "title": item["title"],
+        "author": {"name": item["author"]},
+        "createdAt": item["created"],
+        "status": item["status"],
+        "isPullRequest": item["pull_request"],
+        "repo": {"name": repository.id, "type": repository.kind},
+    }
+
+
+def details(call: Call) -> Response:
+    repository = call.repository()
+    item = discussions.read(repository, _number(call))
+    answer = {**_summary(repository, item), "events": list(item["events"])}
+    if item["pull_request"]:
+        answer["changes"] = {"base": "refs/heads/main", "mergeCommitId": item["merged"]}
+        answer["filesWithConflicts"] = []
+        answer["events"] += _commit_events(repository, item["num"])
+        answer["diff"] = _diff(repository, item["num"])
+    return JSONResponse(answer)
+
+
+def _commit_events(repository: Repository, number: int) -> list[dict[str, Any]]:
+    """The commits of a pull request that are not on main, oldest first."""
+    refs = repository.refs()
+    on_main = {commit.oid for commit in repository.history(refs["refs/heads/main"])}
+    events: list[dict[str, Any]] = []
+    for commit in repository.history(refs[f"refs/pr/{number}"]):
+        if commit.oid in on_main:
+            break
+        data = {"subject": commit.title, "oid": commit.oid}
+        author = {"name": commit.author}
+        events.append({"id": commit.oid, "type": "commit", "createdAt": commit.date, "author": author, "data": data})
+    return events[::-1]
+
+
+def _diff(repository: Repository, number: int) -> str:
+    """Which files the pull request changes against main."""
+    main, head = repository.resolve("main"), repository.resolve(f"refs/pr/{number}")
+    changes = changed_paths(main.tree, head.tree).items()
+    return "".join(
+        f"{'D' if entry is None else 'M' if path in main.tree else 'A'}\t{path}\n" for path, entry in changes
+    )
+
+
+def create(call: Call) -> Response:
+    repository, user, asked = call.repository(), _writer(call), call.json()
+    number = discussions.open_discussion(
+        repository,
+        user,
+        _text(asked, "title")[:300],
+        str(asked.get("description") or ""),
+        pull_request=bool(asked.get("pullRequest")),
+    )
+    return JSONResponse({"num": number, "pullRequest": bool(asked.get("pullRequest")), "url": call.web_url(repository)})
+
+
+def comment(call: Call) -> Response:
+    repository, user = call.repository(), _writer(call)
+    data = discussions.comment_data(_text(call.json(), "comment"))
+    return JSONResponse({"newMessage": discussions.add_event(repository, _number(call), user, "comment", data)})
+
+
+def change_title(call: Call) -> Response:
+    repository, user, number = *_owned(call), _number(call)
+    title, old = _text(call.json(), "title")[:300], discussions.read(repository, number)["title"]
+    event = discussions.add_event(repository, number, user, "title-change", {"from": old, "to": title}, title=title)
+    return JSONResponse({"newTitle": event})
+
+
+def change_status(call: Call) -> Response:
+    repository, user, asked = *_owned(call), call.json()
+    status = asked.get("status")
+    if status not in STATUSES:
+        raise Refusal(400, '"status" must be open or closed')
+    number = _number(call)
+    if discussions.read(repository, number)["status"] == "merged":
+        raise Refusal(400, "It has been merged")
+    event = discussions.add_event(repository, number, user, "status-change", {"status": status}, status=status)
+    if asked.get("comment"):
+        discussions.add_event(repository, number, user, "comment", discussions.comment_data(str(asked["comment"])))
+    return JSONResponse({"newStatus": event})
+
+
+def merge(call: Call) -> Response:
+    repository = call.repository(write=True)
+    commit = discussions.merge(repository, _number(call), call.require_user(), str(call.json().get("comment") or ""))
+    return JSONResponse({"success": True, "commitOid": commit.oid})
+
+
+def _writer(call: Call) -> str:
+    """Anyone with a write token may open a discussion in a repository that they can read."""
+    user = call.require_user()
+    if call.caller.scope != "write":
+        raise Refusal(403, "The token has no write scope")
+    return user
+
+
+def _owned(call: Call) -> tuple[Repository, str]:
+    """For the author of the discussion and for those who may write to the repository."""
+    repository, user = call.repository(), _writer(call)
+    if discussions.read(repository, _number(call))["author"] != user:
+        call.require_write(repository.namespace, "change this discussion")
+    return repository, user
+
+
+def _number(call: Call) -> int:
+    text = call.param("number")
+    if not text.isdigit() or len(text) > 9:
+        raise Refusal(404, "Discussion not found", "EntryNotFound")
+    return int(text)
+
+
+def _text(asked: dict[str, Any], key: str) -> str:
+    value = asked.get(key)
+    if not isinstance(value, str) or not value.strip():
+        raise Refusal(400, f'"{key}" is missing')
+    return value.strip()
+
+
+_BASE = "/api/{kind:kinds}/{org}/{name}/discussions"
+routes = [
+    json_route(_BASE, listing),
+    json_route(_BASE, create, ("POST",)),
+    json_route(f"{_BASE}/{{number}}", details),
+    json_route(f"{_BASE}/{{number}}/comment", comment, ("POST",)),
+    json_route(f"{_BASE}/{{number}}/title", change_title, ("POST",)),
+    json_route(f"{_BASE}/{{number}}/status", change_status, ("POST",)),
+    json_route(f"{_BASE}/{{number}}/merge", merge, ("POST",)),
+]

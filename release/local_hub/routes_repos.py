@@ -1,0 +1,189 @@
+"""Repositories as wholes: who am I, create, delete, move, settings, information and lists."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.responses import JSONResponse, Response
+
+from release.local_hub.refusals import Conflict, Refusal, RevisionNotFound
+from release.local_hub.repo_info import list_item, repo_info
+from release.local_hub.repository import Repository
+from release.local_hub.store import KINDS, split_id
+from release.local_hub.web import Call, json_route
+
+LIST_PAGE = 1000
+
+
+def who_am_i(call: Call) -> Response:
+    user = call.require_user()
+    organisations = [{"type": "org", "id": name, "name": name, "fullname": name} for name in call.caller.organisations]
+    return JSONResponse(
+        {
+            "type": "user",
+            "id": user.lower(),
+            "name": user,
+            "fullname": user,
+            "isPro": False,
+            "canPay": False,
+            "orgs": [{**org, "roleInOrg": "write", "isEnterprise": False} for org in organisations],
+            "auth": {
+                "type": "access_token",
+                "accessToken": {"displayName": call.caller.token_name, "role": call.caller.scope},
+            },
+        }
+    )
+
+
+def create(call: Call) -> Response:
+    asked = call.json()
+    kind = asked.get("type") or "model"
+    if kind not in KINDS:
+        raise Refusal(400, f"This Hub keeps models, datasets and Spaces, not {str(kind)[:40]!r}")
+    user = call.require_user()
+    name, namespace = str(asked.get("name") or ""), str(asked.get("organization") or user)
+    split_id(f"{namespace}/{name}")
+    call.require_write(namespace, f"create a {kind} under the namespace {namespace}")
+    settings: dict[str, Any] = {"private": _asks_private(asked) is True}
+    if kind == "space":
+        if asked.get("sdk") not in {"gradio", "docker", "static", "streamlit"}:
+            raise Refusal(400, "A Space needs an sdk: gradio, docker or static")
+        settings |= {"sdk": asked["sdk"], "hardware": asked.get("hardware") or "cpu-basic"}
+        settings["variables"] = {
+            str(item["key"]): {"value": str(item["value"])} for item in asked.get("variables") or []
+        }
+        settings["secrets"] = {str(item["key"]): {} for item in asked.get("secrets") or []}
+    try:
+        repository = call.store.create_repository(kind, f"{namespace}/{name}", user, **settings)
+    except Conflict as error:
+        existing = call.find(kind, f"{namespace}/{name}")
+        body = {"error": error.message, "url": call.web_url(existing)}
+        return JSONResponse(body, 409, {"X-Error-Message": error.message})
+    return JSONResponse({"url": call.web_url(repository), "name": repository.id, "id": repository.folder.name})
+
+
+def delete(call: Call) -> Response:
+    asked = call.json()
+    namespace = asked.get("organization") or call.require_user()
+    repository = call.find(str(asked.get("type") or "model"), f"{namespace}/{asked.get('name')}", write=True)
+    call.store.delete_repository(repository)
+    return JSONResponse({"success": True})
+
+
+def move(call: Call) -> Response:
+    asked = call.json()
+    new_id = str(asked.get("toRepo") or "")
+    repository = call.find(str(asked.get("type") or "model"), str(asked.get("fromRepo") or ""), write=True)
+    namespace, _ = split_id(new_id)
+    call.require_write(namespace, f"move a repository to the namespace {namespace}")
+    call.store.move_repository(repository, new_id)
+    return JSONResponse({"success": True, "name": new_id})
+
+
+def change_settings(call: Call) -> Response:
+    repository, asked = call.repository(write=True), call.json()
+    changes: dict[str, Any] = {}
+    private = _asks_private(asked)
+    if private is not None:
+        changes["private"] = private
+    if "gated" in asked:
+        if asked["gated"] not in (False, "auto", "manual"):
+            raise Refusal(400, '"gated" must be false, "auto" or "manual"')
+        changes["gated"] = asked["gated"]
+    repository.change_settings(**changes)
+    settings = repository.settings
+    return JSONResponse({"private": settings["private"], "gated": settings["gated"]})
+
+
+def _asks_private(asked: dict[str, Any]) -> bool | None:
+    """`visibility` (public, private, protected) or the older `private`; None if neither is there."""
+    visibility = asked.get("visibility")
+    if visibility is None:
+        private = asked.get("private")
+        return None if private is None else bool(private)
+    if visibility not in {"public", "private"}:
+        raise Refusal(400, '"visibility" must be "public" or "private"')
+    return bool(visibility == "private")
+
+
+def information(call: Call) -> Response:
+    repository = call.repository()
+    revision = call.param("revision") if "revision" in call.request.path_params else "main"
+    with_blobs = call.query.get("blobs", "").lower() in {"1", "true"}
+    return JSONResponse(repo_info(repository, repository.resolve(revision), with_blobs=with_blobs))
+
+
+def listing(call: Call) -> Response:
+    """Repositories that the caller may see; `author`, `search`, `filter`, `pipeline_tag`, `sort`, `limit` narrow it."""
+    items = []
+    for repository in call.store.repositories(call.kind):
+        if _listed(call, repository):
+            try:
+                items.append(list_item(repository, repository.resolve("main")))
+            except (RevisionNotFound, FileNotFoundError):
+                continue  # it was deleted, or is just being created
+    wanted = [*call.query.getlist("filter"), *call.query.getlist("pipeline_tag")]
+    tags = {tag for value in wanted for tag in value.split(",")}
+    items = [item for item in items if tags <= {*item["tags"], item.get("pipeline_tag")}]
+    key = call.query.get("sort", "lastModified")
+    items.sort(key=lambda item: str(item.get(key, "")), reverse=call.query.get("direction", "-1") == "-1")
+    start = _number(call.query.get("cursor"), 0)
+    end = start + min(_number(call.query.get("limit"), LIST_PAGE), LIST_PAGE)
+    headers = call.next_link(cursor=str(end)) if end < len(items) else {}
+    return JSONResponse(items[start:end], headers=headers)
+
+
+def _listed(call: Call, repository: Repository) -> bool:
+    author, search = call.query.get("author", "").lower(), call.query.get("search", "").lower()
+    if author and repository.namespace.lower() != author:
+        return False
+    if any(word not in repository.id.lower() for word in search.split()):
+        return False
+    return call.caller.may_read(repository.namespace) or not repository.private
+
+
+def _number(text: str | None, default: int) -> int:
+    if text is None:
+        return default
+    if not text.isdigit() or len(text) > 9:
+        raise Refusal(400, f"Not a number: {text[:40]!r}")
+    return int(text)
+
+
+def check_access(call: Call) -> Response:
+    call.repository(write=call.request.url.path.endswith("/write"))
+    return JSONResponse({})
+
+
+def overview(call: Call) -> Response:
+    """A user or an organisation, and how much of theirs the caller may see."""
+    name = call.param("account")
+    kind = call.store.accounts.kind_of(name)
+    if kind is None:
+        raise Refusal(404, "There is no user or organisation of this name")
+    counts = {
+        f"num{word}s": sum(
+            repository.namespace.lower() == name.lower() and (call.caller.may_read(name) or not repository.private)
+            for repository in call.store.repositories(word.lower())
+        )
+        for word in ("Model", "Dataset", "Space")
+    }
+    spelt = call.store.accounts.spelling(name)
+    names = {"user": spelt, "name": spelt, "fullname": spelt, "avatarUrl": "", "isPro": False}
+    return JSONResponse({**names, "type": kind, **counts, "orgs": []})
+
+
+routes = [
+    json_route("/api/whoami-v2", who_am_i),
+    json_route("/api/repos/create", create, ("POST",)),
+    json_route("/api/repos/delete", delete, ("DELETE",)),
+    json_route("/api/repos/move", move, ("POST",)),
+    json_route("/api/users/{account}/overview", overview),
+    json_route("/api/organizations/{account}/overview", overview),
+    json_route("/api/{kind:kinds}", listing),
+    json_route("/api/{kind:kinds}/{org}/{name}", information),
+    json_route("/api/{kind:kinds}/{org}/{name}/revision/{revision}", information),
+    json_route("/api/{kind:kinds}/{org}/{name}/settings", change_settings, ("PUT",)),
+    json_route("/api/{kind:kinds}/{org}/{name}/auth-check", check_access),
+    json_route("/api/{kind:kinds}/{org}/{name}/auth-check/write", check_access),
+]

@@ -1,0 +1,214 @@
+"""Xet uploads: accept chunks and the description of files made of them, check each file's SHA-256, store it whole.
+
+Downloads do not use Xet: no answer carries X-Xet-Hash. A stock client cannot be told not to use it for uploads.
+Every user has a content store of their own, so that nobody's chunks can stand in for another's; its address contains
+the store's UUID, since clients remember, for an address, which chunks they have sent there.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from release.local_hub.refusals import Refusal
+from release.local_hub.storage import fsync_folder, read_json, write_json
+from release.local_hub.store import Store
+from release.local_hub.web import Call, bearer_token, body_blocks, json_route
+from release.local_hub.xet_format import (
+    ChunkHeader,
+    Segment,
+    ShardFile,
+    XetError,
+    chunk_headers,
+    files_of_shard,
+    unpack,
+)
+
+XORB_LIMIT = 80 << 20  # bytes; the protocol's own limit is 64 MiB
+SHARD_LIMIT = 256 << 20  # bytes
+TOKEN_LIFETIME = 3600.0  # seconds
+_HASH = re.compile(r"[0-9a-f]{64}")
+
+Place = tuple[str, int, int]  # blob, offset, length
+
+
+def token(call: Call) -> Response:
+    """Where to upload, and a short-lived token for it."""
+    writes = "/xet-write-token" in call.request.scope["path"]
+    call.repository(write=writes and not call.query.get("create_pr"))
+    user = call.require_user()
+    if writes and call.caller.scope != "write":
+        raise Refusal(403, "The token has no write scope")
+    signature = call.store.sign("xet", user, call.caller.scope or "read", lifetime=TOKEN_LIFETIME)
+    address = f"{call.endpoint}/xet/{uuid.uuid5(uuid.UUID(call.store.uuid), user.lower())}"
+    access, expiry = f"{user}:{call.caller.scope}:{signature}", signature.partition("-")[0]
+    return JSONResponse(
+        {"casUrl": address, "accessToken": access, "exp": int(expiry)},
+        headers={"X-Xet-Cas-Url": address, "X-Xet-Access-Token": access, "X-Xet-Token-Expiration": expiry},
+    )
+
+
+def _uploader(request: Request) -> str:
+    """The user of the access token. Raises 401 unless it may write to this content store."""
+    store: Store = request.app.state.store
+    user, _, rest = (bearer_token(request) or "").partition(":")
+    scope, _, signature = rest.partition(":")
+    address = str(uuid.uuid5(uuid.UUID(store.uuid), user.lower()))
+    if scope != "write" or not store.signed(signature, "xet", user, scope) or request.path_params["cas"] != address:
+        raise Refusal(401, "The Xet access token is not valid, or has expired")
+    return user
+
+
+def _folder(store: Store, user: str) -> Path:
+    folder = store.root / "xet" / user.lower()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+async def upload_xorb(request: Request) -> Response:
+    """Take in a xorb. It is not checked against its hash: what counts is the SHA-256 of the files made of it."""
+    user, store = await run_in_threadpool(_uploader, request), request.app.state.store
+    name = str(request.path_params["hash"])
+    if not _HASH.fullmatch(name):
+        raise Refusal(400, "Not a xorb's hash")
+    xorbs = Xorbs(_folder(store, user), store)
+    if await run_in_threadpool(xorbs.has, name):
+        return JSONResponse({"was_inserted": False})
+    temporary = store.blobs.incoming / uuid.uuid4().hex
+    try:
+        with await run_in_threadpool(temporary.open, "wb") as file:
+            async for block in body_blocks(request, XORB_LIMIT):
+                await run_in_threadpool(file.write, block)
+        await run_in_threadpool(xorbs.add, name, temporary)
+    except XetError as error:
+        raise Refusal(400, f"Not a xorb: {error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return JSONResponse({"was_inserted": True})
+
+
+async def upload_shard(request: Request) -> Response:
+    """Make the files that a shard describes."""
+    user = await run_in_threadpool(_uploader, request)
+    shard = b"".join([block async for block in body_blocks(request, SHARD_LIMIT)])
+    store: Store = request.app.state.store
+    try:
+        await run_in_threadpool(make_files, store, Xorbs(_folder(store, user), store), user, shard)
+    except XetError as error:
+        raise Refusal(400, f"The shard was refused: {error}") from error
+    return JSONResponse({"result": 1})
+
+
+def make_files(store: Store, xorbs: Xorbs, user: str, shard: bytes) -> None:
+    """Write every file of the shard as a blob of the user's. Raises XetError if a file is not what it should be."""
+    places: dict[str, dict[int, Place]] = {}
+    for file in files_of_shard(shard):
+        if file.sha256 is None or not _HASH.fullmatch(file.sha256):
+            raise XetError("a file comes without its SHA-256")
+        _make_file(store, xorbs, file, places)
+        store.mark_held(user, file.sha256)
+    for name, chunks in places.items():
+        xorbs.forget_bytes(name, chunks)
+
+
+def _make_file(store: Store, xorbs: Xorbs, file: ShardFile, places: dict[str, dict[int, Place]]) -> None:
+    assert file.sha256 is not None
+    with store.blobs.writer() as writer:
+        for segment in file.segments:
+            begin = writer.size
+            for number, chunk in xorbs.chunks(segment):
+                place = (file.sha256, writer.size, len(chunk))
+                places.setdefault(segment.xorb, {})[number] = place
+                writer.write(chunk)
+            if writer.size - begin != segment.size:
+                raise XetError(f"a segment has {writer.size - begin} bytes, not {segment.size}")
+        if writer.sha256 != file.sha256:
+            raise XetError(f"a file has SHA-256 {writer.sha256}, not {file.sha256}")
+        writer.finish()
+
+
+class Xorbs:
+    """One user's xorbs. Once all chunks of one stand in stored files, only a note of where they stand is kept."""
+
+    def __init__(self, folder: Path, store: Store) -> None:
+        self.folder, self.store = folder, store
+
+    def has(self, name: str) -> bool:
+        return (self.folder / name).is_file() or (self.folder / f"{name}.json").is_file()
+
+    def add(self, name: str, temporary: Path) -> None:
+        """Keep a xorb that lies in a temporary file. Raises XetError."""
+        with temporary.open("rb+") as file:
+            chunk_headers(file)
+            os.fsync(file.fileno())
+        temporary.replace(self.folder / name)
+        fsync_folder(self.folder)
+
+    def chunks(self, segment: Segment) -> Iterator[tuple[int, bytes]]:
+        """The chunks of a segment with their numbers. Raises XetError."""
+        try:
+            file = (self.folder / segment.xorb).open("rb")
+        except FileNotFoundError:
+            yield from self._chunks_by_place(segment)
+            return
+        with file:
+            headers = chunk_headers(file)
+            for number in _numbers(segment, len(headers)):
+                yield number, _read_chunk(file, headers[number])
+
+    def _chunks_by_place(self, segment: Segment) -> Iterator[tuple[int, bytes]]:
+        places = read_json(self.folder / f"{segment.xorb}.json")
+        if places is None:
+            raise XetError(f"xorb {segment.xorb} has not been uploaded")
+        for number in _numbers(segment, len(places)):
+            blob, offset, length = places[number]
+            with self.store.blobs.path(blob).open("rb") as file:
+                file.seek(offset)
+                yield number, file.read(length)
+
+    def forget_bytes(self, name: str, chunks: dict[int, Place]) -> None:
+        """Replace a xorb by the places of its chunks, if all are known; otherwise it stays as it is."""
+        path = self.folder / name
+        try:
+            with path.open("rb") as file:
+                count = len(chunk_headers(file))
+        except FileNotFoundError:
+            return
+        if len(chunks) == count:
+            write_json(self.folder / f"{name}.json", [chunks[number] for number in range(count)])
+            path.unlink(missing_ok=True)
+
+
+def _numbers(segment: Segment, count: int) -> range:
+    if not segment.start < segment.end <= count:
+        raise XetError(f"chunks {segment.start} to {segment.end} of a xorb that has {count}")
+    return range(segment.start, segment.end)
+
+
+def _read_chunk(file: Any, header: ChunkHeader) -> bytes:
+    file.seek(header.offset)
+    return unpack(file.read(header.compressed), header)
+
+
+async def not_offered(_: Request) -> Response:
+    """Deduplication across stores, upload grants and newer addresses: clients do without them after a 404."""
+    raise Refusal(404, "This content store does not offer this address")
+
+
+_REPO = "/api/{kind:kinds}/{org}/{name}"
+routes = [
+    json_route(f"{_REPO}/xet-write-token/{{revision}}", token),
+    json_route(f"{_REPO}/xet-read-token/{{revision}}", token),
+    Route("/xet/{cas}/v1/xorbs/{prefix}/{hash}", upload_xorb, methods=["POST"]),
+    Route("/xet/{cas}/v1/shards", upload_shard, methods=["POST"]),
+    Route("/xet/{rest:path}", not_offered, methods=["GET", "HEAD", "POST", "PUT"]),
+]

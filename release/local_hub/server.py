@@ -1,0 +1,138 @@
+"""Start the embedded Hub: in this process for tests and demos, or in the foreground for `python -m release hub`.
+
+with running_hub(tmp_path / "hub") as hub:
+    token = hub.store.create_user("slipway")
+    HfApi(endpoint=hub.endpoint, token=token).create_repo("slipway/demo")
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from release.local_hub.app import create_app
+from release.local_hub.store import Store
+from training.errors import UsageError
+
+
+@dataclass(frozen=True)
+class RunningHub:
+    """A Hub that answers at `endpoint`; `store` changes what it serves."""
+
+    endpoint: str
+    store: Store
+
+
+@contextmanager
+def running_hub(root: Path, port: int = 0, wrap: Callable[[ASGIApp], ASGIApp] | None = None) -> Iterator[RunningHub]:
+    """Serve the store under `root` on loopback from a thread until the block ends; port 0 takes a free one.
+
+    `wrap` puts an ASGI application around the Hub's own, with which a test makes requests or answers fail.
+    """
+    store = Store(root)
+    listener = _listen("127.0.0.1", port)
+    server = uvicorn.Server(_configuration(store, wrap=wrap))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="local-hub", daemon=True)
+    thread.start()
+    try:
+        while not server.started:
+            if not thread.is_alive():
+                raise RuntimeError("the Hub's server did not start")
+            time.sleep(0.005)
+        yield RunningHub(f"http://127.0.0.1:{listener.getsockname()[1]}", store)
+    finally:
+        server.should_exit = True
+        thread.join(timeout=10)
+        listener.close()
+
+
+def serve(store: Store, host: str, port: int) -> None:
+    """Serve in the foreground until SIGTERM or Ctrl-C; prints one line with the endpoint when it is reachable."""
+    if not is_loopback(host) and not store.accounts.has_tokens():
+        raise UsageError(
+            "a Hub that others can reach must have a user, or nobody could write to it",
+            where=f"--host {host}",
+            next_step=f"python -m release hub user NAME --root {store.root}",
+        )
+    listener = _listen(host, port)
+    shown = f"[{host}]" if ":" in host else host
+    endpoint = f"http://{shown}:{listener.getsockname()[1]}"
+    server = _ForegroundServer(_configuration(store, ready=f"Hub ready at {endpoint} (HF_ENDPOINT={endpoint})"))
+    try:
+        server.run(sockets=[listener])
+    finally:
+        listener.close()
+    if server.interrupted:
+        raise KeyboardInterrupt
+
+
+class _ForegroundServer(uvicorn.Server):
+    """Stops at SIGTERM and Ctrl-C after the answers in flight; uvicorn's own would then die of the same signal."""
+
+    interrupted = False
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        previous = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.interrupted = self.interrupted or sig == signal.SIGINT
+        super().handle_exit(sig, frame)
+
+
+def is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _configuration(
+    store: Store, ready: str | None = None, wrap: Callable[[ASGIApp], ASGIApp] | None = None
+) -> uvicorn.Config:
+    store.blobs.sweep()
+    app: ASGIApp = create_app(store, ready)
+    return uvicorn.Config(
+        wrap(app) if wrap else app,
+        log_level="warning",
+        access_log=False,  # upload addresses carry signatures
+        server_header=False,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=5,
+        lifespan="on",
+    )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # asyncio turns Nagle's delay (40 ms an answer) off only for sockets that say that they are TCP.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise UsageError(
+            f"cannot listen on {host} port {port}: {error.strerror or error}",
+            next_step="choose another --port, or 0 for a free one",
+        ) from error
+    listener.listen(1024)
+    return listener

@@ -1,0 +1,205 @@
+"""The bytes on disk: content-addressed blobs, JSON files replaced as a whole, and locks between server processes.
+
+    blobs = Blobs(root)
+    with blobs.writer() as writer:
+        writer.write(b"...")
+        blob = writer.finish()          # Blob(sha256, size), stored once whoever uploads it
+
+Nothing here needs a repair step: a blob or a JSON file appears by rename after its fsync, so that a kill at any point
+leaves the old state or the new one, and at worst an unfinished file in `incoming/`, which `sweep` removes later.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+ABANDONED_AFTER = 24 * 3600  # seconds after which an unfinished upload is taken for dead
+BLOCK = 1 << 20  # bytes
+
+
+@dataclass(frozen=True)
+class Blob:
+    """Stored content: its SHA-256 and its size in bytes."""
+
+    sha256: str
+    size: int
+
+
+class Blobs:
+    """Immutable content under `root/blobs/ab/cdef...`, named by its SHA-256."""
+
+    def __init__(self, root: Path) -> None:
+        self.folder, self.incoming = root / "blobs", root / "incoming"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.incoming.mkdir(parents=True, exist_ok=True)
+
+    def path(self, sha256: str) -> Path:
+        """Where the content lies, whether or not it is there. Raises ValueError for what is not a SHA-256."""
+        if not _SHA256.fullmatch(sha256):
+            raise ValueError(f"not a SHA-256: {sha256[:80]!r}")
+        return self.folder / sha256[:2] / sha256[2:]
+
+    def has(self, sha256: str, size: int | None = None) -> bool:
+        try:
+            found = self.path(sha256).stat().st_size
+        except (FileNotFoundError, ValueError):
+            return False
+        return size is None or found == size
+
+    def read(self, sha256: str, limit: int = -1) -> bytes:
+        with self.path(sha256).open("rb") as file:
+            return file.read(limit)
+
+    def writer(self) -> BlobWriter:
+        return BlobWriter(self)
+
+    def add(self, content: bytes) -> Blob:
+        """Store small content that is in memory anyway."""
+        with self.writer() as writer:
+            writer.write(content)
+            return writer.finish()
+
+    def add_file(self, path: Path) -> Blob:
+        """Store a copy of a file, read in blocks."""
+        with path.open("rb") as file, self.writer() as writer:
+            while block := file.read(BLOCK):
+                writer.write(block)
+            return writer.finish()
+
+    def sweep(self) -> None:
+        """Remove what killed uploads left behind; live ones of other processes are younger than ABANDONED_AFTER."""
+        horizon = time.time() - ABANDONED_AFTER
+        for path in self.incoming.iterdir():
+            try:
+                if path.is_file() and path.stat().st_mtime < horizon:
+                    path.unlink()
+            except FileNotFoundError:
+                continue  # another process swept it first
+
+
+class BlobWriter:
+    """Writes and hashes at once, in constant memory; without `finish` nothing remains."""
+
+    def __init__(self, blobs: Blobs) -> None:
+        self.blobs = blobs
+        self.size = 0
+        self._sha256 = hashlib.sha256()
+        self._temporary = blobs.incoming / uuid.uuid4().hex
+        self._file: BinaryIO = self._temporary.open("wb")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._file.close()
+        finally:
+            self._temporary.unlink(missing_ok=True)
+
+    @property
+    def sha256(self) -> str:
+        """Of what has been written so far."""
+        return self._sha256.hexdigest()
+
+    def write(self, data: bytes) -> None:
+        self._file.write(data)
+        self._sha256.update(data)
+        self.size += len(data)
+
+    def finish(self) -> Blob:
+        """Make the content durable and visible under its hash."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        blob = Blob(self.sha256, self.size)
+        target = self.blobs.path(blob.sha256)
+        if not self.blobs.has(blob.sha256, blob.size):
+            if not target.parent.is_dir():
+                target.parent.mkdir(exist_ok=True)
+                fsync_folder(self.blobs.folder)
+            self._temporary.chmod(0o444)
+            self._temporary.replace(target)
+            fsync_folder(target.parent)
+        return blob
+
+
+def pointer_of(blob_sha256: str, size: int) -> bytes:
+    """The git LFS pointer that stands in the git tree for a large file."""
+    return f"version https://git-lfs.github.com/spec/v1\noid sha256:{blob_sha256}\nsize {size}\n".encode()
+
+
+def git_oid(content: bytes) -> str:
+    """What `git hash-object` prints: clients compare it to skip files that have not changed."""
+    return hashlib.sha1(f"blob {len(content)}\0".encode() + content, usedforsecurity=False).hexdigest()
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make the renames in a folder survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace the file as a whole: temporary file, fsync, rename, fsync of the folder."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(json.dumps(value, ensure_ascii=False, sort_keys=True).encode())
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    fsync_folder(path.parent)
+
+
+def create_json(path: Path, value: Any) -> bool:
+    """Like `write_json`, but only if the file does not exist; False when somebody else created it."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(json.dumps(value, ensure_ascii=False, sort_keys=True).encode())
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            path.hardlink_to(temporary)
+        except FileExistsError:
+            return False
+    finally:
+        temporary.unlink(missing_ok=True)
+    fsync_folder(path.parent)
+    return True
+
+
+def read_json(path: Path, default: Any = None) -> Any:
+    """The file's value, or `default` when there is no such file."""
+    try:
+        return json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return default
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock among all threads and processes; the kernel lets go of it when its holder dies."""
+    with path.open("ab") as file:
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,205 @@
+"""A Hub's whole state under one folder: repositories by name, accounts, blobs. No database, no server needed.
+
+store = Store(Path("hub"))
+token = store.create_user("slipway")
+repository = store.create_repository("model", "slipway/demo", author="slipway")
+store.import_folder(Path("mirror"))       # mirror/{models,datasets,spaces}/ORG/NAME/...
+
+<root>/store.json  uuid of the store            names/models/org/name.json  -> folder of the repository
+       secret      key that signs upload urls   repositories/<id>/          see repository.py
+       accounts.json                            blobs/, incoming/           see storage.py
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from release.local_hub.accounts import NAME, Accounts, Scope
+from release.local_hub.refusals import Conflict, Refusal
+from release.local_hub.repository import Repository
+from release.local_hub.starting_files import starting_files
+from release.local_hub.storage import Blobs, create_json, locked, read_json, write_json
+from release.local_hub.tree import Put, regular
+from training.errors import UsageError
+
+KINDS = ("model", "dataset", "space")
+FORMAT = 1
+
+
+class Store:
+    """Everything that a server serves; several processes may use one root at the same time."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        root.mkdir(parents=True, exist_ok=True)
+        create_json(root / "store.json", {"uuid": str(uuid.uuid4()), "format": FORMAT})
+        identity = read_json(root / "store.json")
+        if identity["format"] != FORMAT:
+            raise UsageError(
+                "this store was written by another version", where=str(root), expected=str(FORMAT), found=str(identity)
+            )
+        self.uuid = str(identity["uuid"])
+        self.accounts = Accounts(root)
+        self.blobs = Blobs(root)
+        for kind in KINDS:
+            (root / "names" / f"{kind}s").mkdir(parents=True, exist_ok=True)
+        for folder in ("repositories", "trash", "holders", "xet"):
+            (root / folder).mkdir(exist_ok=True)
+        self._secret = self._read_or_make_secret()
+
+    # Accounts
+
+    def create_user(self, name: str, scope: Scope = "write") -> str:
+        """Create a user and return a token of theirs, which is not kept anywhere."""
+        self.accounts.create_user(name)
+        return self.accounts.create_token(name, scope)
+
+    def create_organisation(self, name: str, members: tuple[str, ...] = ()) -> None:
+        self.accounts.create_organisation(name, members)
+
+    def create_token(self, user: str, scope: Scope = "write") -> str:
+        return self.accounts.create_token(user, scope)
+
+    def revoke_token(self, token: str) -> bool:
+        return self.accounts.revoke_token(token)
+
+    # Repositories
+
+    def find(self, kind: str, repo_id: str) -> Repository | None:
+        """The repository of that name, in any case, also under a name it had before it was moved."""
+        for _ in range(8):  # a repository may have been moved several times, but not in a circle
+            named = read_json(self._name_file(kind, repo_id))
+            if named is None:
+                return None
+            if "moved_to" not in named:
+                return Repository(self.root / "repositories" / named["folder"], kind, named["id"], self.blobs)
+            repo_id = named["moved_to"]
+        return None
+
+    def repositories(self, kind: str) -> Iterator[Repository]:
+        """All of a kind, by name."""
+        for file in sorted((self.root / "names" / f"{kind}s").glob("*/*.json")):
+            named = read_json(file)
+            if named is not None and "moved_to" not in named:
+                yield Repository(self.root / "repositories" / named["folder"], kind, named["id"], self.blobs)
+
+    def create_repository(
+        self, kind: str, repo_id: str, author: str, *, private: bool = False, initialise: bool = True, **settings: Any
+    ) -> Repository:
+        """Create a repository with the Hub's first commit. Raises Conflict if the name is taken."""
+        namespace, name = split_id(repo_id)
+        repo_id = f"{self.accounts.spelling(namespace)}/{name}"
+        if kind not in KINDS:
+            raise Refusal(400, f"Invalid repository type: {kind[:40]!r}")
+        identity = uuid.uuid4().hex
+        folder = self.root / "repositories" / identity
+        Repository.initialise(folder, kind, {"private": private, **settings})
+        repository = Repository(folder, kind, repo_id, self.blobs)
+        if initialise:
+            files = starting_files(kind, name, settings.get("sdk"))
+            changes = [Put(path, regular(self.blobs, text.encode())) for path, text in files.items()]
+            repository.commit("refs/heads/main", changes, author=author, title="initial commit")
+        try:
+            self._give_name(kind, repo_id, identity)
+        except Conflict:
+            shutil.rmtree(folder)
+            raise
+        return repository
+
+    def delete_repository(self, repository: Repository) -> None:
+        """Gone at once for everybody; its blobs stay, for others may share them."""
+        file = self._name_file(repository.kind, repository.id)
+        with locked(self.root / "names" / "lock"):
+            if read_json(file, {}).get("folder") == repository.folder.name:
+                file.unlink()
+        trash = self.root / "trash" / repository.folder.name
+        try:
+            repository.folder.rename(trash)
+        except FileNotFoundError:
+            return  # somebody else deleted it at the same time
+        shutil.rmtree(trash)
+
+    def move_repository(self, repository: Repository, new_id: str) -> None:
+        """Rename; the old name leads here until somebody takes it. Raises Conflict if the new one is taken."""
+        split_id(new_id)
+        old_file = self._name_file(repository.kind, repository.id)
+        if old_file == self._name_file(repository.kind, new_id):  # only the case changes
+            write_json(old_file, {"id": new_id, "folder": repository.folder.name})
+            return
+        self._give_name(repository.kind, new_id, repository.folder.name)
+        write_json(old_file, {"moved_to": new_id})
+
+    def import_folder(self, folder: Path) -> list[str]:
+        """Take in `folder/{models,datasets,spaces}/ORG/NAME/...` under these ids; returns them as `kind org/name`."""
+        from release.local_hub.mirror import import_folder  # mirror.py works on stores, so it cannot be imported above
+
+        return import_folder(self, folder)
+
+    # Who may use which stored bytes, and signatures
+
+    def mark_held(self, user: str, sha256: str) -> None:
+        """Note that the user has sent these bytes: knowing the hash of somebody's private file is not having it."""
+        file = self._holder_file(user, sha256)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+
+    def holds(self, user: str, sha256: str, size: int | None = None) -> bool:
+        return self.blobs.has(sha256, size) and self._holder_file(user, sha256).is_file()
+
+    def sign(self, *parts: str, lifetime: float = 6 * 3600) -> str:
+        """A signature of the parts that is good for `lifetime` seconds: `expiry-hex`."""
+        expiry = int(time.time() + lifetime)
+        return f"{expiry}-{self._signature(expiry, parts)}"
+
+    def signed(self, signature: str, *parts: str) -> bool:
+        expiry, _, mark = signature.partition("-")
+        if not expiry.isdigit() or len(expiry) > 12 or int(expiry) < time.time():
+            return False
+        return hmac.compare_digest(mark.encode(), self._signature(int(expiry), parts).encode())
+
+    def _signature(self, expiry: int, parts: tuple[str, ...]) -> str:
+        return hmac.new(self._secret, "\0".join([str(expiry), *parts]).encode(), hashlib.sha256).hexdigest()
+
+    def _holder_file(self, user: str, sha256: str) -> Path:
+        return self.root / "holders" / user.lower() / sha256[:2] / sha256
+
+    def _name_file(self, kind: str, repo_id: str) -> Path:
+        namespace, name = split_id(repo_id.lower())
+        return self.root / "names" / f"{kind}s" / namespace / f"{name}.json"
+
+    def _give_name(self, kind: str, repo_id: str, folder: str) -> None:
+        file = self._name_file(kind, repo_id)
+        file.parent.mkdir(exist_ok=True)
+        with locked(self.root / "names" / "lock"):
+            named = {"id": repo_id, "folder": folder}
+            if create_json(file, named):
+                return
+            if "moved_to" not in read_json(file, named):
+                raise Conflict(f"You already created this {kind} repo: {repo_id}")
+            write_json(file, named)
+
+    def _read_or_make_secret(self) -> bytes:
+        file = self.root / "secret"
+        with locked(self.root / "names" / "lock"):
+            if not file.is_file():
+                temporary = self.root / f".secret.{uuid.uuid4().hex}"
+                temporary.touch(mode=0o600)
+                temporary.write_bytes(secrets.token_bytes(32))
+                temporary.replace(file)
+        return file.read_bytes()
+
+
+def split_id(repo_id: str) -> tuple[str, str]:
+    """`namespace/name`, both checked: they become parts of file names. Raises Refusal."""
+    namespace, slash, name = repo_id.partition("/")
+    if not slash or not NAME.fullmatch(namespace) or not NAME.fullmatch(name) or name.lower().endswith(".git"):
+        raise Refusal(400, f"Invalid repository name: {repo_id[:200]!r}")
+    return namespace, name

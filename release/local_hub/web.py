@@ -1,0 +1,268 @@
+"""One request to the Hub: who asks, for which repository, with which body; and how handlers become routes.
+
+def repo_info(call: Call) -> Response:                 # runs in a thread, so it may touch the disk
+    repository = call.repository()                     # or the refusal that its absence deserves
+routes = [json_route("/api/{kind:kinds}/{org}/{name}", repo_info)]
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import logging
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+from urllib.parse import quote, unquote
+
+from starlette.concurrency import run_in_threadpool
+from starlette.convertors import StringConvertor, register_url_convertor
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from release.local_hub.accounts import ANONYMOUS, Caller
+from release.local_hub.refusals import Refusal
+from release.local_hub.repository import Repository
+from release.local_hub.store import Store
+from training.command import explain_os_error
+
+JSON_LIMIT = 2 << 20  # bytes of a request's JSON that is not an upload
+POLITENESS = 32 << 20  # bytes that are read past a limit and thrown away before the refusal
+URL_PREFIX = {"model": "", "dataset": "datasets/", "space": "spaces/"}
+log = logging.getLogger("slipway.hub")
+
+
+class _Kinds(StringConvertor):
+    regex = "models|datasets|spaces"
+
+
+register_url_convertor("kinds", _Kinds())
+
+
+class Call:
+    """A request, with the store it is about and the caller who makes it."""
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.store: Store = request.app.state.store
+        self.caller = _caller(request, self.store)
+        self.body = b""
+
+    @property
+    def endpoint(self) -> str:
+        """This server's address as the client wrote it, for the links in answers."""
+        return f"{self.request.url.scheme}://{self.request.url.netloc}"
+
+    @property
+    def query(self) -> Any:
+        return self.request.query_params
+
+    def param(self, name: str) -> str:
+        """A part of the path, decoded: a revision such as refs%2Fpr%2F1 arrives as one part."""
+        return unquote(str(self.request.path_params[name]))
+
+    @property
+    def kind(self) -> str:
+        return self.param("kind").removesuffix("s") if "kind" in self.request.path_params else "model"
+
+    @property
+    def repo_id(self) -> str:
+        return f"{self.param('org')}/{self.param('name')}"
+
+    def json(self) -> dict[str, Any]:
+        """The body as a JSON object; an empty body is an empty object."""
+        try:
+            value = json.loads(self.body) if self.body else {}
+        except (ValueError, RecursionError) as error:
+            raise Refusal(400, f"The body is not JSON: {error}") from error
+        if not isinstance(value, dict):
+            raise Refusal(400, "The body must be a JSON object")
+        return value
+
+    def repository(self, *, write: bool = False) -> Repository:
+        """The repository in the path. Raises the Hub's refusals for missing, private and foreign ones."""
+        return self.find(self.kind, self.repo_id, write=write)
+
+    def find(self, kind: str, repo_id: str, *, write: bool = False) -> Repository:
+        try:
+            repository = self.store.find(kind, repo_id)
+        except Refusal:
+            repository = None  # a name that no repository can have
+        if repository is None or (repository.private and not self.caller.may_read(repository.namespace)):
+            raise self.missing()
+        if write:
+            self.require_write(repository.namespace, f"write to {kind} {repository.id}")
+        return repository
+
+    def missing(self) -> Refusal:
+        """Missing and private look the same; to the anonymous both are 401, as a login might help."""
+        if self.caller.user is None:
+            return Refusal(401, "Invalid username or password.", "RepoNotFound")
+        return Refusal(404, "Repository not found", "RepoNotFound")
+
+    def require_user(self) -> str:
+        if self.caller.user is None:
+            raise Refusal(401, "Invalid username or password.")
+        return self.caller.user
+
+    def require_write(self, namespace: str, action: str) -> str:
+        """The user's name, if they may write in the namespace with this token."""
+        user = self.require_user()
+        if not self.caller.may_write(namespace):
+            reason = (
+                "the token has no write scope" if self.caller.scope != "write" else "it is somebody else's namespace"
+            )
+            raise Refusal(403, f"You don't have the rights to {action}: {reason}")
+        return user
+
+    def web_url(self, repository: Repository) -> str:
+        return f"{self.endpoint}/{URL_PREFIX[repository.kind]}{repository.id}"
+
+    def next_link(self, **parameters: str) -> dict[str, str]:
+        """The Link header that leads to the next page of this listing."""
+        query = [(key, value) for key, value in self.query.multi_items() if key not in parameters]
+        text = "&".join(f"{quote(key)}={quote(value, safe='')}" for key, value in [*query, *parameters.items()])
+        return {"Link": f'<{self.endpoint}{self.request.scope["path"]}?{text}>; rel="next"'}
+
+
+def bearer_token(request: Request) -> str | None:
+    scheme, _, value = request.headers.get("authorization", "").partition(" ")
+    return value.strip() if scheme.lower() == "bearer" else None
+
+
+def _caller(request: Request, store: Store) -> Caller:
+    """Who the Authorization header stands for. Raises 401 for a token that is nobody's."""
+    header = request.headers.get("authorization")
+    if header is None:
+        return ANONYMOUS
+    token = bearer_token(request)
+    if token is None and request.method in {"GET", "HEAD"}:
+        # A browser remembers what it was told and sends it along from any page, so Basic may only read.
+        token = _basic_password(header)
+    caller = store.accounts.caller(token) if token else None
+    if caller is None:
+        raise Refusal(401, "Invalid credentials in Authorization header")
+    return caller
+
+
+def _basic_password(header: str) -> str | None:
+    scheme, _, value = header.partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        return base64.b64decode(value, validate=True).decode().partition(":")[2]
+    except (binascii.Error, UnicodeDecodeError):
+        return None
+
+
+Handler = Callable[[Call], Response]
+StreamHandler = Callable[[Call], Awaitable[Response]]
+
+
+def json_route(path: str, handler: Handler, methods: tuple[str, ...] = ("GET",), limit: int = JSON_LIMIT) -> Route:
+    """A handler that runs in a thread after its body, at most `limit` bytes, has been read."""
+
+    async def endpoint(request: Request) -> Response:
+        call = await run_in_threadpool(Call, request)
+        if request.method not in {"GET", "HEAD"}:
+            call.body = b"".join([block async for block in body_blocks(request, limit)])
+        return await run_in_threadpool(handler, call)
+
+    return Route(path, endpoint, methods=list(methods), name=handler.__name__)
+
+
+def stream_route(path: str, handler: StreamHandler, methods: tuple[str, ...]) -> Route:
+    """A handler that reads its body itself, as it arrives."""
+
+    async def endpoint(request: Request) -> Response:
+        return await handler(await run_in_threadpool(Call, request))
+
+    return Route(path, endpoint, methods=list(methods), name=handler.__name__)
+
+
+async def body_blocks(request: Request, limit: int, block: int = 1 << 20) -> AsyncIterator[bytes]:
+    """The body in blocks of about `block` bytes. Raises 413 as soon as it is longer than `limit`."""
+    waiting, size = bytearray(), 0
+    declared = int(request.headers.get("content-length") or 0)
+    async for part in request.stream():
+        size += len(part)
+        if max(size, declared) > limit:
+            # A client that is cut off in mid-sentence never reads why, so hear it out, within reason.
+            if size < min(declared, limit + POLITENESS):
+                continue
+            raise Refusal(413, f"The body is larger than {limit} bytes", headers={"Connection": "close"})
+        waiting += part
+        if len(waiting) >= block:
+            yield bytes(waiting)
+            waiting.clear()
+    if waiting:
+        yield bytes(waiting)
+
+
+def answer_refusal(_: Request, error: Exception) -> Response:
+    """A refusal in the Hub's own shape: headers by which clients choose their exception, and a JSON body."""
+    assert isinstance(error, Refusal)
+    headers = {**error.headers, "X-Error-Message": _header_safe(error.message)}
+    if error.code:
+        headers["X-Error-Code"] = error.code
+    return JSONResponse({"error": error.message}, error.status, headers)
+
+
+def answer_os_error(request: Request, error: Exception) -> Response:
+    """A full disk is 507: nothing was stored, and the client may try again when there is room."""
+    assert isinstance(error, OSError)
+    known = explain_os_error(error)
+    if known is not None and "space" in known.what:
+        return answer_refusal(request, Refusal(507, "No space left on the Hub's disk; nothing of this was stored"))
+    log.error("%s %s failed: %s", request.method, request.scope["path"], error)
+    return answer_refusal(request, Refusal(500, "The Hub's storage failed; its log says how"))
+
+
+def answer_disconnect(_request: Request, _error: Exception) -> Response:
+    """The client went away in mid-upload; nobody reads this answer."""
+    return Response(status_code=499)
+
+
+def answer_bug(_request: Request, _error: Exception) -> Response:
+    """Anything else is a fault of this server, whose log has the traceback."""
+    return JSONResponse(
+        {"error": "The Hub has failed; its log says how"}, 500, {"X-Error-Message": "The Hub has failed"}
+    )
+
+
+class HubMiddleware:
+    """Routes by the path as it was sent, so that %2F stays within its part, and numbers every answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        path = scope.get("raw_path", scope["path"].encode()).split(b"?")[0].decode("latin-1")
+        scope = {**scope, "path": path}
+        request_id = uuid.uuid4().hex
+
+        async def send_numbered(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = [*message.get("headers", []), (b"x-request-id", request_id.encode())]
+                message = {**message, "headers": headers}
+            await send(message)
+
+        await self.app(scope, receive, send_numbered)
+
+
+def _header_safe(text: str) -> str:
+    return "".join(char if 32 <= ord(char) < 127 else "?" for char in text)[:1000]
+
+
+ERROR_HANDLERS = {
+    Refusal: answer_refusal,
+    OSError: answer_os_error,
+    ClientDisconnect: answer_disconnect,
+    Exception: answer_bug,
+}

@@ -1,0 +1,84 @@
+"""`hub` on the command line: serving, users, imports, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import stat
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+PROGRAM = """
+import sys
+from training.command import Parser
+from release.hub_command import add_hub_command
+heavy = {"torch", "starlette", "uvicorn", "huggingface_hub"} & set(sys.modules)
+assert not heavy, heavy
+parser = Parser("python -m release", "test")
+add_hub_command(parser)
+sys.exit(parser.run())
+"""
+HERE = Path(__file__).resolve().parents[3]
+
+
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", PROGRAM, "hub", *words]
+    return subprocess.run(command, cwd=HERE, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.fixture
+def served(tmp_path):
+    """A Hub in the foreground of another process, and its endpoint."""
+    command = [sys.executable, "-c", PROGRAM, "hub", "--root", str(tmp_path / "hub"), "--port", "0"]
+    command += ["--token-file", str(tmp_path / "token")]
+    with subprocess.Popen(command, cwd=HERE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        found = re.search(r"http://\S+:\d+", process.stdout.readline())
+        assert found
+        yield process, found.group()
+        process.kill()
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_it_prints_its_endpoint_serves_and_stops_when_told(served, sent, code, tmp_path):
+    process, endpoint = served
+    token = (tmp_path / "token").read_text().strip()
+    assert stat.S_IMODE((tmp_path / "token").stat().st_mode) == 0o600
+    request = urllib.request.Request(f"{endpoint}/api/whoami-v2", headers={"Authorization": f"Bearer {token}"})
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        assert json.load(answer)["name"] == "slipway"
+    process.send_signal(sent)
+    out, error = process.communicate(timeout=20)
+    assert process.returncode == code
+    assert token not in out + error
+
+
+def test_a_user_gets_a_token_and_later_another_one(tmp_path):
+    root = str(tmp_path / "hub")
+    first = run("user", "ada", "--root", root, "--organisation", "harbour", "--json")
+    second = run("user", "ada", "--root", root)
+    tokens = {json.loads(first.stdout)["token"], second.stdout.strip()}
+    assert len(tokens) == 2
+    assert all(re.fullmatch("hf_[A-Za-z0-9]{34}", token) for token in tokens)
+
+
+def test_a_folder_is_imported_under_its_names(tmp_path):
+    (tmp_path / "mirror" / "models" / "org" / "tiny").mkdir(parents=True)
+    (tmp_path / "mirror" / "models" / "org" / "tiny" / "config.json").write_text("{}")
+    done = run("import", str(tmp_path / "mirror"), "--root", str(tmp_path / "hub"), "--json")
+    assert json.loads(done.stdout)["imported"] == ["model org/tiny"]
+
+
+def test_it_refuses_with_exit_code_2_what_it_cannot_do(tmp_path):
+    root = str(tmp_path / "hub")
+    open_to_all = run("--root", root, "--host", "0.0.0.0", "--port", "0")
+    assert open_to_all.returncode == 2
+    assert "must have a user" in open_to_all.stderr
+    for words in (["import", "--root", root], ["import", str(tmp_path / "none"), "--root", root], ["--port", "1"]):
+        assert run(*words).returncode == 2
+    assert run("user", "../x", "--root", root).returncode == 2
