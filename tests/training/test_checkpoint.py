@@ -29,7 +29,9 @@ def test_a_readme_or_a_plot_does_not_change_the_digest(copy: Path) -> None:
     assert Checkpoint.open(copy).digest == before
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "generation_config.json", "chat_template.jinja", "tokenizer.json"])
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "config.json", "generation_config.json", "chat_template.jinja", "tokenizer.json"]
+)
 def test_one_changed_byte_in_a_file_that_matters_changes_the_digest(copy: Path, name: str) -> None:
     before = Checkpoint.open(copy).digest
     content = bytearray((copy / name).read_bytes())

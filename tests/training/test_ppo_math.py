@@ -80,9 +80,15 @@ def test_what_stands_in_the_padding_changes_no_advantage() -> None:
         (1.5, -2.0, 3.0, 0.0),
     ],
 )
-def test_the_policy_loss_clips_only_what_would_move_further_out(ratio: float, advantage: float, loss: float, clipped: float) -> None:
+def test_the_policy_loss_clips_only_what_would_move_further_out(
+    ratio: float, advantage: float, loss: float, clipped: float
+) -> None:
     value, fraction = policy_loss(
-        torch.tensor([[math.log(ratio)]]), torch.zeros(1, 1), torch.tensor([[advantage]]), torch.ones(1, 1, dtype=torch.bool), 0.2
+        torch.tensor([[math.log(ratio)]]),
+        torch.zeros(1, 1),
+        torch.tensor([[advantage]]),
+        torch.ones(1, 1, dtype=torch.bool),
+        0.2,
     )
     assert value.item() == pytest.approx(loss, rel=1e-5)
     assert fraction.item() == clipped
@@ -108,7 +114,9 @@ def test_the_losses_agree_with_finite_differences() -> None:
 
 def test_the_value_loss_takes_the_worse_of_clipped_and_unclipped() -> None:
     # value 1.0 from 0.0, clipped to 0.2; return 1.0: unclipped error 0, clipped error .64
-    loss, fraction = value_loss(torch.ones(1, 1), torch.zeros(1, 1), torch.ones(1, 1), torch.ones(1, 1, dtype=torch.bool), 0.2)
+    loss, fraction = value_loss(
+        torch.ones(1, 1), torch.zeros(1, 1), torch.ones(1, 1), torch.ones(1, 1, dtype=torch.bool), 0.2
+    )
     assert loss.item() == pytest.approx(0.32)
     assert fraction.item() == 1.0
 

@@ -40,7 +40,11 @@ def test_an_override_takes_precedence_over_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("learning_rate", "learning_rat", r"unknown key 'ppo\.learning_rat'[\s\S]*line 7[\s\S]*did you mean 'learning_rate'"),
+        (
+            "learning_rate",
+            "learning_rat",
+            r"unknown key 'ppo\.learning_rat'[\s\S]*line 7[\s\S]*did you mean 'learning_rate'",
+        ),
         ("base: runs/base", "base: 7", r"wrong value for 'base'[\s\S]*line 2[\s\S]*string"),
         ("1e-5", "fast", r"wrong value for 'ppo\.learning_rate'[\s\S]*line 7[\s\S]*number[\s\S]*fast"),
         ("1e-5", "-1.0", r"greater than 0[\s\S]*-1\.0"),

@@ -1,0 +1,212 @@
+"""PPO learns, continues after a kill on the same trajectory, and does not depend on how a batch is cut into pieces."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+from conftest import make_model, make_tokenizer
+
+from training.policy import ActorCritic
+from training.ppo import PPO
+from training.recipe import DataSettings, Generation, LoraSettings, PPORecipe, PPOSettings
+from training.rollout import sample
+
+
+@dataclass
+class LikesLowTokens:
+    """A reward that a tiny model can learn in seconds: the share of the answer's tokens in the vocabulary's first half."""
+
+    size: int
+    prompt_length: int
+
+    def score_ids(self, sequences: list[list[int]]) -> torch.Tensor:
+        answers = [sequence[self.prompt_length :] for sequence in sequences]
+        return torch.tensor([sum(token < self.size / 2 for token in answer) / len(answer) for answer in answers])
+
+
+PROMPTS = [[1, 40 + index, 41, 42] for index in range(16)]
+
+
+def make_ppo(lora: bool = False, **settings: object) -> PPO:
+    torch.manual_seed(0)
+    values = {
+        "total_episodes": 640,
+        "batch_size": 32,
+        "mini_batch_size": 16,
+        "num_ppo_epochs": 4,
+        "learning_rate": 5e-3,
+        "kl_coef": 0.01,
+        **settings,
+    }
+    recipe = PPORecipe(
+        method="ppo",
+        base="unused",
+        reward_model="unused",
+        prompts=DataSettings(source="starter"),
+        dtype="float32",
+        lora=LoraSettings(r=4, lora_alpha=8) if lora else None,
+        generation=Generation(max_new_tokens=8),
+        ppo=PPOSettings(**values),
+    )
+    tokenizer = make_tokenizer()
+    actor = ActorCritic(make_model(), recipe.lora)
+    reward = LikesLowTokens(len(tokenizer), prompt_length=4)
+    ppo = PPO(recipe, actor, tokenizer, reward, PROMPTS, Accelerator(cpu=True))
+    torch.manual_seed(1)
+    return ppo
+
+
+def weights(ppo: PPO) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in ppo.actor.trainable_state().items()}
+
+
+@pytest.mark.parametrize("lora", [False, True], ids=["full", "lora"])
+def test_the_reward_rises_by_more_than_twice_its_standard_error(lora: bool) -> None:
+    ppo = make_ppo(lora, learning_rate=2e-2 if lora else 5e-3)
+    log = [ppo.update() for _ in range(14)]
+    first = torch.tensor(log[0]["scores"] + log[1]["scores"])
+    last = torch.tensor(log[-2]["scores"] + log[-1]["scores"])
+    error = (first.var() / len(first) + last.var() / len(last)).sqrt()
+    assert last.mean() - first.mean() > 2 * error
+    assert log[-1]["kl"] > log[0]["kl"]
+
+
+def test_a_large_kl_coefficient_holds_the_policy_at_the_reference() -> None:
+    free, held = make_ppo(kl_coef=0.0, learning_rate=2e-3), make_ppo(kl_coef=2.0, learning_rate=2e-3)
+    for ppo in (free, held):
+        for _ in range(10):
+            log = ppo.update()
+        ppo.last_kl = log["kl"]
+    assert abs(held.last_kl) < 0.3 * free.last_kl
+
+
+def test_before_the_first_step_policy_and_reference_agree_and_values_are_zero() -> None:
+    for lora in (False, True):
+        experience = make_ppo(lora).rollout(PROMPTS[:4])
+        assert torch.allclose(experience.logprobs, experience.ref_logprobs, atol=1e-6)
+        assert (experience.values == 0).all()
+
+
+def test_the_reference_does_not_move_while_the_policy_learns() -> None:
+    for lora in (False, True):
+        ppo = make_ppo(lora)
+        responses = ppo.rollout(PROMPTS[:4]).responses
+        inputs = (responses.input_ids, responses.attention_mask, responses.length, 1.0)
+        before = ppo.actor.reference_logprobs(*inputs)
+        policy_before = ppo.actor(*inputs)[0]
+        ppo.update()
+        assert torch.equal(ppo.actor.reference_logprobs(*inputs), before)
+        assert not torch.allclose(ppo.actor(*inputs)[0], policy_before)
+
+
+def test_log_probabilities_do_not_depend_on_the_padding() -> None:
+    actor, tokenizer = make_ppo().actor, make_tokenizer()
+    torch.manual_seed(3)
+    prompts = [[1, 50], [1, 60, 61, 62, 63, 64]]
+    responses = sample(actor, tokenizer, prompts, Generation(max_new_tokens=6))
+    together, _, _ = actor(responses.input_ids, responses.attention_mask, responses.length, 1.0)
+    for row, (prompt, answer) in enumerate(zip(prompts, responses.tokens(), strict=True)):
+        ids = torch.tensor([prompt + answer])
+        alone, _, _ = actor(ids, torch.ones_like(ids), len(answer), 1.0)
+        assert torch.allclose(alone[0], together[row, : len(answer)], atol=1e-5)
+
+
+def test_a_response_counts_up_to_and_with_its_end_of_turn_token() -> None:
+    ppo = make_ppo()
+    eos = ppo.tokenizer.eos_token_id
+    responses = ppo.rollout(PROMPTS * 4).responses
+    for tokens, ended in zip(responses.tokens(), responses.ended, strict=True):
+        assert eos not in tokens[:-1]
+        assert (tokens[-1] == eos) == bool(ended)
+
+
+def test_one_piece_or_eight_give_the_same_step() -> None:
+    ends, logs = [], []
+    for steps in (1, 8):
+        ppo = make_ppo(gradient_accumulation_steps=steps)
+        logs.append(ppo.update())
+        ends.append(weights(ppo))
+    for figure in ("policy_loss", "value_loss", "entropy", "grad_norm"):
+        assert logs[0][figure] == pytest.approx(logs[1][figure], rel=1e-3, abs=1e-6)
+    for name, tensor in ends[0].items():
+        assert torch.allclose(tensor, ends[1][name], atol=2e-4), name
+
+
+def test_a_run_continued_from_its_saved_state_is_the_run_that_was_not_interrupted() -> None:
+    straight = make_ppo()
+    for _ in range(2):
+        straight.update()
+    state = torch.load(_through_a_file(straight.state()), weights_only=True)
+    expected = [straight.update() for _ in range(2)]
+    continued = make_ppo()
+    continued.load_state(state)
+    found = [continued.update() for _ in range(2)]
+    assert [line["scores"] for line in found] == [line["scores"] for line in expected]
+    after = weights(continued)
+    for name, tensor in weights(straight).items():
+        assert torch.equal(tensor, after[name]), name
+
+
+def test_a_killed_command_continues_and_ends_with_the_weights_of_one_that_was_not(tmp_path: Path, tiny: Path) -> None:
+    reward = tmp_path / "reward"
+    _train(tmp_path, "reward", reward, "base", str(tiny))
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    assert _train(tmp_path, "ppo", straight, "base", str(tiny), reward).returncode == 0
+    process = _train(tmp_path, "ppo", killed, "base", str(tiny), reward, wait=False)
+    deadline = time.monotonic() + 90
+    while not (killed / "metrics.jsonl").is_file() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    assert not (killed / "run.json").exists()
+    finished = _train(tmp_path, "ppo", killed, "base", str(tiny), reward)
+    assert finished.returncode == 0, finished.stderr
+    digests = [json.loads((run / "run.json").read_text())["checkpoint_digest"] for run in (straight, killed)]
+    assert digests[0] == digests[1]
+    changed = _train(tmp_path, "ppo", killed, "base", str(tiny), reward, "seed=5")
+    assert changed.returncode == 2
+    assert "another recipe" in changed.stderr
+
+
+def _through_a_file(state: dict) -> str:
+    import tempfile
+
+    path = tempfile.mkstemp(suffix=".pt")[1]
+    torch.save(state, path)
+    return path
+
+
+def _train(
+    tmp_path: Path,
+    method: str,
+    out: Path,
+    key: str,
+    base: str,
+    reward: Path | None = None,
+    *more: str,
+    wait: bool = True,
+):
+    recipe = tmp_path / f"{method}.yaml"
+    if method == "reward":
+        args = "args: {num_train_epochs: 1, per_device_train_batch_size: 16, max_steps: 2}\n"
+        recipe.write_text(
+            f"method: reward\nbase: {base}\ndata: {{source: starter}}\ndtype: float32\nlora: null\n{args}"
+        )
+    else:
+        recipe.write_text(
+            f"method: ppo\nbase: {base}\nreward_model: {reward}\nprompts: {{source: starter, heldout_split: heldout}}\n"
+            "max_prompt_length: 200\ndtype: float32\ngeneration: {max_new_tokens: 12}\n"
+            "ppo: {total_episodes: 96, batch_size: 8, mini_batch_size: 8, num_ppo_epochs: 1, save_updates: 3}\n"
+        )
+    words = [sys.executable, "-m", "training", method, "--recipe", str(recipe), "--out", str(out), *more]
+    if not wait:
+        return subprocess.Popen(words, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    return subprocess.run(words, capture_output=True, text=True, timeout=200, check=False)
