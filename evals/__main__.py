@@ -1,0 +1,102 @@
+"""python -m evals: score a checkpoint, compare two, show many.
+
+python -m evals run runs/base/checkpoint --suite starter --out runs/base
+python -m evals run runs/ppo/checkpoint --suite starter --out runs/ppo --baseline runs/base --judge runs/reward/checkpoint
+python -m evals compare runs/base runs/ppo
+python -m evals leaderboard runs/base runs/ppo --out leaderboard
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from training.command import Parser, Result, quiet_libraries
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = Parser("python -m evals", "Score checkpoints: numbers pinned to the digest of what was measured.")
+    run = parser.command(
+        "run", "Evaluate a checkpoint with a suite; write OUT/scorecard.json and OUT/samples/.", run_suite
+    )
+    run.add_argument("checkpoint", metavar="CHECKPOINT", help="a checkpoint or run directory, or a Hub id[@revision]")
+    run.add_argument("--suite", required=True, help="starter, official, or the path of a YAML file")
+    run.add_argument("--out", required=True, type=Path, help="the run's directory, e.g. runs/base")
+    run.add_argument(
+        "--baseline", type=Path, metavar="RUN", help="the parent's run: copied to OUT/baseline, and won against"
+    )
+    run.add_argument(
+        "--judge", type=Path, metavar="CHECKPOINT", help="a reward model that judges answers for the win rate"
+    )
+    run.add_argument("--limit", type=int, metavar="N", help="a seeded sample of N items of each task")
+    run.add_argument("--dtype", choices=["bfloat16", "float32"], default="bfloat16", help="default: bfloat16")
+    run.add_argument("--batch-size", type=int, metavar="N", help="default: what the suite says of each task")
+    run.add_argument("--device", help="default: cuda where there is one, else cpu")
+    run.add_argument("--seed", type=int, default=0, help="of sampled texts, items and intervals; default 0")
+    run.add_argument("--backend", choices=["hf"], default="hf", help="default: hf (transformers)")
+    compare = parser.command("compare", "Paired differences B - A with intervals and Holm-corrected p.", run_compare)
+    compare.add_argument("a", metavar="A", type=Path, help="a run's directory or its scorecard.json: before")
+    compare.add_argument("b", metavar="B", type=Path, help="the same: after")
+    leaderboard = parser.command("leaderboard", "Pages of many scorecards: HTML, markdown, JSON.", run_leaderboard)
+    leaderboard.add_argument(
+        "runs", metavar="RUN", nargs="+", type=Path, help="run directories or scorecard.json files"
+    )
+    leaderboard.add_argument("--out", required=True, type=Path, help="the folder to write to")
+    return parser.run(argv)
+
+
+def run_suite(args: argparse.Namespace) -> Result:
+    quiet_libraries()
+    os.environ.setdefault("TQDM_DISABLE", "1")  # our own bars, on a terminal only
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    from evals.run import Request, evaluate
+    from evals.show import scorecard_table
+
+    card = evaluate(
+        Request(
+            source=args.checkpoint,
+            suite=args.suite,
+            out=args.out,
+            baseline=args.baseline,
+            judge=args.judge,
+            limit=args.limit,
+            dtype=args.dtype,
+            batch_size=args.batch_size,
+            device=args.device,
+            seed=args.seed,
+            backend=args.backend,
+        )
+    )
+    return {"summary": scorecard_table(card, args.out), "scorecard": str(args.out / "scorecard.json"), **_short(card)}
+
+
+def run_compare(args: argparse.Namespace) -> Result:
+    from evals.compare import compare
+    from evals.show import comparison_table
+
+    comparison = compare(args.a, args.b)
+    return {"summary": comparison_table(comparison), **comparison.model_dump(mode="json")}
+
+
+def run_leaderboard(args: argparse.Namespace) -> Result:
+    from evals.leaderboard import write
+
+    return dict(write(args.runs, args.out))
+
+
+def _short(card: Any) -> dict[str, Any]:
+    return {
+        "digest": card.model.digest,
+        "scores": {f"{score.task}/{score.metric}": score.value for score in card.scores},
+        "failed_tasks": card.failed_tasks,
+        "seconds": card.seconds,
+    }
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,80 @@
+"""What a model answered, kept on disk batch by batch, so that an interrupted evaluation continues and a repeated one is free.
+
+    answers = Answers(Path("runs/a/.evals"), "starter_toxicity", {"checkpoint": digest, "dtype": "bfloat16", ...})
+    answers.of(contents, compute=lambda: [...])
+
+A batch is found by its content: everything that decides the answers (digest of the checkpoint, precision, batch,
+decoding, seed, package versions) names the file, and the very requests name the line. Nothing is found by a path or a
+task's name, so changed weights, data or prompts never meet an old answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from training.errors import UsageError
+
+
+class Answers:
+    """The answers of one task under one set of circumstances."""
+
+    def __init__(self, folder: Path, task: str, circumstances: dict[str, Any]) -> None:
+        self.file = folder / f"{task}-{_digest(circumstances)[:16]}.jsonl"
+        self.known: dict[str, list[Any]] = {}
+        if self.file.is_file():
+            for line in self.file.read_text(encoding="utf-8", errors="replace").splitlines():
+                try:
+                    entry = json.loads(line)
+                    self.known[entry["batch"]] = entry["answers"]
+                except (ValueError, KeyError, TypeError):
+                    continue  # the line that a kill or a full disk tore; its batch is computed again
+
+    def has(self, contents: list[Any]) -> bool:
+        return _digest(contents) in self.known
+
+    def of(self, contents: list[Any], compute: Callable[[], list[Any]]) -> list[Any]:
+        """The answers to a batch, one for each of `contents`; computed and appended where they are not there yet."""
+        key = _digest(contents)
+        if key not in self.known:
+            computed = compute()
+            if len(computed) != len(contents):
+                raise ValueError(f"{len(contents)} requests got {len(computed)} answers")
+            line = json.dumps({"batch": key, "answers": computed}, ensure_ascii=False) + "\n"
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            with self.file.open("ab") as file:
+                # After a torn line the next one would be lost too, so every line starts on a fresh one.
+                file.write(b"\n" + line.encode() if _torn(self.file) else line.encode())
+                file.flush()
+                os.fsync(file.fileno())
+            self.known[key] = json.loads(line)["answers"]
+        return self.known[key]
+
+
+def writable(out: Path) -> None:
+    """Raise UsageError where `out` cannot be written to, before anything is computed."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe = out / f".writable-{os.getpid()}"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UsageError(
+            "the output directory is a file", where=str(out), next_step="choose another directory with --out"
+        ) from error
+
+
+def _torn(file: Path) -> bool:
+    if not file.is_file() or file.stat().st_size == 0:
+        return False
+    with file.open("rb") as opened:
+        opened.seek(-1, os.SEEK_END)
+        return opened.read(1) != b"\n"
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()

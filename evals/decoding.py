@@ -1,0 +1,228 @@
+"""Batched decoding of many prompts, several samples each: what every generation task runs on.
+
+    rows = decode(model, prompts, samples=8, settings, uniforms)     # token ids, without the stop token
+
+Three things make it several times as fast on a CPU as `model.generate`, and none changes what is decoded:
+the samples of one prompt share its prefill; keys and values are written into a buffer of the final length instead of
+being copied at every step; and attention of one new token runs as two grouped matrix products, for CPU kernels of
+scaled_dot_product_attention are made for long queries. Rows that have ended leave the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache
+from transformers.cache_utils import Cache, DynamicLayer
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+GROUPED = "slipway_grouped"
+NUCLEUS_CANDIDATES = 1024  # enough for almost every nucleus; the whole vocabulary is sorted where it is not
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How tokens are chosen. temperature 0 is greedy, whatever `top_p` says."""
+
+    max_new_tokens: int
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+
+
+@torch.inference_mode()
+def decode(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    samples: int,
+    decoding: Decoding,
+    uniforms: Tensor,
+    stop_tokens: Sequence[int],
+    ended: Callable[[int, list[int]], bool] | None = None,
+) -> list[list[int]]:
+    """Decode `samples` continuations of every prompt; row `p * samples + s` is sample s of prompt p.
+
+    `uniforms` is (rows, max_new_tokens) in [0, 1): the only randomness, so that a row's tokens depend on its own
+    numbers and not on the batch that it is in. `ended(row, tokens)` may end a row early, e.g. at a stop string.
+    The stop token itself is not returned.
+    """
+    device = model.device
+    width = max(len(prompt) for prompt in prompts)
+    ids = torch.tensor([[0] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=device)  # (P, W)
+    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=device)
+    cache = _cache(model, width + decoding.max_new_tokens)
+    with _grouped_attention(model):
+        output = model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=(mask.cumsum(1) - 1).clamp(min=0),
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        logits = output.logits[:, -1].repeat_interleave(samples, dim=0)  # (B, V)
+        mask = mask.repeat_interleave(samples, dim=0)  # (B, W)
+        if samples > 1:
+            cache.batch_repeat_interleave(samples)
+        positions = mask.sum(1)  # (B,) of the next token
+        uniforms = uniforms.to(device)
+        stops = set(stop_tokens)
+        rows = list(range(len(prompts) * samples))  # the row that stands at each place of the batch
+        alive = [True] * len(rows)
+        tokens: list[list[int]] = [[] for _ in rows]
+        for step in range(decoding.max_new_tokens):
+            chosen = choose(logits, uniforms[rows, step], decoding)  # (B,)
+            for place, token in enumerate(chosen.tolist()):
+                row = rows[place]
+                if not alive[row]:
+                    continue
+                if token in stops:
+                    alive[row] = False
+                    continue
+                tokens[row].append(token)
+                if ended is not None and ended(row, tokens[row]):
+                    alive[row] = False
+            left = sum(alive)
+            if left == 0 or step + 1 == decoding.max_new_tokens:
+                break
+            if left <= 0.75 * len(rows):  # moving the cache costs about as much as a quarter of a step
+                keep = torch.tensor([place for place, row in enumerate(rows) if alive[row]], device=device)
+                cache.batch_select_indices(keep)
+                chosen, mask, positions = chosen[keep], mask[keep], positions[keep]
+                rows = [row for row in rows if alive[row]]
+            mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
+            logits = model(
+                input_ids=chosen[:, None],
+                attention_mask=mask,
+                position_ids=positions[:, None],
+                past_key_values=cache,
+                use_cache=True,
+            ).logits[:, -1]
+            positions = positions + 1
+    return tokens
+
+
+def choose(logits: Tensor, uniforms: Tensor, decoding: Decoding) -> Tensor:
+    """The next token of each row: greedy, or drawn from the nucleus (Holtzman et al. 2020) by inverting its CDF.
+
+    logits (B, V), uniforms (B,) -> (B,). Probabilities are computed in float32. The nucleus is the smallest set of the
+    most likely tokens that holds at least `top_p`.
+    """
+    if decoding.temperature == 0.0:
+        return logits.argmax(dim=-1)
+    probabilities = torch.softmax(logits.float() / decoding.temperature, dim=-1)
+    size = logits.shape[-1]
+    count = size if decoding.top_p >= 1.0 else min(NUCLEUS_CANDIDATES, size)
+    if decoding.top_k:
+        count = min(decoding.top_k, size)
+    top, order = probabilities.topk(count, dim=-1)  # (B, C)
+    mass = top.cumsum(dim=-1)
+    if not decoding.top_k and count < size and bool((mass[:, -1] < decoding.top_p).any()):
+        top, order = probabilities.sort(dim=-1, descending=True)
+        mass = top.cumsum(dim=-1)
+    target = decoding.top_p * (mass[:, -1:] if decoding.top_k else 1.0)
+    kept = (mass - top) < target  # the token that crosses the threshold belongs to the nucleus
+    cumulative = (top * kept).cumsum(dim=-1)
+    point = uniforms.to(cumulative.dtype)[:, None] * cumulative[:, -1:]
+    place = (cumulative <= point).sum(dim=-1)
+    place = torch.minimum(place, kept.sum(dim=-1) - 1)  # rounding must not step over the last token
+    return order.gather(1, place[:, None])[:, 0]
+
+
+class _Buffer(DynamicLayer):
+    """Keys and values of one layer in a buffer of the final length, (B, heads, capacity, D)."""
+
+    def __init__(self, capacity: int) -> None:
+        super().__init__()
+        self.capacity, self.length = capacity, 0
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        if not self.is_initialized:
+            self.dtype, self.device, self.is_initialized = key_states.dtype, key_states.device, True
+            batch, heads, _, _ = key_states.shape
+            self.key_buffer = key_states.new_empty(batch, heads, self.capacity, key_states.shape[-1])
+            self.value_buffer = value_states.new_empty(batch, heads, self.capacity, value_states.shape[-1])
+        end = self.length + key_states.shape[-2]
+        self.key_buffer[:, :, self.length : end] = key_states
+        self.value_buffer[:, :, self.length : end] = value_states
+        self.length = end
+        return self._view()
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        self.key_buffer = self.key_buffer.repeat_interleave(repeats, dim=0)
+        self.value_buffer = self.value_buffer.repeat_interleave(repeats, dim=0)
+        self._view()
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        self.key_buffer, self.value_buffer = self.key_buffer[indices], self.value_buffer[indices]
+        self._view()
+
+    def _view(self) -> tuple[Tensor, Tensor]:
+        self.keys, self.values = self.key_buffer[:, :, : self.length], self.value_buffer[:, :, : self.length]
+        return self.keys, self.values
+
+
+def _cache(model: PreTrainedModel, capacity: int) -> Cache:
+    """A buffered cache where every layer attends to everything before it, else the model's own."""
+    config = model.config.get_text_config()
+    kinds = getattr(config, "layer_types", None)
+    plain = not getattr(config, "sliding_window", None) and (not kinds or set(kinds) == {"full_attention"})
+    if plain and getattr(config, "num_kv_shared_layers", None) in (None, 0):
+        return Cache(layers=[_Buffer(capacity) for _ in range(config.num_hidden_layers)])
+    return DynamicCache(config=model.config)
+
+
+def _attend(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Attention of one new token (B, H, 1, D) over all before it, heads grouped by the key and value head they share."""
+    batch, heads, length, depth = query.shape
+    unusual = any(kwargs.get(name) is not None for name in ("position_bias", "softcap", "s_aux", "cache"))
+    if length > 1 or unusual or kwargs.get("dropout"):
+        return sdpa_attention_forward(  # type: ignore[no-any-return]
+            module, query, key, value, attention_mask, scaling=scaling, **kwargs
+        )
+    groups = key.shape[1]
+    flat = query.reshape(batch * groups, heads // groups, depth)
+    keys = key.reshape(batch * groups, -1, depth)
+    scores = torch.bmm(flat, keys.transpose(1, 2)).float() * (scaling if scaling is not None else depth**-0.5)
+    scores = scores.view(batch, groups, heads // groups, -1)
+    if attention_mask is not None:
+        if attention_mask.dtype == torch.bool:
+            scores = scores.masked_fill(~attention_mask, float("-inf"))
+        else:
+            scores = scores + attention_mask
+    weights = torch.softmax(scores, dim=-1).to(value.dtype).view(batch * groups, heads // groups, -1)
+    mixed = torch.bmm(weights, value.reshape(batch * groups, -1, value.shape[-1]))
+    return mixed.view(batch, 1, heads, value.shape[-1]), None
+
+
+@contextmanager
+def _grouped_attention(model: PreTrainedModel) -> Iterator[None]:
+    """Use `_attend` while decoding on a CPU, where the model runs on scaled_dot_product_attention."""
+    before = model.config._attn_implementation
+    if before != "sdpa" or model.device.type != "cpu":
+        yield
+        return
+    AttentionInterface.register(GROUPED, _attend)
+    AttentionMaskInterface.register(GROUPED, sdpa_mask)
+    model.set_attn_implementation(GROUPED)
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)

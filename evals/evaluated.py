@@ -1,0 +1,182 @@
+"""The checkpoint under evaluation: found, checked, and loaded only when something has to be computed.
+
+evaluated = find("runs/base/checkpoint")        # or "org/name@revision"; no weights are loaded
+with_weights = Weights(evaluated, "bfloat16", "cpu")
+with_weights.model                              # loads, once
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from training.checkpoint import Checkpoint, read_safetensors_header, weight_files
+from training.errors import UsageError
+from training.pretrained import download
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A checkpoint, the name it was given by, and its tokenizer."""
+
+    name: str
+    checkpoint: Checkpoint
+    revision: str | None
+    tokenizer: PreTrainedTokenizerBase
+
+    @cached_property
+    def parameters(self) -> int:
+        """Numbers in the weight files: a tied embedding counts once."""
+        path = self.checkpoint.path
+        headers = [read_safetensors_header(path / name) for name in weight_files(path)]
+        return sum(prod(entry["shape"]) for header in headers for entry in header.values())
+
+    @property
+    def context(self) -> int:
+        """The longest sequence in tokens; 2,048 where the config does not say."""
+        config = self.checkpoint.config
+        for key in ("max_position_embeddings", "n_positions", "n_ctx"):
+            if isinstance(config.get(key), int):
+                return int(config[key])
+        return 2048
+
+    def conversation(self, history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        """A conversation through the chat template, as text."""
+        return str(
+            self.tokenizer.apply_chat_template(
+                history,
+                tokenize=False,
+                add_generation_prompt=add_generation_prompt,
+                continue_final_message=not add_generation_prompt,
+            )
+        )
+
+    def prompt_ids(self, prompt: str, templated: bool) -> list[int]:
+        """A prompt's tokens. A chat template has written its special tokens already, so none are added to it."""
+        starts = bool(self.tokenizer.bos_token) and prompt.startswith(str(self.tokenizer.bos_token))
+        return list(self.tokenizer.encode(prompt, add_special_tokens=not (templated or starts)))
+
+    def stop_tokens(self) -> list[int]:
+        """Tokens that end a generation: the tokenizer's, the config's and the generation config's."""
+        found = {self.tokenizer.eos_token_id, *_ids(self.checkpoint.config.get("eos_token_id"))}
+        generation = self.checkpoint.path / "generation_config.json"
+        if generation.is_file():
+            import json
+
+            found.update(_ids(json.loads(generation.read_text(encoding="utf-8")).get("eos_token_id")))
+        return sorted(token for token in found if token is not None)
+
+
+def find(source: str) -> Evaluated:
+    """Find a checkpoint directory, a run's directory, or a Hub id[@revision], and open its tokenizer.
+
+    Raises UsageError for missing, pickled or truncated weights and for a tokenizer that does not work; HubError where
+    the Hub does not give the model.
+    """
+    path, revision = Path(source).expanduser(), None
+    if path.is_dir():
+        path = path / "checkpoint" if (path / "checkpoint").is_dir() else path
+    elif path.exists() or source.startswith((".", "/", "~")) or source.count("/") > 1:
+        raise UsageError(
+            "there is no checkpoint directory here", where=source, next_step="give a directory, or a Hub id org/name"
+        )
+    else:
+        path, revision = download(source)
+    checkpoint = Checkpoint.open(path)
+    return Evaluated(source, checkpoint, revision, _tokenizer(checkpoint))
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The model of a checkpoint in one precision on one device, loaded at first use."""
+
+    evaluated: Evaluated
+    dtype: str
+    device: str
+
+    @cached_property
+    def model(self) -> PreTrainedModel:
+        """The model in evaluation mode. Raises UsageError where weights are not finite, missing or do not fit."""
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        path = self.evaluated.checkpoint.path
+        require_finite_files(path)
+        model, loading = AutoModelForCausalLM.from_pretrained(
+            path, dtype=getattr(torch, self.dtype), output_loading_info=True
+        )
+        missing = sorted(loading["missing_keys"])
+        if missing:
+            raise UsageError(
+                "the weights lack tensors of the model, which would be drawn at random",
+                where=str(path),
+                expected=", ".join(missing[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else ""),
+                found="no such tensor",
+                next_step="save the whole model again with save_pretrained",
+            )
+        model.requires_grad_(False)
+        return model.to(self.device).eval()  # type: ignore[no-any-return]
+
+
+def require_finite_files(path: Path) -> None:
+    """Raise UsageError naming file and tensor where a weight is NaN or infinite."""
+    import torch
+    from safetensors import safe_open
+
+    for name in weight_files(path):
+        with safe_open(path / name, framework="pt") as file:
+            for key in file.keys():  # noqa: SIM118 - not a mapping
+                tensor = file.get_tensor(key)
+                if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+                    bad = int((~torch.isfinite(tensor)).sum())
+                    raise UsageError(
+                        f"the weights are not finite: {key}",
+                        where=str(path / name),
+                        expected="finite numbers",
+                        found=f"{bad:,} of {tensor.numel():,} are NaN or infinite",
+                        next_step="use a checkpoint from before the training diverged",
+                    )
+
+
+def _tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(checkpoint.path)
+        ids = tokenizer.encode("A tokenizer that works gives ids.")
+    except Exception as error:
+        raise UsageError(
+            "the checkpoint's tokenizer cannot be loaded",
+            where=str(checkpoint.path),
+            found=f"{type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}",
+            next_step="save the tokenizer of the model beside the weights: tokenizer.save_pretrained(...)",
+        ) from error
+    vocabulary = _vocabulary(checkpoint.config)
+    if not ids or (vocabulary is not None and max(ids) >= vocabulary):
+        raise UsageError(
+            "the tokenizer does not belong to these weights",
+            where=str(checkpoint.path),
+            expected=f"ids below {vocabulary}",
+            found=f"ids up to {max(ids)}" if ids else "no ids at all",
+        )
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def _vocabulary(config: dict[str, Any]) -> int | None:
+    size = config.get("vocab_size", (config.get("text_config") or {}).get("vocab_size"))
+    return size if isinstance(size, int) else None
+
+
+def _ids(value: int | Sequence[int] | None) -> list[int]:
+    if value is None:
+        return []
+    return [value] if isinstance(value, int) else list(value)

@@ -1,0 +1,173 @@
+"""Win rate against the parent's answers, judged by a reward model, beside what length alone explains.
+
+The parent's answers are read from its samples, not generated again. A win counts 1, a tie 0.5: equal rewards, or equal
+texts. Beside the win rate stand the win rate of a judge that always prefers the longer answer, and the win rate at
+equal length, for preference data prefer longer answers and so do models of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evals.answers import Answers
+from evals.scorecard import Sample
+from evals.scoring import Figure
+from evals.statistics import win_rate_at_equal_length
+from training.checkpoint import Checkpoint
+from training.errors import UsageError
+
+if TYPE_CHECKING:
+    from evals.prepare import Prepared
+    from training.rewards import RewardModel
+
+JUDGED_AT_A_TIME = 48
+LONGER = "longer answer wins"
+CONTROLLED = "win rate at equal length (logistic regression on tanh of the length difference)"
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A reward model by its checkpoint; loaded when there is something to judge."""
+
+    checkpoint: Checkpoint
+    dtype: str
+    device: str
+
+    @property
+    def scorer(self) -> str:
+        return f"reward model {self.checkpoint.digest}"
+
+    def rewards(self, pairs: Sequence[tuple[str, str]], folder: Path) -> list[float]:
+        """The reward of each (prompt, answer); saved in `folder` by digest and content."""
+        saved = Answers(folder, "judge", {"checkpoint": self.checkpoint.digest, "dtype": self.dtype})
+        loaded: list[RewardModel] = []
+        found: list[float] = []
+        for start in range(0, len(pairs), JUDGED_AT_A_TIME):
+            batch = [list(pair) for pair in pairs[start : start + JUDGED_AT_A_TIME]]
+
+            def compute(batch: list[list[str]] = batch) -> list[float]:
+                from training.rewards import RewardModel
+
+                if not loaded:
+                    loaded.append(RewardModel.load(self.checkpoint, self.dtype, self.device))
+                return loaded[0].score([([{"role": "user", "content": prompt}], answer) for prompt, answer in batch])
+
+            found += saved.of(batch, compute)
+        return found
+
+
+def open_judge(path: Path, dtype: str, device: str) -> Judge:
+    """A judge from a checkpoint directory or a run's. Raises UsageError where it is no reward model; loads nothing."""
+    directory = path / "checkpoint" if (path / "checkpoint").is_dir() else path
+    checkpoint = Checkpoint.open(directory)
+    architecture = (checkpoint.config.get("architectures") or ["unknown"])[0]
+    labels = len(checkpoint.config.get("id2label") or {"0": "", "1": ""})
+    if not architecture.endswith("ForSequenceClassification") or labels != 1:
+        raise UsageError(
+            "the judge is not a reward model",
+            where=str(directory),
+            expected="a sequence-classification checkpoint with one output",
+            found=f"{architecture} with {labels} outputs" if "Sequence" in architecture else architecture,
+            next_step="train one: python -m training reward --recipe reward-starter --out runs/reward",
+        )
+    if checkpoint.chat_template is None:
+        raise UsageError("the judge has no chat template to read a conversation by", where=str(directory))
+    return Judge(checkpoint, dtype, device)
+
+
+def score_helpfulness(
+    prepared: Prepared,
+    answers: Sequence[Sequence[Any]],
+    judge: Judge | None,
+    parent: Sequence[Sample] | None,
+    folder: Path,
+) -> tuple[list[Sample], list[Figure]]:
+    """Lengths always; rewards where there is a judge; wins where there are the parent's answers too."""
+    prompts = [prepared.task.user_text(request) for request in prepared.requests]
+    texts = [str(answer[0]["text"]) for answer in answers]
+    lengths = [int(answer[0]["tokens"]) for answer in answers]
+    theirs = _of_parent(prepared, parent) if parent is not None else None
+    rewards = judge.rewards(list(zip(prompts, texts, strict=True)), folder) if judge else None
+    their_rewards: list[float] | None = None
+    wins: list[float] | None = None
+    if judge and rewards and theirs:
+        their_rewards = judge.rewards([(p, t.response or "") for p, t in zip(prompts, theirs, strict=True)], folder)
+        wins = [
+            0.5 if text == (other.response or "") or mine == their else float(mine > their)
+            for text, other, mine, their in zip(texts, theirs, rewards, their_rewards, strict=True)
+        ]
+    samples: list[Sample] = []
+    for place, request in enumerate(prepared.requests):
+        values: dict[str, float | None] = {"response_tokens": float(lengths[place])}
+        detail: dict[str, Any] = {"response_tokens": lengths[place], "stopped": answers[place][0]["stopped"]}
+        if rewards:
+            values["reward_mean"] = rewards[place]
+        if wins and their_rewards and theirs:
+            values["win_rate"] = wins[place]
+            detail["parent_response"] = theirs[place].response
+            detail["parent_reward"] = their_rewards[place]
+        samples.append(
+            Sample(item=request.item, prompt=request.prompt, response=texts[place], values=values, detail=detail)
+        )
+    return samples, _figures(judge, lengths, theirs, their_rewards, wins)
+
+
+def _figures(
+    judge: Judge | None,
+    lengths: list[int],
+    theirs: list[Sample] | None,
+    their_rewards: list[float] | None,
+    wins: list[float] | None,
+) -> list[Figure]:
+    their_lengths = [int(sample.detail["response_tokens"]) for sample in theirs] if theirs else None
+    figures = [
+        Figure(
+            "response_tokens",
+            higher_is_better=False,
+            group="other",
+            unit="tokens",
+            description="mean length of an answer; neither good nor bad, but every win rate is to be read beside it",
+            baseline={"parent": sum(their_lengths) / len(their_lengths)} if their_lengths else {},
+        )
+    ]
+    if judge:
+        figures.append(
+            Figure(
+                "reward_mean",
+                higher_is_better=True,
+                unit="reward",
+                scorer=judge.scorer,
+                description="mean reward of an answer; its scale is the reward model's own",
+                baseline={"parent": sum(their_rewards) / len(their_rewards)} if their_rewards else {},
+            )
+        )
+    if judge and wins and their_lengths:
+        difference = [float(mine - their) for mine, their in zip(lengths, their_lengths, strict=True)]
+        longer = sum(0.5 if d == 0 else float(d > 0) for d in difference) / len(difference)
+        controlled = win_rate_at_equal_length(wins, difference)
+        figures.append(
+            Figure(
+                "win_rate",
+                higher_is_better=True,
+                scorer=judge.scorer,
+                description="share of prompts where the reward model prefers this answer to the parent's, ties half",
+                baseline={LONGER: longer, **({CONTROLLED: controlled} if controlled is not None else {})},
+            )
+        )
+    return figures
+
+
+def _of_parent(prepared: Prepared, parent: Sequence[Sample]) -> list[Sample]:
+    by_item = {sample.item: sample for sample in parent}
+    missing = [request.item for request in prepared.requests if request.item not in by_item]
+    if missing:
+        raise UsageError(
+            "the parent's samples lack prompts that this run answers",
+            expected=f"{len(prepared.requests)} answers",
+            found=f"{len(missing)} are missing, e.g. {missing[0]}",
+            next_step="evaluate the parent again with the same suite and --limit",
+        )
+    return [by_item[request.item] for request in prepared.requests]

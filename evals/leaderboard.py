@@ -1,0 +1,287 @@
+"""Scorecards side by side: one page for people, and the same figures as markdown, JSON and CSV.
+
+    python -m evals leaderboard runs/base runs/ppo --out board
+    write([Path("runs/base"), Path("runs/ppo")], Path("board"))     # board/index.html, leaderboard.md, .json, .csv
+
+Scores stand in one table only where everything that moves them is equal; otherwise there are several tables, each saying
+what differs. Within a column, a checkpoint whose 95% interval overlaps the best one's is marked as not told apart.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from evals.presentation import headlines, model_name, overlap
+from evals.saved import DECISIVE, SavedRun
+from evals.scorecard import Interval, Score, Scorecard, TaskSettings
+from training.errors import UsageError
+from training.records import Record, write_atomically
+
+
+class Column(Record):
+    """One headline score that the rows of a table are compared by."""
+
+    id: str  # task/metric
+    task: str
+    metric: str
+    group: str
+    unit: str
+    higher_is_better: bool
+    scorer: str | None
+    description: str
+
+
+class Cell(Record):
+    """One checkpoint's figure in a column, and how it stands to the best one there.
+
+    `tied`: its 95% interval overlaps the best one's (the best is itself tied where another overlaps it).
+    """
+
+    value: float
+    stderr: float
+    interval: Interval
+    n: int
+    unscored: int
+    baseline: dict[str, float]
+    standing: Literal["best", "tied", "behind", "alone"]
+
+
+class Row(Record):
+    """One checkpoint, by its digest."""
+
+    name: str
+    digest: str
+    parameters: int
+    suite: str
+    backend: str
+    dtype: str
+    seed: int
+    created: str
+    failed_tasks: dict[str, str]
+    cells: dict[str, Cell]  # column id -> figure; a score that the scorecard lacks is absent, not zero
+
+
+class Board(Record):
+    """A table within which every column is comparable."""
+
+    why_separate: str | None  # None for the first table
+    columns: list[Column]
+    rows: list[Row]
+
+
+class Leaderboard(Record):
+    """Everything on the page but the samples."""
+
+    schema_version: int = 1
+    newest_scorecard: str
+    boards: list[Board]
+
+
+def write(paths: Sequence[Path], out: Path) -> dict[str, Any]:
+    """Write index.html, leaderboard.md, leaderboard.json and leaderboard.csv into `out`.
+
+    Raises UsageError for a path without a scorecard, or samples that are not those that were scored.
+    """
+    # The pages need jinja2; a program that only reads a leaderboard.json does not.
+    from evals.leaderboard_pages import as_csv, as_html, as_markdown
+
+    if not paths:
+        raise UsageError(
+            "there is nothing to put on the leaderboard", expected="run directories or scorecard.json files"
+        )
+    entries = [SavedRun.open(path) for path in paths]
+    grouped = group(entries)
+    board = leaderboard(grouped)
+    write_atomically(out / "leaderboard.csv", as_csv(board).encode())
+    write_atomically(out / "leaderboard.md", as_markdown(board).encode())
+    write_atomically(out / "index.html", as_html(board, grouped).encode())
+    board.write(out / "leaderboard.json")
+    rows = [row for table in board.boards for row in table.rows]
+    tables = f"{len(board.boards)} tables" if len(board.boards) > 1 else "one table"
+    return {
+        "summary": f"{len({row.digest for row in rows})} checkpoints in {tables}: {out / 'index.html'}",
+        "files": [str(out / name) for name in ("index.html", "leaderboard.md", "leaderboard.json", "leaderboard.csv")],
+        "checkpoints": sorted({row.digest for row in rows}),
+        "dropped_duplicates": len(entries) - len(rows),
+        "leaderboard": board.model_dump(mode="json"),
+    }
+
+
+def group(entries: Sequence[SavedRun]) -> list[list[SavedRun]]:
+    """The entries by table: equal settings for every task that two of a table share. A digest is in a table once.
+
+    The newest scorecard of a digest is kept. The order given decides which settings make the first table.
+    """
+    tables: list[list[SavedRun]] = []
+    for entry in entries:
+        for table in tables:
+            if all(_comparable(entry.scorecard, other.scorecard) for other in table):
+                table.append(entry)
+                break
+        else:
+            tables.append([entry])
+    return [_newest_of_each_digest(table) for table in tables]
+
+
+def leaderboard(tables: Sequence[Sequence[SavedRun]]) -> Leaderboard:
+    """The tables as values."""
+    first = tables[0]
+    return Leaderboard(
+        newest_scorecard=max(entry.scorecard.created for table in tables for entry in table),
+        boards=[
+            Board(
+                why_separate=None if table is first else _why_separate(first[0].scorecard, table[0].scorecard),
+                columns=_columns([entry.scorecard for entry in table]),
+                rows=_rows([entry.scorecard for entry in table]),
+            )
+            for table in tables
+        ],
+    )
+
+
+def _comparable(one: Scorecard, other: Scorecard) -> bool:
+    return bool(_tasks(one).keys() & _tasks(other).keys()) and not _differences(one, other)
+
+
+def _differences(one: Scorecard, other: Scorecard) -> dict[str, list[str]]:
+    """What differs in the settings of the tasks that both have: "field is X, not Y" (X is of `other`) -> the tasks."""
+    differences: dict[str, list[str]] = defaultdict(list)
+    theirs = _tasks(other)
+    for field in DECISIVE:
+        mine, yours = getattr(one.settings, field), getattr(other.settings, field)
+        if mine != yours:
+            differences[f"{field} is {yours}, not {mine}"].append("all tasks")
+    for task, settings in sorted(_tasks(one).items()):
+        if task not in theirs:
+            continue
+        own, others = _flat(settings), _flat(theirs[task])
+        for field in sorted(own.keys() | others.keys()):
+            if own.get(field) != others.get(field):
+                differences[f"{field} is {_shown(others.get(field))}, not {_shown(own.get(field))}"].append(task)
+        scorers, their_scorers = _scorers(one, task), _scorers(other, task)
+        for metric in sorted(scorers.keys() & their_scorers.keys()):
+            if scorers[metric] != their_scorers[metric]:
+                judges = f"{metric} is judged by {their_scorers[metric] or 'none'}, not {scorers[metric] or 'none'}"
+                differences[judges].append(task)
+    return dict(differences)
+
+
+def _why_separate(first: Scorecard, card: Scorecard) -> str:
+    differences = _differences(first, card)
+    if not differences:
+        return "No task is shared with the first table."
+    told = "; ".join(f"{what} ({', '.join(tasks)})" for what, tasks in differences.items())
+    return f"Not comparable with the first table: {told}."
+
+
+def _flat(settings: TaskSettings) -> dict[str, object]:
+    """The fields, with the generation's settings one by one."""
+    fields = settings.model_dump()
+    generation = fields.pop("generation")
+    return fields | {f"generation.{key}": value for key, value in generation.items()}
+
+
+def _shown(value: object) -> str:
+    if value is None or isinstance(value, bool):
+        return {True: "on", False: "off", None: "unset"}[value]
+    text = str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _tasks(card: Scorecard) -> dict[str, TaskSettings]:
+    return {settings.task: settings for settings in card.settings.tasks}
+
+
+def _scorers(card: Scorecard, task: str) -> dict[str, str | None]:
+    return {score.metric: score.scorer for score in card.scores if score.task == task}
+
+
+def _newest_of_each_digest(table: Sequence[SavedRun]) -> list[SavedRun]:
+    newest: dict[str, SavedRun] = {}
+    for entry in table:
+        known = newest.get(entry.scorecard.model.digest)
+        if known is None or entry.scorecard.created > known.scorecard.created:
+            newest[entry.scorecard.model.digest] = entry
+    return list(newest.values())
+
+
+def _columns(cards: Sequence[Scorecard]) -> list[Column]:
+    by_id: dict[str, Score] = {}
+    for card in cards:
+        for score in headlines(card.scores):
+            by_id.setdefault(f"{score.task}/{score.metric}", score)
+    return [
+        Column(
+            id=f"{score.task}/{score.metric}",
+            task=score.task,
+            metric=score.metric,
+            group=score.group,
+            unit=score.unit,
+            higher_is_better=score.higher_is_better,
+            scorer=score.scorer,
+            description=score.description,
+        )
+        for score in headlines(list(by_id.values()))
+    ]
+
+
+def _rows(cards: Sequence[Scorecard]) -> list[Row]:
+    """The rows, best first by the first column that a row has a figure in."""
+    columns = _columns(cards)
+    scores = [{f"{score.task}/{score.metric}": score for score in card.scores} for card in cards]
+    rows = []
+    for card, own in zip(cards, scores, strict=True):
+        cells = {
+            column.id: _cell(own[column.id], [other[column.id] for other in scores if column.id in other])
+            for column in columns
+            if column.id in own
+        }
+        rows.append(
+            Row(
+                name=model_name(card.model),
+                digest=card.model.digest,
+                parameters=card.model.parameters,
+                suite=card.settings.suite,
+                backend=card.settings.backend,
+                dtype=card.settings.dtype,
+                seed=card.settings.seed,
+                created=card.created,
+                failed_tasks=card.failed_tasks,
+                cells=cells,
+            )
+        )
+    if columns:
+        first = columns[0]
+        sign = -1 if first.higher_is_better else 1
+        rows.sort(key=lambda row: (first.id not in row.cells, sign * _value(row, first.id), row.name, row.digest))
+    return rows
+
+
+def _value(row: Row, column: str) -> float:
+    return row.cells[column].value if column in row.cells else 0.0
+
+
+def _cell(score: Score, all_in_column: Sequence[Score]) -> Cell:
+    known = [other for other in all_in_column if math.isfinite(other.value)]
+    standing: Literal["best", "tied", "behind", "alone"]
+    best = (max if score.higher_is_better else min)(known, key=lambda other: other.value, default=None)
+    near = [other for other in known if best is not None and overlap(other, best)]
+    if len(known) < 2:
+        standing = "alone"
+    elif score not in near:
+        standing = "behind"
+    else:
+        standing = "best" if len(near) == 1 else "tied"
+    return Cell(
+        value=score.value,
+        stderr=score.stderr,
+        interval=score.interval,
+        n=score.n,
+        unscored=score.unscored,
+        baseline=score.baseline,
+        standing=standing,
+    )

@@ -1,0 +1,1 @@
+"""Metrics of generations as modules that `evaluate.load` takes by path."""

@@ -1,0 +1,1 @@
+"""The profanity metric; see profanity.py."""

@@ -1,0 +1,198 @@
+"""Everything that can be found wrong before weights are loaded: tasks, data, shots, templates, decoding, scorers.
+
+    prepared = prepare(suite, evaluated, Choices(limit=40, seed=0, batch_size=None))
+
+All problems are told at once, not one a run.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from evals.scorecard import TaskSettings
+from evals.statistics import sample_of
+from evals.suite import NamedSuite, SuiteTask
+from training.errors import UsageError
+
+if TYPE_CHECKING:
+    from evals.decoding import Decoding
+    from evals.evaluated import Evaluated
+    from evals.harness import Request, Task
+
+DEFAULT_BATCH = 16
+DECODING_KEYS = frozenset({"until", "max_gen_toks", "do_sample", "temperature", "top_p", "top_k"})
+SCORER_PACKAGE = "alt-profanity-check"
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the command line chooses for all tasks."""
+
+    limit: int | None
+    seed: int
+    batch_size: int | None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A task that is ready to run: its requests and everything that moves its figures."""
+
+    spec: SuiteTask
+    task: Task
+    requests: list[Request]
+    settings: TaskSettings
+    decoding: Decoding | None
+    until: tuple[str, ...]
+    samples: int
+    batch_size: int
+
+
+def prepare(named: NamedSuite, evaluated: Evaluated, choices: Choices) -> list[Prepared]:
+    """The suite's tasks, in its order. Raises UsageError that names every task that cannot run, and why."""
+    if any(spec.chat_template for spec in named.suite.tasks) and evaluated.tokenizer.chat_template is None:
+        raise UsageError(
+            "the suite asks for a chat template, and the tokenizer has none",
+            where=str(evaluated.checkpoint.path),
+            expected="chat_template.jinja, or chat_template in tokenizer_config.json, for "
+            + ", ".join(spec.task for spec in named.suite.tasks if spec.chat_template),
+            next_step="save the tokenizer with its template, or use a suite with chat_template: false",
+        )
+    ready: list[Prepared] = []
+    problems: list[UsageError] = []
+    for spec in named.suite.tasks:
+        try:
+            ready.append(_prepare(spec, evaluated, choices))
+        except UsageError as error:
+            problems.append(error)
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        raise UsageError(
+            f"{len(problems)} tasks of the suite {named.name} cannot run",
+            found="\n" + "\n".join(f"- {problem.render()}" for problem in problems),
+            next_step="mend these, or leave the tasks out in a suite of your own",
+        )
+    return ready
+
+
+def _prepare(spec: SuiteTask, evaluated: Evaluated, choices: Choices) -> Prepared:
+    from evals.harness import Overrides, load_task, missing_punkt
+
+    overrides = Overrides(spec.num_fewshot, spec.samples, spec.generation.model_dump(exclude_none=True))
+    task = load_task(spec.task, overrides)
+    limit = min((size for size in (spec.limit, choices.limit) if size is not None), default=None)
+    indices = _chosen(task.documents, spec, limit, choices.seed)
+    template = evaluated.conversation if spec.chat_template else None
+    _check_scoring(spec, task)
+    unscorable = missing_punkt([task.documents[index] for index in indices])
+    if unscorable and 1 - unscorable / len(indices) < spec.minimum_coverage:
+        raise UsageError(
+            f"{unscorable} of {len(indices)} items of {spec.task} cannot be scored without NLTK's data punkt_tab",
+            expected=f"at least {spec.minimum_coverage:.0%} of the items scorable (minimum_coverage)",
+            found=f"{1 - unscorable / len(indices):.1%}",
+            next_step="python -m nltk.downloader punkt_tab",
+        )
+    generation = task.generation
+    decoding = _decoding(spec.task, generation, evaluated.context) if task.generates else None
+    if task.generates:
+        generation = {**generation, "samples": task.repeats}
+    settings = TaskSettings(
+        task=spec.task,
+        version=f"{task.version}, definition {task.definition}",
+        data_id=task.data_id,
+        data_sha256=task.data_sha256,
+        data_revision=task.data_revision,
+        num_fewshot=task.num_fewshot,
+        chat_template=spec.chat_template,
+        generation=generation,
+        limit=limit,
+        items=len(indices),
+    )
+    return Prepared(
+        spec,
+        task,
+        task.requests(indices, template),
+        settings,
+        decoding,
+        tuple(generation.get("until") or ()),
+        task.repeats,
+        choices.batch_size or spec.batch_size or DEFAULT_BATCH,
+    )
+
+
+def _chosen(documents: Sequence[dict[str, Any]], spec: SuiteTask, limit: int | None, seed: int) -> list[int]:
+    """The places of the documents to evaluate: all, or a seeded sample that keeps the strata's proportions."""
+    if spec.stratum is not None and spec.stratum not in documents[0]:
+        raise UsageError(
+            f"the documents of {spec.task} have no field '{spec.stratum}' to be stratified by",
+            expected="one of " + ", ".join(sorted(documents[0])),
+            found=spec.stratum,
+        )
+    if limit is None or limit >= len(documents):
+        return list(range(len(documents)))
+    strata = [str(document[spec.stratum]) if spec.stratum else "" for document in documents]
+    return sample_of(strata, limit, seed)
+
+
+def _check_scoring(spec: SuiteTask, task: Task) -> None:
+    """Raise UsageError where the suite's way of scoring does not fit the task, or its scorer is not installed."""
+    if spec.scoring == "task":
+        if task.repeats > 1 and [pipeline.name for pipeline in task.raw._filters] == ["none"]:
+            raise UsageError(
+                f"{spec.task}: lm-eval's default filter would cut {task.repeats} samples to the first without a word",
+                expected="samples: 1, a task with its own filter_list, or scoring: profanity",
+            )
+        unknown = [metric for metric in [*spec.headline, *(spec.metrics or [])] if metric not in task.metrics]
+        if unknown:
+            raise UsageError(
+                f"{spec.task} has no metric {', '.join(unknown)}", expected="one of " + ", ".join(task.metrics)
+            )
+        if list(task.metrics) == ["bypass"]:
+            raise UsageError(f"{spec.task} has no metric of its own", expected="scoring: profanity or judge")
+        return
+    if not task.generates:
+        raise UsageError(
+            f"scoring: {spec.scoring} needs generated text, and {spec.task} scores choices", expected="scoring: task"
+        )
+    if spec.scoring == "profanity":
+        try:
+            importlib.metadata.version(SCORER_PACKAGE)
+        except importlib.metadata.PackageNotFoundError as error:
+            raise UsageError(
+                f"the scorer of {spec.task} is not installed", next_step=f"pip install {SCORER_PACKAGE}"
+            ) from error
+    elif task.repeats > 1:
+        raise UsageError(
+            f"{spec.task}: scoring: judge takes one answer to each prompt", found=f"{task.repeats} samples"
+        )
+
+
+def _decoding(name: str, generation: dict[str, Any], context: int) -> Decoding:
+    """lm-eval's generation settings as ours. Raises UsageError for those that we do not have."""
+    from evals.decoding import Decoding
+
+    unknown = {key for key in generation if key not in DECODING_KEYS and generation[key] is not None}
+    if unknown:
+        raise UsageError(
+            f"{name} asks for generation settings that this backend does not have",
+            expected="only " + ", ".join(sorted(DECODING_KEYS)),
+            found=", ".join(sorted(unknown)),
+        )
+    tokens = int(generation["max_gen_toks"])
+    if tokens >= context:
+        raise UsageError(
+            f"{name} generates more tokens than the model's context holds",
+            expected=f"max_gen_toks below {context}",
+            found=str(tokens),
+            next_step="set generation: {max_gen_toks: ...} for this task in a suite of your own",
+        )
+    greedy = not generation.get("do_sample", False)
+    return Decoding(
+        max_new_tokens=tokens,
+        temperature=0.0 if greedy else float(generation.get("temperature") or 1.0),
+        top_p=1.0 if greedy else float(generation.get("top_p") or 1.0),
+        top_k=0 if greedy else int(generation.get("top_k") or 0),
+    )

@@ -1,0 +1,224 @@
+"""One evaluation: check everything, answer, score, write samples and then the scorecard.
+
+card = evaluate(Request(source="runs/base/checkpoint", suite="starter", out=Path("runs/base")))
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evals.answers import writable
+from evals.saved import SavedRun, require_comparable, samples_as_bytes
+from evals.scorecard import EvaluatedModel, Sample, Score, Scorecard, Settings
+from evals.suite import NamedSuite, open_suite
+from training.command import log
+from training.errors import UsageError
+from training.records import write_atomically
+from training.run_record import git_revision, now, package_versions
+
+if TYPE_CHECKING:
+    from evals.evaluated import Weights
+    from evals.helpfulness import Judge
+    from evals.prepare import Prepared
+    from evals.scoring import Figure
+
+PACKAGES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "lm-eval",
+    "datasets",
+    "evaluate",
+    "alt-profanity-check",
+    "numpy",
+    "scipy",
+)
+BACKENDS = ("hf",)
+DTYPES = ("bfloat16", "float32")
+
+
+@dataclass(frozen=True)
+class Request:
+    """An evaluation as the command line asks for it."""
+
+    source: str
+    suite: str
+    out: Path
+    baseline: Path | None = None
+    judge: Path | None = None
+    limit: int | None = None
+    dtype: str = "bfloat16"
+    batch_size: int | None = None
+    device: str | None = None
+    seed: int = 0
+    backend: str = "hf"
+
+
+def evaluate(request: Request) -> Scorecard:
+    """Evaluate a checkpoint and write OUT/samples/, OUT/scorecard.json and, with a baseline, OUT/baseline/.
+
+    Raises UsageError before any weights are loaded where something is wrong with the suite, the data, the checkpoint's
+    files, the judge, the baseline or OUT; and at the end, after writing, where a required task has failed.
+    """
+    started = time.monotonic()
+    if request.limit is not None and request.limit < 1:
+        raise UsageError("--limit must be at least 1", found=str(request.limit))
+    named = open_suite(request.suite)
+    parent = SavedRun.open(request.baseline) if request.baseline else None
+    from evals.evaluated import Weights, find
+    from evals.helpfulness import open_judge
+    from evals.prepare import Choices, prepare
+    from evals.respond import Circumstances
+
+    evaluated = find(request.source)
+    writable(request.out)
+    device = _device(request.device)
+    judge = open_judge(request.judge, request.dtype, device) if request.judge else None
+    prepared = prepare(named, evaluated, Choices(request.limit, request.seed, request.batch_size))
+    settings = _settings(request, named, prepared, device)
+    if parent:
+        require_comparable(parent.scorecard.settings, settings, where=f"--baseline {request.baseline}")
+        for task in parent.scorecard.samples:
+            parent.samples(task)
+    digest = evaluated.checkpoint.digest
+    log(f"{request.source}  {digest[:19]}  {len(prepared)} tasks of {named.name}, all checks passed")
+    weights = Weights(evaluated, request.dtype, device)
+    circumstances = Circumstances(digest, request.dtype, device, request.backend, request.seed)
+    scores: list[Score] = []
+    samples: dict[str, list[Sample]] = {}
+    failed: dict[str, str] = {}
+    for one in prepared:
+        name = one.settings.task
+        began = time.monotonic()
+        try:
+            samples[name], figures = _answer_and_score(one, weights, circumstances, judge, parent, request.out)
+            made, refused = _scores(one, samples[name], figures, request.seed)
+        except Exception as error:
+            if _not_of_the_task(error):
+                raise
+            samples.pop(name, None)
+            failed[name] = _reason(error)
+            log(f"{name} failed: {failed[name]}")
+            if not isinstance(error, UsageError):
+                log(traceback.format_exc())
+            continue
+        scores += made
+        if refused:
+            failed[name] = "; ".join(refused)
+            log(f"{name}: {failed[name]}")
+        log(f"{name}  {one.settings.items} items, {time.monotonic() - began:.1f} s")
+    card = Scorecard(
+        model=EvaluatedModel(
+            name=request.source, digest=digest, revision=evaluated.revision, parameters=evaluated.parameters
+        ),
+        scores=scores,
+        failed_tasks=failed,
+        settings=settings,
+        samples=_write_samples(request.out / "samples", samples),
+        packages=package_versions(PACKAGES),
+        git_revision=git_revision(),
+        created=now(),
+        seconds=round(time.monotonic() - started, 1),
+    )
+    if parent:
+        parent.copy_to(request.out / "baseline")
+    card.write(request.out / "scorecard.json")
+    _require(named, card, request.out)
+    return card
+
+
+def _answer_and_score(
+    one: Prepared, weights: Weights, circumstances: Any, judge: Judge | None, parent: SavedRun | None, out: Path
+) -> tuple[list[Sample], list[Figure]]:
+    from evals.helpfulness import score_helpfulness
+    from evals.respond import respond
+    from evals.scoring import score_by_task
+    from evals.toxicity import score_profanity
+
+    answers = respond(one, weights, circumstances, out / ".evals")
+    if one.spec.scoring == "profanity":
+        return score_profanity(one, answers)
+    if one.spec.scoring == "judge":
+        name = one.settings.task
+        theirs = parent.samples(name) if parent and name in parent.scorecard.samples else None
+        return score_helpfulness(one, answers, judge, theirs, out / ".evals")
+    return score_by_task(one, answers)
+
+
+def _scores(
+    one: Prepared, samples: Sequence[Sample], figures: Sequence[Figure], seed: int
+) -> tuple[list[Score], list[str]]:
+    from evals.scoring import as_scores
+
+    return as_scores(one, samples, figures, seed)
+
+
+def _settings(request: Request, named: NamedSuite, prepared: Sequence[Prepared], device: str) -> Settings:
+    return Settings(
+        suite=named.name,
+        suite_sha256=named.sha256,
+        backend=request.backend,
+        dtype=request.dtype,
+        device=device,
+        batch_size=request.batch_size or max(one.batch_size for one in prepared),
+        seed=request.seed,
+        tasks=[one.settings for one in prepared],
+    )
+
+
+def _device(wanted: str | None) -> str:
+    """The device asked for, else CUDA where there is one. Raises UsageError where it is not there."""
+    import torch
+
+    if wanted is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted.startswith("cuda") and not torch.cuda.is_available():
+        raise UsageError("there is no CUDA device here", found=wanted, next_step="--device cpu")
+    if not wanted.startswith(("cuda", "cpu", "mps")):
+        raise UsageError("unknown device", expected="cpu, cuda, cuda:N or mps", found=wanted)
+    return wanted
+
+
+def _write_samples(folder: Path, samples: dict[str, list[Sample]]) -> dict[str, str]:
+    """Write samples/TASK.jsonl; return the hex SHA-256 of each."""
+    digests: dict[str, str] = {}
+    for task, items in samples.items():
+        content = samples_as_bytes(items)
+        write_atomically(folder / f"{task}.jsonl", content)
+        digests[task] = hashlib.sha256(content).hexdigest()
+    return digests
+
+
+def _not_of_the_task(error: Exception) -> bool:
+    """Whether the error would meet every task: no space, no permission, or weights that cannot be used."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+        return True
+    return isinstance(error, UsageError) and error.what.startswith("the weights")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UsageError):
+        return error.render().replace("\n", " ")
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0] if text else ''}"
+
+
+def _require(named: NamedSuite, card: Scorecard, out: Path) -> None:
+    """Raise UsageError where a required task has failed, or nothing was scored at all."""
+    required = [task.task for task in named.suite.tasks if task.required and task.task in card.failed_tasks]
+    if required or not card.scores:
+        names = required or list(card.failed_tasks)
+        raise UsageError(
+            f"{len(names)} task{'s' * (len(names) > 1)} of the suite failed: {', '.join(names)}",
+            where=str(out / "scorecard.json"),
+            expected="scores of every required task",
+            found="; ".join(f"{name}: {card.failed_tasks[name]}" for name in names),
+            next_step="mend the cause and run the same command again; what was answered is kept",
+        )

@@ -1,0 +1,165 @@
+"""From answers to figures: the values of each item, then their mean with its interval.
+
+samples, figures = score_by_task(prepared, answers)
+scores, refused = as_scores(prepared, samples, figures, seed=0)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from evals.scorecard import Sample, Score
+from evals.statistics import estimate, estimate_with
+from training.command import log
+
+if TYPE_CHECKING:
+    from evals.prepare import Prepared
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure that the samples give. `items` holds what a custom aggregation takes, None where that is the mean."""
+
+    metric: str
+    higher_is_better: bool
+    group: str | None = None  # the task's, where unset
+    unit: str = "fraction"
+    scorer: str | None = None
+    description: str = ""
+    baseline: dict[str, float] = field(default_factory=dict)
+    of: frozenset[str] | None = None  # only these items count towards it
+    aggregate: Callable[[list[Any]], float] | None = None
+    items: tuple[Any, ...] = ()
+
+
+def score_by_task(prepared: Prepared, answers: Sequence[Sequence[Any]]) -> tuple[list[Sample], list[Figure]]:
+    """lm-eval's own scoring of each item. One that fails has no value, and its reason stands in the sample."""
+    task = prepared.task
+    wanted = prepared.spec.metrics or list(task.metrics)
+    samples: list[Sample] = []
+    raw: dict[str, list[Any]] = {metric: [] for metric in wanted}
+    for request, answer in zip(prepared.requests, answers, strict=True):
+        given = [one["text"] for one in answer] if task.generates else [(one[0], one[1]) for one in answer]
+        detail: dict[str, Any] = {}
+        found: dict[str, Any] = {}
+        try:
+            found = task.values(request, given)
+        except Exception as error:  # noqa: BLE001 - scorers of 14,000 tasks fail in their own ways; the item is missing
+            detail["unscored"] = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
+        values: dict[str, float | None] = {}
+        weights: dict[str, int] = {}
+        for metric in wanted:
+            value, weight = as_number(found.get(metric))
+            values[metric] = value
+            if weight != 1:
+                weights[metric] = weight
+            if found.get(metric) is not None:
+                raw[metric].append(found[metric])
+        if weights:
+            detail["weights"] = weights
+        samples.append(
+            Sample(
+                item=request.item,
+                prompt=request.prompt,
+                target=task.target(request),
+                response=_response(request.choices, answer),
+                values=values,
+                detail={**detail, **_told(request.choices, answer), **_stratum(prepared, request.document)},
+            )
+        )
+    failed = [sample.detail["unscored"] for sample in samples if "unscored" in sample.detail]
+    if failed:
+        log(f"{task.name}: {len(failed)} of {len(samples)} items could not be scored, e.g. {failed[0]}")
+    figures = []
+    for metric in wanted:
+        name, function = task.aggregation(metric)
+        plain = name == "mean" or name == "agg_inst_level_acc"  # a mean over items, or over their instructions
+        figures.append(
+            Figure(
+                metric,
+                task.metrics[metric],
+                unit="fraction" if _is_fraction(samples, metric) else "points",
+                aggregate=None if plain else function,
+                items=() if plain else tuple(raw[metric]),
+            )
+        )
+    return samples, figures
+
+
+def as_scores(
+    prepared: Prepared, samples: Sequence[Sample], figures: Sequence[Figure], seed: int
+) -> tuple[list[Score], list[str]]:
+    """The scores, and why a figure is refused: too few of its items have a value."""
+    scores: list[Score] = []
+    refused: list[str] = []
+    for figure in figures:
+        those = [sample for sample in samples if figure.of is None or sample.item in figure.of]
+        values = [sample.values.get(figure.metric) for sample in those]
+        scored = len(figure.items) if figure.aggregate else sum(value is not None for value in values)
+        if scored == 0 or scored / len(those) < prepared.spec.minimum_coverage:
+            refused.append(
+                f"{figure.metric}: only {scored} of {len(those)} items could be scored, "
+                f"and minimum_coverage is {prepared.spec.minimum_coverage:g}"
+            )
+            continue
+        if figure.aggregate:
+            made = estimate_with(figure.items, figure.aggregate, seed=seed, unscored=len(those) - scored)
+        else:
+            weights = [float(sample.detail.get("weights", {}).get(figure.metric, 1)) for sample in those]
+            made = estimate(values, seed=seed, weights=weights)
+        scores.append(
+            Score(
+                task=prepared.settings.task,
+                metric=figure.metric,
+                group=figure.group or prepared.spec.group,  # type: ignore[arg-type]
+                value=made.value,
+                stderr=made.stderr,
+                interval=made.interval,
+                n=made.n,
+                unscored=made.unscored,
+                higher_is_better=figure.higher_is_better,
+                headline=figure.metric in prepared.spec.headline,
+                unit=figure.unit,
+                scorer=figure.scorer,
+                description=figure.description,
+                baseline=figure.baseline,
+            )
+        )
+    return scores, refused
+
+
+def as_number(value: Any) -> tuple[float | None, int]:
+    """A value of lm-eval's as (number, weight): a list of n numbers counts n times its mean; what is neither is None."""
+    if isinstance(value, (list, tuple)) and value and all(isinstance(one, (bool, int, float)) for one in value):
+        return sum(float(one) for one in value) / len(value), len(value)
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None, 1
+    return (number if math.isfinite(number) else None), 1
+
+
+def _is_fraction(samples: Sequence[Sample], metric: str) -> bool:
+    return all(0.0 <= (sample.values.get(metric) or 0.0) <= 1.0 for sample in samples)
+
+
+def _response(choices: Sequence[str], answer: Sequence[Any]) -> str | None:
+    """The generated text, or the likeliest choice."""
+    if not choices:
+        return str(answer[0]["text"])
+    best = max(range(len(choices)), key=lambda index: answer[index][0])
+    return choices[best].strip()
+
+
+def _told(choices: Sequence[str], answer: Sequence[Any]) -> dict[str, Any]:
+    if choices:
+        return {"choices": list(choices), "log_likelihoods": [one[0] for one in answer]}
+    return {"response_tokens": answer[0]["tokens"], "stopped": answer[0]["stopped"]}
+
+
+def _stratum(prepared: Prepared, document: dict[str, Any]) -> dict[str, str]:
+    name = prepared.spec.stratum
+    return {"stratum": str(document[name])} if name else {}

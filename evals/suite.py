@@ -1,0 +1,96 @@
+"""Suites: which tasks are run, how, and what each of their figures speaks of. YAML in evals/suites/, or a path.
+
+    tasks:
+      - task: starter_truthfulness
+        group: truthfulness
+        headline: [mc1, mc2]
+        required: true
+
+A task's prompts, shots and metrics are lm-eval's (its own tasks by their ids, ours in evals/tasks/); a suite says
+only what lm-eval leaves open. `scoring` names who turns responses into values: the task itself, our profanity module
+over several samples a prompt, or a reward model that judges against the parent's responses.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from training.errors import UsageError
+from training.yaml_file import Settings, load
+
+FOLDER = Path(__file__).parent / "suites"
+Group = Literal["helpfulness", "truthfulness", "toxicity", "bias", "other"]
+
+
+class Generation(Settings):
+    """What a suite may set of a generation; the rest stays as the task has it."""
+
+    max_gen_toks: int | None = Field(default=None, ge=1)
+    temperature: float | None = Field(default=None, ge=0)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    do_sample: bool | None = None
+    until: list[str] | None = None
+
+
+class SuiteTask(Settings):
+    """One task of a suite."""
+
+    task: str
+    group: Group
+    scoring: Literal["task", "profanity", "judge"] = "task"
+    chat_template: bool = False
+    num_fewshot: int | None = Field(default=None, ge=0)
+    samples: int | None = Field(default=None, ge=1)  # continuations of each prompt; the task's `repeats` where unset
+    generation: Generation = Generation()
+    batch_size: int | None = Field(default=None, ge=1)  # for this task; --batch-size wins
+    limit: int | None = Field(default=None, ge=1)  # a seeded sample of the items; --limit may only make it smaller
+    stratum: str | None = None  # the field of a document by which a sample is stratified and figures are broken down
+    required: bool = False  # without its scores the command fails at the end
+    minimum_coverage: float = Field(default=1.0, ge=0, le=1)  # of items that must have a value, or there is no figure
+    headline: list[str] = []  # metrics that stand on the leaderboard
+    metrics: list[str] | None = None  # only these; all where unset
+
+
+class Suite(Settings):
+    """A suite as its file says it."""
+
+    description: str
+    tasks: list[SuiteTask] = Field(min_length=1)
+
+
+@dataclass(frozen=True)
+class NamedSuite:
+    """A suite with the name and hash that its scorecards carry."""
+
+    name: str
+    sha256: str
+    suite: Suite
+
+
+def known_suites() -> list[str]:
+    return sorted(file.stem for file in FOLDER.glob("*.yaml"))
+
+
+def open_suite(name: str) -> NamedSuite:
+    """A suite of ours by name, or a YAML file by path.
+
+    Raises UsageError for an unknown name (listing those known), and for a malformed file with its line.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
+    if path.parent == FOLDER and not path.is_file():
+        raise UsageError(
+            "there is no suite of this name",
+            expected=", ".join(known_suites()) + ", or the path of a YAML file",
+            found=name,
+            next_step="python -m evals run CHECKPOINT --suite starter --out runs/ID",
+        )
+    suite = load(path, Suite)
+    names = [task.task for task in suite.tasks]
+    for twice in {name for name in names if names.count(name) > 1}:
+        raise UsageError(f"the task {twice} stands twice in the suite", where=str(path))
+    return NamedSuite(path.stem, hashlib.sha256(path.read_bytes()).hexdigest(), suite)

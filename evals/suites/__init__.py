@@ -1,0 +1,1 @@
+"""Suites of tasks, one YAML file each; see evals.suite."""
