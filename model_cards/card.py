@@ -1,0 +1,226 @@
+"""A model card from the files of a run: every figure comes from scorecard.json or run.json, none is typed in.
+
+bundle = render_card(Path("runs/ppo"), repo_id="org/name", tag="v1.0.0")
+bundle.files     # {"README.md": b"...", "figures/scores.png": b"...", ...}
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from evals.presentation import figure, headlines, markdown_text, parameter_count, short_digest
+from evals.scorecard import Score
+from model_cards import examples, score_table
+from model_cards.differences import paired_differences
+from model_cards.eval_results import eval_results
+from model_cards.examples import failing_samples
+from model_cards.facts import Facts, dataset_hub_id, read_facts, without_place
+from model_cards.metadata import metadata
+from model_cards.plots import plots
+from model_cards.score_table import Difference, comparable_score, score_id, score_rows
+
+HUB = "https://huggingface.co"
+METHODS = {
+    "ppo": "aligned by PPO against a reward model, with a penalty on the KL divergence from its parent",
+    "rloo": "aligned by RLOO against a reward model",
+    "dpo": "aligned by DPO on preference pairs",
+    "sft": "fine-tuned on demonstrations",
+    "reward": "trained on preference pairs as a reward model",
+    "base": "unchanged but for its file format",
+}
+# Settings that a reader looks for first, by the last part of their name; the whole recipe is folded below them.
+MAIN_SETTINGS = (
+    *("method", "base", "reward_model", "source", "total_episodes", "num_train_epochs", "max_steps", "batch_size"),
+    *("per_device_train_batch_size", "num_ppo_epochs", "learning_rate", "value_learning_rate", "kl_coef", "beta"),
+    *("cliprange", "max_new_tokens", "temperature", "max_length", "r", "lora_alpha", "dtype"),
+)
+
+
+@dataclass(frozen=True)
+class CardBundle:
+    """A card and the files that it shows or that stand beside it: path in the repository -> bytes."""
+
+    readme: str
+    extras: dict[str, bytes]
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        return {"README.md": self.readme.encode(), **self.extras}
+
+
+def render_card(
+    run: Path,
+    *,
+    repo_id: str,
+    tag: str,
+    space_id: str | None = None,
+    endpoint: str | None = None,
+    language: str | None = "en",
+) -> CardBundle:
+    """The card of a run, or of a bare checkpoint directory, as it will stand in `repo_id` at `tag`.
+
+    `endpoint` is the Hub that it goes to, if not huggingface.co; `language` is what the metadata says (the starter data
+    and suites are English). Raises UsageError where the run's files contradict each other.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    facts = read_facts(run)
+    name = repo_id.partition("/")[2] or repo_id
+    drawn = plots(facts)
+    differences = paired_differences(run, facts)
+    environment = Environment(
+        loader=PackageLoader("model_cards", "templates"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(text=markdown_text, code=_code, short=short_digest)
+    body = environment.get_template("card.md.jinja").render(
+        facts=facts,
+        name=name,
+        repo_id=repo_id,
+        tag=tag,
+        space_id=space_id,
+        hub=(endpoint or HUB).rstrip("/"),
+        elsewhere=None if (endpoint or HUB).rstrip("/") == HUB else (endpoint or "").rstrip("/"),
+        method=METHODS.get(facts.run.method, f"trained by {facts.run.method}") if facts.run else None,
+        parameters=parameter_count(facts.card.model.parameters) if facts.card else None,
+        plots=drawn,
+        scores=_scores(facts, differences),
+        limits=_limits(facts, differences),
+        failing=failing_samples(facts),
+        training=_training(facts),
+        markers={"scores": (score_table.BEGIN, score_table.END), "examples": (examples.BEGIN, examples.END)},
+        year=_year(facts),
+        key=re.sub(r"[^a-z0-9]+", "_", f"{name}_{tag}".lower()).strip("_"),
+    )
+    head = yaml.safe_dump(
+        metadata(facts, name=name, language=language), sort_keys=False, allow_unicode=True, width=1000
+    )
+    extras = {plot.path: plot.png for plot in drawn.values()}
+    extras.update(eval_results(facts.card) if facts.card else {})
+    return CardBundle(f"---\n{head}---\n\n{re.sub(chr(10) + '{3,}', chr(10) * 2, body).strip()}\n", extras)
+
+
+def _scores(facts: Facts, differences: Mapping[str, Difference]) -> dict[str, Any] | None:
+    card = facts.card
+    if card is None:
+        return None
+    head = score_rows(card, facts.parent_card, differences, only_headlines=True)
+    known = {row.id for row in head}
+    rest = [
+        row for row in score_rows(card, facts.parent_card, differences, only_headlines=False) if row.id not in known
+    ]
+    incomparable = facts.parent_card is not None and not any(
+        comparable_score(card, facts.parent_card, score) for score in card.scores
+    )
+    return {
+        "head": head,
+        "rest": rest,
+        "differences": bool(differences),
+        "incomparable": incomparable,
+        "methods": sorted({score.interval.method for score in card.scores}),
+        "scorers": sorted({(score_id(score), score.scorer) for score in card.scores if score.scorer}),
+    }
+
+
+def _limits(facts: Facts, differences: Mapping[str, Difference]) -> list[str]:
+    """What the figures themselves warn of, as sentences in markdown."""
+    card = facts.card
+    if card is None:
+        return ["It has not been scored: nothing is known of its truthfulness, toxicity or helpfulness."]
+    found = []
+    for score in headlines(card.scores):
+        difference = differences.get(score_id(score))
+        if difference and difference.verdict == "worse":
+            found.append(f"It is worse than its parent on `{score_id(score)}`.")
+        if score.group == "helpfulness":
+            found += _beside(score)
+    for task, why in sorted(card.failed_tasks.items()):
+        found.append(
+            f"`{_code(task)}` could not be scored ({markdown_text(without_place(why))}), so nothing is known there."
+        )
+    limited = [f"`{task.task}` ({task.items})" for task in card.settings.tasks if task.limit is not None]
+    if limited:
+        found.append(f"Some tasks were scored on a sample of their items: {', '.join(limited)}.")
+    if card.settings.suite == "starter":
+        found.append(
+            "It was scored with the starter suite, a few hundred items of the project's own: enough to see a change from the "
+            "parent, not to rank it among published models."
+        )
+    if facts.base and facts.base.note:
+        found.append(f"Of the parent: {markdown_text(without_place(facts.base.note))}.")
+    return found
+
+
+def _beside(score: Score) -> list[str]:
+    """A win rate is read beside what the longer answer alone would win."""
+    return [
+        f"`{score_id(score)}` is {figure(score.value, score.unit)}; read it beside *{markdown_text(name)}*, "
+        f"{figure(value, score.unit)}."
+        for name, value in sorted(score.baseline.items())
+    ]
+
+
+def _training(facts: Facts) -> dict[str, Any] | None:
+    run = facts.run
+    if run is None:
+        return None
+    settings = [(key, without_place(str(value))) for key, value in _flat(run.recipe) if value is not None]
+    return {
+        "main": [(key, value) for key, value in settings if key.rpartition(".")[2] in MAIN_SETTINGS],
+        "all": settings,
+        "parents": [
+            {
+                "role": parent.role.replace("_", " "),
+                "name": parent.hub_id or without_place(parent.name),
+                "link": facts.base_hub_id if parent.role == "base" else None,
+                "revision": parent.revision,
+                "digest": parent.digest,
+                "note": without_place(parent.note) if parent.note else None,
+            }
+            for parent in run.parents
+        ],
+        "data": [
+            {
+                "name": dataset_hub_id(source) or without_place(source.id),
+                "on_hub": dataset_hub_id(source) is not None,
+                "source": source,
+                "why_dropped": ", ".join(
+                    f"{why} {count}" for why, count in sorted(source.why_dropped.items()) if count
+                ),
+            }
+            for source in run.data
+        ],
+        "time": _duration(run.seconds),
+        "metrics": sorted(run.metrics.items()),
+    }
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    pairs: list[tuple[str, Any]] = []
+    for key, child in value.items():
+        pairs += _flat(child, f"{prefix}{key}.") if isinstance(child, Mapping) else [(f"{prefix}{key}", child)]
+    return pairs
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _year(facts: Facts) -> str | None:
+    when = facts.run.started if facts.run else facts.card.created if facts.card else None
+    return when[:4] if when else None
+
+
+def _code(text: str) -> str:
+    """Text for a code span, also inside a table."""
+    return " ".join(str(text).split()).replace("`", "'").replace("|", "\\|") or " "

@@ -1,0 +1,219 @@
+"""Is a card still true, and fit to be published? Numbers, metadata, paths, sections and links, held against the files.
+
+problems = check_card(Path("runs/ppo"))        # or a README.md; [] where nothing is wrong
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from model_cards import examples, score_table
+from model_cards.differences import paired_differences
+from model_cards.facts import HUB_ID, LOCAL_PATH, Facts, read_facts
+from model_cards.metadata import LICENSES
+from model_cards.score_table import score_rows
+from training.errors import UsageError
+
+SECTIONS = ("Scores", "Intended use and limits", "How to use it", "How it was trained", "How to verify it", "Citation")
+HEAD = re.compile(r"\A---\r?\n(.*?)\r?\n---\r?\n", re.DOTALL)
+NUMBER = re.compile(r"[-+−]?\d+(?:\.\d+)?")
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+FENCED = re.compile(r"^(`{3,})[^\n]*\n.*?^\1\s*$", re.DOTALL | re.MULTILINE)
+PREVIEW = "bundle-preview"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with a card: which check found it, what is wrong, and where."""
+
+    check: str  # metadata | numbers | digest | sections | links | paths
+    what: str
+    where: str
+
+    def as_dict(self) -> dict[str, str]:
+        return asdict(self)
+
+
+def check_card(run_or_card: Path) -> list[Problem]:
+    """Everything that is wrong with the card of a run directory (its bundle, else its preview) or with a README.md.
+
+    The figures are held against the records of the run, or of the bundle that the card lies in. Raises UsageError where
+    there is no card, or where the run's own files contradict each other.
+    """
+    readme = find_card(run_or_card)
+    text = readme.read_text(encoding="utf-8")
+    run = _run_of(readme)
+    facts = read_facts(run) if run is not None else None
+    problems = metadata_problems(text) + _section_problems(text) + _path_problems(text)
+    problems += _link_problems(text, readme.parent, run)
+    problems += _number_problems(text, run, facts)
+    return problems
+
+
+def find_card(run_or_card: Path) -> Path:
+    """The README.md meant. Raises UsageError where there is none."""
+    if run_or_card.is_file():
+        return run_or_card
+    for place in (run_or_card / "bundle", run_or_card / PREVIEW, run_or_card):
+        if (place / "README.md").is_file():
+            return place / "README.md"
+    raise UsageError(
+        "there is no card here",
+        where=str(run_or_card),
+        expected="bundle/README.md, bundle-preview/README.md or README.md",
+        next_step=f"python -m model_cards render {run_or_card} --repo ORG/NAME --tag v1.0.0",
+    )
+
+
+def metadata_problems(text: str) -> list[Problem]:
+    """What the Hub would refuse, or read wrongly, in the block between the `---` lines."""
+    head = HEAD.match(text)
+    if head is None:
+        return [Problem("metadata", "there is no YAML block between --- lines at the top", "line 1")]
+    try:
+        data = yaml.safe_load(head.group(1))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        return [Problem("metadata", f"not valid YAML: {error}", f"line {mark.line + 2}" if mark else "the YAML block")]
+    if not isinstance(data, dict):
+        return [Problem("metadata", "the YAML block is no mapping", "line 1")]
+    return [Problem("metadata", what, key) for key, what in _wrong_values(data)]
+
+
+def _wrong_values(data: dict[str, Any]) -> list[tuple[str, str]]:
+    wrong: list[tuple[str, str]] = []
+    for key in ("base_model", "datasets"):
+        for value in _as_list(data.get(key)):
+            if not isinstance(value, str) or not HUB_ID.match(value):
+                wrong.append((key, f"{value!r} is not an id of the Hub (org/name)"))
+    for value in _as_list(data.get("license")):
+        if value not in LICENSES:
+            wrong.append(("license", f"{value!r} is not on the Hub's list; write other, with license_name"))
+    if data.get("license") == "other" and not data.get("license_name"):
+        wrong.append(("license_name", "the license is other, so it needs a name"))
+    for value in _as_list(data.get("language")):
+        if not isinstance(value, str) or not re.fullmatch(r"[a-z]{2,3}|code|multilingual", value):
+            wrong.append(("language", f"{value!r} is not an ISO 639 code"))
+    for key in ("licence", "base_models", "dataset"):
+        if key in data:
+            wrong.append((key, "the Hub does not read this key"))
+    if not data.get("pipeline_tag"):
+        wrong.append(("pipeline_tag", "it is missing, so the Hub does not know the task"))
+    return wrong + [("model-index", what) for what in _wrong_index(data)]
+
+
+def _wrong_index(data: dict[str, Any]) -> list[str]:
+    from huggingface_hub import ModelCardData
+
+    if "model-index" not in data:
+        return []
+    try:
+        ModelCardData(**data)
+    except ValueError as error:
+        return [str(error)]
+    return []
+
+
+def _section_problems(text: str) -> list[Problem]:
+    found = re.findall(r"^## (.+?)\s*$", FENCED.sub("", text), re.MULTILINE)
+    return [
+        Problem("sections", f"the section “{name}” is missing", "README.md") for name in SECTIONS if name not in found
+    ]
+
+
+def _path_problems(text: str) -> list[Problem]:
+    """Paths of a machine anywhere but in the model's own words."""
+    ours = _without(text, examples.BEGIN, examples.END)
+    return [
+        Problem(
+            "paths", f"a local path: {found.group()}", f"line {text.count(chr(10), 0, text.find(found.group())) + 1}"
+        )
+        for found in LOCAL_PATH.finditer(ours)
+    ]
+
+
+def _link_problems(text: str, folder: Path, run: Path | None) -> list[Problem]:
+    problems = []
+    for target in LINK.findall(FENCED.sub("", _without(text, examples.BEGIN, examples.END))):
+        if re.match(r"[a-z][a-z0-9+.-]*:", target) or target.startswith("#"):
+            continue
+        inside = target.partition("#")[0]
+        places = [folder, *([run] if run is not None else [])]
+        resolved = [place / inside for place in places]
+        if not any(
+            path.is_file() and path.resolve().is_relative_to(place.resolve())
+            for path, place in zip(resolved, places, strict=True)
+        ):
+            problems.append(Problem("links", f"{target} is not a file of the bundle", "README.md"))
+    return problems
+
+
+def _number_problems(text: str, run: Path | None, facts: Facts | None) -> list[Problem]:
+    blocks = _between(text, score_table.BEGIN, score_table.END)
+    if facts is None or run is None:
+        return (
+            [Problem("numbers", "there is no scorecard beside this card to hold its figures against", "Scores")]
+            if blocks
+            else []
+        )
+    problems = []
+    if facts.digest not in text:
+        problems.append(
+            Problem("digest", f"the card does not name the checkpoint's digest {facts.digest}", "README.md")
+        )
+    if facts.card is None:
+        return problems + ([Problem("numbers", "figures without a scorecard", "Scores")] if blocks else [])
+    rows = score_rows(facts.card, facts.parent_card, paired_differences(run, facts), only_headlines=False)
+    known = {row.id: row for row in rows}
+    seen: set[str] = set()
+    for line in (line for block in blocks for line in block.splitlines()):
+        name = re.search(r"`([^`]+)`", line)
+        if name is None:
+            if NUMBER.search(line.replace("95%", "")):
+                problems.append(Problem("numbers", f"figures that name no score: {line.strip()}", "Scores"))
+            continue
+        row = known.get(name.group(1))
+        if row is None:
+            problems.append(Problem("numbers", f"{name.group(1)} is no score of the scorecard", "Scores"))
+            continue
+        if line.startswith("|"):
+            seen.add(row.id)
+        allowed = _numbers(row.text())
+        extra = [number for number in _numbers(line.replace(name.group(), "", 1)) if number not in allowed]
+        if extra:
+            what = f"{row.id} says {', '.join(extra)}; the scorecards say {row.text().strip()}"
+            problems.append(Problem("numbers", what, "Scores"))
+    missing = sorted(f"{score.task}/{score.metric}" for score in facts.card.scores if score.headline)
+    problems += [
+        Problem("numbers", f"the headline score {name} is missing", "Scores") for name in missing if name not in seen
+    ]
+    return problems
+
+
+def _numbers(text: str) -> list[str]:
+    return NUMBER.findall(re.sub(r"&#\d+;", " ", text))
+
+
+def _run_of(readme: Path) -> Path | None:
+    """The directory whose records a card is held against: its own, or the run that its bundle lies in."""
+    for place in (readme.parent, readme.parent.parent):
+        if (place / "config.json").is_file() or (place / "checkpoint" / "config.json").is_file():
+            return place
+    return None
+
+
+def _between(text: str, begin: str, end: str) -> list[str]:
+    return re.findall(re.escape(begin) + r"\n(.*?)" + re.escape(end), text, re.DOTALL)
+
+
+def _without(text: str, begin: str, end: str) -> str:
+    return re.sub(re.escape(begin) + r".*?" + re.escape(end), "", text, flags=re.DOTALL)
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]

@@ -1,0 +1,27 @@
+"""The paired differences between a checkpoint and its parent, where the two can be compared at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from evals.compare import compare
+from evals.saved import decisive_differences
+from model_cards.facts import Facts
+from model_cards.score_table import Difference
+
+
+def paired_differences(run: Path, facts: Facts) -> dict[str, Difference]:
+    """task/metric -> difference, from `evals.compare`. Empty without a baseline, its samples, or equal settings."""
+    card, parent = facts.card, facts.parent_card
+    if card is None or parent is None or decisive_differences(parent.settings, card.settings):
+        return {}
+    if facts.samples.keys() != card.samples.keys() or facts.parent_samples.keys() != parent.samples.keys():
+        return {}
+    scorers = {(score.task, score.metric): score.scorer for score in parent.scores}
+    shared = [score for score in card.scores if (score.task, score.metric) in scorers]
+    if not shared or any(scorers[score.task, score.metric] != score.scorer for score in shared):
+        return {}
+    return {
+        f"{row.task}/{row.metric}": Difference(row.difference, row.interval.low, row.interval.high, row.verdict)
+        for row in compare(run / "baseline", run).rows
+    }

@@ -1,0 +1,149 @@
+"""Everything that a card may say, read from the files of one run and checked to speak of one checkpoint.
+
+    facts = read_facts(Path("runs/ppo"))
+
+What is not there is None and the card says so: a checkpoint from elsewhere has no run.json, a fresh one no scorecard.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from evals.presentation import samples_of
+from evals.saved import SavedRun
+from evals.scorecard import Sample, Scorecard
+from training.checkpoint import Checkpoint
+from training.errors import UsageError
+from training.run_record import DataSource, ParentCheckpoint, RunRecord
+
+HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}$")
+# The first directories of a machine's own paths. A path like /v1/models in a text about an API is not one.
+LOCAL_PATH = re.compile(
+    r"(?<![\w.:/-])(?:file://|(?:/(?:home|tmp|work|root|Users|mnt|var|opt|srv|data|scratch|content|private)/)|~/|[A-Za-z]:\\)[^\s`'\"|)>]*"
+)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A run as values. `steps` are the lines of metrics.jsonl; `samples` and `parent_samples` are by task."""
+
+    digest: str
+    config: dict[str, Any]
+    chat_template: bool
+    run: RunRecord | None
+    card: Scorecard | None
+    parent_card: Scorecard | None
+    samples: dict[str, list[Sample]]
+    parent_samples: dict[str, list[Sample]]
+    steps: list[dict[str, Any]]
+
+    @property
+    def base(self) -> ParentCheckpoint | None:
+        return self.run.parent("base") if self.run else None
+
+    @property
+    def base_hub_id(self) -> str | None:
+        """The base model's id on the Hub; never a path."""
+        return hub_id(self.base.hub_id) if self.base else None
+
+    @property
+    def is_generative(self) -> bool:
+        return not any(name.endswith("ForSequenceClassification") for name in self.config.get("architectures") or [])
+
+
+def read_facts(run: Path) -> Facts:
+    """Read a run directory, or a bare checkpoint directory.
+
+    Raises UsageError where run.json or scorecard.json speak of other bytes than those of the checkpoint, where samples
+    are not those that were scored, or where the baseline is not the parent.
+    """
+    directory = run / "checkpoint" if (run / "checkpoint").is_dir() else run
+    checkpoint = Checkpoint.open(directory)
+    record = RunRecord.read(run / "run.json") if (run / "run.json").is_file() else None
+    scored = _scored(run)
+    parent_scored = _scored(run / "baseline")
+    card = scored.scorecard if scored else None
+    parent_card = parent_scored.scorecard if parent_scored else None
+    if record:
+        _require_digest(
+            checkpoint.digest, record.checkpoint_digest, run / "run.json", "train again, or remove run.json"
+        )
+    if card:
+        again = f"python -m evals run {directory} --suite {card.settings.suite} --out {run}"
+        _require_digest(checkpoint.digest, card.model.digest, run / "scorecard.json", again)
+    parent = record.parent("base") if record else None
+    if parent and parent_card:
+        again = "evaluate the parent, then give it as --baseline"
+        _require_digest(parent.digest, parent_card.model.digest, run / "baseline" / "scorecard.json", again)
+    return Facts(
+        digest=checkpoint.digest,
+        config=checkpoint.config,
+        chat_template=checkpoint.chat_template is not None,
+        run=record,
+        card=card,
+        parent_card=parent_card,
+        samples=_samples(scored),
+        parent_samples=_samples(parent_scored),
+        steps=_steps(run / "metrics.jsonl"),
+    )
+
+
+def hub_id(text: str | None) -> str | None:
+    """The `org/name` of a Hub id with an optional @revision; None for anything else, such as a path."""
+    if text is None:
+        return None
+    name = text.partition("@")[0]
+    return (
+        name
+        if HUB_ID.match(name) and PurePosixPath(name).suffix not in (".json", ".jsonl", ".csv", ".parquet")
+        else None
+    )
+
+
+def dataset_hub_id(source: DataSource) -> str | None:
+    """The data's id on the Hub. A directory `data/train` looks like an id too, but only the Hub gives a revision."""
+    return hub_id(source.id) if source.revision else None
+
+
+def without_place(text: str) -> str:
+    """A path of this machine reduced to its last part; other text as it is."""
+    return LOCAL_PATH.sub(lambda found: re.split(r"[\\/]", found.group().rstrip("\\/"))[-1], text)
+
+
+def _require_digest(of_checkpoint: str, said: str, where: Path, next_step: str) -> None:
+    if of_checkpoint != said:
+        raise UsageError(
+            "this record speaks of another checkpoint, so its numbers cannot stand on this card",
+            where=str(where),
+            expected=of_checkpoint,
+            found=said,
+            next_step=next_step,
+        )
+
+
+def _scored(directory: Path) -> SavedRun | None:
+    return SavedRun.open(directory) if (directory / "scorecard.json").is_file() else None
+
+
+def _samples(run: SavedRun | None) -> dict[str, list[Sample]]:
+    if run is None:
+        return {}
+    read = {task: samples_of(run, task) for task in run.scorecard.samples}
+    return {task: samples for task, samples in read.items() if samples is not None}
+
+
+def _steps(file: Path) -> list[dict[str, Any]]:
+    if not file.is_file():
+        return []
+    steps = []
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            step = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise UsageError("this line is not JSON", where=f"{file}, line {number}", found=line[:120]) from error
+        steps.append(step if isinstance(step, dict) else {})
+    return steps
