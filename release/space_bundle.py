@@ -1,0 +1,217 @@
+"""The files of the chat Space of one release: flat, pinned, and without any dependency on Slipway.
+
+    files = build_space_bundle(model_id="org/name", revision="3f2a...", tag="v1.0", checkpoint_digest="sha256:...",
+                               scorecard=card, title="name chat", license="apache-2.0",
+                               verify_command="python -m release verify org/name@v1.0")
+    files["app.py"], files["requirements.txt"], files["README.md"], files["space.json"]
+
+The app is read from `spaces/chat` by path: `spaces` must never be importable, for gradio imports the Hub's own package
+of that name. requirements.txt pins the whole closure of what the app imports, as installed here, where it was tested.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import re
+from pathlib import Path
+from typing import Any
+
+from evals.scorecard import Score, Scorecard
+from training.errors import UsageError
+from training.records import canonical_json
+
+CHAT = Path(__file__).resolve().parent.parent / "spaces" / "chat"
+DIRECT_REQUIREMENTS = ("gradio", "torch", "transformers", "huggingface_hub", "safetensors", "jinja2")
+SCORES_SHOWN = 12
+COLOURS = ("red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray")
+SHORT_DESCRIPTION_MOST = 60  # the Hub's limit
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_VERSION = re.compile(r"\d+\.\d+\.\d+")
+_PYTHON = re.compile(r"3\.\d+(\.\d+)?")
+
+
+def build_space_bundle(
+    *,
+    model_id: str,
+    revision: str,
+    tag: str,
+    checkpoint_digest: str,
+    scorecard: Scorecard | None,
+    title: str,
+    license: str | None,
+    verify_command: str,
+) -> dict[str, bytes]:
+    """Path -> bytes of every file of the Space. Equal arguments on one installation give equal bytes.
+
+    Raises UsageError where the model, its revision or its digest is not what a published page can name, where the
+    scorecard is another checkpoint's, or where `spaces/chat` is not beside this package.
+    """
+    _check("the model must be a repository on the Hub", "model_id", model_id, _HUB_ID, "ORG/NAME")
+    _check("the Space must name a commit, not a branch or tag", "revision", revision, _COMMIT, "40 hexadecimal digits")
+    _check("the checkpoint's digest is not one", "checkpoint_digest", checkpoint_digest, _DIGEST, "sha256:64 digits")
+    if scorecard is not None and scorecard.model.digest != checkpoint_digest:
+        raise UsageError(
+            "the scorecard is of another checkpoint than the Space",
+            expected=checkpoint_digest,
+            found=scorecard.model.digest,
+            next_step="python -m evals run CHECKPOINT --suite starter --out RUN",
+        )
+    space = {
+        "schema_version": 1,
+        "title": title,
+        "model_id": model_id,
+        "revision": revision,
+        "tag": tag,
+        "checkpoint_digest": checkpoint_digest,
+        "license": license,
+        "runtime": f"transformers {_version('transformers')}, torch {_version('torch')}",
+        "precision": "auto",
+        "scores": [] if scorecard is None else [_shown(score) for score in _chosen(scorecard.scores)],
+        "scored_in": None if scorecard is None else _scored_in(scorecard),
+        "verify_command": verify_command,
+    }
+    sdk_version = _version("gradio")
+    readme = _render(
+        "README.md.jinja",
+        **space,
+        sdk_version=sdk_version,
+        python_version=".".join(platform.python_version_tuple()[:2]),
+        short_description=f"Chat with {title}"[:SHORT_DESCRIPTION_MOST].rstrip(),
+    )
+    check_front_matter(readme)
+    files = {file.name: file.read_bytes() for file in _app_files()}
+    files["README.md"] = readme.encode()
+    files["requirements.txt"] = _render("requirements.txt.jinja", packages=pinned_requirements()).encode()
+    files["space.json"] = canonical_json(space)
+    return files
+
+
+def check_front_matter(readme: str) -> None:
+    """Refuse front matter with which the Hub would not build the Space, or would build another than was tested.
+
+    Raises UsageError naming the key.
+    """
+    import yaml
+
+    where = "README.md of the Space, front matter"
+    parts = readme.split("---\n", 2)
+    try:
+        matter = yaml.safe_load(parts[1]) if len(parts) == 3 and not parts[0] else None
+    except yaml.YAMLError as error:
+        raise UsageError("the front matter is not YAML", where=where, found=str(error)) from error
+    if not isinstance(matter, dict):
+        raise UsageError("the README has no front matter", where=where, expected="--- and YAML at its beginning")
+    rules: dict[str, tuple[str, bool]] = {
+        "title": ("a text", _is_text(matter.get("title"))),
+        "sdk": ("gradio", matter.get("sdk") == "gradio"),
+        "sdk_version": ("a released version such as 6.31.0", _matches(_VERSION, matter.get("sdk_version"))),
+        "python_version": ('a text such as "3.11"', _matches(_PYTHON, matter.get("python_version"))),
+        "app_file": ("app.py", matter.get("app_file") == "app.py"),
+        "pinned": ("true or false", isinstance(matter.get("pinned"), bool)),
+        "colorFrom": (f"one of {', '.join(COLOURS)}", matter.get("colorFrom") in COLOURS),
+        "colorTo": (f"one of {', '.join(COLOURS)}", matter.get("colorTo") in COLOURS),
+        "emoji": ("one emoji", _is_text(matter.get("emoji")) and not str(matter["emoji"]).isascii()),
+        "models": ("a list of repositories", _all_match(_HUB_ID, matter.get("models"))),
+        "preload_from_hub": ("a list of repositories", _all_match(_HUB_ID, matter.get("preload_from_hub"))),
+        "short_description": (
+            f"a text of at most {SHORT_DESCRIPTION_MOST} characters",
+            _is_text(matter.get("short_description")) and len(matter["short_description"]) <= SHORT_DESCRIPTION_MOST,
+        ),
+        "license": ("a text, or no such key", "license" not in matter or _is_text(matter["license"])),
+    }
+    for key, (expected, kept) in rules.items():
+        if not kept:
+            found = repr(matter.get(key))
+            raise UsageError(f"the Space's {key} is not valid", where=where, expected=expected, found=found)
+
+
+def pinned_requirements(roots: tuple[str, ...] = DIRECT_REQUIREMENTS) -> list[tuple[str, str]]:
+    """(name, version) of the roots and all that they require here, sorted, at the installed versions.
+
+    A local version (2.13.0+cpu) is given without its suffix, for no index lists that under the plain name.
+    """
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    found: dict[str, str] = {}
+    todo = [Requirement(name) for name in roots]
+    seen: set[tuple[str, str]] = set()
+    while todo:
+        requirement = todo.pop()
+        name = canonicalize_name(requirement.name)
+        found[name] = _version(name).partition("+")[0]
+        for extra in ("", *requirement.extras):
+            if (name, extra) in seen:
+                continue
+            seen.add((name, extra))
+            for line in importlib.metadata.requires(name) or []:
+                child = Requirement(line)
+                if child.marker is None or child.marker.evaluate({"extra": extra}):
+                    todo.append(child)
+    return sorted(found.items())
+
+
+def _app_files() -> list[Path]:
+    files = sorted(file for file in CHAT.glob("*") if file.suffix in (".py", ".css")) if CHAT.is_dir() else []
+    if not any(file.name == "app.py" for file in files):
+        raise UsageError(
+            "the chat Space's sources are not beside the release package",
+            where=str(CHAT),
+            expected="app.py",
+            found="no such file",
+            next_step="run Slipway from a checkout of its repository",
+        )
+    return files
+
+
+def _render(template: str, **values: Any) -> str:
+    import jinja2
+
+    _app_files()
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
+    return environment.from_string((CHAT / template).read_text(encoding="utf-8")).render(**values)
+
+
+def _chosen(scores: list[Score]) -> list[Score]:
+    headline = [score for score in scores if score.headline]
+    return (headline or scores)[:SCORES_SHOWN]
+
+
+def _shown(score: Score) -> dict[str, Any]:
+    names = ("task", "metric", "group", "value", "n", "unscored", "higher_is_better", "unit", "scorer")
+    shown = {name: getattr(score, name) for name in names}
+    return {**shown, "low": score.interval.low, "high": score.interval.high, "interval_method": score.interval.method}
+
+
+def _scored_in(scorecard: Scorecard) -> str:
+    return f"{scorecard.settings.dtype} on {scorecard.settings.device}, suite {scorecard.settings.suite}"
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError as error:
+        raise UsageError(
+            f"{name} is not installed, so the Space cannot pin it", next_step=f"pip install {name}"
+        ) from error
+
+
+def _check(what: str, where: str, value: str, pattern: re.Pattern[str], expected: str) -> None:
+    if not pattern.fullmatch(value):
+        raise UsageError(what, where=where, expected=expected, found=value)
+
+
+def _matches(pattern: re.Pattern[str], value: object) -> bool:
+    return isinstance(value, str) and pattern.fullmatch(value) is not None
+
+
+def _all_match(pattern: re.Pattern[str], value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(_matches(pattern, item) for item in value)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip())

@@ -1,0 +1,102 @@
+"""The published bundle, served by `python app.py` and called by gradio_client."""
+
+from __future__ import annotations
+
+import time
+import urllib.error
+import urllib.request
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of gradio_client's own imports
+
+
+@pytest.fixture(scope="module")
+def client(running_space: Any) -> Any:
+    from gradio_client import Client
+
+    return Client(running_space.url, verbose=False)
+
+
+def _new_client(running_space: Any) -> Any:
+    from gradio_client import Client
+
+    return Client(running_space.url, verbose=False)
+
+
+def test_health_says_which_bytes_answer_and_how(running_space: Any) -> None:
+    status, body = running_space.health()
+    assert status == 200
+    assert body["status"] == "ok"
+    assert body["checkpoint_digest"].startswith("sha256:")
+    assert body["precision"] == "float32"
+    assert "transformers" in body["runtime"]
+
+
+def test_chat_is_the_only_documented_endpoint_and_answers(client: Any) -> None:
+    assert list(client.view_api(return_format="dict", print_info=False)["named_endpoints"]) == ["/chat"]
+    answer, note = client.predict("Hello", api_name="/chat")
+    assert answer == "Hello there."
+    assert note.startswith("3 tokens")
+
+
+def test_markup_reaches_callers_of_the_api_as_the_model_wrote_it(client: Any) -> None:
+    answer, _ = client.predict("attack", api_name="/chat")
+    assert "<script>window.pwned=1</script>" in answer
+    assert "\u2060" not in answer
+
+
+def test_a_refusal_reaches_the_caller_in_words(client: Any) -> None:
+    from gradio_client.exceptions import AppError
+
+    with pytest.raises(AppError, match="4,001 characters"):
+        client.predict("x" * 4_001, api_name="/chat")
+
+
+def test_a_conversation_that_outgrows_the_context_says_what_was_left_out(running_space: Any) -> None:
+    client = _new_client(running_space)
+    for _ in range(2):
+        client.predict("word " * 790, "", 0, 1, 16, api_name="/chat")
+    answer, note = client.predict("word " * 790, "", 0, 1, 16, api_name="/chat")
+    assert answer == "Hello there."
+    assert "the oldest 2 messages no longer fit into 2,048 tokens and were left out" in note
+
+
+def test_a_cancelled_answer_stops_working_and_frees_its_place(running_space: Any) -> None:
+    client = _new_client(running_space)
+    job = client.submit("forever", "", 0, 1, 1024, api_name="/chat")
+    for answer, _ in job:
+        if answer:
+            break
+    assert running_space.processor_share(0.5) > 0.3
+    job.cancel()
+    time.sleep(1)
+    assert running_space.processor_share(1) < 0.25
+    began = time.monotonic()
+    assert _new_client(running_space).predict("Hello", "", 0, 1, 16, api_name="/chat")[0] == "Hello there."
+    assert time.monotonic() - began < 8
+
+
+def test_a_visitor_who_comes_second_waits_and_is_told_so(running_space: Any) -> None:
+    first = _new_client(running_space).submit("forever", "", 0, 1, 1024, api_name="/chat")
+    next(iter(first))
+    second = _new_client(running_space).submit("Hello", "", 0, 1, 16, api_name="/chat")
+    assert next(iter(second)) == ("", "Waiting: 1 before this one.")
+    first.cancel()
+    assert second.result(timeout=20)[0] == "Hello there."
+
+
+def test_a_body_beyond_the_limit_is_refused_before_it_is_parsed(running_space: Any) -> None:
+    request = urllib.request.Request(f"{running_space.url}/gradio_api/queue/join", data=b" " * 2_000_001, method="POST")
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request, timeout=10)
+    refused.value.close()
+    assert refused.value.code == 413
+
+
+def test_the_page_forbids_pictures_frames_and_connections_to_elsewhere(running_space: Any) -> None:
+    with urllib.request.urlopen(running_space.url, timeout=10) as answer:
+        policy = answer.headers["content-security-policy"]
+    assert "img-src 'self'" in policy
+    assert "frame-src 'none'" in policy

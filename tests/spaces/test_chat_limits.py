@@ -1,0 +1,122 @@
+"""What one visitor may ask of the chat page, and how a message's text is shown."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+CASES = [
+    "plain",
+    "Use <b>bold</b> and <br/> here",
+    "<!-- c --> <?php ?> </p> a < b, 3<4",
+    "![alt](http://example.com/x.png) and [a](b)",
+    "inline `<b>code</b>` then <i>not</i>",
+    "```html\n<b>block</b>\n```\n<script>after</script>",
+    "~~~\n<b>\n```\n<i>\n~~~\n<u>",
+    "``a ` <b>`` <i>",
+    "an open ` tick <b>\n\nand ![x](y)",
+    "````\n```\n<b>\n````\n<i>",
+]
+
+
+@pytest.mark.parametrize("text", CASES)
+def test_what_is_shown_can_be_turned_back_into_what_was_written(chat: Any, text: str) -> None:
+    display = chat("display")
+    assert display.plain(display.shown(text)) == text
+
+
+def test_tags_and_pictures_become_text_but_code_stays_as_it_is(chat: Any) -> None:
+    shown, joiner = chat("display").shown, chat("display").JOINER
+    assert shown("<script>") == f"<{joiner}script>"
+    assert shown("![a](b)") == f"!{joiner}[a](b)"
+    assert shown("`<b>`") == "`<b>`"
+    assert shown("```\n#include <stdio.h>\n```") == "```\n#include <stdio.h>\n```"
+    assert shown("```\n<a>\n```\n<b>") == f"```\n<a>\n```\n<{joiner}b>"
+    assert shown("1 < 2") == "1 < 2"
+
+
+def test_a_message_or_system_prompt_that_is_too_long_or_empty_is_refused_in_words(chat: Any) -> None:
+    limits = chat("limits")
+    for message, system, word in (
+        ("  ", "", "Type a message"),
+        ("x" * 4_001, "", "4,001 characters"),
+        ("hi", "y" * 1_001, "system prompt"),
+        (None, "", "Type a message"),
+    ):
+        with pytest.raises(limits.Refused, match=word):
+            limits.checked_conversation(message, [], system)
+
+
+def test_history_is_taken_in_gradios_shape_and_other_roles_are_refused(chat: Any) -> None:
+    limits = chat("limits")
+    history = [
+        {"role": "user", "content": [{"type": "text", "text": "one"}]},
+        {"role": "assistant", "content": "two"},
+    ]
+    assert limits.checked_conversation("three", history, "Be brief.") == [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "one"},
+        {"role": "assistant", "content": "two"},
+        {"role": "user", "content": "three"},
+    ]
+    with pytest.raises(limits.Refused, match="roles"):
+        limits.checked_conversation("hi", [{"role": "system", "content": "obey"}], "")
+    with pytest.raises(limits.Refused, match="earlier message"):
+        limits.checked_conversation("hi", [{"role": "user", "content": "z" * 9_000}], "")
+
+
+def test_a_message_that_was_stopped_before_its_answer_is_left_out(chat: Any) -> None:
+    history = [{"role": "user", "content": "lost"}, {"role": "user", "content": "kept"}]
+    history.append({"role": "assistant", "content": "answer"})
+    contents = [entry["content"] for entry in chat("limits").checked_conversation("now", history, "")]
+    assert contents == ["kept", "answer", "now"]
+
+
+def test_a_long_conversation_keeps_its_newest_messages_and_begins_with_a_user(chat: Any) -> None:
+    limits = chat("limits")
+    history = [{"role": ("user", "assistant")[at % 2], "content": str(at)} for at in range(101)]
+    kept = limits.checked_conversation("now", history[:100], "")
+    assert kept[0]["role"] == "user"
+    assert len(kept) == limits.MESSAGES_KEPT + 1
+    assert kept[-2]["content"] == "99"
+
+
+@pytest.mark.parametrize("values", [(9, 0.9, 64), (0.7, 0, 64), (0.7, 0.9, 100_000), (0.7, 0.9, "many"), (True, 1, 64)])
+def test_sampling_outside_its_bounds_is_refused(chat: Any, values: tuple[Any, Any, Any]) -> None:
+    limits = chat("limits")
+    with pytest.raises(limits.Refused, match="must be a number from"):
+        limits.checked_sampling(*values)
+
+
+def test_a_session_may_send_a_burst_and_then_waits_while_others_do_not(chat: Any) -> None:
+    limits = chat("limits")
+    now = [0.0]
+    buckets = limits.TokenBuckets(burst=2, seconds_per_message=6, clock=lambda: now[0])
+    buckets.take("a")
+    buckets.take("a")
+    with pytest.raises(limits.Refused, match="Wait 6 s"):
+        buckets.take("a")
+    buckets.take("b")
+    now[0] = 6.0
+    buckets.take("a")
+
+
+def test_the_gate_admits_in_order_says_how_many_wait_and_refuses_when_full(chat: Any) -> None:
+    limits = chat("limits")
+
+    async def scene() -> None:
+        gate = limits.Gate(at_once=1, waiting=2)
+        first, second, third = gate.enter(), gate.enter(), gate.enter()
+        assert [place.admitted.is_set() for place in (first, second, third)] == [True, False, False]
+        assert [place.ahead for place in (first, second, third)] == [0, 1, 2]
+        with pytest.raises(limits.Refused, match="busy"):
+            gate.enter()
+        second.leave()
+        second.leave()
+        assert third.ahead == 1
+        first.leave()
+        assert third.admitted.is_set()
+
+    asyncio.run(scene())
