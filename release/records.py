@@ -28,6 +28,7 @@ class ReleasePlan(Record):
     """The exact files of a release, by hash, and the verdict of every gate."""
 
     schema_version: int = 1
+    endpoint: str  # the Hub that it is for; the card names it
     repo_id: str
     tag: str
     private: bool

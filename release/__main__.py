@@ -1,0 +1,211 @@
+"""`python -m release`: plan, publish, verify, roll back; and the embedded Hub to do it on.
+
+    python -m release hub --root .slipway/hub --port 8484
+    python -m release check   --run runs/a
+    python -m release plan    --run runs/a --repo org/name --tag v1.0.0
+    python -m release publish --run runs/a --repo org/name --tag v1.0.0 [--private] [--space] [--dry-run]
+    python -m release resume  --run runs/a
+    python -m release verify  org/name@v1.0.0 [--receipt runs/a/receipt.json]
+    python -m release rollback --run runs/a
+    python -m release demo    --out runs/demo
+
+HF_ENDPOINT chooses the Hub, HF_TOKEN (or the token file of `hf auth login`) says who publishes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from release.demo import add_demo_command
+from release.hub_command import add_hub_command
+from training.command import Parser, Result, log, quiet_libraries
+from training.errors import EXIT_GATE, GateRefused, UsageError
+
+if TYPE_CHECKING:
+    from release.plan import Request
+    from release.records import Receipt, ReleasePlan, Verdict
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    parser = Parser("python -m release", "Plan, gate, publish and verify the release of a checkpoint.")
+    plan = parser.command("plan", "Build the bundle, ask the gates, write plan.json; needs no network.", run_plan)
+    publish = parser.command("publish", "Publish a run: plan, stage, check, promote, tag; safe to repeat.", run_publish)
+    for command in (plan, publish):
+        _add_request(command, repo_required=True)
+    publish.add_argument("--dry-run", action="store_true", help="plan only; send nothing to the Hub")
+    resume = parser.command("resume", "Continue a publication that was interrupted.", run_resume)
+    resume.add_argument("--run", dest="run_directory", type=Path, required=True, metavar="DIR")
+    verify = parser.command("verify", "Download a release, hash it, load it, compare it with its promise.", run_verify)
+    verify.add_argument("target", metavar="ORG/NAME[@REVISION]", help="default revision: the receipt's tag, else main")
+    promise = verify.add_mutually_exclusive_group()
+    promise.add_argument("--receipt", type=Path, metavar="FILE", help="hold it against this receipt")
+    promise.add_argument(
+        "--run", dest="run_directory", type=Path, metavar="DIR", help="hold it against DIR/receipt.json"
+    )
+    verify.add_argument("--out", type=Path, metavar="FILE", help="write every finding there as JSON")
+    rollback = parser.command("rollback", "Return main to an earlier release, in one commit.", run_rollback)
+    which = rollback.add_mutually_exclusive_group(required=True)
+    which.add_argument(
+        "--run", dest="run_directory", type=Path, metavar="DIR", help="undo the release in DIR/receipt.json"
+    )
+    which.add_argument("--repo", metavar="ORG/NAME", help="the repository, together with --to")
+    rollback.add_argument("--to", metavar="TAG", help="the release to return to (default: the one before)")
+    check = parser.command("check", "Ask the gates about a run; writes nothing, needs no network.", run_check)
+    _add_request(check, repo_required=False)
+    add_hub_command(parser)
+    add_demo_command(parser)
+    return parser.run(argv)
+
+
+def run_plan(args: argparse.Namespace) -> Result:
+    """`plan`: exit 3 where a gate refused."""
+    from release.plan import make_plan
+
+    quiet_libraries()
+    return _planned(make_plan(args.run_directory, _request(args)), args.run_directory)
+
+
+def run_check(args: argparse.Namespace) -> Result:
+    """`check`: the gates without a plan."""
+    from release.plan import check_run
+
+    quiet_libraries()
+    return _judged(check_run(args.run_directory, _request(args)), f"{args.run_directory} under policy {args.policy}")
+
+
+def run_publish(args: argparse.Namespace) -> Result:
+    """`publish`: plans where no plan stands for this request, then publishes it."""
+    from release.plan import plan_for
+
+    quiet_libraries()
+    plan = plan_for(args.run_directory, _request(args))
+    if args.dry_run or plan.refused:
+        return _planned(plan, args.run_directory)
+    return _publish(args.run_directory)
+
+
+def run_resume(args: argparse.Namespace) -> Result:
+    """`resume`: the same as the publish command that was interrupted."""
+    run: Path = args.run_directory
+    if not (run / "journal.jsonl").is_file():
+        raise UsageError(
+            "no publication of this run has begun",
+            where=str(run),
+            next_step=f"python -m release publish --run {run} --repo OWNER/NAME",
+        )
+    quiet_libraries()
+    return _publish(run)
+
+
+def run_verify(args: argparse.Namespace) -> Result:
+    """`verify`: exit 4 naming what does not agree."""
+    from release.hub_client import HubClient
+    from release.records import Receipt
+    from release.verify import parse_target, require_true, summary, verify
+
+    quiet_libraries()
+    repo_id, revision = parse_target(args.target)
+    path = args.receipt or (args.run_directory / "receipt.json" if args.run_directory else None)
+    hub = HubClient.connect()
+    verification = verify(hub, repo_id, revision, Receipt.read(path) if path else None)
+    if args.out:
+        verification.write(args.out)
+    require_true(verification, hub.endpoint)
+    against = f"the receipt {path}" if path else "the plan.json in the repository itself"
+    return {"summary": summary(verification, against), **verification.model_dump(mode="json")}
+
+
+def run_rollback(args: argparse.Namespace) -> Result:
+    """`rollback`: to --to, or to the release before that of the run's receipt."""
+    from release.hub_client import HubClient
+    from release.records import Receipt
+    from release.rollback import roll_back
+
+    if args.repo and not args.to:
+        raise UsageError("--repo needs --to TAG", next_step=f"python -m release rollback --repo {args.repo} --to TAG")
+    quiet_libraries()
+    hub = HubClient.connect()
+    if args.repo:
+        done = roll_back(hub, args.repo, to=args.to)
+    else:
+        receipt = Receipt.read(args.run_directory / "receipt.json")
+        done = roll_back(hub, receipt.repo_id, release=receipt.tag, to=args.to)
+    if done["tag"] is None:
+        said = f"{done['repo_id']} had no earlier release: it is private now, and nothing was erased"
+    else:
+        said = f"main of {done['repo_id']} holds the files of {done['tag']} (commit {done['commit']})"
+    return {"summary": said, **done}
+
+
+def _add_request(command: argparse.ArgumentParser, *, repo_required: bool) -> None:
+    command.add_argument("--run", dest="run_directory", type=Path, required=True, metavar="DIR", help="runs/ID")
+    command.add_argument("--repo", required=repo_required, default="owner/name", metavar="ORG/NAME")
+    command.add_argument("--tag", default="v1.0.0", help="the release's name; never reused (default: v1.0.0)")
+    command.add_argument("--policy", default="default", metavar="NAME|FILE", help="which gates (default: default)")
+    command.add_argument("--private", action="store_true", help="the repository is and stays private")
+    command.add_argument(
+        "--space", nargs="?", const="", metavar="ORG/NAME", help="a chat Space too (default id: ORG/NAME-chat)"
+    )
+
+
+def _request(args: argparse.Namespace) -> Request:
+    from release.plan import Request
+
+    space = f"{args.repo}-chat" if args.space == "" else args.space
+    return Request(args.repo, args.tag, args.policy, args.private, space)
+
+
+def _publish(run: Path) -> Result:
+    from release.hub_client import HubClient
+    from release.publish import publish
+
+    receipt, already = publish(run, HubClient.connect())
+    return {"summary": _released(receipt, already), "already_released": already, **receipt.model_dump(mode="json")}
+
+
+def _released(receipt: Receipt, already: bool) -> str:
+    lines = [
+        f"{receipt.repo_id} {receipt.tag} {'is already released' if already else 'is released'}",
+        f"  {receipt.endpoint}/{receipt.repo_id}/tree/{receipt.tag}",
+        f"  commit {receipt.commit}, checkpoint {receipt.checkpoint_digest}",
+    ]
+    if receipt.space:
+        lines.append(f"  Space  {receipt.endpoint}/spaces/{receipt.space.repo_id}")
+    return "\n".join([*lines, f"  next: python -m release verify {receipt.repo_id}@{receipt.tag}"])
+
+
+def _planned(plan: ReleasePlan, run: Path) -> Result:
+    size = sum(entry.size for entry in plan.files)
+    subject = f"{plan.repo_id} {plan.tag}: {len(plan.files)} files, {size / 1e6:,.1f} MB, {plan.checkpoint_digest}"
+    result = _judged(plan.verdicts, subject)
+    if not plan.refused:
+        space = f" --space {plan.space}" if plan.space else ""
+        private = " --private" if plan.private else ""
+        policy = "" if plan.policy == "default" else f" --policy {plan.policy}"
+        command = f"publish --run {run} --repo {plan.repo_id} --tag {plan.tag}{policy}{private}{space}"
+        result["summary"] += f"\n  next: python -m release {command}"
+    return {**result, "plan": plan.model_dump(mode="json")}
+
+
+def _judged(verdicts: list[Verdict], subject: str) -> Result:
+    """The verdicts as a result; the exit code of a refusal where there is one."""
+    from release.plan import describe, refusal
+
+    result: Result = {
+        "summary": f"{subject}\n{describe(verdicts)}",
+        "verdicts": [verdict.model_dump(mode="json") for verdict in verdicts],
+    }
+    error: GateRefused | None = refusal(verdicts, subject)
+    if error is not None:
+        log(f"error: {error.render()}")
+        result |= {"error": error.as_dict(), "exit_code": EXIT_GATE}
+    return result
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,77 @@
+"""What a gate looks at: the bundle, which is exactly what would be pushed, and the run that it was made from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from evals.scorecard import Scorecard
+from release.policy import Policy
+from release.probe import Loaded, load
+from release.records import Verdict
+from training.checkpoint import FileEntry, changes_behaviour, manifest_digest
+from training.errors import SlipwayError
+from training.run_record import RunRecord
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A bundle on its way out. What is expensive (loading the model) is done once, for whoever asks first."""
+
+    run: Path
+    bundle: Path
+    files: tuple[FileEntry, ...]
+    policy: Policy
+    repo_id: str
+    card_error: SlipwayError | None = None  # why no card could be rendered
+
+    @cached_property
+    def digest(self) -> str:
+        """The checkpoint's digest, from the bundle's own bytes."""
+        return manifest_digest(tuple(entry for entry in self.files if changes_behaviour(Path(entry.path))))
+
+    @cached_property
+    def scorecard(self) -> Scorecard | None:
+        return Scorecard.read(self.bundle / "scorecard.json") if self.has("scorecard.json") else None
+
+    @cached_property
+    def baseline(self) -> Scorecard | None:
+        name = "baseline/scorecard.json"
+        return Scorecard.read(self.bundle / name) if self.has(name) else None
+
+    @cached_property
+    def run_record(self) -> RunRecord | None:
+        return RunRecord.read(self.bundle / "run.json") if self.has("run.json") else None
+
+    @cached_property
+    def loaded(self) -> Loaded:
+        """The model as `from_pretrained` loads it. Raises UsageError where it does not."""
+        return load(self.bundle)
+
+    @property
+    def parent_digest(self) -> str | None:
+        """The digest of the checkpoint that training began from; None where unknown, or for the base itself."""
+        record = self.run_record
+        parent = record.parent("base") if record else None
+        return parent.digest if parent and parent.digest != self.digest else None
+
+    def has(self, name: str) -> bool:
+        return any(entry.path == name for entry in self.files)
+
+
+Gate = Callable[[Candidate], Verdict]
+
+
+def passed(gate: str, explanation: str, **evidence: Any) -> Verdict:
+    return Verdict(gate=gate, outcome="passed", evidence=evidence, explanation=explanation)
+
+
+def refused(gate: str, explanation: str, *, remedy: str, **evidence: Any) -> Verdict:
+    return Verdict(gate=gate, outcome="refused", evidence=evidence, explanation=explanation, remedy=remedy)
+
+
+def skipped(gate: str, explanation: str, **evidence: Any) -> Verdict:
+    return Verdict(gate=gate, outcome="skipped", evidence=evidence, explanation=explanation)

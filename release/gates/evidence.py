@@ -1,0 +1,105 @@
+"""Gates on the records: run.json and scorecard.json speak of these bytes and of no others."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from evals.scorecard import Scorecard
+from release.gates.candidate import Candidate, passed, refused, skipped
+from release.records import Verdict
+from training.records import sha256_of_file
+
+EVALUATE = "python -m evals run {run}/checkpoint --suite starter --out {run} --baseline runs/base"
+
+
+def run_record_pinned(candidate: Candidate) -> Verdict:
+    """run.json says that it made exactly this checkpoint."""
+    gate, record = "run_record_pinned", candidate.run_record
+    if record is None:
+        if candidate.policy.run_record == "optional":
+            return skipped(gate, "there is no run.json, and the policy does not ask for one")
+        return refused(
+            gate,
+            "there is no run.json, so nothing says how the checkpoint was made",
+            remedy="train with `python -m training ...`, or take a policy with run_record: optional (--policy external)",
+        )
+    evidence = {"method": record.method, "recorded": record.checkpoint_digest, "found": candidate.digest}
+    if record.checkpoint_digest != candidate.digest:
+        return refused(
+            gate,
+            f"run.json speaks of {record.checkpoint_digest}, the bundle holds {candidate.digest}",
+            remedy="the checkpoint was changed after training: train again, or restore it",
+            **evidence,
+        )
+    return passed(gate, f"made by {record.method}, digest as recorded", **evidence)
+
+
+def scorecard_pinned(candidate: Candidate) -> Verdict:
+    """scorecard.json was measured on exactly these bytes, its samples are there, and it covers what the policy asks."""
+    gate, rules, scorecard = "scorecard_pinned", candidate.policy.scorecard, candidate.scorecard
+    remedy = EVALUATE.format(run=candidate.run.as_posix())
+    if scorecard is None:
+        if not rules.required:
+            return skipped(gate, "there is no scorecard.json, and the policy does not ask for one")
+        return refused(gate, "there is no scorecard.json", remedy=remedy)
+    evidence: dict[str, Any] = {
+        "measured_on": scorecard.model.digest,
+        "found": candidate.digest,
+        "scores": len(scorecard.scores),
+        "tasks": [settings.task for settings in scorecard.settings.tasks],
+        "failed_tasks": scorecard.failed_tasks,
+    }
+    if scorecard.model.digest != candidate.digest:
+        return refused(
+            gate,
+            f"the scores were measured on {scorecard.model.digest}, the bundle holds {candidate.digest}",
+            remedy=remedy,
+            **evidence,
+        )
+    problems = samples_problems(candidate, scorecard, "samples") + _coverage_problems(candidate, scorecard)
+    if problems:
+        return refused(gate, "; ".join(problems[:5]), remedy=remedy, problems=problems, **evidence)
+    return passed(gate, f"{len(scorecard.scores)} scores measured on these bytes", **evidence)
+
+
+def samples_problems(candidate: Candidate, scorecard: Scorecard, folder: str) -> list[str]:
+    """Sample files that are missing or are not those that the scorecard was computed from."""
+    problems = []
+    for task, expected in sorted(scorecard.samples.items()):
+        name = f"{folder}/{task}.jsonl"
+        if not candidate.has(name):
+            problems.append(f"{name} is missing")
+            continue
+        found = sha256_of_file(candidate.bundle / name)
+        if found != expected:
+            problems.append(f"{name} hashes to {found[:16]}..., the scorecard says {expected[:16]}...")
+    return problems
+
+
+def _coverage_problems(candidate: Candidate, scorecard: Scorecard) -> list[str]:
+    rules = candidate.policy.scorecard
+    problems = [
+        f"the required task {task} failed: {why}" for task, why in scorecard.failed_tasks.items() if task in rules.tasks
+    ]
+    scored = {score.task for score in scorecard.scores}
+    problems += [
+        f"the required task {task} is not in the scorecard"
+        for task in rules.tasks
+        if task not in scored and task not in scorecard.failed_tasks
+    ]
+    headlines = [score for score in scorecard.scores if score.headline]
+    for group in rules.groups:
+        if not any(score.group == group for score in headlines):
+            failed = f" (failed tasks: {', '.join(scorecard.failed_tasks)})" if scorecard.failed_tasks else ""
+            problems.append(f"there is no headline score for {group}{failed}")
+    for score in headlines:
+        name = f"{score.task}/{score.metric}"
+        if not math.isfinite(score.value):
+            problems.append(f"{name} is {score.value}")
+        if score.n < rules.minimum_items:
+            problems.append(f"{name} rests on {score.n} items, the policy asks for {rules.minimum_items}")
+        share = score.unscored / (score.n + score.unscored) if score.n + score.unscored else 1.0
+        if share > rules.maximum_unscored:
+            problems.append(f"{name}: {share:.0%} of its items could not be scored")
+    return problems

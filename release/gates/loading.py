@@ -1,0 +1,117 @@
+"""Gates on what the files become: the model that `from_pretrained` makes of them, and its conversation format."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from release.gates.candidate import Candidate, passed, refused
+from release.probe import Loaded, load_tokenizer
+from release.records import Verdict
+
+
+def loads_clean(candidate: Candidate) -> Verdict:
+    """A load with stock settings fills every parameter from the files: none missing, none left over, tied ones tied."""
+    gate = "loads_clean"
+    loaded = candidate.loaded
+    evidence: dict[str, Any] = {
+        "class": type(loaded.model).__name__,
+        "parameters": sum(parameter.numel() for parameter in loaded.model.parameters()),
+        "missing": loaded.missing,
+        "unexpected": loaded.unexpected,
+        "mismatched": loaded.mismatched,
+    }
+    if loaded.missing or loaded.mismatched:
+        names = loaded.missing + loaded.mismatched
+        return refused(
+            gate,
+            f"{len(names)} parameter(s) are not in the files, so they would load at random: {', '.join(names[:5])}",
+            remedy="save the whole model with save_pretrained; check config.json's architectures and sizes",
+            **evidence,
+        )
+    if loaded.unexpected:
+        return refused(
+            gate,
+            f"{len(loaded.unexpected)} tensor(s) of the files belong to no parameter: {', '.join(loaded.unexpected[:5])}",
+            remedy="save the bare model (not a wrapper around it) with save_pretrained",
+            **evidence,
+        )
+    broken = _untied(loaded)
+    if broken:
+        return refused(
+            gate,
+            broken,
+            remedy="set tie_word_embeddings in config.json as the weights are, or save the model again",
+            **evidence,
+        )
+    return passed(
+        gate, f"{evidence['class']} with {evidence['parameters']:,} parameters, all from the files", **evidence
+    )
+
+
+def _untied(loaded: Loaded) -> str | None:
+    """Why the output and input embeddings are not as config.json says, or None."""
+    output = loaded.model.get_output_embeddings()
+    if output is None or not loaded.model.config.tie_word_embeddings:
+        return None
+    # transformers leaves them apart where the files hold a head of their own; other loaders tie it away in silence.
+    if output.weight.data_ptr() != loaded.model.get_input_embeddings().weight.data_ptr():
+        return "config.json says that the embeddings are tied, but the files hold an lm_head.weight of other values"
+    return None
+
+
+def chat_template_renders(candidate: Candidate) -> Verdict:
+    """The chat template renders and opens the assistant's turn, and generation stops where that turn ends."""
+    gate = "chat_template_renders"
+    tokenizer = load_tokenizer(candidate.bundle)
+    if not tokenizer.chat_template:
+        return refused(
+            gate,
+            "the tokenizer has no chat template",
+            remedy="set tokenizer.chat_template, save the tokenizer into the checkpoint, then plan again",
+        )
+    question, answer = "How many planets are there?", "There are eight."
+    asked = [{"role": "user", "content": question}]
+    closed = str(tokenizer.apply_chat_template(asked, tokenize=False))
+    opened = str(tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True))
+    whole = str(tokenizer.apply_chat_template([*asked, {"role": "assistant", "content": answer}], tokenize=False))
+    if question not in opened or answer not in whole:
+        return refused(
+            gate, "the chat template loses what is said", remedy="mend the chat template", rendered=opened[:500]
+        )
+    if len(opened) <= len(closed):
+        return refused(
+            gate,
+            "add_generation_prompt opens no assistant's turn",
+            remedy="mend the chat template: with add_generation_prompt it must end as an assistant's turn begins",
+            rendered=opened[:500],
+        )
+    stops = _stop_tokens(candidate)
+    ending = tokenizer(whole.rpartition(answer)[2], add_special_tokens=False)["input_ids"]
+    special = [token for token in ending if token in tokenizer.all_special_ids]
+    turn_end = special[0] if special else tokenizer.eos_token_id
+    evidence = {
+        "turn_ends_with": tokenizer.convert_ids_to_tokens(turn_end) if turn_end is not None else None,
+        "tokenizer_stops_at": tokenizer.eos_token_id,
+        "generation_stops_at": stops,
+        "rendered": opened[:500],
+    }
+    if tokenizer.eos_token_id not in stops or turn_end not in stops:
+        return refused(
+            gate,
+            f"an answer ends with {evidence['turn_ends_with']!r} (id {turn_end}), the tokenizer's end token is "
+            f"{tokenizer.eos_token_id}, but generation stops at {stops}: it would run on after every answer",
+            remedy="set eos_token_id in generation_config.json to the token that ends an assistant's turn",
+            **evidence,
+        )
+    return passed(gate, f"renders; answers end with {evidence['turn_ends_with']!r}, where generation stops", **evidence)
+
+
+def _stop_tokens(candidate: Candidate) -> list[int]:
+    """Where `generate` stops: the generation config's end tokens, or the config's where it names none."""
+    from transformers import AutoConfig, GenerationConfig
+
+    if candidate.has("generation_config.json"):
+        stop = GenerationConfig.from_pretrained(candidate.bundle, local_files_only=True).eos_token_id
+    else:
+        stop = AutoConfig.from_pretrained(candidate.bundle, local_files_only=True).eos_token_id
+    return [stop] if isinstance(stop, int) else list(stop or [])

@@ -1,0 +1,104 @@
+"""Gates on the weights: only safetensors, whole, consistent with their index, and finite."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from release.gates.candidate import Candidate, passed, refused
+from release.records import Verdict
+from training.checkpoint import PICKLED_SUFFIXES, WEIGHTS_INDEX, read_safetensors_header, weight_files
+from training.errors import SlipwayError
+
+NAMED = 5  # how many names an explanation carries
+
+
+def weights_safetensors_only(candidate: Candidate) -> Verdict:
+    """No file that can run code when it is read; headers cover the files; the index and the shards agree."""
+    gate = "weights_safetensors_only"
+    pickled = [entry.path for entry in candidate.files if entry.path.endswith(PICKLED_SUFFIXES)]
+    if pickled:
+        return refused(
+            gate,
+            f"{_names(pickled)} can run code when it is read",
+            remedy="keep only safetensors weights in the checkpoint; delete pickles and optimizer states",
+            pickled=pickled,
+        )
+    try:
+        shards = weight_files(candidate.bundle)
+        tensors = {name: sorted(read_safetensors_header(candidate.bundle / name)) for name in shards}
+    except SlipwayError as error:
+        return refused(
+            gate,
+            f"{error.what}: expected {error.expected}, found {error.found}",
+            remedy=error.next_step or "write the checkpoint again",
+            **error.as_dict(),
+        )
+    evidence: dict[str, Any] = {"files": len(shards), "tensors": sum(len(names) for names in tensors.values())}
+    stray = [
+        entry.path
+        for entry in candidate.files
+        if entry.path.endswith(".safetensors") and "/" not in entry.path and entry.path not in shards
+    ]
+    if stray:
+        return refused(
+            gate,
+            f"{_names(stray)} belongs to no index, so it is left from another save",
+            remedy="delete it from the checkpoint, then plan again",
+            stray=stray,
+            **evidence,
+        )
+    if WEIGHTS_INDEX in {entry.path for entry in candidate.files}:
+        wrong = _index_disagreements(candidate, tensors)
+        if wrong:
+            return refused(
+                gate,
+                f"the index and the shards disagree: {'; '.join(wrong[:NAMED])}",
+                remedy="write the checkpoint again with save_pretrained",
+                disagreements=wrong[:50],
+                **evidence,
+            )
+    return passed(
+        gate, f"{evidence['tensors']} tensors in {evidence['files']} safetensors file(s), no pickles", **evidence
+    )
+
+
+def _index_disagreements(candidate: Candidate, tensors: dict[str, list[str]]) -> list[str]:
+    mapping: dict[str, str] = json.loads((candidate.bundle / WEIGHTS_INDEX).read_text(encoding="utf-8"))["weight_map"]
+    stored = [(name, shard) for shard, names in tensors.items() for name in names]
+    wrong = [
+        f"{name} is not in {shard}" for name, shard in sorted(mapping.items()) if name not in tensors.get(shard, [])
+    ]
+    wrong += [f"{name} of {shard} is not in the index" for name, shard in stored if mapping.get(name) != shard]
+    return wrong
+
+
+def weights_finite(candidate: Candidate) -> Verdict:
+    """No NaN and no infinity in any tensor, read shard by shard."""
+    from safetensors import safe_open
+
+    gate = "weights_finite"
+    values, bad = 0, {}
+    for shard in weight_files(candidate.bundle):
+        with safe_open(candidate.bundle / shard, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 - safe_open is no mapping
+                tensor = file.get_tensor(name)
+                values += tensor.numel()
+                # float8 has no isfinite of its own
+                spoiled = int((~tensor.float().isfinite()).sum()) if tensor.is_floating_point() else 0
+                if spoiled:
+                    bad[name] = {"file": shard, "not_finite": spoiled, "of": tensor.numel()}
+    if bad:
+        first, counts = next(iter(bad.items()))
+        return refused(
+            gate,
+            f"{len(bad)} tensor(s) hold NaN or infinity; first {first}: {counts['not_finite']} of {counts['of']} values",
+            remedy="the training diverged: lower the learning rate, or release an earlier checkpoint",
+            tensors=bad,
+            values=values,
+        )
+    return passed(gate, f"{values:,} values, all finite", values=values)
+
+
+def _names(names: list[str]) -> str:
+    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")

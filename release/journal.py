@@ -1,0 +1,68 @@
+"""journal.jsonl: one line for every completed step of a publication, on disk before the next step begins.
+
+    journal = Journal(run / "journal.jsonl", plan_digest, endpoint)
+    journal.record("staged", commit="9f2c...")
+    journal.find("staged")          # {"commit": "9f2c..."}; None before, or for another plan or Hub
+
+The journal is a memory, not the truth: a kill can fall between a step and its line, so every step also looks at the
+Hub. A last line that a kill has torn is dropped.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from training.errors import UsageError
+from training.run_record import now
+
+
+@dataclass(frozen=True)
+class Journal:
+    """The lines of one plan on one Hub in a file that may hold others'."""
+
+    path: Path
+    plan_digest: str
+    endpoint: str
+
+    def record(self, step: str, **data: Any) -> None:
+        """Append a line and wait until it is on the disk."""
+        line = {"step": step, "plan": self.plan_digest, "endpoint": self.endpoint, "time": now(), **data}
+        with self.path.open("ab+") as file:
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)
+            file.seek(0, os.SEEK_END)
+            file.write(json.dumps(line, sort_keys=True).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def find(self, step: str) -> dict[str, Any] | None:
+        """The newest line of the step."""
+        return next((line for line in reversed(self.lines()) if line["step"] == step), None)
+
+    def lines(self) -> list[dict[str, Any]]:
+        """The whole lines of this plan on this Hub, oldest first."""
+        if not self.path.is_file():
+            return []
+        whole = self.path.read_bytes().rpartition(b"\n")[0]
+        lines = [json.loads(line) for line in whole.splitlines()]
+        return [line for line in lines if (line["plan"], line["endpoint"]) == (self.plan_digest, self.endpoint)]
+
+
+@contextmanager
+def exclusive(run: Path) -> Iterator[None]:
+    """Hold a run against a second publication from this machine; the kernel lets go when this process dies."""
+    with (run / ".publishing").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UsageError(
+                "another process is publishing this run", where=str(run), next_step="wait for it to end"
+            ) from error
+        yield

@@ -1,0 +1,227 @@
+"""Plan a release without the network: build the bundle, hash it, ask the gates, take the probe, write plan.json.
+
+    python -m release plan --run runs/a --repo org/name --tag v1.0.0
+
+    plan = make_plan(Path("runs/a"), Request("org/name", "v1.0.0"))
+    plan.refused        # verdicts that forbid the release
+
+plan.json also goes into the bundle: whoever has nothing but the repository's id can verify it by that.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from release.bundle import PLAN, build_bundle, files_of, sources_of
+from release.gates.ask import ask
+from release.gates.candidate import Candidate
+from release.hub_client import check_repo_id, chosen_endpoint, source_changed
+from release.policy import Policy, load_policy, policy_digest
+from release.probe import take_probe
+from release.records import Probe, ReleasePlan, Verdict
+from training.command import log
+from training.errors import GateRefused, UsageError
+from training.records import sha256_of_file
+from training.run_record import now
+
+TAG = re.compile(r"(?!.*(\.\.|\.lock$))[A-Za-z0-9][A-Za-z0-9._-]{0,99}(?<!\.)")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be released where, as the command line gives it."""
+
+    repo_id: str
+    tag: str = "v1.0.0"
+    policy: str = "default"
+    private: bool = False
+    space: str | None = None
+
+    def check(self) -> None:
+        """Raises UsageError where the ids or the tag are not such."""
+        check_repo_id(self.repo_id)
+        if self.space is not None:
+            check_repo_id(self.space)
+        if not TAG.fullmatch(self.tag) or self.tag == "main":
+            raise UsageError(
+                "not a name for a tag",
+                expected="letters, digits, '.', '_' and '-'",
+                found=self.tag,
+                next_step="give e.g. --tag v1.0.0",
+            )
+
+
+def make_plan(run: Path, request: Request) -> ReleasePlan:
+    """Build `run/bundle`, write `run/plan.json`, return the plan, refused or not. Makes no connection.
+
+    The same request over the same bytes gives the same plan, byte for byte.
+    """
+    request.check()
+    policy = load_policy(request.policy)
+    log(f"building {run / 'bundle'}")
+    candidate = _candidate(run, request, policy, run / "bundle")
+    verdicts = _ask(candidate)
+    plan = ReleasePlan(
+        endpoint=chosen_endpoint(),
+        repo_id=request.repo_id,
+        tag=request.tag,
+        private=request.private,
+        checkpoint_digest=candidate.digest,
+        parent_digest=_parent_digest(candidate),
+        scorecard_digest=_digest_of(candidate, "scorecard.json"),
+        run_record_digest=_digest_of(candidate, "run.json"),
+        policy=request.policy,
+        policy_digest=policy_digest(request.policy),
+        files=list(candidate.files),
+        verdicts=verdicts,
+        probe=_probe(candidate),
+        space=request.space,
+        created=now(),
+    )
+    before = _existing(run)
+    if before is not None and before.model_copy(update={"created": plan.created}) == plan:
+        plan = before
+    plan.write(run / "bundle" / PLAN)
+    plan.write(run / PLAN)
+    return plan
+
+
+def check_run(run: Path, request: Request) -> list[Verdict]:
+    """The gates' verdicts on a bundle in a temporary directory; nothing is written to the run."""
+    request.check()
+    with tempfile.TemporaryDirectory(dir=run, prefix=".check-") as scratch:
+        return _ask(_candidate(run, request, load_policy(request.policy), Path(scratch) / "bundle"))
+
+
+def plan_for(run: Path, request: Request) -> ReleasePlan:
+    """The run's plan where it is what `request` asks for and was not refused, else a new one.
+
+    A plan that stands is not made again over changed files: `require_current` refuses it, so that whoever read the
+    plan releases what they read.
+    """
+    request.check()
+    plan = _existing(run)
+    if plan is None or plan.refused or not _answers(plan, request):
+        return make_plan(run, request)
+    log(f"using the plan of {plan.created} ({run / PLAN})")
+    return plan
+
+
+def read_plan(run: Path) -> ReleasePlan:
+    """The plan that stands in the run. Raises UsageError where there is none."""
+    if not (run / PLAN).is_file():
+        raise UsageError(
+            "this run has no plan", where=str(run), next_step=f"python -m release plan --run {run} --repo OWNER/NAME"
+        )
+    return ReleasePlan.read(run / PLAN)
+
+
+def refusal(verdicts: list[Verdict], subject: str) -> GateRefused | None:
+    """The error that names every gate that refused, with its numbers and remedies; None where all passed."""
+    refused = [verdict for verdict in verdicts if verdict.outcome == "refused"]
+    if not refused:
+        return None
+    return GateRefused(
+        f"{len(refused)} of {len(verdicts)} gates refused, so nothing was sent to the Hub\n"
+        + "\n".join(f"  {verdict.gate}: {verdict.explanation}" for verdict in refused),
+        where=subject,
+        next_step="; ".join(dict.fromkeys(verdict.remedy for verdict in refused if verdict.remedy)),
+    )
+
+
+def require_passed(plan: ReleasePlan) -> None:
+    """Raises GateRefused where a gate refused."""
+    error = refusal(plan.verdicts, f"{plan.repo_id} {plan.tag}, policy {plan.policy}")
+    if error is not None:
+        raise error
+
+
+def require_current(run: Path, plan: ReleasePlan) -> None:
+    """Raises GateRefused where the bundle, or the file that a part of it came from, is not what the plan hashed."""
+    bundle = run / "bundle"
+    content = plan.to_json()
+    planned = {entry.path: entry.sha256 for entry in plan.files}
+    for name in [*planned, PLAN]:
+        if not (bundle / name).is_file():
+            raise source_changed(str(bundle / name), planned.get(name, plan.content_digest()), "no such file")
+    if (bundle / PLAN).read_bytes() != content:
+        raise source_changed(str(bundle / PLAN), plan.content_digest(), sha256_of_file(bundle / PLAN))
+    sources = sources_of(run)
+    for name, expected in planned.items():
+        copies = [bundle / name]
+        source = sources.get(name)
+        if source is not None and not source.samefile(bundle / name):
+            copies.append(source)
+        for copy in copies:
+            found = sha256_of_file(copy)
+            if found != expected:
+                raise source_changed(str(copy), expected, found)
+    for name, source in sources.items():
+        if name not in planned:
+            raise source_changed(str(source), "of no file: it was not there", sha256_of_file(source))
+
+
+def describe(verdicts: list[Verdict]) -> str:
+    """Each gate on a line, with a remedy beneath each refusal."""
+    lines = []
+    for verdict in verdicts:
+        lines.append(f"  {verdict.outcome:<8}{verdict.gate:<26}{verdict.explanation}")
+        if verdict.outcome == "refused" and verdict.remedy:
+            lines.append(f"{'':<34}-> {verdict.remedy}")
+    return "\n".join(lines)
+
+
+def _candidate(run: Path, request: Request, policy: Policy, bundle: Path) -> Candidate:
+    error = build_bundle(
+        run,
+        repo_id=request.repo_id,
+        tag=request.tag,
+        space_id=request.space,
+        endpoint=chosen_endpoint(),
+        target=bundle,
+    )
+    return Candidate(run, bundle, tuple(files_of(bundle)), policy, request.repo_id, error)
+
+
+def _ask(candidate: Candidate) -> list[Verdict]:
+    log(f"asking {len(candidate.policy.gates)} gates about {candidate.digest}")
+    return ask(candidate)
+
+
+def _probe(candidate: Candidate) -> Probe | None:
+    """None where the model does not load; such a plan can only be a refused one."""
+    try:
+        loaded = candidate.loaded
+    except UsageError as error:
+        log(f"no probe: {error.what}")
+        return None
+    return take_probe(loaded)
+
+
+def _parent_digest(candidate: Candidate) -> str | None:
+    try:
+        return candidate.parent_digest
+    except UsageError as error:  # run.json is broken; its gate says so
+        log(f"no parent: {error.what}")
+        return None
+
+
+def _digest_of(candidate: Candidate, name: str) -> str | None:
+    return next((f"sha256:{entry.sha256}" for entry in candidate.files if entry.path == name), None)
+
+
+def _existing(run: Path) -> ReleasePlan | None:
+    return ReleasePlan.read(run / PLAN) if (run / PLAN).is_file() else None
+
+
+def _answers(plan: ReleasePlan, request: Request) -> bool:
+    return (chosen_endpoint(), request.repo_id, request.tag, request.private, request.space) == (
+        plan.endpoint,
+        plan.repo_id,
+        plan.tag,
+        plan.private,
+        plan.space,
+    ) and policy_digest(request.policy) == plan.policy_digest

@@ -1,0 +1,1 @@
+"""Release policies by name, as YAML; `release.policy` reads them."""

@@ -1,0 +1,288 @@
+"""Publish a plan: stage, download, check, and only then one commit on main, a tag, and at last visibility.
+
+    receipt, already = publish(Path("runs/a"), HubClient.connect())
+
+Steps, each of which first looks whether it is done (in the journal and on the Hub), so that a publication killed
+anywhere continues with the same command and never makes a second commit:
+
+    repository   created private, if it is new
+    staged       all files in one commit on the branch release-staging-TAG
+    checked      the staged commit downloaded into an empty cache, every file hashed, loaded in a fresh process
+    promoted     one commit on main, on top of the main that was read; nothing before this is visible there
+    tagged, space, cleaned, visible, and receipt.json, which is written last
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from release.bundle import PLAN
+from release.downloaded import compare_behaviour, compare_files, describe, fresh_download
+from release.hub_client import HubClient, HubRepository
+from release.hub_files import LocalFile, changes, difference
+from release.journal import Journal, exclusive
+from release.plan import read_plan, require_current, require_passed
+from release.records import Receipt, ReleasePlan, SpaceReceipt
+from release.space import publish_space, space_files
+from training.command import log
+from training.errors import HubError, UsageError, VerificationMismatch
+from training.run_record import now
+
+RECEIPT = "receipt.json"
+
+
+def publish(run: Path, hub: HubClient) -> tuple[Receipt, bool]:
+    """Publish `run/plan.json`; the receipt, and whether it had been released before.
+
+    Raises GateRefused where a gate refused or a file changed, UsageError where the tag stands for other bytes,
+    VerificationMismatch where the Hub gives back other bytes than it was given, HubError.
+    """
+    plan = read_plan(run)
+    if plan.endpoint != hub.endpoint:
+        raise UsageError(
+            "the plan is for another Hub, which its card names",
+            where=str(run / PLAN),
+            expected=f"HF_ENDPOINT={plan.endpoint}",
+            found=hub.endpoint,
+            next_step="set HF_ENDPOINT so, or plan again for this Hub",
+        )
+    require_passed(plan)
+    require_current(run, plan)
+    with exclusive(run):
+        journal = Journal(run / "journal.jsonl", plan.content_digest(), hub.endpoint)
+        return Publication(run, plan, hub, journal).carry_out()
+
+
+@dataclass(frozen=True)
+class Publication:
+    """One plan on its way to one Hub."""
+
+    run: Path
+    plan: ReleasePlan
+    hub: HubClient
+    journal: Journal
+
+    def carry_out(self) -> tuple[Receipt, bool]:
+        """Every step that is not done yet."""
+        log(f"publishing {self.plan.repo_id} {self.plan.tag} to {self.hub.endpoint} as {self.hub.user()}")
+        if self.plan.space is not None:  # what cannot be built must be known before anything is released
+            space_files(self.plan, self.run / "bundle", "0" * 40)
+        repository = self.hub.repository(self.plan.repo_id)
+        commit = self._released(repository)
+        if commit is not None and (receipt := self._receipt_of(commit)) is not None:
+            return receipt, True
+        if commit is None:
+            repository = self._open_repository(repository)
+            staged = self._stage(repository)
+            self._check(staged)
+            commit = self._promote()
+        self._tag(commit)
+        space = self._publish_space(commit)
+        self._clean()
+        self._show()
+        return self._write_receipt(commit, space), False
+
+    # -- what is there already -----------------------------------------------------------------------------------
+
+    def _released(self, repository: HubRepository | None) -> str | None:
+        """The commit of this release on main, from its tag or from main's history; None before it was promoted."""
+        if repository is None:
+            return None
+        tagged = repository.tags.get(self.plan.tag)
+        if tagged is not None:
+            difference = self._difference(tagged)
+            if difference is None:
+                return tagged
+            raise UsageError(
+                f"the tag {self.plan.tag} of {self.plan.repo_id} stands for other bytes, and a release never changes",
+                where=f"{self.hub.endpoint}/{self.plan.repo_id}",
+                expected="the files of this plan",
+                found=difference,
+                next_step="choose a new --tag for this release",
+            )
+        for commit in self.hub.history(self.plan.repo_id):
+            if self.journal.plan_digest in commit.message and self._difference(commit.commit) is None:
+                return commit.commit
+        return None
+
+    def _receipt_of(self, commit: str) -> Receipt | None:
+        """The receipt, if this very plan was released to this Hub to the end."""
+        path = self.run / RECEIPT
+        receipt = Receipt.read(path) if path.is_file() else None
+        if receipt is None or (receipt.endpoint, receipt.plan_digest) != (self.hub.endpoint, self.journal.plan_digest):
+            return None
+        return receipt if receipt.commit == commit else None
+
+    # -- the steps -----------------------------------------------------------------------------------------------
+
+    def _open_repository(self, repository: HubRepository | None) -> HubRepository:
+        """The repository; private if it is new or is to be private, so that staging cannot be seen."""
+        created = repository is None
+        if repository is None:
+            log(f"creating {self.plan.repo_id} (private until it is released)")
+            self.hub.create_repository(self.plan.repo_id, private=True)
+            repository = self.hub.repository(self.plan.repo_id)
+            if repository is None:
+                raise HubError(
+                    f"the Hub created {self.plan.repo_id} but does not show it to this token",
+                    where=self.hub.endpoint,
+                    next_step="give HF_TOKEN the right to read this namespace",
+                )
+        if self.plan.private and not repository.private:
+            self.hub.set_private(self.plan.repo_id, True)
+        if self.journal.find("repository") is None:
+            self.journal.record("repository", created=created)
+        return repository
+
+    def _stage(self, repository: HubRepository) -> str:
+        """One commit with exactly the planned files on the staging branch; its id."""
+        head = repository.branches.get(self.branch)
+        if head is None or self._difference(head) is not None:
+            if head is not None:  # of another plan, or of a commit that never came
+                self.hub.delete_branch(self.plan.repo_id, self.branch)
+            self.hub.create_branch(self.plan.repo_id, self.branch, repository.main)
+            log(f"staging {len(self.files)} files on {self.branch}")
+            head = self._commit(self.branch, repository.main, f"Stage {self.plan.tag}")
+            self._require_same(head)
+        if (self.journal.find("staged") or {}).get("commit") != head:
+            self.journal.record("staged", commit=head, branch=self.branch)
+        return head
+
+    def _check(self, staged: str) -> None:
+        """Download the staged commit and hold it against the plan. Raises VerificationMismatch and unstages it."""
+        if (self.journal.find("checked") or {}).get("commit") == staged:
+            return
+        assert self.plan.probe is not None  # require_passed: a model that does not load is refused
+        log("downloading what the Hub stored into an empty cache")
+        with fresh_download(self.hub, self.plan.repo_id, staged) as snapshot:
+            findings = compare_files(snapshot, self.plan.files)
+            if all(finding.ok for finding in findings):
+                log("loading it in a fresh process")
+                findings += compare_behaviour(snapshot, self.plan.probe)
+            plan_there = (snapshot / PLAN).read_bytes() == self.plan.to_json() if (snapshot / PLAN).is_file() else False
+        wrong = [describe(finding) for finding in findings if not finding.ok]
+        if not plan_there:
+            wrong.append(f"file {PLAN}: not the plan that was sent")
+        if wrong:
+            self.hub.delete_branch(self.plan.repo_id, self.branch)
+            raise VerificationMismatch(
+                "the Hub gave back something else than it was given; nothing was released\n  " + "\n  ".join(wrong),
+                where=f"{self.hub.endpoint}/{self.plan.repo_id}, commit {staged}",
+                next_step="publish again; if it stays, the Hub's storage is damaged",
+            )
+        self.journal.record("checked", commit=staged, files=len(findings))
+
+    def _promote(self) -> str:
+        """One commit on main with the checked files; the moment of the release."""
+        require_current(self.run, self.plan)
+        parent = self.hub.head(self.plan.repo_id, "main")
+        log("promoting to main")
+        commit = self._commit("main", parent, f"Release {self.plan.tag}")
+        self._require_same(commit)
+        self.journal.record("promoted", commit=commit, parent=parent)
+        return commit
+
+    def _tag(self, commit: str) -> None:
+        self.hub.create_tag(self.plan.repo_id, self.plan.tag, commit, f"plan {self.journal.plan_digest}")
+        found = self.hub.resolve(self.plan.repo_id, self.plan.tag)
+        if found != commit:
+            raise UsageError(
+                f"somebody else has just tagged another commit as {self.plan.tag}",
+                where=f"{self.hub.endpoint}/{self.plan.repo_id}",
+                expected=commit,
+                found=found,
+                next_step="choose a new --tag for this release",
+            )
+        if self.journal.find("tagged") is None:
+            self.journal.record("tagged", commit=commit, tag=self.plan.tag)
+
+    def _publish_space(self, commit: str) -> SpaceReceipt | None:
+        if self.plan.space is None:
+            return None
+        log(f"publishing the Space {self.plan.space}")
+        space = publish_space(self.hub, self.plan, self.run / "bundle", commit)
+        if self.journal.find("space") is None:
+            self.journal.record("space", repo_id=space.repo_id, commit=space.commit)
+        return space
+
+    def _clean(self) -> None:
+        repository = self.hub.repository(self.plan.repo_id)
+        if repository is not None and self.branch in repository.branches:
+            self.hub.delete_branch(self.plan.repo_id, self.branch)
+        if self.journal.find("cleaned") is None:
+            self.journal.record("cleaned", branch=self.branch)
+
+    def _show(self) -> None:
+        """The visibility of the plan, at the very end: a reader finds nothing, or all of it."""
+        self.hub.set_private(self.plan.repo_id, self.plan.private)
+        if self.plan.space is not None:
+            self.hub.set_private(self.plan.space, self.plan.private, "space")
+        if self.journal.find("visible") is None:
+            self.journal.record("visible", private=self.plan.private)
+
+    def _write_receipt(self, commit: str, space: SpaceReceipt | None) -> Receipt:
+        assert self.plan.probe is not None
+        receipt = Receipt(
+            endpoint=self.hub.endpoint,
+            repo_id=self.plan.repo_id,
+            commit=commit,
+            tag=self.plan.tag,
+            checkpoint_digest=self.plan.checkpoint_digest,
+            parent_digest=self.plan.parent_digest,
+            scorecard_digest=self.plan.scorecard_digest,
+            plan_digest=self.journal.plan_digest,
+            files=self.plan.files,
+            probe=self.plan.probe,
+            space=space,
+            created=now(),
+        )
+        receipt.write(self.run / RECEIPT)
+        self.journal.record("receipt", digest=receipt.content_digest())
+        return receipt
+
+    # -- the planned files and the Hub's -------------------------------------------------------------------------
+
+    @property
+    def branch(self) -> str:
+        return f"release-staging-{self.plan.tag}"
+
+    @cached_property
+    def files(self) -> dict[str, LocalFile]:
+        """Every file to push, plan.json too."""
+        bundle = self.run / "bundle"
+        hashes = {entry.path: entry.sha256 for entry in self.plan.files}
+        hashes[PLAN] = self.plan.content_digest().removeprefix("sha256:")
+        return {path: LocalFile(bundle / path, sha256) for path, sha256 in hashes.items()}
+
+    def _difference(self, revision: str) -> str | None:
+        """The first file by which a revision is not this release; None where it is."""
+        return difference(self.files, self.hub.tree(self.plan.repo_id, revision))
+
+    def _require_same(self, commit: str) -> None:
+        found = self._difference(commit)
+        if found is not None:
+            raise VerificationMismatch(
+                "the commit does not hold the planned files",
+                where=f"{self.hub.endpoint}/{self.plan.repo_id}, commit {commit}",
+                expected="the plan's files",
+                found=found,
+                next_step="publish again; if it stays, the Hub's storage is damaged",
+            )
+
+    def _commit(self, branch: str, parent: str, title: str) -> str:
+        """The planned files and no others on top of `parent`, in one commit (none where they are there already)."""
+        additions, deletions = changes(self.files, self.hub.tree(self.plan.repo_id, parent))
+        if not additions and not deletions:
+            return parent
+        return self.hub.commit(
+            self.plan.repo_id,
+            branch,
+            parent=parent,
+            additions=additions,
+            deletions=deletions,
+            title=title,
+            message=f"Plan {self.journal.plan_digest}",
+            landed=lambda commit: self._difference(commit) is None,
+        )

@@ -1,0 +1,168 @@
+"""Verify a release from nothing but its id: download, hash, load, compare, and say what is not as it was promised.
+
+    verification = verify(HubClient.connect(), "org/name", "v1.0.0", receipt=None)
+    verification.mismatches
+
+Without a receipt the promise is the plan.json that stands in the repository itself: it shows whether the files are
+those that were checked before the release. With a receipt it also shows whether somebody replaced all of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from release.bundle import PLAN, files_of
+from release.downloaded import compare_behaviour, compare_files, describe, fresh_download
+from release.hub_client import HubClient, check_repo_id
+from release.hub_files import HUB_OWN_FILE
+from release.records import Finding, Probe, Receipt, ReleasePlan, Verification
+from training.checkpoint import FileEntry, changes_behaviour, manifest_digest
+from training.command import log
+from training.errors import UsageError, VerificationMismatch
+from training.run_record import now
+
+
+def parse_target(target: str) -> tuple[str, str | None]:
+    """`ORG/NAME[@REVISION]` as its two parts. Raises UsageError for what is no such id."""
+    repo_id, _, revision = target.partition("@")
+    check_repo_id(repo_id)
+    return repo_id, revision or None
+
+
+def verify(hub: HubClient, repo_id: str, revision: str | None, receipt: Receipt | None) -> Verification:
+    """Everything that was looked at, agreeing or not. `revision` defaults to the receipt's tag, else to main.
+
+    Raises UsageError where there is nothing to hold the repository against, HubError.
+    """
+    if receipt is not None and receipt.repo_id.lower() != repo_id.lower():
+        raise UsageError(
+            "the receipt is of another repository",
+            expected=receipt.repo_id,
+            found=repo_id,
+            next_step="give its receipt",
+        )
+    revision = revision or (receipt.tag if receipt else "main")
+    commit = hub.resolve(repo_id, revision)
+    log(f"downloading {repo_id}@{commit} into an empty cache")
+    with fresh_download(hub, repo_id, commit) as snapshot:
+        promise = receipt or _plan_in(snapshot, hub, repo_id)
+        log(f"holding it against {'the receipt' if receipt else 'the plan.json in the repository'}")
+        findings = _commit_findings(hub, receipt, revision, commit)
+        findings += _plan_findings(snapshot, receipt)
+        findings += compare_files(snapshot, promise.files)
+        entries = files_of(snapshot, without=(PLAN, HUB_OWN_FILE))
+        digest = manifest_digest(tuple(entry for entry in entries if changes_behaviour(Path(entry.path))))
+        findings += _digest_findings(digest, promise.checkpoint_digest, promise.parent_digest)
+        findings += _behaviour_findings(snapshot, promise.files, entries, promise.probe)
+    return Verification(
+        repo_id=repo_id,
+        revision=revision,
+        commit=commit,
+        checkpoint_digest=digest,
+        differs_from_parent=None if promise.parent_digest is None else digest != promise.parent_digest,
+        findings=findings,
+        created=now(),
+    )
+
+
+def require_true(verification: Verification, endpoint: str) -> None:
+    """Raises VerificationMismatch naming every finding that does not agree, the first one as expected and found."""
+    wrong = verification.mismatches
+    if wrong:
+        raise VerificationMismatch(
+            f"{len(wrong)} of {len(verification.findings)} things are not as they were released\n  "
+            + "\n  ".join(describe(finding) for finding in wrong),
+            where=f"{endpoint}/{verification.repo_id}, commit {verification.commit}, {wrong[0].subject}",
+            expected=wrong[0].expected,
+            found=wrong[0].found,
+            next_step="do not use this revision; `python -m release rollback` returns main to the previous release",
+        )
+
+
+def summary(verification: Verification, against: str) -> str:
+    """What a person reads when all is well."""
+    files = sum(finding.check == "file" for finding in verification.findings)
+    logits = next(finding.found for finding in verification.findings if finding.check == "logits")
+    parent = {True: "differs from its parent", False: "is its parent", None: "no parent is known"}
+    return (
+        f"{verification.repo_id}@{verification.revision} is what was released (commit {verification.commit[:12]})\n"
+        f"  against  {against}\n"
+        f"  files    {files}, every hash as released\n"
+        f"  digest   {verification.checkpoint_digest}, {parent[verification.differs_from_parent]}\n"
+        f"  loads    in a fresh process; largest difference of a logit {logits}, greedy tokens the same"
+    )
+
+
+def _plan_in(snapshot: Path, hub: HubClient, repo_id: str) -> ReleasePlan:
+    if not (snapshot / PLAN).is_file():
+        raise UsageError(
+            f"the repository has no {PLAN}, so it says nothing of itself that could be verified",
+            where=f"{hub.endpoint}/{repo_id}",
+            next_step="give the receipt: --receipt FILE or --run runs/ID",
+        )
+    return ReleasePlan.read(snapshot / PLAN)
+
+
+def _commit_findings(hub: HubClient, receipt: Receipt | None, revision: str, commit: str) -> list[Finding]:
+    """The tag still stands where the receipt says, and the revision asked for is that commit."""
+    if receipt is None:
+        return []
+    repository = hub.repository(receipt.repo_id)
+    tagged = repository.tags.get(receipt.tag) if repository else None
+    return [
+        Finding(
+            check="tag",
+            ok=tagged == receipt.commit,
+            subject=receipt.tag,
+            expected=receipt.commit,
+            found=tagged or "no tag",
+        ),
+        Finding(check="commit", ok=commit == receipt.commit, subject=revision, expected=receipt.commit, found=commit),
+    ]
+
+
+def _plan_findings(snapshot: Path, receipt: Receipt | None) -> list[Finding]:
+    """plan.json is the receipt's; without a receipt it is the promise itself and cannot be held against anything."""
+    if receipt is None:
+        return []
+    file = snapshot / PLAN
+    found = f"sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}" if file.is_file() else "missing"
+    return [
+        Finding(check="file", ok=found == receipt.plan_digest, subject=PLAN, expected=receipt.plan_digest, found=found)
+    ]
+
+
+def _digest_findings(digest: str, expected: str, parent: str | None) -> list[Finding]:
+    findings = [Finding(check="digest", ok=digest == expected, subject="checkpoint", expected=expected, found=digest)]
+    if parent is not None:
+        findings.append(
+            Finding(
+                check="parent",
+                ok=digest != parent,
+                subject="checkpoint",
+                expected=f"other bytes than the parent's, {parent}",
+                found=digest,
+            )
+        )
+    return findings
+
+
+def _behaviour_findings(
+    snapshot: Path, expected: list[FileEntry], found: list[FileEntry], probe: Probe | None
+) -> list[Finding]:
+    """Load and compare; where a file of the model is missing there is nothing to load, which is a finding already."""
+    there = {entry.path for entry in found}
+    missing = [entry.path for entry in expected if changes_behaviour(Path(entry.path)) and entry.path not in there]
+    if probe is None or missing:
+        return [
+            Finding(
+                check="load",
+                ok=False,
+                subject="from_pretrained",
+                expected="a whole checkpoint" if missing else "a plan with a probe",
+                found=f"without {', '.join(missing)}" if missing else "no probe",
+            )
+        ]
+    log("loading it in a fresh process")
+    return compare_behaviour(snapshot, probe)
