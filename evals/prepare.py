@@ -18,7 +18,7 @@ from evals.suite import NamedSuite, SuiteTask
 from training.errors import UsageError
 
 if TYPE_CHECKING:
-    from evals.decoding import Decoding
+    from training.decoding import Decoding
     from evals.evaluated import Evaluated
     from evals.harness import Request, Task
 
@@ -172,7 +172,7 @@ def _check_scoring(spec: SuiteTask, task: Task) -> None:
 
 def _decoding(name: str, generation: dict[str, Any], context: int) -> Decoding:
     """lm-eval's generation settings as ours. Raises UsageError for those that we do not have."""
-    from evals.decoding import Decoding
+    from training.decoding import Decoding
 
     unknown = {key for key in generation if key not in DECODING_KEYS and generation[key] is not None}
     if unknown:

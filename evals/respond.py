@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from evals.prepare import Prepared
 
 CHOICES_AT_A_TIME = 40  # items between two saves of log-likelihoods
-ENGINE = 1  # raise it when a change here or in evals.decoding changes what is answered
+ENGINE = 1  # raise it when a change here or in training.decoding changes what is answered
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def _generator(prepared: Prepared, weights: Weights, seed: int) -> Callable[[lis
     def compute(requests: list[Request]) -> list[list[Any]]:
         import torch
 
-        from evals.decoding import decode
+        from training.decoding import decode
 
         prompts = [
             evaluated.prompt_ids(request.prompt, prepared.settings.chat_template)[-room:] for request in requests

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from training.allocator import keep_freed_memory
 from training.command import Parser, Result, quiet_libraries
 from training.recipe import PPORecipe, RewardRecipe, find_recipe
 from training.run_record import RunRecord
@@ -46,6 +47,7 @@ def _base(args: argparse.Namespace) -> Result:
 
 def _reward(args: argparse.Namespace) -> Result:
     recipe = load(find_recipe(args.recipe), RewardRecipe, args.overrides)
+    keep_freed_memory()
     from training.reward import train_reward_model
 
     return _result(train_reward_model(recipe, args.out), args.out)
@@ -53,6 +55,7 @@ def _reward(args: argparse.Namespace) -> Result:
 
 def _ppo(args: argparse.Namespace) -> Result:
     recipe = load(find_recipe(args.recipe), PPORecipe, args.overrides)
+    keep_freed_memory()
     from training.ppo_run import train_ppo
 
     return _result(train_ppo(recipe, args.out), args.out)

@@ -87,15 +87,27 @@ class ActorCritic(nn.Module):
         """The policy as a plain causal language model, adapters merged. The actor is of no use afterwards."""
         return self.model.merge_and_unload() if self.uses_adapters else self.model
 
-    @staticmethod
-    def _decode(model: Any, input_ids: Tensor, attention_mask: Tensor, response_length: int) -> tuple[Tensor, Tensor]:
+    def _decode(
+        self, model: Any, input_ids: Tensor, attention_mask: Tensor, response_length: int
+    ) -> tuple[Tensor, Tensor]:
         """Hidden states `(B, T, D)` and logits `(B, T, V)` of the positions before each of the last T tokens.
 
-        Only those positions meet the vocabulary: for the prompt's the projection would be thrown away.
+        Only those positions meet the vocabulary: for the prompt's the projection would be thrown away. They are given by
+        their indices, for a slice is not contiguous and would cost one copy of the vocabulary's matrix for each episode.
         """
         positions = (attention_mask.long().cumsum(dim=1) - 1).clamp(min=0)  # prompts are padded on the left
-        output = model.get_decoder()(
-            input_ids=input_ids, attention_mask=attention_mask, position_ids=positions, use_cache=False
-        )
-        hidden = output.last_hidden_state[:, -response_length - 1 : -1]  # (B, T, D)
-        return hidden, model.get_output_embeddings()(hidden)
+        width = input_ids.shape[1]
+        before = torch.arange(width - response_length - 1, width - 1, device=input_ids.device)
+        projected: list[Tensor] = []  # what enters the projection: the last hidden states, at `before` only
+        hook = model.get_output_embeddings().register_forward_pre_hook(lambda _, inputs: projected.append(inputs[0]))
+        try:
+            logits = model(
+                input_ids=input_ids,
+                attention_mask=attention_mask,
+                position_ids=positions,
+                use_cache=False,
+                logits_to_keep=before,
+            ).logits
+        finally:
+            hook.remove()
+        return projected[0], logits

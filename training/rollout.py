@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from training.decoding import Decoding, decode
 from training.policy import ActorCritic
 from training.recipe import Generation
 
@@ -53,33 +54,25 @@ def sample(
     Nothing is cut from the distribution (no top-k, no top-p): PPO's ratio is of the probabilities sampled from.
     """
     device = next(actor.parameters()).device
-    pad, eos = tokenizer.pad_token_id, tokenizer.eos_token_id
-    width = max(len(prompt) for prompt in prompts)
-    ids = torch.tensor([[pad] * (width - len(prompt)) + prompt for prompt in prompts], device=device)  # (B, P)
-    attention = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=device)
+    pad, eos, longest = tokenizer.pad_token_id, tokenizer.eos_token_id, generation.max_new_tokens
     model = actor.language_model
     training = model.training
     model.eval()
-    with torch.no_grad():
-        sequences = model.generate(
-            input_ids=ids,
-            attention_mask=attention,
-            max_new_tokens=generation.max_new_tokens,
-            do_sample=True,
-            temperature=generation.temperature,
-            top_k=0,
-            top_p=1.0,
-            eos_token_id=eos,
-            pad_token_id=pad,
-        )
+    decoding = Decoding(max_new_tokens=longest, temperature=generation.temperature)
+    rows = decode(model, prompts, 1, decoding, torch.rand(len(prompts), longest), [eos])
     model.train(training)
-    response = sequences[:, width:]  # (B, T)
-    is_eos = response == eos
-    # A token counts while no end-of-turn token stood before it.
-    mask = (is_eos.long().cumsum(dim=1) - is_eos.long()) == 0
+    ended = [len(row) < longest for row in rows]  # the end-of-turn token came, and is not among the row's tokens
+    answers = [[*row, eos] if end else row for row, end in zip(rows, ended, strict=True)]
+    before, after = max(map(len, prompts)), max(map(len, answers))
+    ids, attention = [], []
+    for prompt, answer in zip(prompts, answers, strict=True):
+        left, right = before - len(prompt), after - len(answer)
+        ids.append([*[pad] * left, *prompt, *answer, *[pad] * right])
+        attention.append([*[0] * left, *[1] * (len(prompt) + len(answer)), *[0] * right])
+    mask = torch.tensor(attention, device=device)  # (B, P+T)
     return Responses(
-        input_ids=sequences,
-        attention_mask=torch.cat([attention, mask.long()], dim=1),
-        mask=mask,
-        ended=(is_eos & mask).any(dim=1),
+        input_ids=torch.tensor(ids, device=device),
+        attention_mask=mask,
+        mask=mask[:, before:].bool(),
+        ended=torch.tensor(ended, device=device),
     )

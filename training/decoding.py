@@ -1,4 +1,4 @@
-"""Batched decoding of many prompts, several samples each: what every generation task runs on.
+"""Batched decoding of many prompts, several samples each: what rollouts and every generation task run on.
 
     rows = decode(model, prompts, samples=8, settings, uniforms)     # token ids, without the stop token
 
@@ -60,6 +60,9 @@ def decode(
     ids = torch.tensor([[0] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=device)  # (P, W)
     mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=device)
     cache = _cache(model, width + decoding.max_new_tokens)
+    # As an index, not as the number 1: a slice of the hidden states is not contiguous, and for such an input the
+    # projection becomes a batched product with one copy of the vocabulary's whole matrix for each prompt.
+    last = torch.tensor([width - 1], device=device)
     with _grouped_attention(model):
         output = model(
             input_ids=ids,
@@ -67,7 +70,7 @@ def decode(
             position_ids=(mask.cumsum(1) - 1).clamp(min=0),
             past_key_values=cache,
             use_cache=True,
-            logits_to_keep=1,
+            logits_to_keep=last,
         )
         logits = output.logits[:, -1].repeat_interleave(samples, dim=0)  # (B, V)
         mask = mask.repeat_interleave(samples, dim=0)  # (B, W)
@@ -121,7 +124,12 @@ def choose(logits: Tensor, uniforms: Tensor, decoding: Decoding) -> Tensor:
         return logits.argmax(dim=-1)
     probabilities = torch.softmax(logits.float() / decoding.temperature, dim=-1)
     size = logits.shape[-1]
-    count = size if decoding.top_p >= 1.0 else min(NUCLEUS_CANDIDATES, size)
+    if decoding.top_p >= 1.0 and not decoding.top_k:
+        # The whole distribution needs no order. Summed in float64, or the tail of the vocabulary would be rounded away.
+        mass = probabilities.cumsum(dim=-1, dtype=torch.float64)
+        place = torch.searchsorted(mass, uniforms.to(mass.dtype)[:, None] * mass[:, -1:], right=True)
+        return place.clamp(max=size - 1)[:, 0]
+    count = min(NUCLEUS_CANDIDATES, size)
     if decoding.top_k:
         count = min(decoding.top_k, size)
     top, order = probabilities.topk(count, dim=-1)  # (B, C)
