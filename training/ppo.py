@@ -28,7 +28,7 @@ from training.ppo_math import (
     value_loss,
 )
 from training.recipe import PPORecipe, PPOSettings
-from training.rollout import Experience, sample
+from training.rollout import Experience, Responses, sample
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -121,15 +121,19 @@ class PPO:
 
     def rollout(self, prompts: list[list[int]]) -> Experience:
         """Sample a response to each prompt and say what policy, reference and reward model think of it."""
-        temperature = self.recipe.generation.temperature
+        responses, scores = self.sample_and_score(prompts)
+        inputs = (responses.input_ids, responses.attention_mask, responses.length, self.recipe.generation.temperature)
         with torch.no_grad(), self.accelerator.autocast():
-            responses = sample(self.actor, self.tokenizer, prompts, self.recipe.generation)
-            inputs = (responses.input_ids, responses.attention_mask, responses.length, temperature)
             logprobs, values, _ = self.actor(*inputs)
             ref_logprobs = self.actor.reference_logprobs(*inputs)
-        sequences = [prompt + answer for prompt, answer in zip(prompts, responses.tokens(), strict=True)]
-        scores = self.reward_model.score_ids(sequences)
         return Experience(responses, logprobs, ref_logprobs, values, scores)
+
+    def sample_and_score(self, prompts: list[list[int]]) -> tuple[Responses, Tensor]:
+        """A sampled response to each prompt, and the reward model's scores `(B,)`."""
+        with torch.no_grad(), self.accelerator.autocast():
+            responses = sample(self.actor, self.tokenizer, prompts, self.recipe.generation)
+        sequences = [prompt + answer for prompt, answer in zip(prompts, responses.tokens(), strict=True)]
+        return responses, self.reward_model.score_ids(sequences)
 
     def state(self) -> dict[str, Any]:
         """Everything that the next update depends on; `torch.load(weights_only=True)` reads it back."""

@@ -152,7 +152,8 @@ def heldout_reward(ppo: PPO, prompts: list[list[int]]) -> float | None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         for start in range(0, len(prompts), ppo.recipe.ppo.batch_size):
-            scores += ppo.rollout(prompts[start : start + ppo.recipe.ppo.batch_size]).scores.tolist()
+            _, rewards = ppo.sample_and_score(prompts[start : start + ppo.recipe.ppo.batch_size])
+            scores += rewards.tolist()
     return statistics.fmean(scores)
 
 

@@ -1,0 +1,142 @@
+"""The floors, the single owners, and what `--help` may cost."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FLOORS = ["training", "evals", "model_cards", "release"]  # from the lowest; each imports itself and what lies below
+OWNERS = {
+    "lm_eval": {"evals/harness.py"},
+    "trl": {"training/reward.py"},
+    "gradio": {"spaces/chat/app.py", "spaces/chat/display.py"},
+    "profanity_check": {"evals/metrics/profanity/profanity.py"},
+    "matplotlib": {"model_cards/plots.py"},
+}
+
+
+def sources(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def imports(file: Path) -> Iterator[str]:
+    """The dotted name of every import anywhere in the file."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def test_there_are_sources_to_look_at() -> None:
+    assert all(len(sources(package)) > 5 for package in FLOORS)
+    assert "training.errors.GateRefused" in {name for file in sources("release") for name in imports(file)}
+
+
+@pytest.mark.parametrize("package", FLOORS)
+def test_a_package_imports_only_downward(package: str) -> None:
+    above = {*FLOORS[FLOORS.index(package) + 1 :], "spaces", "tests"}
+    found = [
+        f"{file.relative_to(ROOT)}: {name}"
+        for file in sources(package)
+        for name in imports(file)
+        if name.split(".")[0] in above
+    ]
+    assert found == []
+
+
+def test_the_chat_space_needs_nothing_of_ours() -> None:
+    """It is published as a flat bundle that runs where Slipway is not installed."""
+    ours = {*FLOORS, "spaces", "tests"}
+    found = [name for file in sources("spaces/chat") for name in imports(file) if name.split(".")[0] in ours]
+    assert found == []
+
+
+def test_spaces_is_no_package_for_gradio_imports_one_of_that_name() -> None:
+    assert list((ROOT / "spaces").rglob("__init__.py")) == []
+    assert not any(name.startswith("spaces") for name in _packages())
+
+
+@pytest.mark.parametrize("library", sorted(OWNERS))
+def test_a_library_has_one_owner(library: str) -> None:
+    users = {
+        str(file.relative_to(ROOT))
+        for package in (*FLOORS, "spaces")
+        for file in sources(package)
+        if any(name.split(".")[0] == library for name in imports(file))
+    }
+    assert users == OWNERS[library]
+
+
+def test_the_hubs_client_is_held_in_one_module() -> None:
+    users = {
+        str(file.relative_to(ROOT))
+        for package in (*FLOORS, "spaces")
+        for file in sources(package)
+        if any(isinstance(node, ast.Name) and node.id == "HfApi" for node in ast.walk(ast.parse(file.read_text())))
+    }
+    assert users == {"release/hub_client.py"}
+
+
+def test_init_files_are_docstrings() -> None:
+    for package in FLOORS:
+        for file in (ROOT / package).rglob("__init__.py"):
+            body = ast.parse(file.read_text(encoding="utf-8")).body
+            assert len(body) == 1, file
+            assert isinstance(body[0], ast.Expr), file
+
+
+@pytest.mark.parametrize("package", FLOORS)
+def test_help_answers_without_torch(package: str) -> None:
+    script = (
+        "import runpy, sys\n"
+        f"sys.argv = ['{package}', '--help']\n"
+        "try:\n"
+        f"    runpy.run_module('{package}', run_name='__main__')\n"
+        "except SystemExit as end:\n"
+        "    assert not end.code, end.code\n"
+        "heavy = {'torch', 'transformers', 'lm_eval', 'gradio', 'datasets', 'matplotlib'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    finished = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    assert "COMMAND" in finished.stdout
+
+
+def test_every_package_is_listed_and_every_data_file_is_packed() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    on_disk = {
+        str(file.parent.relative_to(ROOT)).replace("/", ".")
+        for package in FLOORS
+        for file in (ROOT / package).rglob("__init__.py")
+    }
+    assert set(_packages()) == on_disk
+    patterns = settings["package-data"]["*"]
+    for package in on_disk:
+        folder = ROOT / package.replace(".", "/")
+        for file in _data_files(folder):
+            name = str(file.relative_to(folder))
+            assert any(fnmatch(name, pattern) for pattern in patterns), f"{file} would not be installed"
+
+
+def _data_files(folder: Path) -> Iterator[Path]:
+    """Data files that belong to this package: in it, or in folders of it that are no packages themselves."""
+    for child in sorted(folder.iterdir()):
+        if child.is_dir() and child.name != "__pycache__" and not (child / "__init__.py").exists():
+            yield from (file for file in child.rglob("*") if file.is_file())
+        elif child.is_file() and child.suffix not in (".py", ".pyc"):
+            yield child
+
+
+def _packages() -> list[str]:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    return list(settings["tool"]["setuptools"]["packages"])
