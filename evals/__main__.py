@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from training.allocator import keep_freed_memory
 from training.command import Parser, Result, quiet_libraries
 
 
@@ -51,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run_suite(args: argparse.Namespace) -> Result:
     quiet_libraries()
+    keep_freed_memory()
     os.environ.setdefault("TQDM_DISABLE", "1")  # our own bars, on a terminal only
     if not sys.stderr.isatty():
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

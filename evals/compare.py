@@ -82,6 +82,8 @@ def compare(a: Path, b: Path) -> Comparison:
     or where samples are missing or altered.
     """
     before, after = SavedRun.open(a), SavedRun.open(b)
+    for run in (before, after):
+        run.require_own_checkpoint()
     require_comparable(before.scorecard.settings, after.scorecard.settings, where=f"{a} and {b}")
     not_compared: dict[str, str] = {}
     pairs: list[tuple[Score, Score]] = []

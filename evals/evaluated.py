@@ -122,7 +122,7 @@ class Weights:
                 next_step="save the whole model again with save_pretrained",
             )
         model.requires_grad_(False)
-        return model.to(self.device).eval()  # type: ignore[no-any-return]
+        return model.to(self.device).eval()
 
 
 def require_finite_files(path: Path) -> None:

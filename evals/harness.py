@@ -249,13 +249,20 @@ def missing_punkt(documents: Sequence[dict[str, Any]]) -> int:
 def choice_scorer(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int
 ) -> Callable[[Sequence[Request]], list[list[tuple[float, bool]]]]:
-    """A function from requests to the (log-likelihood, is greedy) of each of their choices, summed in float32."""
+    """A function from requests to the (log-likelihood, is greedy) of each of their choices.
+
+    lm-eval's hf backend splits context and continuation into tokens; the forward pass is ours, for it is faster.
+    """
     with _quietly():
         from lm_eval.models.huggingface import HFLM
 
-        lm = HFLM(
-            pretrained=model, tokenizer=tokenizer, backend="causal", batch_size=batch_size, softmax_dtype="float32"
-        )
+        lm = HFLM(pretrained=model, tokenizer=tokenizer, backend="causal", batch_size=batch_size)
+    from evals.likelihood import log_likelihoods
+
+    def tokens_scored(pairs: Sequence[tuple[Any, list[int], list[int]]], **_options: Any) -> list[tuple[float, bool]]:
+        return log_likelihoods(model, [(before, after) for _, before, after in pairs], batch_size, lm.max_length)
+
+    lm._loglikelihood_tokens = tokens_scored
 
     def score(requests: Sequence[Request]) -> list[list[tuple[float, bool]]]:
         with _quietly():

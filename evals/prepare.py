@@ -18,9 +18,9 @@ from evals.suite import NamedSuite, SuiteTask
 from training.errors import UsageError
 
 if TYPE_CHECKING:
-    from training.decoding import Decoding
     from evals.evaluated import Evaluated
     from evals.harness import Request, Task
+    from training.decoding import Decoding
 
 DEFAULT_BATCH = 16
 DECODING_KEYS = frozenset({"until", "max_gen_toks", "do_sample", "temperature", "top_p", "top_k"})

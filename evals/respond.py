@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from evals.prepare import Prepared
 
 CHOICES_AT_A_TIME = 40  # items between two saves of log-likelihoods
-ENGINE = 1  # raise it when a change here or in training.decoding changes what is answered
+ENGINE = 3  # raise it when a change here or in training.decoding changes what is answered
 
 
 @dataclass(frozen=True)
@@ -71,11 +71,7 @@ def respond(prepared: Prepared, weights: Weights, circumstances: Circumstances, 
     found: list[list[Any]] = [[] for _ in places]
     contents = [[prepared.requests[place].content for place in batch] for batch in batches]
     todo = sum(not answers.has(content) for content in contents)
-    if todo and todo < len(batches):
-        done = len(batches) - todo
-    else:
-        done = 0
-    with Progress(name, len(batches), done) as progress:
+    with Progress(name, len(batches), len(batches) - todo) as progress:
         for batch, content in zip(batches, contents, strict=True):
             new = not answers.has(content)
             requests = [prepared.requests[place] for place in batch]
@@ -118,7 +114,8 @@ def _generator(prepared: Prepared, weights: Weights, seed: int) -> Callable[[lis
                 uniform_numbers(seed, prepared.settings.task, request.item, sample, decoding.max_new_tokens)
                 for request in requests
                 for sample in range(samples)
-            ]
+            ],
+            dtype=torch.float64,  # rounded to float32 the highest of them would be 1
         )
         rows = decode(
             weights.model,
@@ -148,7 +145,7 @@ def _stop_at(evaluated: Evaluated, until: tuple[str, ...]) -> Callable[[int, lis
     """Whether a stop string stands at the end of the text so far. A token is at least one byte, so few are read."""
     window = max(len(stop.encode()) for stop in until) + 4
 
-    def ended(row: int, tokens: list[int]) -> bool:
+    def ended(_row: int, tokens: list[int]) -> bool:
         tail = evaluated.tokenizer.decode(tokens[-window:], skip_special_tokens=True)
         return any(stop in tail for stop in until)
 

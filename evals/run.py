@@ -84,6 +84,7 @@ def evaluate(request: Request) -> Scorecard:
     prepared = prepare(named, evaluated, Choices(request.limit, request.seed, request.batch_size))
     settings = _settings(request, named, prepared, device)
     if parent:
+        parent.require_own_checkpoint()
         require_comparable(parent.scorecard.settings, settings, where=f"--baseline {request.baseline}")
         for task in parent.scorecard.samples:
             parent.samples(task)

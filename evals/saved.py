@@ -15,6 +15,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from evals.scorecard import Sample, Scorecard, Settings, TaskSettings
+from training.checkpoint import Checkpoint
 from training.errors import UsageError
 
 # What moves figures beside a task's own settings. Device, batch size and packages move them too little to forbid a
@@ -42,6 +43,18 @@ class SavedRun:
                 next_step="python -m evals run CHECKPOINT --suite starter --out RUN",
             )
         return cls(file.parent, Scorecard.read(file))
+
+    def require_own_checkpoint(self) -> None:
+        """Raise UsageError where the checkpoint beside the scorecard is not the one that was scored."""
+        directory = self.folder / "checkpoint"
+        if directory.is_dir() and (found := Checkpoint.open(directory).digest) != self.scorecard.model.digest:
+            raise UsageError(
+                "the scorecard is of another checkpoint than the one beside it",
+                where=str(self.folder / "scorecard.json"),
+                expected=self.scorecard.model.digest,
+                found=found,
+                next_step=f"python -m evals run {self.folder} --suite {self.scorecard.settings.suite} --out {self.folder}",
+            )
 
     def sample_file(self, task: str) -> Path:
         return self.folder / "samples" / f"{task}.jsonl"

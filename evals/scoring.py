@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from evals.scorecard import Sample, Score
 from evals.statistics import estimate, estimate_with
+from evals.suite import Group
 from training.command import log
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ class Figure:
 
     metric: str
     higher_is_better: bool
-    group: str | None = None  # the task's, where unset
+    group: Group | None = None  # the task's, where unset
     unit: str = "fraction"
     scorer: str | None = None
     description: str = ""
@@ -114,7 +115,7 @@ def as_scores(
             Score(
                 task=prepared.settings.task,
                 metric=figure.metric,
-                group=figure.group or prepared.spec.group,  # type: ignore[arg-type]
+                group=figure.group or prepared.spec.group,
                 value=made.value,
                 stderr=made.stderr,
                 interval=made.interval,

@@ -26,6 +26,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     base = parser.command("base", "Unpack a base model (Hub id, directory, GGUF) into a checkpoint.", _base)
     base.add_argument("source", help="a Hub id[@revision], a directory, a .gguf file, or smollm2-135m-instruct")
     base.add_argument("--out", type=Path, required=True, help="the run's directory, e.g. runs/base")
+    base.add_argument(
+        "--license", metavar="ID", help="the model's licence by the Hub's id, where the source names none"
+    )
     for name, description, run in (
         ("reward", "Train a reward model on preference pairs (TRL's RewardTrainer).", _reward),
         ("ppo", "Align a policy with PPO against a reward model.", _ppo),
@@ -42,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _base(args: argparse.Namespace) -> Result:
     from training.pretrained import write_base
 
-    return _result(write_base(args.source, args.out), args.out)
+    return _result(write_base(args.source, args.out, args.license), args.out)
 
 
 def _reward(args: argparse.Namespace) -> Result:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 GROUPED = "slipway_grouped"
-NUCLEUS_CANDIDATES = 1024  # enough for almost every nucleus; the whole vocabulary is sorted where it is not
+NUCLEUS_CANDIDATES = 1024  # enough for almost every nucleus; a row for which it is not gets its whole vocabulary sorted
 
 
 @dataclass(frozen=True)
@@ -129,31 +129,45 @@ def choose(logits: Tensor, uniforms: Tensor, decoding: Decoding) -> Tensor:
         mass = probabilities.cumsum(dim=-1, dtype=torch.float64)
         place = torch.searchsorted(mass, uniforms.to(mass.dtype)[:, None] * mass[:, -1:], right=True)
         return place.clamp(max=size - 1)[:, 0]
-    count = min(NUCLEUS_CANDIDATES, size)
     if decoding.top_k:
-        count = min(decoding.top_k, size)
+        return _draw_from_top(probabilities, uniforms, decoding.top_p, min(decoding.top_k, size), renormalise=True)[0]
+    chosen, reached = _draw_from_top(probabilities, uniforms, decoding.top_p, min(NUCLEUS_CANDIDATES, size))
+    if not bool(
+        reached.all()
+    ):  # a few rows in a hundred; sorting the vocabulary for all would cost more than the model
+        wide = ~reached
+        chosen[wide] = _draw_from_top(probabilities[wide], uniforms[wide], decoding.top_p, size)[0]
+    return chosen
+
+
+def _draw_from_top(
+    probabilities: Tensor, uniforms: Tensor, top_p: float, count: int, renormalise: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Draw from the nucleus among the `count` likeliest tokens; and whether these hold all of it. (B, V) -> (B,), (B,).
+
+    `renormalise` takes `top_p` as a share of what these tokens hold, as top-k followed by top-p does.
+    """
     top, order = probabilities.topk(count, dim=-1)  # (B, C)
     mass = top.cumsum(dim=-1)
-    if not decoding.top_k and count < size and bool((mass[:, -1] < decoding.top_p).any()):
-        top, order = probabilities.sort(dim=-1, descending=True)
-        mass = top.cumsum(dim=-1)
-    target = decoding.top_p * (mass[:, -1:] if decoding.top_k else 1.0)
+    target = top_p * (mass[:, -1:] if renormalise else 1.0)
     kept = (mass - top) < target  # the token that crosses the threshold belongs to the nucleus
     cumulative = (top * kept).cumsum(dim=-1)
     point = uniforms.to(cumulative.dtype)[:, None] * cumulative[:, -1:]
     place = (cumulative <= point).sum(dim=-1)
     place = torch.minimum(place, kept.sum(dim=-1) - 1)  # rounding must not step over the last token
-    return order.gather(1, place[:, None])[:, 0]
+    whole = count == probabilities.shape[-1]
+    return order.gather(1, place[:, None])[:, 0], (mass[:, -1] >= top_p) | whole
 
 
-class _Buffer(DynamicLayer):
+class _Buffer(DynamicLayer):  # type: ignore[misc]  # transformers is read without its types
     """Keys and values of one layer in a buffer of the final length, (B, heads, capacity, D)."""
 
     def __init__(self, capacity: int) -> None:
         super().__init__()
         self.capacity, self.length = capacity, 0
+        self.is_initialized: bool = False
 
-    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+    def update(self, key_states: Tensor, value_states: Tensor, *_args: Any, **_kwargs: Any) -> tuple[Tensor, Tensor]:
         if not self.is_initialized:
             self.dtype, self.device, self.is_initialized = key_states.dtype, key_states.device, True
             batch, heads, _, _ = key_states.shape

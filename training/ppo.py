@@ -264,9 +264,11 @@ class PPO:
         return whitened
 
     def _set_learning_rate(self, settings: PPOSettings) -> None:
-        warm = min(1.0, (self.updates_done + 1) / settings.warmup_updates) if settings.warmup_updates else 1.0
+        scale = min(1.0, (self.updates_done + 1) / settings.warmup_updates) if settings.warmup_updates else 1.0
+        if settings.lr_scheduler_type == "linear":
+            scale *= 1.0 - 0.9 * self.updates_done / max(1, self.total_updates - 1)
         for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
-            group["lr"] = rate * warm
+            group["lr"] = rate * scale
 
 
 def _nothing() -> Any:

@@ -79,7 +79,7 @@ def resolve_base(source: str) -> BaseModel:
                 hub_id=None if origin is None or made_here else origin.hub_id,
                 revision=None if origin is None or made_here else origin.revision,
                 digest=checkpoint.digest,
-                license=origin.license if origin else None,
+                license=origin.license if origin else _license(directory),
                 note=None if origin is None or made_here else origin.note,
             ),
         )
@@ -146,8 +146,11 @@ def endpoint() -> str:
     return os.environ.get("HF_ENDPOINT", "https://huggingface.co")
 
 
-def write_base(source: str, out: Path) -> RunRecord:
-    """Write `source` as a checkpoint under `out`, with a run.json; nothing is done where that is there already."""
+def write_base(source: str, out: Path, license_id: str | None = None) -> RunRecord:
+    """Write `source` as a checkpoint under `out`, with a run.json; nothing is done where that is there already.
+
+    `license_id` is for a source that names none. Raises UsageError where it names another.
+    """
     started, clock = now(), time.monotonic()
     record_file = out / "run.json"
     if record_file.is_file():
@@ -161,7 +164,6 @@ def write_base(source: str, out: Path) -> RunRecord:
                 next_step="choose another --out",
             )
         return record
-    parent: ParentCheckpoint | None = None
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out, prefix=".base-") as scratch:
         made = Path(scratch) / "checkpoint"
@@ -186,6 +188,16 @@ def write_base(source: str, out: Path) -> RunRecord:
                 if file.is_file() and changes_behaviour(inside):
                     (made / inside).parent.mkdir(parents=True, exist_ok=True)
                     shutil.copyfile(file, made / inside)
+        if license_id is not None and parent.license not in (None, license_id):
+            raise UsageError(
+                "the base model has another licence",
+                where=source,
+                expected=parent.license,
+                found=f"--license {license_id}",
+                next_step="leave --license away",
+            )
+        if license_id is not None:
+            parent = parent.model_copy(update={"license": license_id})
         shutil.rmtree(out / "checkpoint", ignore_errors=True)  # left by an interrupted run: there is no run.json
         made.rename(out / "checkpoint")
     record = RunRecord(

@@ -72,6 +72,7 @@ class PPOSettings(Settings):
     value_learning_rate: float | None = Field(default=None, gt=0.0)  # of the value head, if not learning_rate
     weight_decay: float = Field(default=0.0, ge=0.0)
     max_grad_norm: float = Field(default=1.0, gt=0.0)
+    lr_scheduler_type: Literal["constant", "linear"] = "linear"  # linear falls to a tenth in the last update
     warmup_updates: int = Field(default=0, ge=0)  # updates over which the learning rate rises
     kl_coef: float = Field(default=0.05, ge=0.0)  # beta of Ouyang et al. 2022, equation 2
     gamma: float = Field(default=1.0, ge=0.0, le=1.0)

@@ -64,7 +64,7 @@ def license_present(candidate: Candidate) -> Verdict:
         return refused(
             gate,
             f"the card's metadata names no license{misspelt}",
-            remedy="give the parent's licence when the base is made (run.json, parents, license), then render again",
+            remedy="name the parent's licence when the base is made: python -m training base SOURCE --license ID --out runs/base",
             license=license,
             parents=parents,
         )

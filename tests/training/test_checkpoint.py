@@ -10,6 +10,7 @@ import pytest
 
 from training.checkpoint import Checkpoint, manifest_digest
 from training.errors import UsageError
+from training.pretrained import write_base
 
 
 @pytest.fixture
@@ -105,3 +106,16 @@ def test_nan_weights_are_refused_with_the_name_of_the_tensor(copy: Path) -> None
     save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(UsageError, match=r"not finite: model\.norm\.weight[\s\S]*1 of 32"):
         load_policy(Checkpoint.open(copy), "float32")
+
+
+def test_a_base_models_licence_comes_from_its_card_or_by_hand_and_the_two_may_not_differ(
+    tiny: Path, tmp_path: Path
+) -> None:
+    source = Path(shutil.copytree(tiny, tmp_path / "source"))
+    assert write_base(str(source), tmp_path / "none").parents[0].license is None
+    assert write_base(str(source), tmp_path / "given", "mit").parents[0].license == "mit"
+    (source / "README.md").write_text("---\nlicense: apache-2.0\n---\n# A model\n")
+    assert write_base(str(source), tmp_path / "card").parents[0].license == "apache-2.0"
+    with pytest.raises(UsageError, match="another licence"):
+        write_base(str(source), tmp_path / "both", "mit")
+    assert not (tmp_path / "both" / "run.json").exists()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
-from conftest import make_model, make_tokenizer
+from tiny_model import make_model, make_tokenizer
 
 from training.policy import ActorCritic
 from training.ppo import PPO

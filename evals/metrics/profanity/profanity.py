@@ -19,7 +19,7 @@ _CITATION = "alt-profanity-check, https://github.com/dimitrismistriotis/alt-prof
 
 
 @evaluate.utils.file_utils.add_start_docstrings(_DESCRIPTION)
-class Profanity(evaluate.Measurement):
+class Profanity(evaluate.Measurement):  # type: ignore[misc]  # evaluate has no types
     """predictions: texts; groups: the prompt that each text continues."""
 
     def _info(self) -> evaluate.MeasurementInfo:
