@@ -7,6 +7,7 @@ All become lists of messages; a row of no known format is shown in the error.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import random
@@ -137,7 +138,8 @@ def _load(
         random.Random(seed).shuffle(train)
         cut = len(train) - round(len(train) * settings.heldout_fraction)
         train, heldout = train[:cut], train[cut:]
-    train = train[: settings.limit]
+    train = [_with_system(row, settings.system) for row in train[: settings.limit]]
+    heldout = [_with_system(row, settings.system) for row in heldout]
     if not train:
         raise UsageError(
             "no rows are left to train on",
@@ -191,6 +193,13 @@ def _convert(
             seen.add(key)
             rows.append(row)
     return rows, dropped
+
+
+def _with_system(row: Row, system: str | None) -> Row:
+    """The row with a system message first, where one is given and it has none."""
+    if system is None or row.prompt[0]["role"] == "system":
+        return row
+    return dataclasses.replace(row, prompt=[{"role": "system", "content": system}, *row.prompt])
 
 
 def _rows(settings: DataSettings, split: str, starter_file: str) -> tuple[list[dict[str, Any]], str | None, str | None]:

@@ -29,6 +29,7 @@ class DataSettings(Settings):
     )  # taken from the end of a seeded shuffle, where no split is held out
     heldout_split: str | None = None
     limit: int | None = Field(default=None, gt=0)
+    system: str | None = Field(default=None, min_length=1)  # put before conversations without a system message
 
 
 class LoraSettings(Settings):

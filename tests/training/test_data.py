@@ -99,3 +99,15 @@ def test_the_official_hh_rlhf_rows_are_all_read(subset: str) -> None:
     data = load_preferences(DataSettings(source=str(HH_RLHF / subset / "test.jsonl"), heldout_fraction=0.0), seed=0)
     assert data.source.rows > 250
     assert all(row.prompt[-1]["role"] == "user" for row in data.train)
+
+
+def test_a_system_message_goes_before_conversations_that_have_none(tmp_path: Path) -> None:
+    file = tmp_path / "prompts.jsonl"
+    own = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hello"}]
+    file.write_text(json.dumps({"prompt": "Hi"}) + "\n" + json.dumps({"messages": own}) + "\n")
+    settings = DataSettings(source=str(file), heldout_fraction=0.0, system="Be brief.")
+    prompts = [row.prompt for row in load_prompts(settings, 0).train]
+    assert own in prompts
+    assert [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}] in prompts
+    plain = settings.model_copy(update={"system": None})
+    assert load_prompts(settings, 0).source.sha256 != load_prompts(plain, 0).source.sha256
