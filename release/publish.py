@@ -20,7 +20,7 @@ from pathlib import Path
 
 from release.bundle import PLAN
 from release.downloaded import compare_behaviour, compare_files, describe, fresh_download
-from release.hub_client import HubClient, HubRepository
+from release.hub_client import HubClient, HubRepository, source_changed
 from release.hub_files import LocalFile, changes, difference
 from release.journal import Journal, exclusive
 from release.plan import read_plan, require_current, require_passed
@@ -28,6 +28,7 @@ from release.records import Receipt, ReleasePlan, SpaceReceipt
 from release.space import publish_space, space_files
 from training.command import log
 from training.errors import HubError, UsageError, VerificationMismatch
+from training.records import sha256_of_file
 from training.run_record import now
 
 RECEIPT = "receipt.json"
@@ -263,6 +264,7 @@ class Publication:
     def _require_same(self, commit: str) -> None:
         found = self._difference(commit)
         if found is not None:
+            self._require_unchanged()  # git object ids are taken from the files: the fault may be on this side
             raise VerificationMismatch(
                 "the commit does not hold the planned files",
                 where=f"{self.hub.endpoint}/{self.plan.repo_id}, commit {commit}",
@@ -270,6 +272,14 @@ class Publication:
                 found=found,
                 next_step="publish again; if it stays, the Hub's storage is damaged",
             )
+
+    def _require_unchanged(self) -> None:
+        """Raise GateRefused where a file of the bundle is no longer the one that was planned."""
+        for file in self.files.values():
+            if isinstance(file.source, Path):
+                found = sha256_of_file(file.source) if file.source.is_file() else "no file"
+                if found != file.sha256:
+                    raise source_changed(str(file.source), file.sha256, found)
 
     def _commit(self, branch: str, parent: str, title: str) -> str:
         """The planned files and no others on top of `parent`, in one commit (none where they are there already)."""
