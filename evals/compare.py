@@ -19,6 +19,7 @@ from training.errors import UsageError
 from training.records import Record
 
 ALPHA = 0.05
+UNDIRECTED = frozenset({"tokens"})  # units: an answer is not better for its length
 METHOD = (
     "B - A over the items that both have, 95% interval by paired bootstrap, p by sign-flip permutation (two-sided), "
     "corrected over all rows by Holm's method; a verdict needs a corrected p below 0.05"
@@ -44,7 +45,7 @@ class Row(Record):
     test: str
     n: int
     unpaired: int  # items that only one of the two has a value for
-    verdict: Literal["better", "worse", "no difference"]
+    verdict: Literal["better", "worse", "differs", "no difference"]  # "differs" where neither direction is good
 
 
 class Comparison(Record):
@@ -125,7 +126,7 @@ def compare(a: Path, b: Path) -> Comparison:
         b_digest=after.scorecard.model.digest,
         a_name=before.scorecard.model.name,
         b_name=after.scorecard.model.name,
-        rows=_decided(rows),
+        rows=_decided(rows, {(score.task, score.metric) for score, _ in pairs if score.unit in UNDIRECTED}),
         not_compared=not_compared,
         settings_differ=reported_differences(before.scorecard, after.scorecard),
     )
@@ -187,10 +188,13 @@ def _row(score: Score, before: Sequence[Sample], after: Sequence[Sample], seed: 
     )
 
 
-def _decided(rows: list[Row]) -> list[Row]:
+def _decided(rows: list[Row], undirected: set[tuple[str, str]]) -> list[Row]:
     decided: list[Row] = []
     for row, p in zip(rows, holm([row.p_value for row in rows]), strict=True):
         better = (row.difference > 0) == row.higher_is_better
-        verdict = ("better" if better else "worse") if p < ALPHA and row.difference != 0 else "no difference"
+        verdict = "no difference"
+        if p < ALPHA and row.difference != 0:
+            known = (row.task, row.metric) not in undirected
+            verdict = ("better" if better else "worse") if known else "differs"
         decided.append(row.model_copy(update={"p_holm": p, "verdict": verdict}))
     return decided

@@ -4,9 +4,8 @@
     for request in task.requests([0, 5], template=None): ...
     task.values(request, responses)            # {"acc": 1.0}
 
-What lm-eval leaves to chance is pinned: the log-softmax is taken in float32 (in bfloat16 it makes ties), the items are
-those asked for rather than the first N, `repeats` that its default filter would cut to one are refused, and an item
-whose scoring fails is missing, not the end of the run.
+What lm-eval leaves to chance is pinned: the items are those asked for rather than the first N, log-likelihoods are summed
+in float32 (evals.likelihood; in bfloat16 they tie), and language detection has a seed.
 """
 
 from __future__ import annotations
@@ -25,15 +24,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.errors import UsageError
+from training.errors import HubError, UsageError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 TASKS = Path(__file__).parent / "tasks"
 Template = Callable[..., str]
-# IFEval's checkers that split text with NLTK's punkt_tab, which is not part of the package.
-NEED_PUNKT = frozenset({"length_constraints:number_sentences", "change_case:capital_word_frequency"})
+
+
+class Unavailable(UsageError):
+    """What a task needs is not there (its data, a scorer's data): its figures fail, and other tasks' need not."""
 
 
 @dataclass(frozen=True)
@@ -105,9 +106,9 @@ class Task:
     def data_revision(self) -> str | None:
         """The commit that the Hub served; None for files."""
         for split in (self.raw.dataset or {}).values():
-            for url in split.info.download_checksums or {}:
-                if match := re.search(r"@([0-9a-f]{40})/", str(url)):
-                    return match.group(1)
+            for file in split.cache_files:  # .../ORG___NAME/CONFIG/VERSION/COMMIT/NAME-SPLIT.arrow
+                if re.fullmatch("[0-9a-f]{40}", commit := Path(file["filename"]).parent.name):
+                    return commit
         return None
 
     @cached_property
@@ -200,9 +201,12 @@ class Task:
 def load_task(name: str, overrides: Overrides) -> Task:
     """Load a task of ours or of lm-eval's, and its data: from the package, or from the Hub.
 
-    Raises UsageError for an unknown task, for data that is not there, and for repeats that would be cut to one.
+    Raises UsageError for an unknown task, Unavailable for data that are not there, HubError where no Hub answers.
     """
     own = TASKS / f"{name}.yaml"
+    import langdetect
+
+    langdetect.DetectorFactory.seed = 0  # IFEval's checks of language draw random numbers
     with _quietly():
         from lm_eval.tasks._factory import TaskFactory
         from lm_eval.tasks._index import TaskIndex
@@ -221,8 +225,15 @@ def load_task(name: str, overrides: Overrides) -> Task:
             change["dataset_kwargs"] = _beside(path, config["dataset_kwargs"])
         try:
             raw = TaskFactory().build(TaskIndex.entry_from_path(path), overrides=change, registry={})
+        except ConnectionError as error:
+            raise HubError(
+                f"the Hub cannot be reached for the data of the task {name}",
+                where=os.environ.get("HF_ENDPOINT", "https://huggingface.co"),
+                found=str(error).strip()[:300],
+                next_step="check HF_ENDPOINT and the network, then run the same command again",
+            ) from error
         except (OSError, ValueError) as error:  # datasets raises either for data that are not there
-            raise UsageError(
+            raise Unavailable(
                 f"the data of the task {name} cannot be loaded",
                 where=os.environ.get("HF_ENDPOINT", "https://huggingface.co") if not own.is_file() else str(own),
                 expected=str(config.get("dataset_path")),
@@ -230,20 +241,6 @@ def load_task(name: str, overrides: Overrides) -> Task:
                 next_step="check HF_ENDPOINT and the network; an embedded Hub serves official data by their ids",
             ) from error
     return Task(name, raw)
-
-
-def missing_punkt(documents: Sequence[dict[str, Any]]) -> int:
-    """How many documents cannot be scored because NLTK's punkt_tab is not installed."""
-    needing = sum(bool(NEED_PUNKT & set(document.get("instruction_id_list") or [])) for document in documents)
-    if not needing:
-        return 0
-    import nltk
-
-    try:
-        nltk.data.find("tokenizers/punkt_tab")
-    except LookupError:
-        return needing
-    return 0
 
 
 def choice_scorer(

@@ -84,8 +84,12 @@ def score_helpfulness(
     judge: Judge | None,
     parent: Sequence[Sample] | None,
     folder: Path,
+    parent_scorer: str | None = None,
 ) -> tuple[list[Sample], list[Figure]]:
-    """Lengths always; rewards where there is a judge; wins where there are the parent's answers too."""
+    """Lengths always; rewards where there is a judge; wins where there are the parent's answers too.
+
+    The parent's answers are judged again unless `parent_scorer`, who gave the rewards in its samples, is this judge.
+    """
     prompts = [prepared.task.user_text(request) for request in prepared.requests]
     texts = [str(answer[0]["text"]) for answer in answers]
     lengths = [int(answer[0]["tokens"]) for answer in answers]
@@ -94,7 +98,11 @@ def score_helpfulness(
     their_rewards: list[float] | None = None
     wins: list[float] | None = None
     if judge and rewards and theirs:
-        their_rewards = judge.rewards([(p, t.response or "") for p, t in zip(prompts, theirs, strict=True)], folder)
+        given = [reward for other in theirs if (reward := other.values.get("reward_mean")) is not None]
+        if parent_scorer == judge.scorer and len(given) == len(theirs):
+            their_rewards = given
+        else:
+            their_rewards = judge.rewards([(p, t.response or "") for p, t in zip(prompts, theirs, strict=True)], folder)
         wins = [
             0.5 if text == (other.response or "") or mine == their else float(mine > their)
             for text, other, mine, their in zip(texts, theirs, rewards, their_rewards, strict=True)

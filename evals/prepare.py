@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 DEFAULT_BATCH = 16
 DECODING_KEYS = frozenset({"until", "max_gen_toks", "do_sample", "temperature", "top_p", "top_k"})
 SCORER_PACKAGE = "alt-profanity-check"
+# IFEval's checkers that split text with NLTK's punkt_tab, which is not part of the package.
+NEED_PUNKT = frozenset({"length_constraints:number_sentences", "change_case:capital_word_frequency"})
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,13 @@ class Prepared:
     batch_size: int
 
 
-def prepare(named: NamedSuite, evaluated: Evaluated, choices: Choices) -> list[Prepared]:
-    """The suite's tasks, in its order. Raises UsageError that names every task that cannot run, and why."""
+def prepare(named: NamedSuite, evaluated: Evaluated, choices: Choices) -> tuple[list[Prepared], dict[str, str]]:
+    """The suite's tasks that can run, in its order; and those that cannot, for lack of data, each with its reason.
+
+    Raises UsageError that names every task that is asked for what cannot be, or that is required and not available.
+    """
+    from evals.harness import Unavailable
+
     if any(spec.chat_template for spec in named.suite.tasks) and evaluated.tokenizer.chat_template is None:
         raise UsageError(
             "the suite asks for a chat template, and the tokenizer has none",
@@ -62,11 +69,16 @@ def prepare(named: NamedSuite, evaluated: Evaluated, choices: Choices) -> list[P
         )
     ready: list[Prepared] = []
     problems: list[UsageError] = []
+    unavailable: dict[str, UsageError] = {}
     for spec in named.suite.tasks:
         try:
             ready.append(_prepare(spec, evaluated, choices))
+        except Unavailable as error:
+            unavailable[spec.task] = error
         except UsageError as error:
             problems.append(error)
+    required = {spec.task for spec in named.suite.tasks if spec.required}
+    problems += [error for task, error in unavailable.items() if task in required or not ready]
     if len(problems) == 1:
         raise problems[0]
     if problems:
@@ -75,11 +87,11 @@ def prepare(named: NamedSuite, evaluated: Evaluated, choices: Choices) -> list[P
             found="\n" + "\n".join(f"- {problem.render()}" for problem in problems),
             next_step="mend these, or leave the tasks out in a suite of your own",
         )
-    return ready
+    return ready, {task: " ".join(error.render().split()) for task, error in unavailable.items()}
 
 
 def _prepare(spec: SuiteTask, evaluated: Evaluated, choices: Choices) -> Prepared:
-    from evals.harness import Overrides, load_task, missing_punkt
+    from evals.harness import Overrides, Unavailable, load_task
 
     overrides = Overrides(spec.num_fewshot, spec.samples, spec.generation.model_dump(exclude_none=True))
     task = load_task(spec.task, overrides)
@@ -87,9 +99,9 @@ def _prepare(spec: SuiteTask, evaluated: Evaluated, choices: Choices) -> Prepare
     indices = _chosen(task.documents, spec, limit, choices.seed)
     template = evaluated.conversation if spec.chat_template else None
     _check_scoring(spec, task)
-    unscorable = missing_punkt([task.documents[index] for index in indices])
+    unscorable = _missing_punkt([task.documents[index] for index in indices])
     if unscorable and 1 - unscorable / len(indices) < spec.minimum_coverage:
-        raise UsageError(
+        raise Unavailable(
             f"{unscorable} of {len(indices)} items of {spec.task} cannot be scored without NLTK's data punkt_tab",
             expected=f"at least {spec.minimum_coverage:.0%} of the items scorable (minimum_coverage)",
             found=f"{1 - unscorable / len(indices):.1%}",
@@ -121,6 +133,20 @@ def _prepare(spec: SuiteTask, evaluated: Evaluated, choices: Choices) -> Prepare
         task.repeats,
         choices.batch_size or spec.batch_size or DEFAULT_BATCH,
     )
+
+
+def _missing_punkt(documents: Sequence[dict[str, Any]]) -> int:
+    """How many documents cannot be scored because NLTK's punkt_tab is not installed."""
+    needing = sum(bool(NEED_PUNKT & set(document.get("instruction_id_list") or [])) for document in documents)
+    if not needing:
+        return 0
+    import nltk
+
+    try:
+        nltk.data.find("tokenizers/punkt_tab")
+    except LookupError:
+        return needing
+    return 0
 
 
 def _chosen(documents: Sequence[dict[str, Any]], spec: SuiteTask, limit: int | None, seed: int) -> list[int]:

@@ -81,7 +81,7 @@ def evaluate(request: Request) -> Scorecard:
     writable(request.out)
     device = _device(request.device)
     judge = open_judge(request.judge, request.dtype, device) if request.judge else None
-    prepared = prepare(named, evaluated, Choices(request.limit, request.seed, request.batch_size))
+    prepared, failed = prepare(named, evaluated, Choices(request.limit, request.seed, request.batch_size))
     settings = _settings(request, named, prepared, device)
     if parent:
         parent.require_own_checkpoint()
@@ -90,11 +90,12 @@ def evaluate(request: Request) -> Scorecard:
             parent.samples(task)
     digest = evaluated.checkpoint.digest
     log(f"{request.source}  {digest[:19]}  {len(prepared)} tasks of {named.name}, all checks passed")
+    for name, why in failed.items():
+        log(f"{name} cannot run: {why}")
     weights = Weights(evaluated, request.dtype, device)
     circumstances = Circumstances(digest, request.dtype, device, request.backend, request.seed)
     scores: list[Score] = []
     samples: dict[str, list[Sample]] = {}
-    failed: dict[str, str] = {}
     for one in prepared:
         name = one.settings.task
         began = time.monotonic()
@@ -148,8 +149,11 @@ def _answer_and_score(
         return score_profanity(one, answers)
     if one.spec.scoring == "judge":
         name = one.settings.task
-        theirs = parent.samples(name) if parent and name in parent.scorecard.samples else None
-        return score_helpfulness(one, answers, judge, theirs, out / ".evals")
+        if parent is None or name not in parent.scorecard.samples:
+            return score_helpfulness(one, answers, judge, None, out / ".evals")
+        scorers = {score.metric: score.scorer for score in parent.scorecard.scores if score.task == name}
+        theirs = parent.samples(name)
+        return score_helpfulness(one, answers, judge, theirs, out / ".evals", scorers.get("reward_mean"))
     return score_by_task(one, answers)
 
 

@@ -21,6 +21,8 @@ from training.errors import UsageError
 # What moves figures beside a task's own settings. Device, batch size and packages move them too little to forbid a
 # comparison; they are reported.
 DECISIVE = ("backend", "dtype", "seed")
+# The hash of the data decides; the commit that they came from is where they were found.
+DECISIVE_OF_TASK = tuple(name for name in TaskSettings.model_fields if name != "data_revision")
 REPORTED = ("device", "batch_size", "suite", "suite_sha256")
 
 
@@ -105,10 +107,7 @@ def decisive_differences(a: Settings, b: Settings) -> list[str]:
     others = {task.task: task for task in b.tasks}
     for task in a.tasks:
         if task.task in others:
-            found += [
-                f"{task.task}: {line}"
-                for line in _differences(task, others[task.task], tuple(TaskSettings.model_fields))
-            ]
+            found += [f"{task.task}: {line}" for line in _differences(task, others[task.task], DECISIVE_OF_TASK)]
     return found
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from evals.compare import UNDIRECTED
 from evals.scorecard import Scorecard
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def scorecard_table(card: Scorecard, out: Path) -> str:
             number(score.value),
             f"[{number(score.interval.low)}, {number(score.interval.high)}]",
             str(score.n) + (f" (+{score.unscored} unscored)" if score.unscored else ""),
-            "higher" if score.higher_is_better else "lower",
+            "neither" if score.unit in UNDIRECTED else "higher" if score.higher_is_better else "lower",
         ]
         for score in card.scores
     ]

@@ -183,10 +183,11 @@ def _number_problems(text: str, run: Path | None, facts: Facts | None) -> list[P
             continue
         if line.startswith("|"):
             seen.add(row.id)
-        allowed = _numbers(row.text())
-        extra = [number for number in _numbers(line.replace(name.group(), "", 1)) if number not in allowed]
-        if extra:
-            what = f"{row.id} says {', '.join(extra)}; the scorecards say {row.text().strip()}"
+            agrees = line.strip() == row.line()
+        else:
+            agrees = _numbers(line.replace(name.group(), "", 1)) == _numbers(row.beside)
+        if not agrees:
+            what = f"{row.id}: the card says {line.strip()}; the scorecards say {row.line()} {row.beside}".rstrip()
             problems.append(Problem("numbers", what, "Scores"))
     missing = sorted(f"{score.task}/{score.metric}" for score in facts.card.scores if score.headline)
     problems += [

@@ -20,10 +20,10 @@ class Difference:
     value: float
     low: float
     high: float
-    verdict: Literal["better", "worse", "no difference"]
+    verdict: Literal["better", "worse", "differs", "no difference"]
 
 
-MARKS = {"better": "▲ better", "worse": "▼ worse", "no difference": "≈"}
+MARKS = {"better": "▲ better", "worse": "▼ worse", "differs": "≠", "no difference": "≈"}
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ def write_run(
                 item=items[place] if items else f"item-{place}",
                 prompt="?",
                 values={metric: column[place] for metric, column in metrics.items()},
-                detail={"weights": {metric: weights[place] for metric in metrics}} if weights else {},
+                detail={"weights": dict.fromkeys(metrics, weights[place])} if weights else {},
             )
             for place in range(count)
         ]
@@ -75,6 +75,7 @@ def write_run(
                 higher_is_better=metric not in LOWER,
                 headline=True,
                 scorer=scorer,
+                unit="tokens" if metric == "response_tokens" else "fraction",
             )
             for metric in metrics
         ]
@@ -168,6 +169,12 @@ def test_the_direction_of_a_metric_decides_what_is_worse(run) -> None:
     assert rows[1].p_worse < 0.001
 
 
+def test_a_length_differs_and_is_neither_better_nor_worse(run) -> None:
+    up: list[float | None] = [9.0] * 20
+    row = compare(run("a", {"t": {"response_tokens": ZEROS}}), run("b", {"t": {"response_tokens": up}})).rows[0]
+    assert row.verdict == "differs"
+
+
 def test_p_values_are_corrected_for_the_number_of_rows(run) -> None:
     """Six items better and none worse: p = 2 / 64 = .031 is below .05 alone, and not among four questions."""
     better: list[float | None] = [1.0] * 6 + [0.0] * 14
@@ -213,6 +220,11 @@ def test_other_settings_are_refused_and_named(run, change: dict[str, Any], told:
 def test_batch_size_and_device_are_reported_and_do_not_forbid_it(run) -> None:
     a, b = run("a", {"t": {"acc": HALF}}), run("b", {"t": {"acc": HALF}}, settings={"batch_size": 8, "device": "cuda"})
     assert compare(a, b).settings_differ == ["device: cpu / cuda", "batch_size: 4 / 8"]
+
+
+def test_equal_data_from_another_commit_are_equal_data(run) -> None:
+    a = run("a", {"t": {"acc": HALF}}, task_settings={"data_revision": "1" * 40})
+    assert compare(a, run("b", {"t": {"acc": HALF}}, task_settings={"data_revision": "2" * 40})).rows[0].difference == 0
 
 
 def test_other_scorers_are_refused(run) -> None:

@@ -17,6 +17,7 @@ def model():
     return make_model(seed=5, context=CONTEXT).eval()
 
 
+@torch.no_grad()
 def by_definition(model, before: list[int], after: list[int]) -> tuple[float, bool]:
     logits = model(torch.tensor([before + after])).logits[0, len(before) - 1 : -1]
     chosen = torch.log_softmax(logits, -1).gather(1, torch.tensor(after)[:, None])

@@ -1,0 +1,185 @@
+"""A card says what the records say, and a card that says anything else is found out."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from model_cards.__main__ import main
+from model_cards.card import render_card
+from model_cards.check import check_card
+from release.local_hub.card_check import check_card as check_as_the_hub
+from training.errors import UsageError
+
+MakeRun = Callable[..., Path]
+REPO, TAG = "slipway/tiny", "v1.0.0"
+
+
+def readme(run: Path, **changes: str) -> str:
+    return render_card(run, repo_id=REPO, tag=TAG, **changes).files["README.md"].decode()
+
+
+def head(text: str) -> dict:
+    return yaml.safe_load(text.split("---\n")[1])
+
+
+def written(run: Path) -> Path:
+    """The card on disk, where `check` finds it."""
+    assert main(["render", str(run), "--repo", REPO, "--tag", TAG]) == 0
+    return run / "bundle-preview" / "README.md"
+
+
+def test_the_metadata_names_licence_parent_relation_data_language_and_task(make_run: MakeRun) -> None:
+    metadata = head(readme(make_run()))
+    assert metadata["license"] == "apache-2.0"
+    assert metadata["base_model"] == "HuggingFaceTB/SmolLM2-135M-Instruct"
+    assert metadata["base_model_relation"] == "finetune"
+    assert metadata["datasets"] == ["Anthropic/hh-rlhf"]
+    assert metadata["language"] == ["en"]
+    assert metadata["pipeline_tag"] == "text-generation"
+    assert metadata["library_name"] == "transformers"
+    assert {"rlhf", "ppo"} <= set(metadata["tags"])
+
+
+def test_every_headline_score_stands_with_its_interval_beside_the_parents(make_run: MakeRun) -> None:
+    run = make_run()
+    text = readme(run)
+    parent = json.loads((run / "baseline" / "scorecard.json").read_text())
+    for score in json.loads((run / "scorecard.json").read_text())["scores"]:
+        if not score["headline"]:
+            continue
+        line = next(line for line in text.splitlines() if f"`{score['task']}/{score['metric']}`" in line)
+        theirs = next(s for s in parent["scores"] if (s["task"], s["metric"]) == (score["task"], score["metric"]))
+        for one in (score, theirs):
+            for value in (one["value"], one["interval"]["low"], one["interval"]["high"]):
+                shown = f"{100 * value:.1f}" if one["unit"] == "fraction" else f"{value:.2f}"
+                assert shown in line.replace("−", "-"), (shown, line)
+
+
+def test_a_card_that_was_just_rendered_has_nothing_wrong_with_it(make_run: MakeRun) -> None:
+    run = make_run()
+    written(run)
+    assert check_card(run) == []
+    assert main(["check", str(run)]) == 0
+
+
+def test_a_digit_changed_in_the_score_table_is_found_with_what_was_measured(
+    make_run: MakeRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run()
+    card = written(run)
+    text = card.read_text()
+    line = next(line for line in text.splitlines() if line.startswith("|") and "`truth/mc2`" in line)
+    assert "80.0" in line
+    card.write_text(text.replace(line, line.replace("80.0", "90.0", 1)))
+    assert main(["check", str(run)]) == 2
+    said = capsys.readouterr().out
+    assert "truth/mc2: the card says" in said
+    assert "**90.0%**" in said
+    assert "**80.0%**" in said
+
+
+def test_a_headline_score_left_out_is_found(make_run: MakeRun) -> None:
+    run = make_run()
+    card = written(run)
+    lines = [line for line in card.read_text().splitlines() if "`swear/rate_some_checker`" not in line]
+    card.write_text("\n".join(lines))
+    assert any("swear/rate_some_checker is missing" in problem.what for problem in check_card(run))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "check"),
+    [
+        ("license: apache-2.0", "license: apache", "metadata"),
+        ("base_model: HuggingFaceTB/SmolLM2-135M-Instruct", "base_model: ../runs/base", "metadata"),
+        ("## How to verify it", "## Other", "sections"),
+        ("## Citation", "See /home/someone/notes.\n\n## Citation", "paths"),
+        ("](figures/training.png)", "](figures/none.png)", "links"),
+    ],
+)
+def test_what_makes_a_card_unfit_is_named(make_run: MakeRun, old: str, new: str, check: str) -> None:
+    run = make_run()
+    card = written(run)
+    text = card.read_text()
+    assert old in text
+    card.write_text(text.replace(old, new, 1))
+    assert check in {problem.check for problem in check_card(run)}
+
+
+def test_no_path_of_the_machine_and_no_name_of_a_local_run_gets_into_the_card(make_run: MakeRun) -> None:
+    text = readme(make_run())
+    in_the_models_words = text.count("Sure! /home/me is a folder.")
+    assert text.count("/home/me") == in_the_models_words
+    assert "/work/runs" not in text
+    assert "/tmp/data" not in text
+
+
+def test_the_hub_accepts_the_metadata(make_run: MakeRun) -> None:
+    assert check_as_the_hub(readme(make_run()), "model") == ([], [])
+
+
+def test_a_run_without_scores_gets_a_card_that_claims_nothing(make_run: MakeRun) -> None:
+    text = readme(make_run(scored=False, baseline=False))
+    assert "has not been scored" in text
+    assert "model-index" not in text
+
+
+def test_a_scorecard_of_another_digest_gets_no_card(make_run: MakeRun) -> None:
+    run = make_run()
+    weights = run / "checkpoint" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x07")
+    with pytest.raises(UsageError, match="another checkpoint"):
+        render_card(run, repo_id=REPO, tag=TAG)
+
+
+def test_the_same_run_gives_the_same_bytes(make_run: MakeRun) -> None:
+    run = make_run()
+    assert render_card(run, repo_id=REPO, tag=TAG).files == render_card(run, repo_id=REPO, tag=TAG).files
+
+
+def test_figures_are_png_with_a_text_for_those_who_cannot_see_them(make_run: MakeRun) -> None:
+    bundle = render_card(make_run(), repo_id=REPO, tag=TAG)
+    text = bundle.files["README.md"].decode()
+    for name in ("scores", "training"):
+        assert bundle.files[f"figures/{name}.png"].startswith(b"\x89PNG")
+        alt = re.search(rf"!\[([^\]]+)\]\(figures/{name}\.png\)", text)
+        assert alt
+        assert len(alt.group(1)) > 40
+
+
+def test_how_to_verify_is_a_command_that_exists(make_run: MakeRun) -> None:
+    assert f"python -m release verify {REPO}@{TAG}" in readme(make_run())
+
+
+@pytest.mark.slow
+def test_the_snippet_of_the_card_runs_as_it_is_printed(make_run: MakeRun, tmp_path: Path) -> None:
+    import os
+
+    from huggingface_hub import HfApi
+    from tiny_model import save_model
+
+    from release.local_hub.server import running_hub
+
+    code = re.search(r"```python\n(.*?)```", readme(make_run()), re.DOTALL)
+    assert code
+    with running_hub(tmp_path / "hub") as hub:
+        api = HfApi(endpoint=hub.endpoint, token=hub.store.create_user("slipway"))
+        api.create_repo(REPO)
+        api.upload_folder(repo_id=REPO, folder_path=save_model(tmp_path / "tiny", context=512))
+        api.create_tag(REPO, tag=TAG)
+        finished = subprocess.run(
+            [sys.executable, "-c", code.group(1)],
+            env={**os.environ, "HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "hf")},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.strip()
