@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 JUDGED_AT_A_TIME = 48
 LONGER = "longer answer wins"
-CONTROLLED = "win rate at equal length (logistic regression on tanh of the length difference)"
+CONTROLLED = "win rate at equal length"  # by a logistic regression on tanh of the length difference
 
 
 @dataclass(frozen=True)

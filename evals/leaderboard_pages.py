@@ -33,6 +33,7 @@ from evals.presentation import (
     response_shown,
     samples_of,
     short_digest,
+    short_digests,
     worst_examples,
 )
 from evals.saved import SavedRun
@@ -73,7 +74,7 @@ def as_html(board: Leaderboard, entries: Sequence[Sequence[SavedRun]]) -> str:
         count=parameter_count,
         label=metric_label,
     )
-    environment.filters.update(cut=_cut, breakable=_breakable)
+    environment.filters.update(cut=_cut, breakable=_breakable, short_digests=short_digests)
     tables = [_table(table, number) for number, table in enumerate(board.boards, 1)]
     return environment.get_template("leaderboard.html.jinja").render(
         board=board,

@@ -75,6 +75,11 @@ def short_digest(digest: str) -> str:
     return digest.removeprefix("sha256:")[:12]
 
 
+def short_digests(text: str) -> str:
+    """A text with every digest in it cut to what tells it apart by eye."""
+    return re.sub(r"sha256:([0-9a-f]{12})[0-9a-f]{52}", r"\1", text)
+
+
 def figure(value: float, unit: str) -> str:
     """A value for people: fractions in per cent with one decimal, anything else with two."""
     if not math.isfinite(value):

@@ -7,9 +7,9 @@ recipe are TRL's RewardConfig fields, and PPO's names are those of the papers an
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from training.errors import UsageError
 from training.yaml_file import Settings
@@ -39,6 +39,13 @@ class LoraSettings(Settings):
     lora_alpha: int = 32
     lora_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     target_modules: str | list[str] = "all-linear"
+    layers_to_transform: list[int] | None = None  # gradients stop below the lowest of them, which saves their time
+
+    @model_validator(mode="after")
+    def _layers_need_names(self) -> Self:
+        if self.layers_to_transform is not None and isinstance(self.target_modules, str):
+            raise ValueError("layers_to_transform needs target_modules as a list of names, e.g. [q_proj, v_proj]")
+        return self
 
 
 class RewardRecipe(Settings):

@@ -1,4 +1,5 @@
-"""A repository's card as HTML: raw HTML stays text, images come from the repository, links lead where they say.
+"""A repository's card as HTML: images come from the repository, links lead where they say, and of raw HTML only a fold
+(`<details>`, `<summary>`, without attributes) is HTML: comments are left out, everything else stays text.
 
 render_card("# Demo\\n![plot](loss.png)", base="/slipway/demo", revision="main")
 """
@@ -12,18 +13,29 @@ from urllib.parse import quote, urlsplit
 
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 _SLUG = re.compile(r"[^\w]+")
+_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
+_FOLD = re.compile(r"(</?(?:details|summary)>)")
 
 
 def render_card(text: str, *, base: str, revision: str) -> Markup:
     """Safe HTML of a markdown text. `base` is the repository's address, `revision` what its files are shown at."""
-    renderer = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
+    renderer = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
+    renderer.add_render_rule("html_block", _fold_or_text)
+    renderer.add_render_rule("html_inline", _fold_or_text)
     tokens = renderer.parse(text)
     _point_into_repository(tokens, base, quote(revision, safe=""))
     _name_headings(tokens)
     return Markup(renderer.renderer.render(tokens, renderer.options, {}))  # markdown-it escapes all text
+
+
+def _fold_or_text(_renderer: object, tokens: Sequence[Token], index: int, _options: object, _env: object) -> str:
+    """Raw HTML of a card as safe HTML."""
+    parts = _FOLD.split(_COMMENT.sub("", tokens[index].content))
+    kept = [part if number % 2 else str(escape(part)) for number, part in enumerate(parts)]  # odd ones are the tags
+    return "".join(kept)
 
 
 def _point_into_repository(tokens: Sequence[Token], base: str, revision: str) -> None:

@@ -251,3 +251,21 @@ def test_pages_fit_a_phone_and_load_without_a_complaint(hub, demo):
             assert (address, width <= 360) == (address, True)
         browser.close()
     assert complaints == []
+
+
+def test_a_fold_is_html_comments_are_left_out_and_all_other_html_is_text() -> None:
+    from release.local_hub.pages.markdown import render_card
+
+    text = (
+        "<!-- scores:begin -->\n\n<details>\n<summary>All <b onclick=x>scores</b></summary>\n\n| a | b |\n|---|---|\n"
+        "| 1 | 2 |\n\n</details>\n\n<details open onclick='x'>\n\nA <script>alert(1)</script> <i>word</i> <!-- no -->\n"
+        "<style>p{}</style>\n"
+    )
+    html = str(render_card(text, base="/slipway/demo", revision="main"))
+    assert html.count("<details>") == html.count("</details>") == 1
+    assert "<summary>All &lt;b onclick=x&gt;scores&lt;/b&gt;</summary>" in html
+    assert "<table>" in html
+    assert "scores:begin" not in html
+    for forbidden in ("<script", "<style", "<i>", "<b ", "<details open", "<!--"):
+        assert forbidden not in html
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
