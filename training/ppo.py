@@ -266,7 +266,7 @@ class PPO:
     def _set_learning_rate(self, settings: PPOSettings) -> None:
         scale = min(1.0, (self.updates_done + 1) / settings.warmup_updates) if settings.warmup_updates else 1.0
         if settings.lr_scheduler_type == "linear":
-            scale *= 1.0 - 0.9 * self.updates_done / max(1, self.total_updates - 1)
+            scale *= 1.0 - 0.9 * min(1.0, self.updates_done / max(1, self.total_updates - 1))
         for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
             group["lr"] = rate * scale
 

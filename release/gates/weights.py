@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from release.gates.candidate import Candidate, passed, refused
 from release.records import Verdict
 from training.checkpoint import PICKLED_SUFFIXES, WEIGHTS_INDEX, read_safetensors_header, weight_files
 from training.errors import SlipwayError
+
+if TYPE_CHECKING:
+    import torch
 
 NAMED = 5  # how many names an explanation carries
 
@@ -84,9 +87,8 @@ def weights_finite(candidate: Candidate) -> Verdict:
             for name in file.keys():  # noqa: SIM118 - safe_open is no mapping
                 tensor = file.get_tensor(name)
                 values += tensor.numel()
-                # float8 has no isfinite of its own
-                spoiled = int((~tensor.float().isfinite()).sum()) if tensor.is_floating_point() else 0
-                if spoiled:
+                if not _all_finite(tensor):
+                    spoiled = tensor.numel() - int(tensor.float().isfinite().count_nonzero())
                     bad[name] = {"file": shard, "not_finite": spoiled, "of": tensor.numel()}
     if bad:
         first, counts = next(iter(bad.items()))
@@ -98,6 +100,15 @@ def weights_finite(candidate: Candidate) -> Verdict:
             values=values,
         )
     return passed(gate, f"{values:,} values, all finite", values=values)
+
+
+def _all_finite(tensor: torch.Tensor) -> bool:
+    """Whether its smallest and largest value are finite: NaN and infinity come through both, ten times as fast as
+    looking at every value."""
+    if not tensor.is_floating_point() or tensor.numel() == 0:
+        return True
+    smallest, largest = (tensor.float() if tensor.itemsize == 1 else tensor).aminmax()  # float8 has no aminmax
+    return bool(smallest.isfinite()) and bool(largest.isfinite())
 
 
 def _names(names: list[str]) -> str:

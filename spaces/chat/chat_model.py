@@ -11,7 +11,6 @@ checkpoint that its scores were measured on, or says that it does not.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import threading
 import time
@@ -30,6 +29,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from digest import checkpoint_digest
 from limits import CONTEXT_TOKENS, Message, Refused, Sampling
 from transformers import (
     AutoModelForCausalLM,
@@ -42,31 +42,6 @@ from transformers.generation.streamers import TextStreamer
 SECONDS_BETWEEN_UPDATES = 0.08  # each update sends the page a change; more of them would take time from the model
 # What the repository holds beside the model: it is not needed to answer.
 NOT_NEEDED = ["*.md", "*.png", "*.svg", "*.sig", "samples/*", "baseline/*", "figures/*", ".eval_results/*"]
-# Files that change what the model does, by which the digest names it.
-BEHAVIOUR_FILES = frozenset(
-    {
-        "config.json",
-        "generation_config.json",
-        "tokenizer.json",
-        "tokenizer_config.json",
-        "special_tokens_map.json",
-        "added_tokens.json",
-        "vocab.json",
-        "vocab.txt",
-        "merges.txt",
-        "spiece.model",
-        "tokenizer.model",
-        "sentencepiece.bpe.model",
-        "chat_template.jinja",
-        "chat_template.json",
-        "adapter_config.json",
-        "preprocessor_config.json",
-        "processor_config.json",
-        "model.safetensors.index.json",
-    }
-)
-TEMPLATE_FOLDERS = ("additional_chat_templates", "chat_templates")
-
 
 class Unavailable(Exception):
     """The model cannot be had; the text says why, for a visitor and for whoever runs the page."""
@@ -144,26 +119,6 @@ def _fetch(settings: ModelSettings) -> Path:
         raise Unavailable(f"The Hub refused {where}: {error}") from error
     except OSError as error:
         raise Unavailable(f"{where} cannot be downloaded: {error}") from error
-
-
-def checkpoint_digest(folder: Path) -> str:
-    """`sha256:` and the SHA-256 of the lines `sha256 SP size SP path LF` of every file that changes the behaviour."""
-    lines = []
-    for file in sorted(folder.rglob("*"), key=lambda file: file.relative_to(folder).as_posix()):
-        path = file.relative_to(folder)
-        if file.is_file() and _changes_behaviour(path):
-            with file.open("rb") as content:
-                digest = hashlib.file_digest(content, "sha256").hexdigest()
-            lines.append(f"{digest} {file.stat().st_size} {path.as_posix()}\n")
-    return f"sha256:{hashlib.sha256(''.join(lines).encode()).hexdigest()}"
-
-
-def _changes_behaviour(path: Path) -> bool:
-    if any(part.startswith(".") for part in path.parts):
-        return False
-    if len(path.parts) == 1:
-        return path.name in BEHAVIOUR_FILES or path.suffix in (".safetensors", ".py")
-    return path.parts[0] in TEMPLATE_FOLDERS
 
 
 def choose_precision(precision: str, device: str) -> torch.dtype:

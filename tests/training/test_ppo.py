@@ -44,6 +44,7 @@ def make_ppo(lora: bool = False, **settings: object) -> PPO:
         "num_ppo_epochs": 4,
         "learning_rate": 5e-3,
         "kl_coef": 0.01,
+        "lr_scheduler_type": "constant",
         **settings,
     }
     recipe = PPORecipe(
@@ -86,6 +87,15 @@ def test_a_large_kl_coefficient_holds_the_policy_near_the_reference() -> None:
         kl[coefficient] = [ppo.update()["kl"] for _ in range(16)][-1]
     assert kl[0.0] > 2.0
     assert abs(kl[1.0]) < 0.3 * kl[0.0]
+
+
+def test_the_learning_rate_falls_linearly_to_a_tenth_and_no_further() -> None:
+    ppo = make_ppo(lr_scheduler_type="linear", learning_rate=1e-3, total_episodes=96)
+    rates = []
+    for _ in range(4):  # one more than the run has
+        ppo.update()
+        rates.append(ppo.optimizer.param_groups[0]["lr"])
+    assert rates == pytest.approx([1e-3, 5.5e-4, 1e-4, 1e-4])
 
 
 def test_before_the_first_step_policy_and_reference_agree_and_values_are_zero() -> None:
