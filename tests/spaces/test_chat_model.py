@@ -33,10 +33,10 @@ def test_the_page_computes_the_digest_by_the_same_rule_as_training(
     for name in ("additional_chat_templates/tools.jinja", "chat_templates/a.jinja", "vocab.txt", "merges.txt"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(name)
-    assert chat("chat_model").checkpoint_digest(folder) == Checkpoint.open(folder).digest
+    assert chat("digest").checkpoint_digest(folder) == Checkpoint.open(folder).digest
     from training import checkpoint
 
-    assert checkpoint.BEHAVIOUR_FILES | {checkpoint.WEIGHTS_INDEX} == chat("chat_model").BEHAVIOUR_FILES
+    assert checkpoint.BEHAVIOUR_FILES | {checkpoint.WEIGHTS_INDEX} == chat("digest").BEHAVIOUR_FILES
 
 
 def test_a_checkpoint_whose_bytes_changed_is_not_loaded(chat: Any, scripted_checkpoint: Path, tmp_path: Path) -> None:
