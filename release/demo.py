@@ -50,7 +50,7 @@ ASK_SCRIPT = """
 import sys
 from gradio_client import Client
 url, question = sys.argv[1:]
-answer, _note = Client(url, verbose=False).predict(question, api_name="/chat")
+answer = Client(url, verbose=False).predict(question, api_name="/chat")
 print(answer)
 """
 

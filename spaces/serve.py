@@ -96,7 +96,7 @@ def _space_folder(space: str, revision: str | None) -> tuple[Path, str | None]:
 
 
 def _download(space: str, revision: str | None) -> tuple[Path, str]:
-    import httpx
+    import httpx2
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
@@ -118,7 +118,7 @@ def _download(space: str, revision: str | None) -> tuple[Path, str]:
             found=str(error).strip().splitlines()[0],
             next_step="check the name, the revision and HF_TOKEN",
         ) from error
-    except httpx.HTTPError as error:
+    except httpx2.HTTPError as error:
         raise HubError("the Hub cannot be reached", where=where, found=repr(error)) from error
     # The cache holds links to blobs, and Python would look for the app's modules beside the blob.
     folder = KEPT / "spaces" / space.replace("/", "--") / cached.name

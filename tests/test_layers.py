@@ -17,7 +17,7 @@ FLOORS = ["training", "evals", "model_cards", "release"]  # from the lowest; eac
 OWNERS = {
     "lm_eval": {"evals/harness.py"},
     "trl": {"training/reward.py"},
-    "gradio": {"spaces/chat/app.py", "spaces/chat/display.py"},
+    "gradio": {f"spaces/chat/{name}.py" for name in ("answers", "app", "display", "layout")},
     "profanity_check": {"evals/metrics/profanity/profanity.py"},
     "matplotlib": {"model_cards/plots.py"},
 }

@@ -12,22 +12,32 @@ from typing import Any
 from chat_model import ChatModel
 
 HUB = "https://huggingface.co"
+SHORT_COMMIT = 10
+SHORT_DIGEST = len("sha256:") + 12
+
+
+def pinned_name(space: dict[str, Any]) -> str:
+    """`org/name@v1.0`, as one types it."""
+    return f"{space['model_id']}@{space['tag']}"
 
 
 def header(space: dict[str, Any], model: ChatModel | None) -> str:
-    """The title and one line of facts: model, release, revision, digest, precision."""
-    facts = [("model", _model_link(space)), ("release", escape(str(space["tag"])))]
+    """The title, and the release that answers: its name, commit and digest."""
+    facts = [f"<b>{_model_link(space, pinned_name(space))}</b>"]
     if space["revision"]:
-        facts.append(("revision", _code(space["revision"][:10], space["revision"])))
-    facts.append(("digest", _code(_short_digest(space["checkpoint_digest"]), space["checkpoint_digest"])))
-    if model is not None:
-        facts.append(("runs in", f"{escape(model.precision)} on {escape(model.device.upper())}"))
-    items = "".join(f"<li><span>{label}</span> {value}</li>" for label, value in facts)
+        facts.append(f"commit {_code(space['revision'][:SHORT_COMMIT], space['revision'])}")
+    digest = _code(space["checkpoint_digest"][:SHORT_DIGEST], space["checkpoint_digest"])
+    if model is None:
+        facts.append(f"{digest} <span class='unchecked'>not loaded</span>")
+    else:
+        checked = "The files that answer were hashed when this page started: they have this digest."
+        facts.append(f"{digest} <span class='checked' title='{checked}'>✓ checked</span>")
+    items = "".join(f"<li>{fact}</li>" for fact in facts)
     return f"<header id='about-line'><h1>{escape(space['title'])}</h1><ul>{items}</ul></header>"
 
 
 def unavailable(reason: str) -> str:
-    """The message in the place of a conversation where the model could not be loaded."""
+    """The message above a conversation where the model could not be loaded."""
     return (
         "<div id='unavailable' role='alert'><strong>The model cannot answer: it was not loaded.</strong>"
         f"<p>{escape(reason)}</p><p>The page tries again when a message is sent, at most once a minute.</p></div>"
@@ -35,71 +45,67 @@ def unavailable(reason: str) -> str:
 
 
 def details(space: dict[str, Any], model: ChatModel | None) -> str:
-    """The whole of it: a table of facts, a table of scores, and how to verify both."""
-    rows = [("Model", _model_link(space)), ("Release", escape(str(space["tag"])))]
+    """Scores, how to verify them, and every fact in full."""
+    rows = [("Model", _model_link(space, space["model_id"])), ("Release", escape(str(space["tag"])))]
     if space["revision"]:
-        rows.append(("Revision", _code(space["revision"])))
-    rows.append(("Checkpoint digest", _code(space["checkpoint_digest"])))
+        rows.append(("Commit", _code(space["revision"])))
+    rows.append(("Digest", _code(space["checkpoint_digest"])))
     if model is not None:
         rows += [
-            ("Runtime", escape(model.runtime)),
+            ("Runs on", escape(model.runtime)),
             ("Precision", f"{escape(model.precision)} (setting: {escape(space['precision'])})"),
-            ("Context used", f"{model.context_tokens:,} tokens; older turns are left out, and the page says so"),
-            ("Checked at start", "the files loaded here have this digest"),
+            ("Context", f"{model.context_tokens:,} tokens; older turns are left out, and the page says so"),
         ]
     if space.get("license"):
         rows.append(("License", escape(space["license"])))
-    facts = "".join(f"<tr><th scope='row'>{label}</th><td>{value}</td></tr>" for label, value in rows)
-    return f"<div class='about'><table class='facts'>{facts}</table>{_scores(space)}{_verify(space)}</div>"
+    facts = "".join(f"<dt>{label}</dt><dd>{value}</dd>" for label, value in rows)
+    return f"<div class='about'>{_scores(space)}{_verify(space)}<h2>This model</h2><dl>{facts}</dl></div>"
 
 
 def _scores(space: dict[str, Any]) -> str:
     if not space["scores"]:
-        return "<p>This release has no scorecard.</p>"
-    rows = "".join(
-        f"<tr><th scope='row'>{escape(score['task'])}<br><small>{escape(_meaning(score))}</small></th>"
-        f"<td>{_figure(score['value'], score['unit'])}<br><small>{score['low']:.3f} to {score['high']:.3f}</small></td>"
-        f"<td>{score['n']:,}{_unscored(score)}</td></tr>"
-        for score in space["scores"]
-    )
-    return (
-        f"<h2>Scores of this checkpoint</h2><p>Measured on these bytes in {escape(space['scored_in'])}.</p>"
-        "<table class='scores'><thead><tr><th scope='col'>Task</th><th scope='col'>Score, 95% interval</th>"
-        f"<th scope='col'>Items</th></tr></thead><tbody>{rows}</tbody></table>"
-    )
+        return "<h2>Scores</h2><p>This release has no scorecard.</p>"
+    items = "".join(_score(score) for score in space["scores"])
+    measured = f"Measured on these bytes, {escape(space['scored_in'])}. The band is the 95% interval."
+    return f"<h2>Scores</h2><p>{measured}</p><ul class='scores'>{items}</ul>"
 
 
-def _meaning(score: dict[str, Any]) -> str:
+def _score(score: dict[str, Any]) -> str:
     direction = "higher is better" if score["higher_is_better"] else "lower is better"
-    scorer = f", judged by {score['scorer']}" if score.get("scorer") else ""
-    return f"{score['group']}: {score['metric']}, {direction}{scorer}"
+    items = f"{score['n']:,} items" + (f", {score['unscored']:,} unscored" if score["unscored"] else "")
+    scorer = f" · judged by {escape(score['scorer'])}" if score.get("scorer") else ""
+    unit = "" if score["unit"] == "fraction" else f" {escape(score['unit'])}"
+    return (
+        f"<li><span class='name'>{escape(score['group'])}: {escape(score['metric'])}</span>"
+        f"<span class='value'>{score['value']:.3f}{unit}</span>{_band(score)}"
+        f"<small>{escape(score['task'])}, {items} · {score['low']:.3f} to {score['high']:.3f} · {direction}{scorer}</small></li>"
+    )
 
 
-def _figure(value: float, unit: str) -> str:
-    return f"{value:.3f}" if unit == "fraction" else f"{value:.3f} {escape(unit)}"
-
-
-def _unscored(score: dict[str, Any]) -> str:
-    return f"<br><small>{score['unscored']:,} unscored</small>" if score["unscored"] else ""
+def _band(score: dict[str, Any]) -> str:
+    """The interval and the value on a scale from 0 to 1; nothing for a figure that has no such scale."""
+    if score["unit"] != "fraction":
+        return ""
+    low, value, high = (100 * min(1.0, max(0.0, score[name])) for name in ("low", "value", "high"))
+    return (
+        f"<span class='scale' aria-hidden='true'><i style='left:{low:.1f}%;width:{max(high - low, 0.5):.1f}%'></i>"
+        f"<b style='left:{value:.1f}%'></b></span>"
+    )
 
 
 def _verify(space: dict[str, Any]) -> str:
     return (
-        "<h2>Verify it</h2><p>This command downloads the release, hashes it, loads it and compares what it does with "
-        f"what was published:</p><pre><code>{escape(space['verify_command'])}</code></pre>"
+        "<h2>Verify it</h2><p>Downloads the release, hashes it, loads it and compares what it does with what was "
+        f"published:</p><pre tabindex='0'><code>{escape(space['verify_command'])}</code></pre>"
     )
 
 
-def _model_link(space: dict[str, Any]) -> str:
+def _model_link(space: dict[str, Any], text: str) -> str:
     if not space["revision"]:
-        return _code(space["model_id"])
+        return _code(text)
     endpoint = os.environ.get("HF_ENDPOINT", HUB).rstrip("/")
     address = f"{endpoint}/{space['model_id']}/tree/{space['revision']}"
-    return f"<a href='{escape(address)}' target='_blank' rel='noopener'>{escape(space['model_id'])}</a>"
-
-
-def _short_digest(digest: str) -> str:
-    return digest[: len("sha256:") + 10]
+    return f"<a href='{escape(address)}' target='_blank' rel='noopener'>{escape(text)}</a>"
 
 
 def _code(text: str, title: str = "") -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -19,8 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import torch
 import transformers
+from digest import checkpoint_digest
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
@@ -29,7 +32,6 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from digest import checkpoint_digest
 from limits import CONTEXT_TOKENS, Message, Refused, Sampling
 from transformers import (
     AutoModelForCausalLM,
@@ -42,6 +44,8 @@ from transformers.generation.streamers import TextStreamer
 SECONDS_BETWEEN_UPDATES = 0.08  # each update sends the page a change; more of them would take time from the model
 # What the repository holds beside the model: it is not needed to answer.
 NOT_NEEDED = ["*.md", "*.png", "*.svg", "*.sig", "samples/*", "baseline/*", "figures/*", ".eval_results/*"]
+SECONDS_TO_STOP = 5.0
+
 
 class Unavailable(Exception):
     """The model cannot be had; the text says why, for a visitor and for whoever runs the page."""
@@ -85,12 +89,12 @@ def load(settings: ModelSettings) -> ChatModel:
             f"The files of {settings.model_id} are not the ones that this page was published for: expected "
             f"{settings.checkpoint_digest}, found {found}. Publish the Space again, or download the model again."
         )
-    source, revision = (settings.model_id, settings.revision) if settings.revision else (str(folder), None)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = choose_precision(settings.precision, device)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
-        model = AutoModelForCausalLM.from_pretrained(source, revision=revision, dtype=dtype, use_safetensors=True)
+        # From the folder whose files were hashed, not by name again: what was checked is what answers.
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise Unavailable(f"{settings.model_id} was downloaded but cannot be loaded: {error}") from error
     if tokenizer.chat_template is None:
@@ -117,8 +121,8 @@ def _fetch(settings: ModelSettings) -> Path:
         raise Unavailable(f"{where} is not in the cache, and the Hub cannot be reached.") from error
     except HfHubHTTPError as error:
         raise Unavailable(f"The Hub refused {where}: {error}") from error
-    except OSError as error:
-        raise Unavailable(f"{where} cannot be downloaded: {error}") from error
+    except (OSError, httpx2.HTTPError) as error:
+        raise Unavailable(f"{where} cannot be downloaded: {type(error).__name__}: {error}") from error
 
 
 def choose_precision(precision: str, device: str) -> torch.dtype:
@@ -130,6 +134,16 @@ def choose_precision(precision: str, device: str) -> torch.dtype:
     if precision not in ("bfloat16", "float32"):
         raise Unavailable(f"space.json asks for the precision {precision!r}; it must be auto, bfloat16 or float32.")
     return torch.bfloat16 if precision == "bfloat16" else torch.float32
+
+
+def leave_a_core_for_the_page() -> None:
+    """One thread fewer than there are cores, unless OMP_NUM_THREADS says how many.
+
+    A token is a row of small matrix products with a barrier after each: a thread that has to share its core with the
+    server holds up all the others. On two cores, one thread was as fast as two, and several times as fast under load.
+    """
+    if "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() > 1:
+        torch.set_num_threads(torch.get_num_threads() - 1)
 
 
 def cpu_multiplies_bfloat16() -> bool:
@@ -148,6 +162,8 @@ class ChatModel:
         self.context_tokens = min(CONTEXT_TOKENS, own) if isinstance(own, int) else CONTEXT_TOKENS
         self.precision = str(model.dtype).removeprefix("torch.")
         self.device = model.device.type
+        self._stopping = threading.Event()
+        self._threads: set[threading.Thread] = set()
         self.runtime = f"transformers {transformers.__version__}, torch {torch.__version__}, {self.device}"
 
     def prompt(self, messages: list[Message], max_new_tokens: int) -> Prompt:
@@ -180,10 +196,12 @@ class ChatModel:
         When the reader stops reading (the iterator is closed, its task is cancelled) the thread ends after the token
         it is working on. `finished` is called on the event loop once the thread is done, however it ended.
         """
-        run = _Run(self._tokenizer, asyncio.get_running_loop(), finished)
-        threading.Thread(
+        run = _Run(self._tokenizer, asyncio.get_running_loop(), finished, self._stopping)
+        thread = threading.Thread(
             target=run.work, args=(self._model, prompt.input_ids, self._arguments(sampling)), daemon=True
-        ).start()
+        )
+        self._threads = {other for other in self._threads if other.is_alive()} | {thread}
+        thread.start()
         text = ""
         ended = False
         try:
@@ -203,6 +221,12 @@ class ChatModel:
         finally:
             run.stop.set()
 
+    def stop(self) -> None:
+        """End every answer after the token that it is working on, and wait for that: for the end of the process."""
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join(SECONDS_TO_STOP)
+
     def _arguments(self, sampling: Sampling) -> dict[str, Any]:
         arguments: dict[str, Any] = {"max_new_tokens": sampling.max_new_tokens, "do_sample": sampling.temperature > 0}
         if sampling.temperature > 0:
@@ -215,9 +239,16 @@ class ChatModel:
 class _Run:
     """One call of generate in its thread, and the queue through which its text reaches the event loop."""
 
-    def __init__(self, tokenizer: Any, loop: asyncio.AbstractEventLoop, finished: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        loop: asyncio.AbstractEventLoop,
+        finished: Callable[[], None],
+        stopping: threading.Event,
+    ) -> None:
         self.pieces: asyncio.Queue[str | None] = asyncio.Queue()  # None ends it
-        self.stop = threading.Event()
+        self.stop = threading.Event()  # of this answer
+        self.stopping = stopping  # of the whole page
         self.tokens = 0
         self.failure: Exception | None = None
         self._tokenizer, self._loop, self._finished = tokenizer, loop, finished
@@ -279,7 +310,8 @@ class _StopFlag(StoppingCriteria):  # type: ignore[misc]
 
     def __call__(self, input_ids: torch.Tensor, scores: object, **_: Any) -> torch.Tensor:  # noqa: ARG002
         self._run.count_token()
-        return torch.full((input_ids.shape[0],), self._run.stop.is_set(), device=input_ids.device, dtype=torch.bool)
+        stop = self._run.stop.is_set() or self._run.stopping.is_set()
+        return torch.full((input_ids.shape[0],), stop, device=input_ids.device, dtype=torch.bool)
 
 
 def read_space(folder: Path) -> dict[str, Any]:

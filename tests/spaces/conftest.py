@@ -104,6 +104,7 @@ def scripted_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer.chat_template = (
         "{% for message in messages %}{{ message['role'] }} {{ message['content'] }}\n{% endfor %}"
         "{% if 'attack' in messages[-1]['content'] %}<say:attack>"
+        "{% elif 'repeat' in messages[-1]['content'] and 'attack' in messages[0]['content'] %}<say:attack>"
         "{% elif 'forever' in messages[-1]['content'] %}<say:forever>{% else %}<say:hello>{% endif %}"
     )
     folder = tmp_path_factory.mktemp("scripted") / "checkpoint"

@@ -34,15 +34,24 @@ def test_health_says_which_bytes_answer_and_how(running_space: Any) -> None:
     assert "transformers" in body["runtime"]
 
 
-def test_chat_is_the_only_documented_endpoint_and_answers(client: Any) -> None:
-    assert list(client.view_api(return_format="dict", print_info=False)["named_endpoints"]) == ["/chat"]
-    answer, note = client.predict("Hello", api_name="/chat")
+def test_chat_answers_with_a_text_and_chat_with_note_adds_its_figures(client: Any) -> None:
+    endpoints = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
+    assert sorted(endpoints) == ["/chat", "/chat_with_note"]
+    assert client.predict("Hello", api_name="/chat") == "Hello there."
+    answer, note = client.predict("Hello", api_name="/chat_with_note")
     assert answer == "Hello there."
     assert note.startswith("3 tokens")
 
 
+def test_chat_keeps_the_conversation_of_each_caller(running_space: Any) -> None:
+    client, stranger = _new_client(running_space), _new_client(running_space)
+    client.predict("attack", api_name="/chat")
+    assert "<script>" in client.predict("repeat", api_name="/chat")
+    assert "<script>" not in stranger.predict("repeat", api_name="/chat")
+
+
 def test_markup_reaches_callers_of_the_api_as_the_model_wrote_it(client: Any) -> None:
-    answer, _ = client.predict("attack", api_name="/chat")
+    answer = client.predict("attack", api_name="/chat")
     assert "<script>window.pwned=1</script>" in answer
     assert "\u2060" not in answer
 
@@ -57,8 +66,8 @@ def test_a_refusal_reaches_the_caller_in_words(client: Any) -> None:
 def test_a_conversation_that_outgrows_the_context_says_what_was_left_out(running_space: Any) -> None:
     client = _new_client(running_space)
     for _ in range(2):
-        client.predict("word " * 790, "", 0, 1, 16, api_name="/chat")
-    answer, note = client.predict("word " * 790, "", 0, 1, 16, api_name="/chat")
+        client.predict("word " * 790, "", 0, 1, 16, api_name="/chat_with_note")
+    answer, note = client.predict("word " * 790, "", 0, 1, 16, api_name="/chat_with_note")
     assert answer == "Hello there."
     assert "the oldest 2 messages no longer fit into 2,048 tokens and were left out" in note
 
@@ -66,7 +75,7 @@ def test_a_conversation_that_outgrows_the_context_says_what_was_left_out(running
 def test_a_cancelled_answer_stops_working_and_frees_its_place(running_space: Any) -> None:
     client = _new_client(running_space)
     job = client.submit("forever", "", 0, 1, 1024, api_name="/chat")
-    for answer, _ in job:
+    for answer in job:
         if answer:
             break
     assert running_space.processor_share(0.5) > 0.3
@@ -74,14 +83,14 @@ def test_a_cancelled_answer_stops_working_and_frees_its_place(running_space: Any
     time.sleep(1)
     assert running_space.processor_share(1) < 0.25
     began = time.monotonic()
-    assert _new_client(running_space).predict("Hello", "", 0, 1, 16, api_name="/chat")[0] == "Hello there."
+    assert _new_client(running_space).predict("Hello", "", 0, 1, 16, api_name="/chat") == "Hello there."
     assert time.monotonic() - began < 8
 
 
 def test_a_visitor_who_comes_second_waits_and_is_told_so(running_space: Any) -> None:
     first = _new_client(running_space).submit("forever", "", 0, 1, 1024, api_name="/chat")
     next(iter(first))
-    second = _new_client(running_space).submit("Hello", "", 0, 1, 16, api_name="/chat")
+    second = _new_client(running_space).submit("Hello", "", 0, 1, 16, api_name="/chat_with_note")
     assert next(iter(second)) == ("", "Waiting: 1 before this one.")
     first.cancel()
     assert second.result(timeout=20)[0] == "Hello there."

@@ -114,13 +114,27 @@ def test_a_page_without_its_model_says_why_and_reports_itself_unhealthy(chat: An
     from starlette.testclient import TestClient
 
     space = chat("chat_model").read_space(bundle) | {"checkpoint_digest": "sha256:" + "0" * 64}
-    page = chat("app").Page(space)
-    page.load()
-    client = TestClient(Starlette(routes=[chat("app").health_route(page)]))
+    answers = chat("answers").Answers(space)
+    answers.load()
+    client = TestClient(Starlette(routes=[chat("app").health_route(answers)]))
     assert client.get("/health").status_code == 503
     assert "expected sha256:000" in client.get("/health").json()["reason"]
     with pytest.raises(chat("limits").Refused, match="The model cannot answer"):
-        page.loaded()
-    _, alert, _ = page.facts()
-    assert alert["visible"] is True
-    assert "expected sha256:000" in alert["value"]
+        asyncio.run(answers.loaded())
+    assert "expected sha256:000" in chat("about").unavailable(answers.reason)
+    assert "not loaded" in chat("about").header(space, answers.model)
+
+
+def test_a_page_whose_model_could_not_be_had_tries_again_at_a_message(chat: Any, bundle: Path) -> None:
+    module = chat("answers")
+    space = chat("chat_model").read_space(bundle)
+    answers = module.Answers(space | {"model_id": "/nowhere"})
+    answers.load()
+    assert answers.model is None
+    answers.space = space
+    with pytest.raises(chat("limits").Refused):  # it has just tried
+        asyncio.run(answers.loaded())
+    answers._tried_at -= module.SECONDS_BETWEEN_LOADS + 1
+    assert asyncio.run(answers.loaded()) is answers.model
+    assert answers.model is not None
+    assert answers.reason == ""

@@ -1,0 +1,129 @@
+"""What all visitors of the page share: the model, the queue before it, and what it says to each.
+
+answers = Answers(read_space(folder))
+answers.load()                                     # answers.reason says why where that fails
+async for text, note in answers.respond(...): ...  # the page
+async for text, history in answers.chat(...): ...  # the API
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+import gradio as gr
+import limits
+from chat_model import ChatModel, ModelSettings, Progress, Unavailable, leave_a_core_for_the_page, load
+from display import plain
+
+SECONDS_BETWEEN_LOADS = 60
+
+
+class Answers:
+    """The settings of space.json, the model once it is loaded, the gate and the buckets."""
+
+    def __init__(self, space: dict[str, Any]) -> None:
+        self.space = space
+        self.model: ChatModel | None = None
+        self.reason = ""
+        self.load_seconds = 0.0
+        self.gate = limits.Gate()
+        self.buckets = limits.TokenBuckets()
+        self._tried_at = 0.0
+        self._loading = asyncio.Lock()
+
+    def load(self) -> None:
+        """Load the model; where that fails, log the reason and keep it for visitors."""
+        began = self._tried_at = time.monotonic()
+        space = self.space
+        leave_a_core_for_the_page()
+        try:
+            self.model = load(
+                ModelSettings(space["model_id"], space["revision"], space["checkpoint_digest"], space["precision"])
+            )
+            self.reason = ""
+            self.load_seconds = time.monotonic() - began
+        except Unavailable as error:
+            self.reason = str(error)
+            print(f"error: {error}", file=sys.stderr, flush=True)
+
+    async def loaded(self) -> ChatModel:
+        """The model. Tries again to load it, once a minute. Raises limits.Refused with the reason."""
+        async with self._loading:
+            if self.model is None and time.monotonic() - self._tried_at > SECONDS_BETWEEN_LOADS:
+                await asyncio.to_thread(self.load)
+        if self.model is None:
+            raise limits.Refused(f"The model cannot answer: it was not loaded. {self.reason}")
+        return self.model
+
+    async def respond(
+        self,
+        message: str,
+        history: list[dict[str, Any]],
+        system_prompt: str,
+        temperature: float,
+        top_p: float,
+        max_new_tokens: int,
+        request: gr.Request,
+    ) -> AsyncIterator[tuple[str, str]]:
+        """The answer so far and a note on it (tokens, speed, what was left out of the conversation), until it ends."""
+        place: limits.Place | None = None
+        try:
+            model = await self.loaded()
+            sampling = limits.checked_sampling(temperature, top_p, max_new_tokens)
+            messages = limits.checked_conversation(plain(str(message)), history, system_prompt)
+            prompt = await asyncio.to_thread(model.prompt, messages, sampling.max_new_tokens)
+            self.buckets.take(request.session_hash or "")
+            place = self.gate.enter()
+        except limits.Refused as refusal:
+            raise gr.Error(str(refusal), title="Not answered", duration=15, print_exception=False) from refusal
+        try:
+            while not place.admitted.is_set():
+                yield "", f"Waiting: {place.ahead} before this one."
+                await _wait_for_place(place)
+        except BaseException:  # stopped while waiting: the place is another's
+            place.leave()
+            raise
+        async with aclosing(model.answer(prompt, sampling, finished=place.leave)) as answer:
+            async for progress in answer:
+                yield progress.text, note(progress, prompt.left_out, model.context_tokens)
+
+    async def chat(
+        self,
+        message: str,
+        history: list[dict[str, Any]],
+        system_prompt: str,
+        temperature: float,
+        top_p: float,
+        max_new_tokens: int,
+        request: gr.Request,
+    ) -> AsyncIterator[tuple[str, list[dict[str, Any]]]]:
+        """Answer a message, as a text. The conversation so far is kept for each client."""
+        settings = (system_prompt, temperature, top_p, max_new_tokens)
+        async with aclosing(self.respond(message, history, *settings, request)) as answer:
+            async for text, _ in answer:
+                yield text, [*history, {"role": "user", "content": message}, {"role": "assistant", "content": text}]
+
+
+async def _wait_for_place(place: limits.Place) -> None:
+    """Until the place is admitted, but not longer than a second, so that the page can show how many are before it."""
+    try:
+        await asyncio.wait_for(place.admitted.wait(), timeout=1)
+    except TimeoutError:
+        return
+
+
+def note(progress: Progress, left_out: int, context_tokens: int) -> str:
+    """The line under the conversation."""
+    parts = [f"{progress.tokens:,} tokens", f"first after {progress.first_token_seconds:.1f} s"]
+    if progress.tokens_per_second:
+        parts.append(f"{progress.tokens_per_second:.0f} tokens/s")
+    if progress.ended == "length":
+        parts.append("cut at the longest answer allowed (see Settings)")
+    if left_out:
+        parts.append(f"the oldest {left_out} messages no longer fit into {context_tokens:,} tokens and were left out")
+    return " · ".join(parts)

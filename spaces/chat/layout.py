@@ -1,0 +1,129 @@
+"""The page's parts and what happens in them: header, conversation, composer, settings, model and scores; and the API.
+
+build(answers).launch(...)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import about
+import gradio as gr
+import limits
+from answers import Answers
+from display import show_literally
+
+EXAMPLES = [
+    "What is the capital of France?",
+    "Explain why the sky is blue, for a child of eight.",
+    "Write a short, polite email that moves a meeting to Thursday.",
+    "What should I check before I trust a benchmark score?",
+]
+PLACEHOLDER = "Type a message"
+# gradio takes the composer's placeholder away when a message is sent, and never brings it back.
+RESTORE_PLACEHOLDER = f"() => ({{__type__: 'update', placeholder: '{PLACEHOLDER}'}})"
+
+
+def build(answers: Answers) -> gr.Blocks:
+    """The page and its API."""
+    blocks = gr.Blocks(title=answers.space["title"], analytics_enabled=False, fill_width=True)
+    with blocks:
+        header = gr.HTML(about.header(answers.space, answers.model), padding=False, elem_id="header")
+        alert = gr.HTML(padding=False, visible=False)
+        note_line = gr.Markdown("", label="note", elem_id="note", render=False)
+        with gr.Accordion("Settings", open=False, render=False, elem_id="settings") as settings:
+            inputs = _settings()
+        with gr.Row(elem_id="page", equal_height=False):
+            with gr.Column(elem_id="talk", min_width=0):
+                chat = _chat(answers, inputs, note_line)
+                note_line.render()  # type: ignore[no-untyped-call]
+            with gr.Column(elem_id="side", min_width=0):
+                settings.render()
+                details = gr.HTML(about.details(answers.space, answers.model), padding=False, elem_id="details")
+        _add_api(answers, chat, inputs)
+        note_line.change(None, None, chat.textbox, js=RESTORE_PLACEHOLDER)
+        for forgets in (chat.chatbot.clear, chat.chatbot.undo):
+            forgets(lambda: "", None, note_line, queue=False, api_visibility="undocumented")
+
+        def facts() -> tuple[str, Any, str]:
+            missing = gr.update(value=about.unavailable(answers.reason), visible=answers.model is None)
+            return about.header(answers.space, answers.model), missing, about.details(answers.space, answers.model)
+
+        # Asked at each visit, because a model that could not be loaded may have been loaded since.
+        blocks.load(facts, None, [header, alert, details], queue=False, api_visibility="undocumented")
+    blocks.queue(max_size=limits.EVENTS_QUEUED)
+    return blocks
+
+
+def _chat(answers: Answers, inputs: list[str | gr.components.Component], note_line: gr.Markdown) -> gr.ChatInterface:
+    return gr.ChatInterface(
+        answers.respond,
+        chatbot=show_literally(_conversation(answers.space)),
+        textbox=gr.Textbox(
+            placeholder=PLACEHOLDER,
+            label="Message",
+            container=False,
+            autofocus=True,
+            max_length=limits.MESSAGE_CHARACTERS,
+            submit_btn=True,
+            stop_btn=True,
+            elem_id="message",
+            scale=7,
+        ),
+        additional_inputs=inputs,
+        additional_outputs=[note_line],
+        examples=[[example] for example in EXAMPLES],
+        editable=True,
+        flagging_mode="never",
+        cache_examples=False,
+        show_progress="hidden",
+        concurrency_limit=None,  # the gate decides, for page and API together
+        api_name="chat_with_note",
+        api_description="Answer a message; beside the answer a note: its tokens, speed and what was left out.",
+        analytics_enabled=False,
+    )
+
+
+def _conversation(space: dict[str, Any]) -> gr.Chatbot:
+    return gr.Chatbot(
+        label="Conversation",
+        show_label=False,
+        elem_id="conversation",
+        height="100%",  # of what page.css gives it
+        placeholder=f"**Ask {about.pinned_name(space)}**\n\nIts answers can be wrong: check what matters.",
+        buttons=["copy", "copy_all"],
+        editable="user",
+        feedback_options=None,
+        sanitize_html=True,
+        allow_file_downloads=False,
+        layout="bubble",
+    )
+
+
+def _settings() -> list[str | gr.components.Component]:
+    return [
+        gr.Textbox("", label="System prompt", lines=2, max_length=limits.SYSTEM_CHARACTERS),
+        gr.Slider(
+            0, limits.TEMPERATURE_MOST, 0.7, step=0.05, label="Temperature", info="0: always the likeliest token"
+        ),
+        gr.Slider(limits.TOP_P_LEAST, 1, 0.9, step=0.05, label="Top-p"),
+        gr.Slider(
+            limits.NEW_TOKENS_LEAST,
+            limits.NEW_TOKENS_MOST,
+            limits.NEW_TOKENS_DEFAULT,
+            step=16,
+            label="Longest answer, in tokens",
+        ),
+    ]
+
+
+def _add_api(answers: Answers, chat: gr.ChatInterface, inputs: list[str | gr.components.Component]) -> None:
+    """`/chat`, which returns the answer alone. Nothing on the page calls it."""
+    history, answer = gr.State([]), gr.Textbox(visible=False, label="Answer")
+    gr.Button(visible=False).click(
+        answers.chat,
+        [chat.textbox, history, *inputs],
+        [answer, history],
+        api_name="chat",
+        concurrency_limit=None,
+    )
