@@ -11,6 +11,7 @@ Both facts together give cached prefixes, packs and masks by comparing whole arr
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -65,7 +66,7 @@ def grow(paths: Sequence[Sequence[int]], asked: Sequence[Sequence[int]]) -> Toke
     So the path [7, 8, 9] with [9, 4] asks after 8 for 9, and after 9 for 4.
     """
     rows = [np.asarray(path, dtype=np.int64) for path in paths]
-    common = [0, *(shared(a, b) for a, b in zip(rows, rows[1:], strict=False))]
+    common = [0, *(shared(a, b) for a, b in itertools.pairwise(rows))]
     starts = np.cumsum([0, *(len(row) - kept for row, kept in zip(rows, common, strict=True))])
     size = int(starts[-1])
     ends = np.full(size, size, dtype=np.int64)

@@ -1,12 +1,16 @@
 """Log-likelihoods over the tree of all requests: each distinct token goes through the model once.
 
     scorer = TreeScorer(model, context=2048)
+    scorer.keep([1, 2])                                       # what later calls share, if anything is known of them
     scorer.score([([1, 2, 3], [4, 5]), ([1, 2, 3], [6])])     # [(-7.25, False), (-3.5, True)]
 
 Requests are sorted, so that their distinct tokens stand in depth-first order, and cut into packs. A pack needs from before it
-only the keys and values of the path to its first token; what is kept between packs, and from one call to the next, is
-therefore one path, and memory is bounded whatever the number and length of requests. Logits are made only where a
-continuation asks for them, some rows at a time, and their log-softmax and sums are taken in float32.
+only the keys and values of the path to its first token, so what is held between packs is one path, and memory is bounded
+whatever the number and length of requests. Logits are made only where a continuation asks for them, some rows at a time,
+and their log-softmax is taken in float32.
+
+Every call starts from the kept prefix alone. So its numbers are the same to the last bit whatever was scored before it, and an
+interrupted evaluation that goes on ends as one that was not interrupted.
 """
 
 from __future__ import annotations
@@ -47,7 +51,17 @@ class TreeScorer:
         self.block, self.logits = BLOCK[kind], LOGITS[kind]
         self.tokens_computed = 0
         self.backbone = _backbone(model)
-        self._forget()
+        self._kept: tuple[Ints, list[tuple[Tensor, Tensor]]] = (np.empty(0, dtype=np.int64), [])
+        self._start_from_kept()
+
+    def keep(self, prefix: Sequence[int]) -> None:
+        """Compute a prefix once for all later calls; one that their requests do not share costs only itself."""
+        self._kept = (np.empty(0, dtype=np.int64), [])
+        self._start_from_kept()
+        prefix = list(prefix[: self.context])
+        if prefix:
+            self._score_tree(grow([prefix], [[]]))
+            self._kept = (self._path, [(layer.keys, layer.values) for layer in self._cache.layers])
 
     def score(self, pairs: Sequence[Pair]) -> list[tuple[float, bool]]:
         """For each (context tokens, continuation tokens): the sum of the continuation's log-probabilities in nats, and
@@ -57,6 +71,7 @@ class TreeScorer:
         asked = [list(after)[-len(path) :] for path, (_, after) in zip(paths, pairs, strict=True)]
         order = sorted(range(len(pairs)), key=lambda place: sort_key(paths[place]))
         sums, missed = np.zeros(len(pairs)), np.zeros(len(pairs))
+        self._start_from_kept()
         for places in _slices(order, paths):
             tree = grow([paths[place] for place in places], [asked[place] for place in places])
             rows = np.asarray(places)[tree.asked_rows]
@@ -120,11 +135,11 @@ class TreeScorer:
         self.tokens_computed += stop - start
         if self.backbone is None:
             if len(rows):
-                yield from output.logits[0].split(self._rows())
+                yield from torch.split(output.logits[0], self._rows())
             return
         head = self.model.get_output_embeddings()
         hidden = output.last_hidden_state[0]  # (N, D)
-        for some in rows.split(self._rows()) if len(rows) else ():
+        for some in torch.split(rows, self._rows()) if len(rows) else ():
             yield head(hidden[some])
 
     def _rows(self) -> int:
@@ -144,23 +159,30 @@ class TreeScorer:
         Nodes that are asked for are computed, so the cached path ends before the first of them.
         """
         first_path = tree.tokens[: _length_of_first_path(tree)]
-        kept = min(shared(self._path, first_path), int(tree.asked_nodes[0]))
+        asked = int(tree.asked_nodes[0]) if len(tree.asked_nodes) else len(first_path)
+        kept = min(shared(self._path, first_path), asked)
         self._select(np.arange(kept))
         return kept
 
     def _select(self, places: Ints) -> None:
         """Keep the keys and values of these places of the cache."""
         if not len(places):
-            self._forget()
+            self._start_from(np.empty(0, dtype=np.int64), [])
             return
         index = torch.from_numpy(places).to(self.model.device)
         for layer in self._cache.layers:
             layer.keys, layer.values = layer.keys.index_select(2, index), layer.values.index_select(2, index)
 
-    def _forget(self) -> None:
-        layers = self.model.config.get_text_config().num_hidden_layers
-        self._cache = Cache(layers=[DynamicLayer() for _ in range(layers)])
-        self._path: Ints = np.empty(0, dtype=np.int64)
+    def _start_from_kept(self) -> None:
+        self._start_from(*self._kept)
+
+    def _start_from(self, path: Ints, states: Sequence[tuple[Tensor, Tensor]]) -> None:
+        """Cache these tokens' keys and values, (1, heads, P, D) for each layer. Layers never write into what they hold."""
+        layers = [DynamicLayer() for _ in range(self.model.config.get_text_config().num_hidden_layers)]
+        for layer, (keys, values) in zip(layers, states, strict=False):
+            layer.lazy_initialization(keys, values)
+            layer.keys, layer.values = keys, values
+        self._cache, self._path = Cache(layers=layers), path
 
 
 def _slices(order: Sequence[int], paths: Sequence[Sequence[int]]) -> Iterator[list[int]]:
@@ -219,7 +241,7 @@ def _backbone(model: PreTrainedModel) -> Any:
     return backbone if whole.shape == parts.shape and torch.allclose(whole, parts, rtol=1e-2, atol=1e-2) else None
 
 
-def takes_what_a_tree_needs(model: PreTrainedModel) -> set[str]:
+def missing_arguments(model: PreTrainedModel) -> set[str]:
     """Arguments of the model's forward pass that are missing for scoring over a tree."""
     known = inspect.signature(model.forward).parameters
     return {"attention_mask", "position_ids", "past_key_values", "logits_to_keep"} - set(known)
