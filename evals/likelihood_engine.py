@@ -40,9 +40,10 @@ class LikelihoodEngine:
     def __init__(self, model: PreTrainedModel, context: int, batch_size: int) -> None:
         self.model, self.context, self.batch_size = model, context, batch_size
         self._tree: TreeScorer | None = None
-        self._why_not = _unfit(model)
+        self._why_not = ""
         self._checked = False
         self._prefix: list[int] = []
+        self._give_up(_unfit(model))
 
     @property
     def name(self) -> str:
