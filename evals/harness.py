@@ -1,4 +1,4 @@
-"""lm-eval, at arm's length: its tasks (data, prompts, shots, filters, metrics) and its scoring of choices. Only here.
+"""lm-eval, at arm's length: its tasks (data, prompts, shots, filters, metrics) and its scoring of choices.
 
     task = load_task("truthfulqa_mc1", Overrides())
     for request in task.requests([0, 5], template=None): ...

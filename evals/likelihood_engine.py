@@ -94,8 +94,8 @@ class LikelihoodEngine:
         plain = [log_likelihoods(self.model, [pair], 1, self.context)[0] for pair in chosen]
         reason = ""
         for blockwise in (True, False) if self.model._supports_attention_backend else (False,):
-            scorer = TreeScorer(self.model, self.context, blockwise)
             try:
+                scorer = TreeScorer(self.model, self.context, blockwise)
                 reason = _disagreement(scorer, chosen, plain)
             except NotHonoured as error:
                 reason = str(error)

