@@ -38,7 +38,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     run.add_argument("--batch-size", type=int, metavar="N", help="default: what the suite says of each task")
     run.add_argument("--device", help="default: cuda where there is one, else cpu")
     run.add_argument("--seed", type=int, default=0, help="of sampled texts, items and intervals; default 0")
-    run.add_argument("--backend", choices=["hf"], default="hf", help="default: hf (transformers)")
+    run.add_argument(
+        "--backend",
+        choices=["prefix-tree", "hf"],
+        default="prefix-tree",
+        help="of log-likelihoods: prefix-tree (default) computes each distinct token once, hf is lm-eval's own",
+    )
     compare = parser.command("compare", "Paired differences B - A with intervals and Holm-corrected p.", run_compare)
     compare.add_argument("a", metavar="A", type=Path, help="a run's directory or its scorecard.json: before")
     compare.add_argument("b", metavar="B", type=Path, help="the same: after")

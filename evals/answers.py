@@ -26,25 +26,35 @@ class Answers:
     def __init__(self, folder: Path, task: str, circumstances: dict[str, Any]) -> None:
         self.file = folder / f"{task}-{_digest(circumstances)[:16]}.jsonl"
         self.known: dict[str, list[Any]] = {}
+        self.engines: set[str] = set()  # how the answers that were asked for were computed, where that was said
+        self._engine_of: dict[str, str] = {}
         if self.file.is_file():
             for line in self.file.read_text(encoding="utf-8", errors="replace").splitlines():
                 try:
                     entry = json.loads(line)
                     self.known[entry["batch"]] = entry["answers"]
+                    self._engine_of[entry["batch"]] = str(entry.get("engine", ""))
                 except (ValueError, KeyError, TypeError):
                     continue  # the line that a kill or a full disk tore; its batch is computed again
 
     def has(self, contents: list[Any]) -> bool:
         return _digest(contents) in self.known
 
-    def of(self, contents: list[Any], compute: Callable[[], list[Any]]) -> list[Any]:
-        """The answers to a batch, one for each of `contents`; computed and appended where they are not there yet."""
+    def of(
+        self, contents: list[Any], compute: Callable[[], list[Any]], engine: Callable[[], str] = lambda: ""
+    ) -> list[Any]:
+        """The answers to a batch, one for each of `contents`; computed and appended where they are not there yet.
+
+        `engine`, asked after computing, says how they were computed; it is kept with them.
+        """
         key = _digest(contents)
         if key not in self.known:
             computed = compute()
             if len(computed) != len(contents):
                 raise ValueError(f"{len(contents)} requests got {len(computed)} answers")
-            line = json.dumps({"batch": key, "answers": computed}, ensure_ascii=False) + "\n"
+            self._engine_of[key] = engine()
+            entry = {"batch": key, "answers": computed, "engine": self._engine_of[key]}
+            line = json.dumps(entry, ensure_ascii=False) + "\n"
             self.file.parent.mkdir(parents=True, exist_ok=True)
             with self.file.open("ab") as file:
                 # After a torn line the next one would be lost too, so every line starts on a fresh one.
@@ -52,6 +62,7 @@ class Answers:
                 file.flush()
                 os.fsync(file.fileno())
             self.known[key] = json.loads(line)["answers"]
+        self.engines.update({self._engine_of.get(key, "")} - {""})
         return self.known[key]
 
 

@@ -1,11 +1,11 @@
-"""lm-eval, at arm's length: its tasks (data, prompts, shots, filters, metrics) and its scoring of choices. Only here.
+"""lm-eval, at arm's length: its tasks (data, prompts, shots, filters, metrics) and its scoring of choices.
 
     task = load_task("truthfulqa_mc1", Overrides())
     for request in task.requests([0, 5], template=None): ...
     task.values(request, responses)            # {"acc": 1.0}
 
 What lm-eval leaves to chance is pinned: the items are those asked for rather than the first N, log-likelihoods are summed
-in float32 (evals.likelihood; in bfloat16 they tie), and language detection has a seed.
+in float32 (in bfloat16 they tie), and language detection has a seed.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.util
+import itertools
 import json
 import logging
 import os
@@ -243,32 +244,44 @@ def load_task(name: str, overrides: Overrides) -> Task:
     return Task(name, raw)
 
 
-def choice_scorer(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int
-) -> Callable[[Sequence[Request]], list[list[tuple[float, bool]]]]:
-    """A function from requests to the (log-likelihood, is greedy) of each of their choices.
+class ChoiceScorer:
+    """From requests to the (log-likelihood, is greedy) of each of their choices.
 
-    lm-eval's hf backend splits context and continuation into tokens; the forward pass is ours, for it is faster.
+    `backend` "prefix-tree" computes each distinct token once; "hf" is lm-eval's own, with its log-softmax in float32.
     """
-    with _quietly():
-        from lm_eval.models.huggingface import HFLM
 
-        lm = HFLM(pretrained=model, tokenizer=tokenizer, backend="causal", batch_size=batch_size)
-    from evals.likelihood import log_likelihoods
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int, backend: str = "prefix-tree"
+    ) -> None:
+        with _quietly():
+            from lm_eval.models.huggingface import HFLM
 
-    def tokens_scored(pairs: Sequence[tuple[Any, list[int], list[int]]], **_options: Any) -> list[tuple[float, bool]]:
-        return log_likelihoods(model, [(before, after) for _, before, after in pairs], batch_size, lm.max_length)
+            from evals.prefix_tree import PrefixTreeLM
 
-    lm._loglikelihood_tokens = tokens_scored
+            kind = HFLM if backend == "hf" else PrefixTreeLM
+            self.lm = kind(
+                pretrained=model, tokenizer=tokenizer, backend="causal", batch_size=batch_size, softmax_dtype="float32"
+            )
 
-    def score(requests: Sequence[Request]) -> list[list[tuple[float, bool]]]:
+    def __call__(self, requests: Sequence[Request]) -> list[list[tuple[float, bool]]]:
         with _quietly():
             answers = iter(
-                lm.loglikelihood([one for request in requests for one in request.instances], disable_tqdm=True)
+                self.lm.loglikelihood([one for request in requests for one in request.instances], disable_tqdm=True)
             )
         return [[next(answers) for _ in request.instances] for request in requests]
 
-    return score
+    def keep_shared(self, requests: Sequence[Request]) -> None:
+        """Compute what all these requests begin with only once, in however many calls they come."""
+        contexts = [str(one.args[0]) for request in requests for one in request.instances]
+        if hasattr(self.lm, "likelihoods") and contexts and min(contexts):
+            first, last = (self.lm.tok_encode(context) for context in (min(contexts), max(contexts)))
+            same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))
+            self.lm.likelihoods.keep([token for token, _ in same])
+
+    @property
+    def engine(self) -> str:
+        """How log-likelihoods were computed: "prefix tree", "plain: REASON", or "lm-eval's hf"."""
+        return str(getattr(self.lm, "engine", "lm-eval's hf"))
 
 
 def mc1_and_mc2_choices(document: dict[str, Any]) -> list[str]:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from training.decoding import Decoding
 
 DEFAULT_BATCH = 16
-DECODING_KEYS = frozenset({"until", "max_gen_toks", "do_sample", "temperature", "top_p", "top_k"})
 SCORER_PACKAGE = "alt-profanity-check"
 # IFEval's checkers that split text with NLTK's punkt_tab, which is not part of the package.
 NEED_PUNKT = frozenset({"length_constraints:number_sentences", "change_case:capital_word_frequency"})
@@ -198,27 +197,14 @@ def _check_scoring(spec: SuiteTask, task: Task) -> None:
 
 def _decoding(name: str, generation: dict[str, Any], context: int) -> Decoding:
     """lm-eval's generation settings as ours. Raises UsageError for those that we do not have."""
-    from training.decoding import Decoding
+    from evals.generation import as_decoding
 
-    unknown = {key for key in generation if key not in DECODING_KEYS and generation[key] is not None}
-    if unknown:
-        raise UsageError(
-            f"{name} asks for generation settings that this backend does not have",
-            expected="only " + ", ".join(sorted(DECODING_KEYS)),
-            found=", ".join(sorted(unknown)),
-        )
-    tokens = int(generation["max_gen_toks"])
-    if tokens >= context:
+    decoding = as_decoding(generation, name)
+    if decoding.max_new_tokens >= context:
         raise UsageError(
             f"{name} generates more tokens than the model's context holds",
             expected=f"max_gen_toks below {context}",
-            found=str(tokens),
+            found=str(decoding.max_new_tokens),
             next_step="set generation: {max_gen_toks: ...} for this task in a suite of your own",
         )
-    greedy = not generation.get("do_sample", False)
-    return Decoding(
-        max_new_tokens=tokens,
-        temperature=0.0 if greedy else float(generation.get("temperature") or 1.0),
-        top_p=1.0 if greedy else float(generation.get("top_p") or 1.0),
-        top_k=0 if greedy else int(generation.get("top_k") or 0),
-    )
+    return decoding

@@ -1,28 +1,29 @@
 """The model's answers to a prepared task: log-likelihoods of choices, or generated texts. Scoring comes after.
 
-answers = respond(prepared, weights, Circumstances(...), Path("runs/a/.evals"))
-answers[0]      # [[-12.3, False], ...] for choices; [{"text": "...", "tokens": 17, "stopped": "end"}, ...] for texts
+responses = respond(prepared, weights, Circumstances(...), Path("runs/a/.evals"))
+responses.answers[0]      # [[-12.3, False], ...] for choices; [{"text": "...", "tokens": 17, "stopped": "end"}, ...] for texts
 """
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evals.answers import Answers
+from evals.generation import cut_at, stop_at, uniform_numbers
 from training.progress import Progress
 
 if TYPE_CHECKING:
     from evals.evaluated import Evaluated, Weights
-    from evals.harness import Request
+    from evals.harness import ChoiceScorer, Request
     from evals.prepare import Prepared
 
-CHOICES_AT_A_TIME = 40  # items between two saves of log-likelihoods
-ENGINE = 3  # raise it when a change here or in training.decoding changes what is answered
+CHOICES_AT_A_TIME = 64  # items between two saves of log-likelihoods
+ENGINE = 4  # raise it when a change here or in training.decoding changes what is answered
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,15 @@ class Circumstances:
     seed: int
 
 
-def respond(prepared: Prepared, weights: Weights, circumstances: Circumstances, folder: Path) -> list[list[Any]]:
+@dataclass(frozen=True)
+class Responses:
+    """What the model answered to each request of a task, and how log-likelihoods were computed, where any were."""
+
+    answers: list[list[Any]]
+    engine: str | None
+
+
+def respond(prepared: Prepared, weights: Weights, circumstances: Circumstances, folder: Path) -> Responses:
     """The answers to each of the task's requests, in their order; saved batch by batch in `folder`."""
     name = prepared.settings.task
     evaluated = weights.evaluated
@@ -59,6 +68,7 @@ def respond(prepared: Prepared, weights: Weights, circumstances: Circumstances, 
     batches: list[list[int]]
     compute: Callable[[list[Request]], list[list[Any]]]
     places = range(len(prepared.requests))
+    chooser = _Chooser(prepared, weights, circumstances.backend)
     if prepared.task.generates:
         lengths = [len(evaluated.prompt_ids(request.prompt, False)) for request in prepared.requests]
         order = sorted(places, key=lambda place: (lengths[place], place))
@@ -66,8 +76,10 @@ def respond(prepared: Prepared, weights: Weights, circumstances: Circumstances, 
         batches.reverse()  # the longest first: what does not fit into memory fails at once
         compute = _generator(prepared, weights, circumstances.seed)
     else:
-        batches = _chunks(list(places), CHOICES_AT_A_TIME)
-        compute = _chooser(prepared, weights)
+        # In the order of their texts, so that items with a common beginning meet in one batch.
+        order = sorted(places, key=lambda place: (prepared.requests[place].prompt, prepared.requests[place].choices))
+        batches = _chunks(order, CHOICES_AT_A_TIME)
+        compute = chooser
     found: list[list[Any]] = [[] for _ in places]
     contents = [[prepared.requests[place].content for place in batch] for batch in batches]
     todo = sum(not answers.has(content) for content in contents)
@@ -75,24 +87,36 @@ def respond(prepared: Prepared, weights: Weights, circumstances: Circumstances, 
         for batch, content in zip(batches, contents, strict=True):
             new = not answers.has(content)
             requests = [prepared.requests[place] for place in batch]
-            for place, answer in zip(batch, answers.of(content, lambda: compute(requests)), strict=True):  # noqa: B023
+            engine = (lambda: "") if prepared.task.generates else chooser.engine
+            computed = answers.of(content, lambda: compute(requests), engine)  # noqa: B023
+            for place, answer in zip(batch, computed, strict=True):
                 found[place] = answer
             if new:
                 progress.advance()
-    return found
+    return Responses(found, "; ".join(sorted(answers.engines)) or None)
 
 
-def _chooser(prepared: Prepared, weights: Weights) -> Callable[[list[Request]], list[list[Any]]]:
-    scorer: list[Callable[[list[Request]], list[list[tuple[float, bool]]]]] = []
+class _Chooser:
+    """Scores the choices of a task's items; the scorer is made, and weights are loaded, when it is first needed."""
 
-    def compute(requests: list[Request]) -> list[list[Any]]:
-        from evals.harness import choice_scorer
+    def __init__(self, prepared: Prepared, weights: Weights, backend: str) -> None:
+        self.prepared, self.weights, self.backend = prepared, weights, backend
 
-        if not scorer:
-            scorer.append(choice_scorer(weights.model, weights.evaluated.tokenizer, prepared.batch_size))
-        return [[list(choice) for choice in choices] for choices in scorer[0](requests)]
+    @cached_property
+    def scorer(self) -> ChoiceScorer:
+        from evals.harness import ChoiceScorer
 
-    return compute
+        scorer = ChoiceScorer(
+            self.weights.model, self.weights.evaluated.tokenizer, self.prepared.batch_size, self.backend
+        )
+        scorer.keep_shared(self.prepared.requests)
+        return scorer
+
+    def __call__(self, requests: list[Request]) -> list[list[Any]]:
+        return [[list(choice) for choice in choices] for choices in self.scorer(requests)]
+
+    def engine(self) -> str:
+        return self.scorer.engine
 
 
 def _generator(prepared: Prepared, weights: Weights, seed: int) -> Callable[[list[Request]], list[list[Any]]]:
@@ -124,7 +148,7 @@ def _generator(prepared: Prepared, weights: Weights, seed: int) -> Callable[[lis
             decoding,
             uniforms,
             evaluated.stop_tokens(),
-            _stop_at(evaluated, until) if until else None,
+            stop_at(evaluated.tokenizer, until) if until else None,
         )
         texts = [_as_answer(evaluated, tokens, until, decoding.max_new_tokens) for tokens in rows]
         return [texts[start : start + samples] for start in range(0, len(texts), samples)]
@@ -132,33 +156,11 @@ def _generator(prepared: Prepared, weights: Weights, seed: int) -> Callable[[lis
     return compute
 
 
-def uniform_numbers(seed: int, task: str, item: str, sample: int, count: int) -> list[float]:
-    """The randomness of one continuation: the same for every model, so that two models are compared on equal draws."""
-    import numpy as np
-
-    name = hashlib.sha256(f"{task}\n{item}\n{sample}".encode()).digest()
-    words = [int.from_bytes(name[start : start + 4], "big") for start in range(0, 16, 4)]
-    return list(np.random.default_rng([seed, *words]).random(count))
-
-
-def _stop_at(evaluated: Evaluated, until: tuple[str, ...]) -> Callable[[int, list[int]], bool]:
-    """Whether a stop string stands at the end of the text so far. A token is at least one byte, so few are read."""
-    window = max(len(stop.encode()) for stop in until) + 4
-
-    def ended(_row: int, tokens: list[int]) -> bool:
-        tail = evaluated.tokenizer.decode(tokens[-window:], skip_special_tokens=True)
-        return any(stop in tail for stop in until)
-
-    return ended
-
-
 def _as_answer(evaluated: Evaluated, tokens: list[int], until: tuple[str, ...], most: int) -> dict[str, Any]:
     text = str(evaluated.tokenizer.decode(tokens, skip_special_tokens=True))
-    cut = min((text.find(stop) for stop in until if stop in text), default=-1)
-    if cut >= 0:
-        text = text[:cut]
-    stopped = "stop string" if cut >= 0 else "length" if len(tokens) >= most else "end"
-    return {"text": text, "tokens": len(tokens), "stopped": stopped}
+    kept = cut_at(text, until)
+    stopped = "stop string" if len(kept) < len(text) else "length" if len(tokens) >= most else "end"
+    return {"text": kept, "tokens": len(tokens), "stopped": stopped}
 
 
 def _chunks(order: list[int], size: int) -> list[list[int]]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from evals.evaluated import Weights
     from evals.helpfulness import Judge
     from evals.prepare import Prepared
+    from evals.respond import Circumstances, Responses
     from evals.scoring import Figure
 
 PACKAGES = (
@@ -40,7 +41,7 @@ PACKAGES = (
     "numpy",
     "scipy",
 )
-BACKENDS = ("hf",)
+BACKENDS = ("prefix-tree", "hf")
 DTYPES = ("bfloat16", "float32")
 
 
@@ -58,7 +59,7 @@ class Request:
     batch_size: int | None = None
     device: str | None = None
     seed: int = 0
-    backend: str = "hf"
+    backend: str = "prefix-tree"
 
 
 def evaluate(request: Request) -> Scorecard:
@@ -96,11 +97,15 @@ def evaluate(request: Request) -> Scorecard:
     circumstances = Circumstances(digest, request.dtype, device, request.backend, request.seed)
     scores: list[Score] = []
     samples: dict[str, list[Sample]] = {}
+    engines: dict[str, str | None] = {}
     for one in prepared:
         name = one.settings.task
         began = time.monotonic()
         try:
-            samples[name], figures = _answer_and_score(one, weights, circumstances, judge, parent, request.out)
+            responses, (samples[name], figures) = _answer_and_score(
+                one, weights, circumstances, judge, parent, request.out
+            )
+            engines[name] = responses.engine
             made, refused = _scores(one, samples[name], figures, request.seed)
         except Exception as error:
             if _not_of_the_task(error):
@@ -122,7 +127,9 @@ def evaluate(request: Request) -> Scorecard:
         ),
         scores=scores,
         failed_tasks=failed,
-        settings=settings,
+        settings=settings.model_copy(
+            update={"tasks": [one.model_copy(update={"engine": engines.get(one.task)}) for one in settings.tasks]}
+        ),
         samples=_write_samples(request.out / "samples", samples),
         packages=package_versions(PACKAGES),
         git_revision=git_revision(),
@@ -137,14 +144,26 @@ def evaluate(request: Request) -> Scorecard:
 
 
 def _answer_and_score(
-    one: Prepared, weights: Weights, circumstances: Any, judge: Judge | None, parent: SavedRun | None, out: Path
+    one: Prepared,
+    weights: Weights,
+    circumstances: Circumstances,
+    judge: Judge | None,
+    parent: SavedRun | None,
+    out: Path,
+) -> tuple[Responses, tuple[list[Sample], list[Figure]]]:
+    from evals.respond import respond
+
+    responses = respond(one, weights, circumstances, out / ".evals")
+    return responses, _score(one, responses.answers, judge, parent, out)
+
+
+def _score(
+    one: Prepared, answers: list[list[Any]], judge: Judge | None, parent: SavedRun | None, out: Path
 ) -> tuple[list[Sample], list[Figure]]:
     from evals.helpfulness import score_helpfulness
-    from evals.respond import respond
     from evals.scoring import score_by_task
     from evals.toxicity import score_profanity
 
-    answers = respond(one, weights, circumstances, out / ".evals")
     if one.spec.scoring == "profanity":
         return score_profanity(one, answers)
     if one.spec.scoring == "judge":

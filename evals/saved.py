@@ -21,8 +21,10 @@ from training.errors import UsageError
 # What moves figures beside a task's own settings. Device, batch size and packages move them too little to forbid a
 # comparison; they are reported.
 DECISIVE = ("backend", "dtype", "seed")
-# The hash of the data decides; the commit that they came from is where they were found.
-DECISIVE_OF_TASK = tuple(name for name in TaskSettings.model_fields if name != "data_revision")
+# The hash of the data decides; the commit that they came from is where they were found. And every engine gives the same
+# log-likelihoods up to rounding, or it would not be used.
+REPORTED_OF_TASK = ("data_revision", "engine")
+DECISIVE_OF_TASK = tuple(name for name in TaskSettings.model_fields if name not in REPORTED_OF_TASK)
 REPORTED = ("device", "batch_size", "suite", "suite_sha256")
 
 
@@ -112,8 +114,12 @@ def decisive_differences(a: Settings, b: Settings) -> list[str]:
 
 
 def reported_differences(a: Scorecard, b: Scorecard) -> list[str]:
-    """What differs but does not forbid it: device, batch size, packages."""
+    """What differs but does not forbid it: device, batch size, engine, packages."""
     found = _differences(a.settings, b.settings, REPORTED)
+    others = {task.task: task for task in b.settings.tasks}
+    for task in a.settings.tasks:
+        if task.task in others:
+            found += [f"{task.task}: {line}" for line in _differences(task, others[task.task], REPORTED_OF_TASK)]
     for name in sorted({*a.packages, *b.packages}):
         if a.packages.get(name) != b.packages.get(name):
             found.append(f"{name}: {a.packages.get(name)} / {b.packages.get(name)}")

@@ -55,6 +55,7 @@ class TaskSettings(Record):
     generation: dict[str, Any] = {}
     limit: int | None = None
     items: int
+    engine: str | None = None  # how log-likelihoods were computed: "prefix tree", or "plain: REASON"
 
 
 class Settings(Record):

@@ -277,8 +277,8 @@ def test_an_interrupt_from_the_keyboard_ends_with_130_and_running_again_continue
     assert not (out / "scorecard.json").exists()
     answered = next((out / ".evals").glob("starter_truthfulness-*.jsonl"))
     before = answered.read_text().splitlines()
-    assert 1 <= len(before) < 4
+    assert 1 <= len(before) < 3
     assert main(words) == 0
     assert answered.read_text().splitlines()[: len(before)] == before
-    assert len(answered.read_text().splitlines()) == 4
+    assert len(answered.read_text().splitlines()) == 3
     assert SavedRun.open(out).scorecard.score("starter_truthfulness", "mc1").n == 140
