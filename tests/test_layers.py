@@ -19,7 +19,7 @@ OWNERS = {
     "trl": {"training/reward.py"},
     "gradio": {"spaces/chat/app.py", "spaces/chat/display.py"},
     "profanity_check": {"evals/metrics/profanity/profanity.py"},
-    "matplotlib": {"model_cards/plots.py"},
+    "matplotlib": {"model_cards/plots.py", "training/isoflop_plot.py"},
 }
 
 

@@ -3,6 +3,7 @@
 python -m training base smollm2-135m-instruct --out runs/base
 python -m training reward --recipe reward-starter --out runs/reward
 python -m training ppo --recipe ppo-starter --out runs/ppo ppo.total_episodes=256
+python -m training plan --flops 5.76e23
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import Any
 
 from training.allocator import keep_freed_memory
 from training.command import Parser, Result, quiet_libraries
+from training.plan_command import add_arguments as add_plan_arguments
+from training.plan_command import plan
 from training.recipe import PPORecipe, RewardRecipe, find_recipe
 from training.run_record import RunRecord
 from training.yaml_file import load
@@ -39,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         command.add_argument(
             "overrides", nargs="*", metavar="key=value", help="values that take precedence over the recipe's"
         )
+    add_plan_arguments(parser.command("plan", "Plan model, data, memory and time from a compute budget.", plan))
     return parser.run(argv)
 
 
