@@ -16,7 +16,8 @@ ROOT = Path(__file__).parents[1]
 FLOORS = ["training", "evals", "model_cards", "release"]  # from the lowest; each imports itself and what lies below
 OWNERS = {
     "lm_eval": {"evals/harness.py"},
-    "trl": {"training/reward.py"},
+    # One launcher for each method; what they share (training/trl_run.py) is handed TRL's classes.
+    "trl": {f"training/{method}.py" for method in ("sft", "reward", "dpo", "kto", "rloo")},
     "gradio": {"spaces/chat/app.py", "spaces/chat/display.py"},
     "profanity_check": {"evals/metrics/profanity/profanity.py"},
     "matplotlib": {"model_cards/plots.py", "training/isoflop_plot.py"},

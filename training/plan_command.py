@@ -37,7 +37,7 @@ from training.compute_plan import (
 from training.device_memory import device_memory
 from training.errors import UsageError
 from training.isoflop_plot import billions, isoflop_png
-from training.recipe import DataSettings, Generation, PPORecipe, PPOSettings, RewardRecipe
+from training.recipe import DataSettings, Generation, PPORecipe, PPOSettings, RewardRecipe, SFTRecipe
 from training.records import canonical_json, write_atomically
 from training.yaml_file import Settings
 
@@ -216,9 +216,22 @@ def recipes(after: PostTraining, gpus: int) -> dict[str, Settings]:
     data = DataSettings(source="starter")
     accumulate = max(1, 64 // gpus)
     return {
+        "sft": SFTRecipe(
+            method="sft",
+            base="runs/pretrained",
+            data=data.model_copy(update={"limit": after.sft_examples}),
+            max_length=after.example_tokens,
+            lora=None,
+            args={
+                "num_train_epochs": after.sft_epochs,
+                "per_device_train_batch_size": 1,
+                "gradient_accumulation_steps": max(1, 32 // gpus),
+                "learning_rate": 9e-6,
+            },
+        ),
         "reward": RewardRecipe(
             method="reward",
-            base="runs/pretrained",
+            base="runs/sft",
             data=data.model_copy(update={"limit": after.pairs}),
             max_length=after.example_tokens,
             lora=None,

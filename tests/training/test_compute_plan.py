@@ -24,7 +24,7 @@ from training.compute_plan import (
 from training.device_memory import STRATEGIES, device_memory, layer_activations
 from training.isoflop_plot import billions, isoflop_png
 from training.plan_command import llama_config
-from training.recipe import PPORecipe, RewardRecipe
+from training.recipe import PPORecipe, RewardRecipe, SFTRecipe
 from training.yaml_file import load
 
 GOPHER = 5.76e23  # FLOPs of Gopher, which Chinchilla was given (Hoffmann et al. 2022, section 4)
@@ -160,6 +160,7 @@ def test_a_models_size_is_a_plan_for_that_size(capsys) -> None:
 def test_the_recipes_that_a_plan_writes_are_read_and_carry_its_amounts(tmp_path: Path, capsys) -> None:
     code, plan = told(capsys, "--flops", "1e19", "--pairs", "1000", "--episodes", "2048", "--out", str(tmp_path))
     assert code == 0
+    assert load(tmp_path / "sft.yaml", SFTRecipe).data.limit == 12_725
     reward = load(tmp_path / "reward.yaml", RewardRecipe)
     ppo = load(tmp_path / "ppo.yaml", PPORecipe)
     assert (reward.data.limit, ppo.ppo.total_episodes) == (1000, 2048)
