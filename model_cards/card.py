@@ -30,7 +30,9 @@ METHODS = {
     "ppo": "aligned by PPO against a reward model, with a penalty on the KL divergence from its parent",
     "rloo": "aligned by RLOO against a reward model",
     "dpo": "aligned by DPO on preference pairs",
+    "kto": "aligned by KTO on answers marked good or bad",
     "sft": "fine-tuned on demonstrations",
+    "merge": "an adapter merged into its parent",
     "reward": "trained on preference pairs as a reward model",
     "base": "unchanged but for its file format",
 }

@@ -17,10 +17,11 @@ FLOORS = ["training", "evals", "model_cards", "release"]  # from the lowest; eac
 OWNERS = {
     # An lm-eval model is a class of lm-eval's, so the second one is where ours is defined.
     "lm_eval": {"evals/harness.py", "evals/prefix_tree.py"},
-    "trl": {"training/reward.py"},
+    # One launcher for each method; what they share (training/trl_run.py) is handed TRL's classes.
+    "trl": {f"training/{method}.py" for method in ("sft", "reward", "dpo", "kto", "rloo")},
     "gradio": {f"spaces/chat/{name}.py" for name in ("answers", "app", "display", "layout")},
     "profanity_check": {"evals/metrics/profanity/profanity.py"},
-    "matplotlib": {"model_cards/plots.py"},
+    "matplotlib": {"model_cards/plots.py", "training/isoflop_plot.py"},
 }
 
 

@@ -1,8 +1,12 @@
 """Train a checkpoint.
 
 python -m training base smollm2-135m-instruct --out runs/base
+python -m training sft --recipe sft-starter --out runs/sft
 python -m training reward --recipe reward-starter --out runs/reward
+python -m training dpo --recipe dpo-starter --out runs/dpo args.beta=0.2
 python -m training ppo --recipe ppo-starter --out runs/ppo ppo.total_episodes=256
+python -m training merge runs/lora --base runs/base --out runs/merged
+python -m training plan --flops 5.76e23
 """
 
 from __future__ import annotations
@@ -15,7 +19,9 @@ from typing import Any
 
 from training.allocator import keep_freed_memory
 from training.command import Parser, Result, quiet_libraries
-from training.recipe import PPORecipe, RewardRecipe, find_recipe
+from training.plan_command import add_arguments as add_plan_arguments
+from training.plan_command import plan
+from training.recipe import DPORecipe, KTORecipe, PPORecipe, RewardRecipe, RLOORecipe, SFTRecipe, find_recipe
 from training.run_record import RunRecord
 from training.yaml_file import load
 
@@ -30,8 +36,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--license", metavar="ID", help="the model's licence by the Hub's id, where the source names none"
     )
     for name, description, run in (
+        ("sft", "Fine-tune on demonstrations (TRL's SFTTrainer).", _sft),
         ("reward", "Train a reward model on preference pairs (TRL's RewardTrainer).", _reward),
         ("ppo", "Align a policy with PPO against a reward model.", _ppo),
+        ("rloo", "Align a policy with RLOO against a reward model (TRL's RLOOTrainer).", _rloo),
+        ("dpo", "Align a policy with DPO on preference pairs (TRL's DPOTrainer).", _dpo),
+        ("kto", "Align a policy with KTO on answers marked good or bad (TRL's KTOTrainer).", _kto),
     ):
         command = parser.command(name, description, run)
         command.add_argument("--recipe", required=True, help=f"a YAML file, or {name}-starter, which ships")
@@ -39,6 +49,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         command.add_argument(
             "overrides", nargs="*", metavar="key=value", help="values that take precedence over the recipe's"
         )
+    merge = parser.command("merge", "Merge an adapter into its base model, and check the logits.", _merge)
+    merge.add_argument("adapter", type=Path, help="a directory that peft's save_pretrained wrote")
+    merge.add_argument("--base", help="the base model (what the adapter names, if left out)")
+    merge.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16", help="of the merged weights")
+    merge.add_argument("--out", type=Path, required=True, help="the run's directory, e.g. runs/merged")
+    add_plan_arguments(parser.command("plan", "Plan model, data, memory and time from a compute budget.", plan))
     return parser.run(argv)
 
 
@@ -54,6 +70,44 @@ def _reward(args: argparse.Namespace) -> Result:
     from training.reward import train_reward_model
 
     return _result(train_reward_model(recipe, args.out), args.out)
+
+
+def _merge(args: argparse.Namespace) -> Result:
+    from training.merge import merge_adapter
+
+    return _result(merge_adapter(args.adapter, args.base, args.out, args.dtype), args.out)
+
+
+def _sft(args: argparse.Namespace) -> Result:
+    recipe = load(find_recipe(args.recipe), SFTRecipe, args.overrides)
+    keep_freed_memory()
+    from training.sft import train_sft
+
+    return _result(train_sft(recipe, args.out), args.out)
+
+
+def _dpo(args: argparse.Namespace) -> Result:
+    recipe = load(find_recipe(args.recipe), DPORecipe, args.overrides)
+    keep_freed_memory()
+    from training.dpo import train_dpo
+
+    return _result(train_dpo(recipe, args.out), args.out)
+
+
+def _kto(args: argparse.Namespace) -> Result:
+    recipe = load(find_recipe(args.recipe), KTORecipe, args.overrides)
+    keep_freed_memory()
+    from training.kto import train_kto
+
+    return _result(train_kto(recipe, args.out), args.out)
+
+
+def _rloo(args: argparse.Namespace) -> Result:
+    recipe = load(find_recipe(args.recipe), RLOORecipe, args.overrides)
+    keep_freed_memory()
+    from training.rloo import train_rloo
+
+    return _result(train_rloo(recipe, args.out), args.out)
 
 
 def _ppo(args: argparse.Namespace) -> Result:

@@ -27,27 +27,41 @@ Message = dict[str, str]
 Messages = list[Message]
 
 STARTER = Path(__file__).parent / "starter"
+PREFERENCE_FORMATS = "{prompt, chosen, rejected}, {chosen, rejected} (messages or hh-rlhf text)"
 HH_TURN = re.compile(r"\n\n(Human|Assistant):")
 HH_ROLES = {"Human": "user", "Assistant": "assistant"}
 
 
 @dataclass(frozen=True)
-class Preference:
-    """A conversation up to the user's turn, and two answers of which people preferred the first."""
+class Conversation:
+    """A conversation up to the user's turn: what every kind of row begins with."""
 
     prompt: Messages
-    chosen: str
-    rejected: str
+
+    def flaw(self) -> str | None:
+        """Why nothing can be learned from this row, or None where something can."""
+        return None
 
 
 @dataclass(frozen=True)
-class Prompt:
-    """A conversation up to the user's turn."""
+class Preference(Conversation):
+    """Two answers of which people preferred the first."""
 
-    prompt: Messages
+    chosen: str
+    rejected: str
+
+    def flaw(self) -> str | None:
+        if not (self.chosen.strip() and self.rejected.strip()):
+            return "empty answer"
+        return "both answers are the same" if self.chosen == self.rejected else None
 
 
-Row = TypeVar("Row", Preference, Prompt)
+@dataclass(frozen=True)
+class Prompt(Conversation):
+    """Nothing but the conversation: the model answers."""
+
+
+Row = TypeVar("Row", bound=Conversation)
 
 
 @dataclass(frozen=True)
@@ -61,12 +75,12 @@ class Data:
 
 def load_preferences(settings: DataSettings, seed: int) -> Data:
     """Read preference pairs. Raises UsageError showing the first row of no known format."""
-    return _load(settings, seed, "preferences.jsonl", as_preference)
+    return load_rows(settings, seed, "preferences.jsonl", as_preference, PREFERENCE_FORMATS)
 
 
 def load_prompts(settings: DataSettings, seed: int) -> Data:
     """Read prompts; of preference pairs, their prompts."""
-    return _load(settings, seed, "prompts.jsonl", as_prompt)
+    return load_rows(settings, seed, "prompts.jsonl", as_prompt, f"{{prompt}}, {{messages}}, {PREFERENCE_FORMATS}")
 
 
 def as_preference(row: dict[str, Any]) -> Preference | None:
@@ -75,14 +89,14 @@ def as_preference(row: dict[str, Any]) -> Preference | None:
     if isinstance(chosen, str) and isinstance(rejected, str):
         if isinstance(prompt, str):
             return _pair([{"role": "user", "content": prompt}], chosen, rejected)
-        if _is_messages(prompt):
+        if is_messages(prompt):
             return _pair(prompt, chosen, rejected)
         chosen_messages, rejected_messages = hh_messages(chosen), hh_messages(rejected)
         if chosen_messages and rejected_messages:
             return _implicit(chosen_messages, rejected_messages)
         return None
-    if _is_messages(chosen) and _is_messages(rejected):
-        if _is_messages(prompt):
+    if is_messages(chosen) and is_messages(rejected):
+        if is_messages(prompt):
             if len(chosen) == len(rejected) == 1:
                 return _pair(prompt, chosen[0]["content"], rejected[0]["content"])
             return None
@@ -96,7 +110,7 @@ def as_prompt(row: dict[str, Any]) -> Prompt | None:
         value = row.get(key)
         if isinstance(value, str) and value.strip():
             return Prompt([{"role": "user", "content": value}])
-        if _is_messages(value):
+        if is_messages(value):
             until = len(value) - 1 if value[-1]["role"] == "assistant" else len(value)
             return Prompt(value[:until]) if until else None
     pair = as_preference(row)
@@ -117,7 +131,7 @@ def hh_messages(text: str) -> Messages | None:
     return messages
 
 
-def content_sha256(rows: Iterable[Preference | Prompt]) -> str:
+def content_sha256(rows: Iterable[Conversation]) -> str:
     """The hash of the rows as they were used, in order, whatever format they came in."""
     hasher = hashlib.sha256()
     for row in rows:
@@ -125,14 +139,15 @@ def content_sha256(rows: Iterable[Preference | Prompt]) -> str:
     return hasher.hexdigest()
 
 
-def _load(
-    settings: DataSettings, seed: int, starter_file: str, convert: Callable[[dict[str, Any]], Row | None]
+def load_rows(
+    settings: DataSettings, seed: int, starter_file: str, convert: Callable[[dict[str, Any]], Row | None], formats: str
 ) -> Data:
+    """Rows converted and held out; `formats` names those that `convert` knows, for the error that shows another."""
     raw, revision, license_id = _rows(settings, settings.split, starter_file)
-    train, dropped = _convert(raw, settings.source, convert)
+    train, dropped = _convert(raw, settings.source, convert, formats)
     if settings.heldout_split is not None:
         raw_heldout, _, _ = _rows(settings, settings.heldout_split, starter_file)
-        heldout, more_dropped = _convert(raw_heldout, settings.source, convert)
+        heldout, more_dropped = _convert(raw_heldout, settings.source, convert, formats)
         dropped = dict(Counter(dropped) + Counter(more_dropped))
     else:
         random.Random(seed).shuffle(train)
@@ -163,7 +178,7 @@ def _load(
 
 
 def _convert(
-    raw: list[dict[str, Any]], source: str, convert: Callable[[dict[str, Any]], Row | None]
+    raw: list[dict[str, Any]], source: str, convert: Callable[[dict[str, Any]], Row | None], formats: str
 ) -> tuple[list[Row], dict[str, int]]:
     """Every row converted; empty answers and exact repeats are dropped and counted."""
     rows: list[Row] = []
@@ -175,18 +190,12 @@ def _convert(
             raise UsageError(
                 "this row is in no known format",
                 where=f"{source}, row {number}",
-                expected="{prompt, chosen, rejected}, {chosen, rejected} (messages or hh-rlhf text), {prompt} or {messages}",
+                expected=formats,
                 found=json.dumps(raw_row, ensure_ascii=False, default=str)[:300],
                 next_step="rename or convert the columns to one of these",
             )
         key = json.dumps(vars(row), sort_keys=True)
-        why = None
-        if isinstance(row, Preference) and not (row.chosen.strip() and row.rejected.strip()):
-            why = "empty answer"
-        elif isinstance(row, Preference) and row.chosen == row.rejected:
-            why = "both answers are the same"
-        elif key in seen:
-            why = "exact repeat"
+        why = row.flaw() or ("exact repeat" if key in seen else None)
         if why:
             dropped[why] = dropped.get(why, 0) + 1
         else:
@@ -283,7 +292,7 @@ def _hub_revision(source: str) -> str | None:
 
 
 def _pair(prompt: Messages, chosen: str, rejected: str) -> Preference | None:
-    return Preference(_plain(prompt), chosen, rejected) if prompt and prompt[-1]["role"] == "user" else None
+    return Preference(plain(prompt), chosen, rejected) if prompt and prompt[-1]["role"] == "user" else None
 
 
 def _implicit(chosen: Messages, rejected: Messages) -> Preference | None:
@@ -294,11 +303,13 @@ def _implicit(chosen: Messages, rejected: Messages) -> Preference | None:
     return _pair(chosen[:-1], chosen[-1]["content"], rejected[-1]["content"])
 
 
-def _plain(messages: Messages) -> Messages:
+def plain(messages: Messages) -> Messages:
+    """Messages with their role and content only."""
     return [{"role": message["role"], "content": message["content"]} for message in messages]
 
 
-def _is_messages(value: Any) -> TypeGuard[Messages]:
+def is_messages(value: Any) -> TypeGuard[Messages]:
+    """Whether the value is a list of {role, content} with texts, at least one."""
     return (
         isinstance(value, list)
         and bool(value)

@@ -1,7 +1,7 @@
 """Recipes: what a training run is to do, read from YAML into closed, typed objects.
 
-Fields that a library beneath already names keep its name: `lora` are peft's LoraConfig fields, `args` of a reward
-recipe are TRL's RewardConfig fields, and PPO's names are those of the papers and of TRL's former PPOConfig.
+Fields that a library beneath already names keep its name: `lora` are peft's LoraConfig fields, `args` are those of TRL's
+config for the method (RewardConfig, SFTConfig, ...), and PPO's names are those of the papers and of TRL's former PPOConfig.
 """
 
 from __future__ import annotations
@@ -48,17 +48,47 @@ class LoraSettings(Settings):
         return self
 
 
-class RewardRecipe(Settings):
+class TRLRecipe(Settings):
+    """What a run of any of TRL's trainers is told."""
+
+    method: str
+    base: str
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    lora: LoraSettings | None = LoraSettings()
+    args: dict[str, Any] = {}  # TRL's config of the method
+    seed: int = 0
+
+
+class RewardRecipe(TRLRecipe):
     """A reward model: a base model with one output, trained on pairs (Ouyang et al. 2022, equation 1)."""
 
     method: Literal["reward"]
-    base: str
     data: DataSettings
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"
     max_length: int = Field(default=512, gt=8)  # tokens of prompt and answer; longer pairs are dropped and counted
-    lora: LoraSettings | None = LoraSettings()
-    args: dict[str, Any] = {}  # TRL's RewardConfig
-    seed: int = 0
+
+
+class SFTRecipe(TRLRecipe):
+    """Supervised fine-tuning on demonstrations; only what the assistant says is learned."""
+
+    method: Literal["sft"]
+    data: DataSettings
+    max_length: int = Field(default=512, gt=8)  # tokens; longer conversations are dropped and counted
+
+
+class DPORecipe(TRLRecipe):
+    """Direct preference optimisation on pairs (Rafailov et al. 2023)."""
+
+    method: Literal["dpo"]
+    data: DataSettings
+    max_length: int = Field(default=512, gt=8)  # tokens of prompt and answer; longer pairs are dropped and counted
+
+
+class KTORecipe(TRLRecipe):
+    """Kahneman-Tversky optimisation on answers marked good or bad (Ethayarajh et al. 2024)."""
+
+    method: Literal["kto"]
+    data: DataSettings
+    max_length: int = Field(default=512, gt=8)  # tokens of prompt and answer; longer ones are dropped and counted
 
 
 class Generation(Settings):
@@ -66,6 +96,16 @@ class Generation(Settings):
 
     max_new_tokens: int = Field(default=48, gt=0)
     temperature: float = Field(default=1.0, gt=0.0)
+
+
+class RLOORecipe(TRLRecipe):
+    """REINFORCE leave-one-out against a reward model (Ahmadian et al. 2024): a prompt's other answers are its baseline."""
+
+    method: Literal["rloo"]
+    reward_model: str
+    prompts: DataSettings
+    max_prompt_length: int = Field(default=128, gt=0)  # tokens; longer prompts are dropped and counted
+    generation: Generation = Generation()
 
 
 class PPOSettings(Settings):

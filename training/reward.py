@@ -7,73 +7,57 @@ adapters merged. Interrupted, the same command continues from the last saved ste
 
 from __future__ import annotations
 
-import dataclasses
-import shutil
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from training.chat import answer_ids, prompt_ids
-from training.checkpoint import Checkpoint
 from training.data import Preference, load_preferences
 from training.errors import UsageError
-from training.pretrained import load_tokenizer, require_finite, resolve_base
+from training.pair_report import pair_report
+from training.pretrained import load_tokenizer, require_finite
 from training.recipe import RewardRecipe
 from training.rewards import RewardModel
-from training.run_directory import RunDirectory
-from training.run_record import RunRecord, git_revision, hardware, now, package_versions
+from training.run_record import RunRecord
+from training.trl_run import TRLRun, kept
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# Trainer's arguments that the run directory or the recipe's own keys decide.
-RESERVED_ARGS = ("output_dir", "seed", "bf16", "fp16", "max_length", "push_to_hub", "hub_model_id", "hub_token")
-
 
 def train_reward_model(recipe: RewardRecipe, out: Path) -> RunRecord:
     """Train, save and measure a reward model; returns its record. Where `out` is complete already, nothing is done."""
-    run = RunDirectory.open(out, recipe)
+    run = TRLRun.begin(recipe, out)
     if run.complete:
-        return run.record()
-    started, clock = now(), time.monotonic()
-    _check_args(recipe.args)
-    base = resolve_base(recipe.base)
+        return run.directory.record()
+
+    import torch
+    from datasets import Dataset
+    from transformers import AutoModelForSequenceClassification, set_seed
+    from trl import RewardConfig, RewardTrainer
+
+    # tokenize_pairs has filtered by length, and counted.
+    arguments = run.arguments(RewardConfig, max_length=None)
+    base = run.base()
     data = load_preferences(recipe.data, recipe.seed)
     tokenizer = reward_tokenizer(load_tokenizer(base.checkpoint))
     pairs, too_long = tokenize_pairs(tokenizer, data.train, recipe.max_length)
-    model = _train(recipe, base.checkpoint, tokenizer, pairs, run)
-    saved = run.scratch / "checkpoint"
-    model.save_pretrained(saved)
-    tokenizer.save_pretrained(saved)
-    metrics = (
-        held_out_metrics(RewardModel.load(Checkpoint.open(saved), recipe.dtype), data.heldout) if data.heldout else {}
+    set_seed(recipe.seed)
+    model = AutoModelForSequenceClassification.from_pretrained(
+        base.checkpoint.path, num_labels=1, dtype=getattr(torch, run.load_dtype)
     )
-    source = data.source.model_copy(
-        update={
-            "rows": len(pairs),
-            "rows_dropped": data.source.rows_dropped + too_long,
-            "why_dropped": {
-                **data.source.why_dropped,
-                **({f"longer than {recipe.max_length} tokens": too_long} if too_long else {}),
-            },
-        }
+    require_finite(model, base.checkpoint)
+    # The new head starts at zero: every answer is worth the same until the pairs say otherwise.
+    torch.nn.init.zeros_(model.score.weight)
+    trainer = RewardTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=Dataset.from_list(pairs),
+        processing_class=tokenizer,
+        peft_config=run.lora("SEQ_CLS", modules_to_save=["score"]),
     )
-    record = RunRecord(
-        method="reward",
-        checkpoint_digest=Checkpoint.open(saved).digest,
-        recipe=recipe.model_dump(mode="json"),
-        parents=[base.parent],
-        data=[source],
-        seed=recipe.seed,
-        packages=package_versions(),
-        git_revision=git_revision(),
-        hardware=hardware("cuda" if _on_gpu() else "cpu"),
-        started=started,
-        seconds=round(time.monotonic() - clock, 2),
-        metrics=metrics,
-    )
-    run.finish(record)
-    return record
+    saved = run.save(run.train(trainer), tokenizer)
+    metrics = held_out_metrics(RewardModel.load(saved, recipe.dtype), data.heldout) if data.heldout else {}
+    return run.finish([base.parent], kept(data.source, len(pairs), too_long, recipe.max_length), metrics)
 
 
 def reward_tokenizer(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
@@ -110,99 +94,7 @@ def tokenize_pairs(
 
 
 def held_out_metrics(model: RewardModel, rows: list[Preference]) -> dict[str, float]:
-    """Accuracy on pairs that were not trained on, beside the baseline that prefers the longer answer.
-
-    Keys: heldout_accuracy, heldout_accuracy_stderr (binomial), heldout_longer_wins (ties half), heldout_margin,
-    heldout_pairs.
-    """
+    """`pair_report` of the model's scores on pairs that were not trained on."""
     chosen = model.score([(row.prompt, row.chosen) for row in rows])
     rejected = model.score([(row.prompt, row.rejected) for row in rows])
-    n = len(rows)
-    accuracy = sum((a > b) + 0.5 * (a == b) for a, b in zip(chosen, rejected, strict=True)) / n
-    longer = (
-        sum((len(row.chosen) > len(row.rejected)) + 0.5 * (len(row.chosen) == len(row.rejected)) for row in rows) / n
-    )
-    return {
-        "heldout_pairs": float(n),
-        "heldout_accuracy": accuracy,
-        "heldout_accuracy_stderr": (accuracy * (1 - accuracy) / n) ** 0.5,
-        "heldout_longer_wins": longer,
-        "heldout_margin": sum(a - b for a, b in zip(chosen, rejected, strict=True)) / n,
-    }
-
-
-def _train(
-    recipe: RewardRecipe,
-    base: Checkpoint,
-    tokenizer: PreTrainedTokenizerBase,
-    pairs: list[dict[str, list[int]]],
-    run: RunDirectory,
-) -> Any:
-    import torch
-    from datasets import Dataset
-    from peft import LoraConfig
-    from transformers import AutoModelForSequenceClassification, set_seed
-    from transformers.trainer_utils import get_last_checkpoint
-    from trl import RewardConfig, RewardTrainer
-
-    set_seed(recipe.seed)
-    # Adapters need no master copy of the frozen weights; full training does, and autocasts instead.
-    dtype = getattr(torch, recipe.dtype) if recipe.lora else torch.float32
-    model = AutoModelForSequenceClassification.from_pretrained(base.path, num_labels=1, dtype=dtype)
-    require_finite(model, base)
-    # The new head starts at zero: every answer is worth the same until the pairs say otherwise.
-    torch.nn.init.zeros_(model.score.weight)
-    lora = (
-        LoraConfig(task_type="SEQ_CLS", modules_to_save=["score"], **recipe.lora.model_dump())
-        if recipe.lora is not None
-        else None
-    )
-    trainer_state = run.state / "trainer"
-    arguments = {
-        "save_strategy": "steps",
-        "save_steps": 25,
-        "save_total_limit": 1,
-        "report_to": "none",
-        "logging_steps": 5,
-        "dataloader_pin_memory": torch.cuda.is_available(),
-        "use_cpu": not torch.cuda.is_available(),
-        "gradient_checkpointing": False,  # TRL's default halves the speed to save memory
-        **recipe.args,
-        "output_dir": str(trainer_state),
-        "seed": recipe.seed,
-        "bf16": recipe.dtype == "bfloat16",
-        "max_length": None,  # tokenize_pairs has filtered, and counted
-    }
-    trainer = RewardTrainer(
-        model=model,
-        args=RewardConfig(**arguments),
-        train_dataset=Dataset.from_list(pairs),
-        processing_class=tokenizer,
-        peft_config=lora,
-    )
-    last = get_last_checkpoint(str(trainer_state)) if trainer_state.is_dir() else None
-    trainer.train(resume_from_checkpoint=last)
-    for entry in trainer.state.log_history:
-        run.log_metrics(entry)
-    trained = trainer.accelerator.unwrap_model(trainer.model)
-    if lora is not None:
-        trained = trained.merge_and_unload()
-    shutil.rmtree(trainer_state, ignore_errors=True)
-    return trained.to(getattr(torch, recipe.dtype))
-
-
-def _check_args(args: dict[str, Any]) -> None:
-    from trl import RewardConfig
-
-    known = {field.name for field in dataclasses.fields(RewardConfig)}
-    for key in args:
-        if key in RESERVED_ARGS:
-            raise UsageError(f"'args.{key}' is set by the run itself", next_step="remove it from the recipe's args")
-        if key not in known:
-            raise UsageError(f"unknown key 'args.{key}'", expected="a field of TRL's RewardConfig", found=key)
-
-
-def _on_gpu() -> bool:
-    import torch
-
-    return bool(torch.cuda.is_available())
+    return pair_report(rows, chosen, rejected)

@@ -19,9 +19,9 @@ PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "t
 
 
 class ParentCheckpoint(Record):
-    """A checkpoint that went into the run: the base model, or the reward model."""
+    """A checkpoint that went into the run: the base model, the reward model, or an adapter that was merged."""
 
-    role: str  # "base" | "reward_model"
+    role: str  # "base" | "reward_model" | "adapter"
     name: str  # the id or path as given in the recipe
     hub_id: str | None = None  # what the card may name as base_model; None where the parent is on no Hub
     revision: str | None = None

@@ -1,0 +1,229 @@
+"""SFT, DPO, KTO, RLOO and the reward model by TRL: each learns, writes a run, and continues after a kill on its trajectory."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from tiny_model import save_reward_model
+
+from training import precision, trl_run
+from training.__main__ import main
+from training.checkpoint import Checkpoint
+from training.recipe import DPORecipe, KTORecipe, RewardRecipe, RLOORecipe, SFTRecipe, find_recipe
+from training.run_record import RunRecord
+from training.yaml_file import load
+
+METHODS = ["sft", "reward", "dpo", "kto", "rloo"]
+LORA = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"]}
+
+
+@pytest.fixture(scope="module")
+def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pairs that a tiny model can learn: the good answer is always the same colour."""
+    file = tmp_path_factory.mktemp("data") / "pairs.jsonl"
+    rows = [{"prompt": f"Colour {number}?", "chosen": "blue", "rejected": "red"} for number in range(40)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+@pytest.fixture(scope="module")
+def judge(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_reward_model(tmp_path_factory.mktemp("judge") / "checkpoint")
+
+
+def recipe(folder: Path, method: str, base: Path, data: Path, judge: Path, lora: bool = True, **args: object) -> Path:
+    """A recipe of a few seconds in float32, written into `folder`."""
+    value = {
+        "method": method,
+        "base": str(base),
+        "dtype": "float32",
+        "lora": LORA if lora else None,
+        "args": {"max_steps": 6, "per_device_train_batch_size": 8, "logging_steps": 1, "learning_rate": 5e-3, **args},
+    }
+    if method == "rloo":
+        value |= {"reward_model": str(judge), "prompts": {"source": str(data)}, "generation": {"max_new_tokens": 6}}
+    else:
+        value |= {"data": {"source": str(data)}, "max_length": 100}
+    file = folder / f"{method}.yaml"
+    file.write_text(yaml.safe_dump(value))
+    return file
+
+
+def train(method: str, recipe: Path, out: Path, *overrides: str) -> int:
+    return main([method, "--recipe", str(recipe), "--out", str(out), *overrides])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_run_is_a_whole_checkpoint_with_its_record_and_metrics(
+    method: str, tmp_path: Path, tiny: Path, colours: Path, judge: Path
+) -> None:
+    out = tmp_path / "run"
+    file = recipe(tmp_path, method, tiny, colours, judge)
+    assert train(method, file, out) == 0
+    record = RunRecord.read(out / "run.json")
+    assert record.method == method
+    assert record.checkpoint_digest == Checkpoint.open(out / "checkpoint").digest != Checkpoint.open(tiny).digest
+    assert [parent.role for parent in record.parents] == ["base", *(["reward_model"] if method == "rloo" else [])]
+    assert record.data[0].rows == {"kto": 64}.get(method, 32)
+    assert any(name.startswith("heldout_") for name in record.metrics)
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "loss" in line] == [1, 2, 3, 4, 5, 6]
+    assert not (out / ".state").exists()
+    before = (out / "run.json").stat().st_mtime_ns
+    assert train(method, file, out) == 0  # a second run finds it done
+    assert (out / "run.json").stat().st_mtime_ns == before
+
+
+def test_sft_lowers_the_loss_of_answers_it_has_not_seen(tmp_path: Path, tiny: Path, colours: Path, judge: Path) -> None:
+    file = recipe(tmp_path, "sft", tiny, colours, judge, lora=False, max_steps=20)
+    assert train("sft", file, tmp_path / "run") == 0
+    metrics = RunRecord.read(tmp_path / "run" / "run.json").metrics
+    assert metrics["heldout_tokens"] == 8 * len("blue.")  # four bytes and the end of the turn
+    assert metrics["heldout_loss_after"] < 0.3 * metrics["heldout_loss_before"]
+
+
+def test_dpo_and_kto_come_to_prefer_what_was_preferred(tmp_path: Path, tiny: Path, colours: Path, judge: Path) -> None:
+    for method, figure in (("dpo", "heldout_accuracy"), ("kto", "heldout_auc")):
+        file = recipe(tmp_path, method, tiny, colours, judge, max_steps=12)
+        assert train(method, file, tmp_path / method) == 0
+        metrics = RunRecord.read(tmp_path / method / "run.json").metrics
+        assert metrics[figure] == 1.0
+
+
+def test_rloo_raises_the_reward(
+    tmp_path: Path, tiny: Path, colours: Path, judge: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a reward that a tiny model can learn in seconds: the share of the last six tokens below 130."""
+
+    def likes_low_tokens(_: object, sequences: list[list[int]]) -> list[float]:
+        return [sum(token < 130 for token in sequence[-6:]) / 6 for sequence in sequences]
+
+    monkeypatch.setattr("training.rloo.score_in_batches", likes_low_tokens)
+    file = recipe(
+        tmp_path, "rloo", tiny, colours, judge, lora=False, max_steps=25, per_device_train_batch_size=32,
+        num_generations=8, learning_rate=5e-3, beta=0.0,
+    )  # fmt: skip
+    assert train("rloo", file, tmp_path / "run") == 0
+    metrics = RunRecord.read(tmp_path / "run" / "run.json").metrics
+    assert metrics["reward_last_fifth"] > metrics["reward_first_fifth"] + 0.2
+    assert metrics["heldout_reward_after"] > metrics["heldout_reward_before"] + 0.2
+
+
+class Interrupted(Exception):
+    """What stops a run in the middle of this process."""
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_interrupted_run_ends_with_the_weights_of_one_that_was_not(
+    method: str, tmp_path: Path, tiny: Path, colours: Path, judge: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Interrupted after its second epoch began, while the trainer was writing a later state that is never whole."""
+    file = recipe(tmp_path, method, tiny, colours, judge, max_steps=14, save_steps=3)
+    straight, stopped = tmp_path / "straight", tmp_path / "stopped"
+    assert train(method, file, straight) == 0
+    journal = trl_run._Journal
+    whole = journal.on_save
+
+    def stop(self: object, args: object, state: object, control: object, **more: object) -> None:
+        if state.global_step > 9:
+            (stopped / ".state" / "trainer" / "checkpoint-12" / "trainer_state.json").unlink()
+            raise Interrupted
+        whole(self, args, state, control, **more)
+
+    monkeypatch.setattr(journal, "on_save", stop)
+    assert train(method, file, stopped) == 1
+    assert not (stopped / "run.json").exists()
+    monkeypatch.setattr(journal, "on_save", whole)
+    assert train(method, file, stopped) == 0
+    records = [RunRecord.read(run / "run.json") for run in (straight, stopped)]
+    assert records[0].checkpoint_digest == records[1].checkpoint_digest
+    steps = [
+        [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+        for run in (straight, stopped)
+    ]
+    assert steps[0] == steps[1]
+
+
+@pytest.mark.slow
+def test_a_killed_command_continues(tmp_path: Path, tiny: Path, colours: Path, judge: Path) -> None:
+    file = recipe(tmp_path, "dpo", tiny, colours, judge, max_steps=60, save_steps=2)
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    assert train("dpo", file, straight) == 0
+    words = [sys.executable, "-m", "training", "dpo", "--recipe", str(file), "--out", str(killed)]
+    process = subprocess.Popen(words, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 90
+    while not (killed / ".state" / "saved.json").is_file() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    assert not (killed / "run.json").exists()
+    assert train("dpo", file, killed, "seed=5") == 2  # another recipe
+    assert train("dpo", file, killed) == 0
+    records = [RunRecord.read(run / "run.json") for run in (straight, killed)]
+    assert records[0].checkpoint_digest == records[1].checkpoint_digest
+
+
+@pytest.mark.parametrize(
+    ("method", "rows", "what"),
+    [
+        ("sft", [{"prompt": "Hi", "completion": "Hello"}, {"question": "Why?"}], r"row 2[\s\S]*\{messages\}[\s\S]*Why"),
+        ("sft", [{"messages": [{"role": "user", "content": "Hi"}]}], r"row 1[\s\S]*Hi"),
+        ("dpo", [{"prompt": "Hi", "completion": "Hello", "label": True}], r"row 1[\s\S]*Hello"),
+        ("kto", [{"prompt": "Hi", "completion": "Hello", "label": "yes"}], r"row 1[\s\S]*true or false[\s\S]*yes"),
+        ("rloo", [{"question": "Why?"}], r"row 1[\s\S]*\{prompt\}[\s\S]*Why"),
+    ],
+)
+def test_a_row_of_no_known_format_is_shown(
+    method: str, rows: list[dict], what: str, tmp_path: Path, tiny: Path, judge: Path, capsys
+) -> None:
+    data = tmp_path / "rows.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert train(method, recipe(tmp_path, method, tiny, data, judge), tmp_path / "run") == 2
+    assert re.search(what, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("method", "override", "what"),
+    [
+        ("sft", "args.output_dir=elsewhere", "set by the run itself"),
+        ("dpo", "args.betta=0.1", "unknown key 'args.betta'"),
+        ("kto", "args.per_device_train_batch_size=1", "a batch of one has none"),
+        ("rloo", "args.num_generations=3", "RLOOConfig refuses"),
+        ("sft", "max_length=9", "every demonstration is longer than 9 tokens"),
+        ("dpo", "max_length=9", "every pair is longer than 9 tokens"),
+        ("rloo", "reward_model={base}", "not a reward model"),
+    ],
+)
+def test_a_recipe_that_cannot_be_run_is_refused_with_the_reason(
+    method: str, override: str, what: str, tmp_path: Path, tiny: Path, colours: Path, judge: Path, capsys
+) -> None:
+    file = recipe(tmp_path, method, tiny, colours, judge)
+    assert train(method, file, tmp_path / "run", override.format(base=tiny)) == 2
+    assert what in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["sft-starter", "reward-starter", "dpo-starter", "kto-starter", "rloo-starter"])
+def test_the_recipes_that_ship_are_known_to_trl(name: str) -> None:
+    import trl
+
+    method = name.partition("-")[0]
+    cls = {"sft": SFTRecipe, "reward": RewardRecipe, "dpo": DPORecipe, "kto": KTORecipe, "rloo": RLOORecipe}[method]
+    config = getattr(trl, f"{method.capitalize() if method == 'reward' else method.upper()}Config")
+    trl_run.check_args(load(find_recipe(name), cls).args, config, trl_run.RESERVED_ARGS)
+
+
+def test_a_run_in_bfloat16_is_warned_where_the_processor_is_slow_at_it(monkeypatch, capsys) -> None:
+    for slower, said in ((19.0, "19 times as long"), (0.6, "")):
+        monkeypatch.setattr(precision, "bfloat16_slowdown", lambda slower=slower: slower)
+        precision.warn_of_slow_bfloat16("bfloat16")
+        precision.warn_of_slow_bfloat16("float32")
+        assert said in capsys.readouterr().err
+    assert capsys.readouterr().err == ""
+    assert precision.bfloat16_slowdown() > 0

@@ -1,0 +1,221 @@
+"""A run of one of TRL's trainers, from recipe to record: what sft.py, dpo.py, kto.py, rloo.py and reward.py share.
+
+    run = TRLRun.begin(recipe, out)
+    trainer = DPOTrainer(model, args=run.arguments(DPOConfig), peft_config=run.lora("CAUSAL_LM"), ...)
+    run.save_policy(run.train(trainer), base)     # from the last saved step, if there is one
+    run.finish([base.parent], data.source, metrics)
+
+TRL itself is imported by the launchers only. What is written is a whole checkpoint, adapters merged.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import torch
+from transformers import GenerationConfig, TrainerCallback
+
+from training.checkpoint import Checkpoint
+from training.errors import UsageError
+from training.precision import warn_of_slow_bfloat16
+from training.pretrained import BaseModel, load_tokenizer, resolve_base
+from training.recipe import TRLRecipe
+from training.records import canonical_json, write_atomically
+from training.run_directory import RunDirectory
+from training.run_record import (
+    DataSource,
+    ParentCheckpoint,
+    RunRecord,
+    git_revision,
+    hardware,
+    now,
+    package_versions,
+)
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+# Trainer's arguments that the run directory or the recipe's own keys decide.
+RESERVED_ARGS = (
+    *("output_dir", "seed", "bf16", "fp16", "max_length", "push_to_hub", "hub_model_id", "hub_token"),
+    *("resume_from_checkpoint", "save_total_limit"),
+    *("eval_strategy", "load_best_model_at_end"),  # held-out rows are measured by the run, before and after
+)
+SAVED = "saved.json"  # which of the trainer's checkpoints is whole, and the seconds spent until it was
+
+R = TypeVar("R", bound=TRLRecipe)
+
+
+@dataclass(frozen=True)
+class TRLRun(Generic[R]):
+    """A run that is being made. `begin` it; where `complete` it was made before, and `directory.record()` has it."""
+
+    recipe: R
+    directory: RunDirectory
+    started: str
+    clock: float
+    saved: dict[str, Any] | None  # SAVED as an earlier attempt left it
+
+    @classmethod
+    def begin(cls, recipe: R, out: Path) -> TRLRun[R]:
+        """Open or reopen the run's directory. Raises UsageError where it holds a run of another recipe."""
+        directory = RunDirectory.open(out, recipe)
+        file = directory.state / SAVED
+        saved = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+        if not directory.complete:
+            warn_of_slow_bfloat16(recipe.dtype)
+        return cls(recipe, directory, now(), time.monotonic(), saved)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds spent so far, those before an interruption included."""
+        before = float(self.saved["seconds"]) if self.saved else 0.0
+        return before + time.monotonic() - self.clock
+
+    @property
+    def complete(self) -> bool:
+        return self.directory.complete
+
+    @property
+    def trainer_state(self) -> Path:
+        """Where the trainer saves what it continues from."""
+        return self.directory.state / "trainer"
+
+    def base(self) -> BaseModel:
+        return resolve_base(self.recipe.base)
+
+    def arguments(self, config: type[Any], **ours: Any) -> Any:
+        """TRL's config: Slipway's defaults, over them the recipe's `args`, over these what the run decides (`ours`).
+
+        Raises UsageError naming a key that the config does not know, or that is the run's to set.
+        """
+        check_args(self.recipe.args, config, (*RESERVED_ARGS, *ours))
+        values = {
+            "save_strategy": "steps",
+            "save_steps": 25,
+            "report_to": "none",
+            "logging_steps": 5,
+            "dataloader_pin_memory": torch.cuda.is_available(),
+            "use_cpu": not torch.cuda.is_available(),
+            "gradient_checkpointing": False,  # TRL's default halves the speed to save memory
+            **self.recipe.args,
+            "output_dir": str(self.trainer_state),
+            "seed": self.recipe.seed,
+            "bf16": self.recipe.dtype == "bfloat16",
+            "save_total_limit": 2,  # the one before stays until the next is whole
+            **ours,
+        }
+        try:
+            return config(**values)
+        except (TypeError, ValueError) as error:
+            raise UsageError(
+                f"TRL's {config.__name__} refuses the recipe's args",
+                where=json.dumps(self.recipe.args, default=str)[:300],
+                found=str(error)[:500],
+                next_step="change the recipe's args",
+            ) from error
+
+    @property
+    def load_dtype(self) -> str:
+        """Adapters need no master copy of the frozen weights; full training does, and autocasts instead."""
+        return self.recipe.dtype if self.recipe.lora else "float32"
+
+    def lora(self, task_type: str, **more: Any) -> Any:
+        """peft's LoraConfig as the recipe has it, or None."""
+        from peft import LoraConfig
+
+        if self.recipe.lora is None:
+            return None
+        return LoraConfig(task_type=task_type, **self.recipe.lora.model_dump(), **more)
+
+    def train(self, trainer: Any) -> Any:
+        """Train from the last saved step, or from the start; returns the model, adapters merged, in the recipe's dtype."""
+        trainer.add_callback(_Journal(self))
+        # A trainer killed while it saves leaves a newer directory that is not whole, so SAVED says which one is.
+        trainer.train(resume_from_checkpoint=str(self.trainer_state / self.saved["checkpoint"]) if self.saved else None)
+        trained = trainer.accelerator.unwrap_model(trainer.model)
+        if self.recipe.lora is not None:
+            trained = trained.merge_and_unload()
+        return trained.to(getattr(torch, self.recipe.dtype))
+
+    def save(self, model: Any, tokenizer: PreTrainedTokenizerBase) -> Checkpoint:
+        """Write the checkpoint where `finish` takes it from."""
+        saved = self.directory.scratch / "checkpoint"
+        model.save_pretrained(saved)
+        tokenizer.save_pretrained(saved)
+        return Checkpoint.open(saved)
+
+    def save_policy(self, model: Any, base: BaseModel) -> Checkpoint:
+        """`save` with the base's own tokenizer and generation config, for a trainer sets either to its needs."""
+        if (base.checkpoint.path / "generation_config.json").is_file():
+            model.generation_config = GenerationConfig.from_pretrained(base.checkpoint.path)
+        return self.save(model, load_tokenizer(base.checkpoint))
+
+    def finish(self, parents: list[ParentCheckpoint], data: DataSource, metrics: dict[str, float]) -> RunRecord:
+        """Move the saved checkpoint into place and write run.json last."""
+        record = RunRecord(
+            method=self.recipe.method,
+            checkpoint_digest=Checkpoint.open(self.directory.scratch / "checkpoint").digest,
+            recipe=self.recipe.model_dump(mode="json"),
+            parents=parents,
+            data=[data],
+            seed=self.recipe.seed,
+            packages=package_versions(),
+            git_revision=git_revision(),
+            hardware=hardware("cuda" if torch.cuda.is_available() else "cpu"),
+            started=self.started,
+            seconds=round(self.seconds, 2),
+            metrics=metrics,
+        )
+        self.directory.finish(record)
+        return record
+
+
+def check_args(args: dict[str, Any], config: type[Any], reserved: tuple[str, ...]) -> None:
+    """Raise UsageError for a key of `args` that is reserved, or that is no field of TRL's `config`."""
+    known = {field.name for field in dataclasses.fields(config)}
+    for key in args:
+        if key in reserved:
+            raise UsageError(f"'args.{key}' is set by the run itself", next_step="remove it from the recipe's args")
+        if key not in known:
+            raise UsageError(f"unknown key 'args.{key}'", expected=f"a field of TRL's {config.__name__}", found=key)
+
+
+def kept(source: DataSource, rows: int, too_long: int, max_length: int) -> DataSource:
+    """The record of the data when `too_long` rows of more than `max_length` tokens were left out."""
+    if not too_long:
+        return source.model_copy(update={"rows": rows})
+    return source.model_copy(
+        update={
+            "rows": rows,
+            "rows_dropped": source.rows_dropped + too_long,
+            "why_dropped": {**source.why_dropped, f"longer than {max_length} tokens": too_long},
+        }
+    )
+
+
+class _Journal(TrainerCallback):  # type: ignore[misc]  # transformers is read without its types
+    """metrics.jsonl as the run goes; a run that continues begins it again with the lines of its saved steps."""
+
+    def __init__(self, run: TRLRun[Any]) -> None:
+        self.run = run
+
+    def on_train_begin(self, _args: Any, state: Any, _control: Any, **_more: Any) -> None:
+        if state.is_world_process_zero:
+            self.run.directory.metrics.unlink(missing_ok=True)
+            for entry in state.log_history:
+                self.run.directory.log_metrics(entry)
+
+    def on_log(self, _args: Any, state: Any, _control: Any, **_more: Any) -> None:
+        if state.is_world_process_zero:
+            self.run.directory.log_metrics(state.log_history[-1])
+
+    def on_save(self, _args: Any, state: Any, _control: Any, **_more: Any) -> None:
+        if state.is_world_process_zero:
+            saved = {"checkpoint": f"checkpoint-{state.global_step}", "seconds": round(self.run.seconds, 2)}
+            write_atomically(self.run.directory.state / SAVED, canonical_json(saved))
