@@ -34,7 +34,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--judge", type=Path, metavar="CHECKPOINT", help="a reward model that judges answers for the win rate"
     )
     run.add_argument("--limit", type=int, metavar="N", help="a seeded sample of N items of each task")
-    run.add_argument("--dtype", choices=["bfloat16", "float32"], default="bfloat16", help="default: bfloat16")
+    run.add_argument(
+        "--dtype",
+        choices=["auto", "bfloat16", "float32"],
+        default="auto",
+        help="default: bfloat16 where the hardware multiplies it, else float32; two scorecards compare in one only",
+    )
     run.add_argument("--batch-size", type=int, metavar="N", help="default: what the suite says of each task")
     run.add_argument("--device", help="default: cuda where there is one, else cpu")
     run.add_argument("--seed", type=int, default=0, help="of sampled texts, items and intervals; default 0")

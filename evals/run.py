@@ -10,7 +10,7 @@ import hashlib
 import time
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from evals.scorecard import EvaluatedModel, Sample, Score, Scorecard, Settings
 from evals.suite import NamedSuite, open_suite
 from training.command import log
 from training.errors import UsageError
+from training.precision import chosen_dtype
 from training.records import write_atomically
 from training.run_record import git_revision, now, package_versions
 
@@ -42,7 +43,6 @@ PACKAGES = (
     "scipy",
 )
 BACKENDS = ("prefix-tree", "hf")
-DTYPES = ("bfloat16", "float32")
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Request:
     baseline: Path | None = None
     judge: Path | None = None
     limit: int | None = None
-    dtype: str = "bfloat16"
+    dtype: str = "auto"
     batch_size: int | None = None
     device: str | None = None
     seed: int = 0
@@ -81,6 +81,7 @@ def evaluate(request: Request) -> Scorecard:
     evaluated = find(request.source)
     writable(request.out)
     device = _device(request.device)
+    request = replace(request, dtype=chosen_dtype(request.dtype, device))
     judge = open_judge(request.judge, request.dtype, device) if request.judge else None
     prepared, failed = prepare(named, evaluated, Choices(request.limit, request.seed, request.batch_size))
     settings = _settings(request, named, prepared, device)

@@ -104,6 +104,12 @@ class Checkpoint:
         return dict(json.loads((self.path / "config.json").read_text(encoding="utf-8")))
 
     @property
+    def dtype(self) -> str:
+        """The weights' type by the config, e.g. "bfloat16"; "float32" where it names none, as transformers has it."""
+        named = self.config.get("dtype") or self.config.get("torch_dtype") or "float32"
+        return str(named)
+
+    @property
     def chat_template(self) -> str | None:
         """The Jinja text of the chat template, or None."""
         file = self.path / "chat_template.jinja"

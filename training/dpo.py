@@ -55,7 +55,7 @@ def train_dpo(recipe: DPORecipe, out: Path) -> RunRecord:
         processing_class=tokenizer,
         peft_config=run.lora("CAUSAL_LM"),
     )
-    trained = run.train(trainer)
+    trained = run.train(trainer, base)
     after = pair_logprobs(trained, tokenizer, heldout)
     metrics = {}
     if heldout:

@@ -66,7 +66,7 @@ def train_kto(recipe: KTORecipe, out: Path) -> RunRecord:
         processing_class=tokenizer,
         peft_config=run.lora("CAUSAL_LM"),
     )
-    trained = run.train(trainer)
+    trained = run.train(trainer, base)
     rewards = [
         arguments.beta * (now - then)
         for now, then in zip(answer_logprobs(trained, tokenizer, answers), before, strict=True)

@@ -17,7 +17,7 @@ from training.errors import UsageError
 from training.pretrained import load_policy, resolve_base
 from training.progress import Progress
 from training.recipe import PPORecipe
-from training.run_directory import RunDirectory
+from training.run_directory import RunDirectory, with_chosen_dtype
 from training.run_record import RunRecord, git_revision, hardware, now, package_versions
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ STATE_FILE = "ppo.pt"
 
 def train_ppo(recipe: PPORecipe, out: Path) -> RunRecord:
     """Run PPO and return its record. Where `out` is complete already, nothing is done."""
+    recipe = with_chosen_dtype(recipe, out)
     run = RunDirectory.open(out, recipe)
     if run.complete:
         return run.record()
@@ -83,7 +84,7 @@ def train_ppo(recipe: PPORecipe, out: Path) -> RunRecord:
     if not accelerator.is_main_process:
         return _wait_for_record(run)
     saved = run.scratch / "checkpoint"
-    merged = actor.merged().to(getattr(torch, recipe.dtype))
+    merged = actor.merged().to(getattr(torch, base.checkpoint.dtype))
     merged.generation_config = generation_config
     merged.save_pretrained(saved)
     tokenizer.save_pretrained(saved)

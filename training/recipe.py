@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from training.errors import UsageError
+from training.precision import Dtype
 from training.yaml_file import Settings
 
 SHIPPED = Path(__file__).parent / "recipes"
@@ -53,7 +54,7 @@ class TRLRecipe(Settings):
 
     method: str
     base: str
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    dtype: Dtype = "auto"  # what is computed in; what is saved has the base's own
     lora: LoraSettings | None = LoraSettings()
     args: dict[str, Any] = {}  # TRL's config of the method
     seed: int = 0
@@ -143,7 +144,7 @@ class PPORecipe(Settings):
     reward_model: str
     prompts: DataSettings
     max_prompt_length: int = Field(default=128, gt=0)  # tokens; longer prompts are dropped and counted
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    dtype: Dtype = "auto"  # what is computed in; what is saved has the base's own
     lora: LoraSettings | None = LoraSettings()
     generation: Generation = Generation()
     ppo: PPOSettings = PPOSettings()

@@ -53,7 +53,7 @@ def train_rloo(recipe: RLOORecipe, out: Path) -> RunRecord:
     data = load_prompts(recipe.prompts, recipe.seed)
     model, tokenizer = load_policy(base.checkpoint, run.load_dtype)
     reward_model = RewardModel.load(
-        reward.checkpoint, recipe.dtype, device="cuda" if torch.cuda.is_available() else None
+        reward.checkpoint, run.recipe.dtype, device="cuda" if torch.cuda.is_available() else None
     )
     check_same_tokens(tokenizer, reward_model.tokenizer)
     rows, heldout = (
@@ -79,7 +79,7 @@ def train_rloo(recipe: RLOORecipe, out: Path) -> RunRecord:
         processing_class=tokenizer,
         peft_config=run.lora("CAUSAL_LM"),
     )
-    trained = run.train(trainer)
+    trained = run.train(trainer, base)
     if heldout:
         metrics["heldout_reward_after"] = sampled_reward(trained, tokenizer, reward_model, heldout, recipe.generation)
     logged = [json.loads(line) for line in run.directory.metrics.read_text(encoding="utf-8").splitlines()]
@@ -101,7 +101,8 @@ def epochs(arguments: Any, rows: int) -> int:
         return math.ceil(wanted)
     prompts: int = arguments.generation_batch_size // arguments.num_generations  # of one generation
     steps: int = arguments.steps_per_generation * arguments.num_iterations // arguments.gradient_accumulation_steps
-    return math.ceil(arguments.max_steps / max(1, steps)) * prompts // rows + 1
+    most: int = arguments.max_steps
+    return math.ceil(most / max(1, steps)) * prompts // rows + 1
 
 
 def in_order(rows: list[Prompt], times: int, seed: int) -> list[Prompt]:

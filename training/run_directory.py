@@ -9,12 +9,15 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from training.errors import UsageError
+from training.precision import chosen_dtype
 from training.records import canonical_json, write_atomically
 from training.run_record import RunRecord
 from training.yaml_file import Settings
+
+R = TypeVar("R", bound=Settings)
 
 
 @dataclass(frozen=True)
@@ -29,11 +32,7 @@ class RunDirectory:
         """Make or reopen a run's directory. Raises UsageError where it holds a run of another recipe."""
         wanted = recipe.model_dump(mode="json")
         run = cls(path, wanted)
-        begun: dict[str, Any] | None = None
-        if run.complete:
-            begun = RunRecord.read(path / "run.json").recipe
-        elif (run.state / "recipe.json").is_file():
-            begun = json.loads((run.state / "recipe.json").read_text(encoding="utf-8"))
+        begun = run.begun()
         if begun is not None and begun != wanted:
             changed = [key for key in {*begun, *wanted} if begun.get(key) != wanted.get(key)]
             raise UsageError(
@@ -47,6 +46,14 @@ class RunDirectory:
             run.scratch.mkdir(parents=True, exist_ok=True)
             write_atomically(run.state / "recipe.json", canonical_json(wanted))
         return run
+
+    def begun(self) -> dict[str, Any] | None:
+        """The recipe that this directory was begun with, or None."""
+        if self.complete:
+            return RunRecord.read(self.path / "run.json").recipe
+        file = self.state / "recipe.json"
+        begun: dict[str, Any] | None = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+        return begun
 
     @property
     def state(self) -> Path:
@@ -80,3 +87,19 @@ class RunDirectory:
         (self.scratch / "checkpoint").rename(target)
         record.write(self.path / "run.json")
         shutil.rmtree(self.state)
+
+
+def with_chosen_dtype(recipe: R, path: Path) -> R:
+    """The recipe with `dtype: auto` replaced: by what the run in `path` was begun with, else by what is fast here."""
+    dtype: str = recipe.dtype  # type: ignore[attr-defined]
+    begun = RunDirectory(path, {}).begun()
+    if dtype == "auto" and begun is not None and begun.get("dtype") is not None:
+        return recipe.model_copy(update={"dtype": begun["dtype"]})
+    return recipe.model_copy(update={"dtype": chosen_dtype(dtype, training_device())})
+
+
+def training_device() -> str:
+    """Where a run trains: "cuda" where there is one, else "cpu"."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"

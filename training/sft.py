@@ -53,7 +53,7 @@ def train_sft(recipe: SFTRecipe, out: Path) -> RunRecord:
         processing_class=tokenizer,
         peft_config=run.lora("CAUSAL_LM"),
     )
-    trained = run.train(trainer)
+    trained = run.train(trainer, base)
     if heldout:
         metrics["heldout_loss_after"] = loss_per_token(learned_logprobs(trained, heldout, tokenizer.pad_token_id))
     run.save_policy(trained, base)

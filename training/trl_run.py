@@ -2,7 +2,7 @@
 
     run = TRLRun.begin(recipe, out)
     trainer = DPOTrainer(model, args=run.arguments(DPOConfig), peft_config=run.lora("CAUSAL_LM"), ...)
-    run.save_policy(run.train(trainer), base)     # from the last saved step, if there is one
+    run.save_policy(run.train(trainer, base), base)     # from the last saved step, if there is one
     run.finish([base.parent], data.source, metrics)
 
 TRL itself is imported by the launchers only. What is written is a whole checkpoint, adapters merged.
@@ -22,11 +22,10 @@ from transformers import GenerationConfig, TrainerCallback
 
 from training.checkpoint import Checkpoint
 from training.errors import UsageError
-from training.precision import warn_of_slow_bfloat16
 from training.pretrained import BaseModel, load_tokenizer, resolve_base
 from training.recipe import TRLRecipe
 from training.records import canonical_json, write_atomically
-from training.run_directory import RunDirectory
+from training.run_directory import RunDirectory, with_chosen_dtype
 from training.run_record import (
     DataSource,
     ParentCheckpoint,
@@ -64,11 +63,10 @@ class TRLRun(Generic[R]):
     @classmethod
     def begin(cls, recipe: R, out: Path) -> TRLRun[R]:
         """Open or reopen the run's directory. Raises UsageError where it holds a run of another recipe."""
+        recipe = with_chosen_dtype(recipe, out)
         directory = RunDirectory.open(out, recipe)
         file = directory.state / SAVED
         saved = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
-        if not directory.complete:
-            warn_of_slow_bfloat16(recipe.dtype)
         return cls(recipe, directory, now(), time.monotonic(), saved)
 
     @property
@@ -133,15 +131,15 @@ class TRLRun(Generic[R]):
             return None
         return LoraConfig(task_type=task_type, **self.recipe.lora.model_dump(), **more)
 
-    def train(self, trainer: Any) -> Any:
-        """Train from the last saved step, or from the start; returns the model, adapters merged, in the recipe's dtype."""
+    def train(self, trainer: Any, base: BaseModel) -> Any:
+        """Train from the last saved step, or from the start; returns the model, adapters merged, in the base's dtype."""
         trainer.add_callback(_Journal(self))
         # A trainer killed while it saves leaves a newer directory that is not whole, so SAVED says which one is.
         trainer.train(resume_from_checkpoint=str(self.trainer_state / self.saved["checkpoint"]) if self.saved else None)
         trained = trainer.accelerator.unwrap_model(trainer.model)
         if self.recipe.lora is not None:
             trained = trained.merge_and_unload()
-        return trained.to(getattr(torch, self.recipe.dtype))
+        return trained.to(getattr(torch, base.checkpoint.dtype))
 
     def save(self, model: Any, tokenizer: PreTrainedTokenizerBase) -> Checkpoint:
         """Write the checkpoint where `finish` takes it from."""

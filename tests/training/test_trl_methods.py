@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 import yaml
 from tiny_model import save_reward_model
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from training import precision, trl_run
+from training import trl_run
 from training.__main__ import main
-from training.checkpoint import Checkpoint
+from training.checkpoint import Checkpoint, read_safetensors_header
 from training.recipe import DPORecipe, KTORecipe, RewardRecipe, RLOORecipe, SFTRecipe, find_recipe
 from training.run_record import RunRecord
 from training.yaml_file import load
@@ -219,11 +220,13 @@ def test_the_recipes_that_ship_are_known_to_trl(name: str) -> None:
     trl_run.check_args(load(find_recipe(name), cls).args, config, trl_run.RESERVED_ARGS)
 
 
-def test_a_run_in_bfloat16_is_warned_where_the_processor_is_slow_at_it(monkeypatch, capsys) -> None:
-    for slower, said in ((19.0, "19 times as long"), (0.6, "")):
-        monkeypatch.setattr(precision, "bfloat16_slowdown", lambda slower=slower: slower)
-        precision.warn_of_slow_bfloat16("bfloat16")
-        precision.warn_of_slow_bfloat16("float32")
-        assert said in capsys.readouterr().err
-    assert capsys.readouterr().err == ""
-    assert precision.bfloat16_slowdown() > 0
+def test_what_is_saved_has_the_precision_of_its_base(tmp_path: Path, tiny: Path, colours: Path, judge: Path) -> None:
+    base = tmp_path / "base"
+    AutoModelForCausalLM.from_pretrained(tiny, dtype="bfloat16").save_pretrained(base)
+    AutoTokenizer.from_pretrained(tiny).save_pretrained(base)
+    assert train("sft", recipe(tmp_path, "sft", base, colours, judge), tmp_path / "run") == 0
+    assert RunRecord.read(tmp_path / "run" / "run.json").recipe["dtype"] == "float32"
+    saved = Checkpoint.open(tmp_path / "run" / "checkpoint")
+    assert saved.dtype == "bfloat16"
+    header = read_safetensors_header(saved.path / "model.safetensors")
+    assert {entry["dtype"] for name, entry in header.items() if name != "__metadata__"} == {"BF16"}
