@@ -1,7 +1,7 @@
 """The policy with its value head on one trunk, and the frozen reference that it is held close to.
 
-With LoRA, the reference is the same trunk with the adapters off: one model in memory. With full fine-tuning it is a
-frozen copy.
+With LoRA, the reference is the same trunk with the adapters off: one model in memory, and the layers below the lowest
+adapter are computed once for all who read them (training/frozen_trunk.py). With full fine-tuning it is a frozen copy.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from training.frozen_trunk import frozen_layers, layers_from, trunk_states
 from training.ppo_math import entropy, token_logprobs
 from training.recipe import LoraSettings
 
@@ -24,7 +25,8 @@ class ActorCritic(nn.Module):
     """A causal language model and a linear value head on its last hidden state.
 
     forward: input_ids `(B, P+T)`, attention_mask `(B, P+T)`, T -> logprobs, values, entropies of the last T tokens,
-    each `(B, T)` float32. A position's value is that of the state before its token is chosen.
+    each `(B, T)` float32. A position's value is that of the state before its token is chosen. `trunk` is what
+    `trunk_states` has made of the same tokens, where they were computed before.
     """
 
     def __init__(self, model: PreTrainedModel, lora: LoraSettings | None) -> None:
@@ -41,6 +43,7 @@ class ActorCritic(nn.Module):
         else:
             self.model = model
             self.reference = copy.deepcopy(model).requires_grad_(False)
+        self.frozen_layers = frozen_layers(self.language_model) if lora is not None else 0
         self.value_head = nn.Linear(hidden_size, 1)
         # Every state is worth 0 until returns say otherwise.
         nn.init.zeros_(self.value_head.weight)
@@ -52,9 +55,14 @@ class ActorCritic(nn.Module):
         return self.model.get_base_model() if self.uses_adapters else self.model
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, response_length: int, temperature: float
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        response_length: int,
+        temperature: float,
+        trunk: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        hidden, logits = self._decode(self.language_model, input_ids, attention_mask, response_length)
+        hidden, logits = self._decode(self.language_model, input_ids, attention_mask, response_length, trunk)
         logits = logits / temperature
         tokens = input_ids[:, -response_length:]
         values = self.value_head(hidden.float()).squeeze(-1)  # (B, T)
@@ -62,14 +70,26 @@ class ActorCritic(nn.Module):
             entropies = entropy(logits)
         return token_logprobs(logits, tokens), values, entropies
 
+    def trunk_states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor | None:
+        """What the frozen layers make of the tokens, `(B, P+T, D)`; None where every layer learns."""
+        if not self.frozen_layers:
+            return None
+        positions = _positions(attention_mask)
+        return trunk_states(self.language_model, self.frozen_layers, input_ids, attention_mask, positions)
+
     def reference_logprobs(
-        self, input_ids: Tensor, attention_mask: Tensor, response_length: int, temperature: float
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        response_length: int,
+        temperature: float,
+        trunk: Tensor | None = None,
     ) -> Tensor:
         """The reference's log-probabilities of the last `response_length` tokens, `(B, T)` float32, without gradients."""
         adapters_off = self.model.disable_adapter() if self.uses_adapters else nullcontext()
         with torch.no_grad(), adapters_off:
             model = self.language_model if self.uses_adapters else self.reference
-            _, logits = self._decode(model, input_ids, attention_mask, response_length)
+            _, logits = self._decode(model, input_ids, attention_mask, response_length, trunk)
             return token_logprobs(logits / temperature, input_ids[:, -response_length:])
 
     def trainable_groups(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
@@ -88,26 +108,32 @@ class ActorCritic(nn.Module):
         return self.model.merge_and_unload() if self.uses_adapters else self.model
 
     def _decode(
-        self, model: Any, input_ids: Tensor, attention_mask: Tensor, response_length: int
+        self, model: Any, input_ids: Tensor, attention_mask: Tensor, response_length: int, trunk: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Hidden states `(B, T, D)` and logits `(B, T, V)` of the positions before each of the last T tokens.
 
         Only those positions meet the vocabulary: for the prompt's the projection would be thrown away. They are given by
         their indices, for a slice is not contiguous and would cost one copy of the vocabulary's matrix for each episode.
         """
-        positions = (attention_mask.long().cumsum(dim=1) - 1).clamp(min=0)  # prompts are padded on the left
         width = input_ids.shape[1]
         before = torch.arange(width - response_length - 1, width - 1, device=input_ids.device)
         projected: list[Tensor] = []  # what enters the projection: the last hidden states, at `before` only
         hook = model.get_output_embeddings().register_forward_pre_hook(lambda _, inputs: projected.append(inputs[0]))
+        tokens = {"input_ids": input_ids} if trunk is None else {"inputs_embeds": trunk}
         try:
-            logits = model(
-                input_ids=input_ids,
-                attention_mask=attention_mask,
-                position_ids=positions,
-                use_cache=False,
-                logits_to_keep=before,
-            ).logits
+            with layers_from(model, self.frozen_layers) if trunk is not None else nullcontext():
+                logits = model(
+                    **tokens,
+                    attention_mask=attention_mask,
+                    position_ids=_positions(attention_mask),
+                    use_cache=False,
+                    logits_to_keep=before,
+                ).logits
         finally:
             hook.remove()
         return projected[0], logits
+
+
+def _positions(attention_mask: Tensor) -> Tensor:
+    """Each token's place in its own sequence: prompts are padded on the left. `(B, P+T)`"""
+    return (attention_mask.long().cumsum(dim=1) - 1).clamp(min=0)

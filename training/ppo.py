@@ -124,9 +124,10 @@ class PPO:
         responses, scores = self.sample_and_score(prompts)
         inputs = (responses.input_ids, responses.attention_mask, responses.length, self.recipe.generation.temperature)
         with torch.no_grad(), self.accelerator.autocast():
-            logprobs, values, _ = self.actor(*inputs)
-            ref_logprobs = self.actor.reference_logprobs(*inputs)
-        return Experience(responses, logprobs, ref_logprobs, values, scores)
+            trunk = self.actor.trunk_states(responses.input_ids, responses.attention_mask)
+            logprobs, values, _ = self.actor(*inputs, trunk)
+            ref_logprobs = self.actor.reference_logprobs(*inputs, trunk)
+        return Experience(responses, logprobs, ref_logprobs, values, scores, trunk)
 
     def sample_and_score(self, prompts: list[list[int]]) -> tuple[Responses, Tensor]:
         """A sampled response to each prompt, and the reward model's scores `(B,)`."""
@@ -222,25 +223,31 @@ class PPO:
         seen = torch.zeros(6, device=advantages.device)
         pieces = chosen.tensor_split(min(settings.gradient_accumulation_steps, len(chosen)))
         for number, piece in enumerate(pieces):
-            mask = responses.mask[piece]
+            columns = responses.columns(piece)
+            length = responses.length - (responses.input_ids.shape[1] - columns.stop)
+            mask = responses.mask[piece, :length]
             share = mask.sum() / tokens * accelerator.num_processes
             with accelerator.no_sync(self.wrapped) if number + 1 < len(pieces) else _nothing():
                 with accelerator.autocast():
                     logprobs, values, entropies = self.wrapped(
-                        responses.input_ids[piece],
-                        responses.attention_mask[piece],
-                        responses.length,
+                        responses.input_ids[piece, columns],
+                        responses.attention_mask[piece, columns],
+                        length,
                         self.recipe.generation.temperature,
+                        None if experience.trunk is None else experience.trunk[piece, columns],
                     )
-                policy, clipped = policy_loss(
-                    logprobs, experience.logprobs[piece], advantages[piece], mask, settings.cliprange
-                )
+                old = experience.logprobs[piece, :length]
+                policy, clipped = policy_loss(logprobs, old, advantages[piece, :length], mask, settings.cliprange)
                 value, value_clipped = value_loss(
-                    values, experience.values[piece], returns[piece], mask, settings.cliprange_value
+                    values,
+                    experience.values[piece, :length],
+                    returns[piece, :length],
+                    mask,
+                    settings.cliprange_value,
                 )
                 accelerator.backward((policy + settings.vf_coef * value) * share)
             with torch.no_grad():
-                approx_kl = masked_mean((logprobs - experience.logprobs[piece]) ** 2, mask) / 2
+                approx_kl = masked_mean((logprobs - old) ** 2, mask) / 2
                 seen += share * torch.stack(
                     [policy, value, masked_mean(entropies, mask), clipped, value_clipped, approx_kl]
                 )

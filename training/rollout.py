@@ -29,6 +29,11 @@ class Responses:
     def length(self) -> int:
         return self.mask.shape[1]
 
+    def columns(self, chosen: Tensor) -> slice:
+        """The columns that any of the chosen episodes uses; to their left and right is padding only."""
+        used = self.attention_mask[chosen].any(dim=0).nonzero()[:, 0]
+        return slice(int(used[0]), int(used[-1]) + 1)
+
     def tokens(self) -> list[list[int]]:
         """Each response's own tokens, without padding."""
         responses = self.input_ids[:, -self.length :]
@@ -44,6 +49,7 @@ class Experience:
     ref_logprobs: Tensor  # (B, T)
     values: Tensor  # (B, T)
     scores: Tensor  # (B,) as the reward model gave them
+    trunk: Tensor | None  # (B, P+T, D) what the frozen layers made of the tokens, where there are any
 
 
 def sample(

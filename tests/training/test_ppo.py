@@ -14,6 +14,7 @@ import torch
 from accelerate import Accelerator
 from tiny_model import make_model, make_tokenizer
 
+from training.frozen_trunk import frozen_layers
 from training.policy import ActorCritic
 from training.ppo import PPO
 from training.recipe import DataSettings, Generation, LoraSettings, PPORecipe, PPOSettings
@@ -220,3 +221,41 @@ def _train(
     if not wait:
         return subprocess.Popen(words, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     return subprocess.run(words, capture_output=True, text=True, timeout=200, check=False)
+
+
+def test_layers_below_the_lowest_adapter_are_computed_once_and_give_the_same_steps() -> None:
+    adapters = LoraSettings(r=4, lora_alpha=8, target_modules=["q_proj", "down_proj"], layers_to_transform=[1])
+    found = []
+    for cut in (True, False):
+        torch.manual_seed(0)
+        actor = ActorCritic(make_model(), adapters)
+        assert actor.frozen_layers == 1
+        if not cut:
+            actor.frozen_layers = 0
+        ppo = make_ppo(lora=True)
+        recipe = ppo.recipe.model_copy(update={"lora": adapters})
+        ppo = PPO(recipe, actor, ppo.tokenizer, ppo.reward_model, PROMPTS, Accelerator(cpu=True))
+        torch.manual_seed(1)
+        for _ in range(2):
+            log = ppo.update()
+        found.append((log["kl"], log["grad_norm"], weights(ppo)))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-4)
+    assert found[0][1] == pytest.approx(found[1][1], rel=1e-4)
+    for name, tensor in found[0][2].items():
+        assert torch.allclose(tensor, found[1][2][name], atol=1e-5), name
+
+
+def test_a_model_that_cannot_be_cut_is_computed_whole() -> None:
+    model = make_model()
+    model.requires_grad_(False)
+    model.model.layers[1].self_attn.q_proj.weight.requires_grad_(True)
+    assert frozen_layers(model) == 1
+    scaled = model.model.forward
+    # Gemma's kind: the embeddings are scaled inside the base model, whoever gives them.
+    model.model.forward = lambda input_ids=None, inputs_embeds=None, **more: scaled(
+        inputs_embeds=3 * (model.model.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds), **more
+    )
+    assert frozen_layers(model) == 0
+    model.lm_head.weight.requires_grad_(True)
+    del model.model.forward
+    assert frozen_layers(model) == 0

@@ -1,0 +1,91 @@
+"""The layers below the lowest adapter: they never change, so what they make of a rollout is computed once.
+
+    count = frozen_layers(model)                                    # 20 of 30
+    states = trunk_states(model, count, input_ids, mask, positions) # (B, L, D), without gradients
+    with layers_from(model, count):
+        model(inputs_embeds=states, ...)                            # the same logits as model(input_ids=...)
+
+Policy, reference and every epoch of PPO read the same states and go through the upper layers only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+CHECKED_TOKENS = 8
+
+
+def frozen_layers(model: Any) -> int:
+    """How many of the lowest layers learn nothing, where the model can be cut there; else 0.
+
+    It can be cut where its base model keeps its decoder layers in `layers`, and what the cut model computes of a few
+    tokens is what the whole one does. A model that scales its embeddings, or passes more between layers, is not cut.
+    """
+    layers = getattr(model.base_model, "layers", None)
+    if not isinstance(layers, nn.ModuleList):
+        return 0
+    inside = {id(parameter) for parameter in layers.parameters()}
+    if any(parameter.requires_grad and id(parameter) not in inside for parameter in model.parameters()):
+        return 0
+    learning = [place for place, layer in enumerate(layers) if any(p.requires_grad for p in layer.parameters())]
+    count = min(learning, default=0)
+    return count if count and _can_be_cut(model, count) else 0
+
+
+def trunk_states(model: Any, count: int, input_ids: Tensor, attention_mask: Tensor, positions: Tensor) -> Tensor:
+    """What the first `count` layers make of the tokens, `(B, L, D)`, without gradients."""
+    found: list[Tensor] = []
+
+    def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        found.append(output[0] if isinstance(output, tuple) else output)
+
+    hook = model.base_model.layers[count - 1].register_forward_hook(keep)
+    try:
+        with torch.no_grad(), _layers(model, slice(0, count)):
+            model.base_model(
+                input_ids=input_ids, attention_mask=attention_mask, position_ids=positions, use_cache=False
+            )
+    finally:
+        hook.remove()
+    return found[0]
+
+
+@contextmanager
+def layers_from(model: Any, count: int) -> Iterator[None]:
+    """While open, the model has only its layers from `count` on, and takes `trunk_states` as `inputs_embeds`."""
+    with _layers(model, slice(count, None)):
+        yield
+
+
+@contextmanager
+def _layers(model: Any, part: slice) -> Iterator[None]:
+    base = model.base_model
+    whole = base.layers
+    base.layers = nn.ModuleList(list(whole)[part])
+    try:
+        yield
+    finally:
+        base.layers = whole
+
+
+@torch.no_grad()
+def _can_be_cut(model: Any, count: int) -> bool:
+    device = next(model.parameters()).device
+    ids = torch.arange(2 * CHECKED_TOKENS, device=device).view(2, -1) % model.config.get_text_config().vocab_size
+    mask = torch.ones_like(ids)
+    positions = mask.cumsum(dim=1) - 1
+    training = model.training
+    model.eval()
+    try:
+        whole = model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False).logits
+        states = trunk_states(model, count, ids, mask, positions)
+        with layers_from(model, count):
+            cut = model(inputs_embeds=states, attention_mask=mask, position_ids=positions, use_cache=False).logits
+    finally:
+        model.train(training)
+    return bool(torch.allclose(whole, cut, rtol=1e-3, atol=1e-3))
