@@ -96,13 +96,13 @@ def train_rloo(recipe: RLOORecipe, out: Path) -> RunRecord:
 
 def epochs(arguments: Any, rows: int) -> int:
     """How often the prompts are gone through in all, from RLOOConfig's max_steps or num_train_epochs."""
-    wanted: float = arguments.num_train_epochs
-    limit: int = arguments.max_steps
-    if limit <= 0:
+    if arguments.max_steps <= 0:
+        wanted: float = arguments.num_train_epochs
         return math.ceil(wanted)
     prompts: int = arguments.generation_batch_size // arguments.num_generations  # of one generation
     steps: int = arguments.steps_per_generation * arguments.num_iterations // arguments.gradient_accumulation_steps
-    return math.ceil(limit / max(1, steps)) * prompts // rows + 1
+    most: int = arguments.max_steps
+    return math.ceil(most / max(1, steps)) * prompts // rows + 1
 
 
 def in_order(rows: list[Prompt], times: int, seed: int) -> list[Prompt]:
