@@ -121,7 +121,8 @@ def _ppo(args: argparse.Namespace) -> Result:
 def _result(record: RunRecord, out: Path) -> Result:
     figures: dict[str, Any] = {name: round(value, 4) for name, value in record.metrics.items()}
     lines = [f"{out / 'checkpoint'}", f"  digest   {record.checkpoint_digest}", f"  seconds  {record.seconds}"]
-    lines += [f"  {name:<24} {value}" for name, value in figures.items()]
+    width = max([24, *map(len, figures)])
+    lines += [f"  {name:<{width}} {value}" for name, value in figures.items()]
     return {
         "checkpoint": str(out / "checkpoint"),
         "digest": record.checkpoint_digest,

@@ -135,7 +135,12 @@ class TRLRun(Generic[R]):
         """Train from the last saved step, or from the start; returns the model, adapters merged, in the base's dtype."""
         trainer.add_callback(_Journal(self))
         # A trainer killed while it saves leaves a newer directory that is not whole, so SAVED says which one is.
-        trainer.train(resume_from_checkpoint=str(self.trainer_state / self.saved["checkpoint"]) if self.saved else None)
+        last = self.trainer_state / self.saved["checkpoint"] if self.saved else None
+        state = json.loads((last / "trainer_state.json").read_text(encoding="utf-8")) if last else None
+        if state is not None and state["global_step"] >= state["max_steps"]:
+            trainer._load_from_checkpoint(str(last))  # `train` would take a step beyond the last one
+        else:
+            trainer.train(resume_from_checkpoint=str(last) if last else None)
         trained = trainer.accelerator.unwrap_model(trainer.model)
         if self.recipe.lora is not None:
             trained = trained.merge_and_unload()

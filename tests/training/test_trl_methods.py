@@ -152,6 +152,26 @@ def test_an_interrupted_run_ends_with_the_weights_of_one_that_was_not(
     assert steps[0] == steps[1]
 
 
+@pytest.mark.parametrize(("method", "lora"), [("dpo", True), ("dpo", False), ("reward", True)])
+def test_a_run_interrupted_while_it_was_measured_does_not_train_again(
+    method: str, lora: bool, tmp_path: Path, tiny: Path, colours: Path, judge: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise Interrupted
+
+    file = recipe(tmp_path, method, tiny, colours, judge, lora, max_steps=4)
+    assert train(method, file, tmp_path / "straight") == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(f"training.{method}.pair_report", stop)
+        assert train(method, file, tmp_path / "run") == 1
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text()
+    assert train(method, file, tmp_path / "run") == 0
+    assert (tmp_path / "run" / "metrics.jsonl").read_text() == lines
+    records = [RunRecord.read(tmp_path / run / "run.json") for run in ("straight", "run")]
+    assert records[0].checkpoint_digest == records[1].checkpoint_digest
+    assert records[0].metrics == records[1].metrics
+
+
 @pytest.mark.slow
 def test_a_killed_command_continues(tmp_path: Path, tiny: Path, colours: Path, judge: Path) -> None:
     file = recipe(tmp_path, "dpo", tiny, colours, judge, max_steps=60, save_steps=2)

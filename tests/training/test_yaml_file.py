@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from training.errors import UsageError
-from training.recipe import SHIPPED, PPORecipe, RewardRecipe
+from training.recipe import SHIPPED, DPORecipe, KTORecipe, PPORecipe, RewardRecipe, RLOORecipe, SFTRecipe
 from training.yaml_file import load
 
 GOOD = """\
@@ -72,7 +72,14 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_every_recipe_that_ships_is_valid() -> None:
-    kinds = {"reward": RewardRecipe, "ppo": PPORecipe}
+    kinds = {
+        "reward": RewardRecipe,
+        "ppo": PPORecipe,
+        "sft": SFTRecipe,
+        "dpo": DPORecipe,
+        "kto": KTORecipe,
+        "rloo": RLOORecipe,
+    }
     files = sorted(SHIPPED.glob("*.yaml"))
     assert files
     for file in files:
