@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -149,6 +150,7 @@ def main() -> None:
     from evals.prefix_tree import PrefixTreeLM
     from training.allocator import keep_freed_memory
 
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
     keep_freed_memory()  # for both
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = AutoModelForCausalLM.from_pretrained(args.checkpoint, dtype=getattr(torch, args.dtype)).to(device).eval()
