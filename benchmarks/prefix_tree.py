@@ -3,7 +3,8 @@
     python benchmarks/prefix_tree.py runs/base/checkpoint
     python benchmarks/prefix_tree.py runs/base/checkpoint --data DATA --limit 12 --dtype float32
 
-Both run in this process, one after the other, on the same requests. Without `--data` there are two workloads, made of the
+Both run in this process, one after the other, on the same requests. The hf backend computes equal requests once, as MC1
+and MC2 have them, so `tokens` counts those that differ. Without `--data` there are two workloads, made of the
 starter suite's words: four long endings of one context (HellaSwag's form), and questions after five fixed shots. With it, a
 folder of official data (DATA/datasets/ORG/NAME, as `python -m release hub import` takes), also TruthfulQA MC1+MC2
 and CrowS-Pairs with lm-eval's prompts, and RealToxicityPrompts' sampling with 25 samples of 20 tokens.
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -149,6 +151,7 @@ def main() -> None:
     from evals.prefix_tree import PrefixTreeLM
     from training.allocator import keep_freed_memory
 
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
     keep_freed_memory()  # for both
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = AutoModelForCausalLM.from_pretrained(args.checkpoint, dtype=getattr(torch, args.dtype)).to(device).eval()
@@ -162,6 +165,8 @@ def main() -> None:
         makers["crows pairs"] = lambda: crows_pairs(args.limit, args.data)
         makers["toxicity prompts"] = lambda: toxicity_prompts(args.limit, args.data)
     rate = product_rate(model)
+    with torch.inference_mode():  # weights are read from their file when they are first used
+        model(torch.arange(64, device=device)[None])
     print(f"{args.dtype} on {device}, {torch.get_num_threads()} threads, products at {rate / 1e9:.1f} GFLOP/s")
     print("workload              requests  tokens  distinct     hf s  ours s  ratio  of rate  largest difference")
     for name, make in makers.items():
@@ -180,7 +185,7 @@ def main() -> None:
         ours_s, found = timed(lambda: ours.loglikelihood(requests, disable_tqdm=True))  # noqa: B023
         hf_s, expected = timed(lambda: theirs.loglikelihood(requests, disable_tqdm=True))  # noqa: B023
         distinct = ours.likelihoods.tokens_computed
-        tokens = sum(len(ours.tok_encode(text)) for text in ("".join(request.args) for request in requests))
+        tokens = sum(len(ours.tok_encode(text)) for text in {"".join(request.args) for request in requests})
         reached = operations(ours, requests, distinct) / ours_s / rate
         difference = max(abs(a[0] - b[0]) for a, b in zip(found, expected, strict=True))
         flags = sum(a[1] != b[1] for a, b in zip(found, expected, strict=True))

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 TREE = "prefix tree"
 CHECKED_AMONG = 2000  # requests among which those of the self-check are chosen
+CHECKED_SHARED = (
+    16  # tokens that the two share; what they share before is cut off, or a long primer would be computed twice more
+)
 CHECKED_TOKENS = 24  # the self-check takes the shortest branching requests of at least as many tokens together
 # Nats by which the two ways may differ: for each request, and for each token of its continuation.
 TOLERANCE = {torch.float32: (1e-3, 1e-4), torch.float16: (0.03, 0.01), torch.bfloat16: (0.15, 0.05)}
@@ -90,8 +93,8 @@ class LikelihoodEngine:
 
     def _check(self, pairs: Sequence[Pair]) -> None:
         """Score a few real requests both ways, and keep the tree only where they agree."""
-        chosen = [pairs[place] for place in representative(pairs[:CHECKED_AMONG])]
-        plain = [log_likelihoods(self.model, [pair], 1, self.context)[0] for pair in chosen]
+        chosen = cut([pairs[place] for place in representative(pairs[:CHECKED_AMONG])])
+        plain = log_likelihoods(self.model, chosen, len(chosen), self.context)
         reason = ""
         for blockwise in (True, False) if self.model._supports_attention_backend else (False,):
             try:
@@ -113,10 +116,10 @@ class LikelihoodEngine:
 def _disagreement(scorer: TreeScorer, pairs: Sequence[Pair], plain: Sequence[tuple[float, bool]]) -> str:
     """How the tree's numbers differ from the plain ones, in words; "" where they agree.
 
-    Packs are cut so small that there are several, so that the cached path is checked as well.
+    Packs are so small that there are two or three, so that the cached path is checked as well.
     """
     pack, block = scorer.pack, scorer.block
-    scorer.pack = max(2, sum(len(before) + len(after) for before, after in pairs) // 4)
+    scorer.pack = max(2, sum(len(before) + len(after) for before, after in pairs) // 3)
     scorer.block = max(2, scorer.pack // 2)
     found = scorer.score(pairs)
     scorer.pack, scorer.block = pack, block
@@ -143,6 +146,13 @@ def representative(pairs: Sequence[Pair]) -> list[int]:
 
     couples = list(itertools.pairwise(order))
     return [*min(couples, key=rank)] if couples else order
+
+
+def cut(pairs: Sequence[Pair]) -> list[Pair]:
+    """The same requests without most of the context that all share, so that checking costs little."""
+    contexts = [np.asarray(before, dtype=np.int64) for before, _ in pairs]
+    same = min((shared(contexts[0], context) for context in contexts), default=0)
+    return [(list(before)[max(0, same - CHECKED_SHARED) :], after) for before, after in pairs]
 
 
 def _unfit(model: PreTrainedModel) -> str:

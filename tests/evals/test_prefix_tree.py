@@ -16,7 +16,7 @@ import torch
 from tiny_model import make_model, make_tokenizer
 
 from evals import tree_likelihood
-from evals.likelihood_engine import LikelihoodEngine, representative
+from evals.likelihood_engine import LikelihoodEngine, cut, representative
 from evals.prefix_tree import PrefixTreeLM
 from evals.token_tree import ancestor_mask, attention_blocks, grow
 from evals.tree_likelihood import TreeScorer
@@ -200,6 +200,8 @@ def test_the_self_check_takes_two_requests_that_share_and_branch() -> None:
     requests = [([9] * 40, [1]), ([5, 6, 7], [8, 8]), ([4] * 15, [5, 6]), ([4] * 15, [7, 8]), ([4] * 90, [7, 8])]
     assert sorted(representative(requests)) == [2, 3]
     assert representative(requests[:1]) == [0]
+    primed = [([*range(100), 7], [1]), ([*range(100), 8, 9], [2])]
+    assert cut(primed) == [([*range(84, 100), 7], [1]), ([*range(84, 100), 8, 9], [2])]
 
 
 @pytest.mark.parametrize(("pack", "logits"), [(1, 1), (7, 3 * VOCABULARY), (64, 10 * VOCABULARY), (10**6, 10**9)])
