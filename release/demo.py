@@ -32,6 +32,7 @@ MODEL = f"{ORGANISATION}/smollm2-135m-ppo-starter"
 SPACE = f"{MODEL}-chat"
 TAG = "v1.0.0"
 QUESTION = "What is the capital of France?"
+ITEMS = "60"  # of each task at most, a seeded sample: the whole suite takes twice the time
 PORTS = {"hub": 8484, "chat": 7860}
 
 LOAD_SCRIPT = """
@@ -147,23 +148,9 @@ def train_and_score(demo: Demo) -> None:
     demo.command(
         "PPO", "training", "ppo", "--recipe", "ppo-starter", "--out", ppo, f"base={base}", f"reward_model={reward}"
     )
-    judge = ("--judge", f"{reward}/checkpoint")
-    demo.command(
-        "scores of the parent", "evals", "run", f"{base}/checkpoint", "--suite", "starter", "--out", base, *judge
-    )
-    demo.command(
-        "scores of the result",
-        "evals",
-        "run",
-        f"{ppo}/checkpoint",
-        "--suite",
-        "starter",
-        "--out",
-        ppo,
-        "--baseline",
-        base,
-        *judge,
-    )
+    how = ("--suite", "starter", "--limit", ITEMS, "--judge", f"{reward}/checkpoint")
+    demo.command("scores of the parent", "evals", "run", f"{base}/checkpoint", *how, "--out", base)
+    demo.command("scores of the result", "evals", "run", f"{ppo}/checkpoint", *how, "--out", ppo, "--baseline", base)
     demo.command("paired comparison", "evals", "compare", base, ppo)
     demo.command("leaderboard", "evals", "leaderboard", base, ppo, "--out", str(demo.root / "leaderboard"))
 

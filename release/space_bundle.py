@@ -17,6 +17,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from evals.presentation import metric_label
 from evals.scorecard import Score, Scorecard
 from training.errors import UsageError
 from training.records import canonical_json
@@ -184,6 +185,7 @@ def _chosen(scores: list[Score]) -> list[Score]:
 def _shown(score: Score) -> dict[str, Any]:
     names = ("task", "metric", "group", "value", "n", "unscored", "higher_is_better", "unit", "scorer")
     shown = {name: getattr(score, name) for name in names}
+    shown["label"] = metric_label(score.metric, score.scorer)
     return {**shown, "low": score.interval.low, "high": score.interval.high, "interval_method": score.interval.method}
 
 

@@ -76,7 +76,7 @@ def _score(score: dict[str, Any]) -> str:
     scorer = f" · judged by {escape(score['scorer'])}" if score.get("scorer") else ""
     unit = "" if score["unit"] == "fraction" else f" {escape(score['unit'])}"
     return (
-        f"<li><span class='name'>{escape(score['group'])}: {escape(score['metric'])}</span>"
+        f"<li><span class='name'>{escape(score['group'])}: {escape(score['label'])}</span>"
         f"<span class='value'>{score['value']:.3f}{unit}</span>{_band(score)}"
         f"<small>{escape(score['task'])}, {items} · {score['low']:.3f} to {score['high']:.3f} · {direction}{scorer}</small></li>"
     )

@@ -90,7 +90,7 @@ def _conversation(space: dict[str, Any]) -> gr.Chatbot:
         show_label=False,
         elem_id="conversation",
         height="100%",  # of what page.css gives it
-        placeholder=f"**Ask {about.pinned_name(space)}**\n\nIts answers can be wrong: check what matters.",
+        placeholder=f"**Ask {space['model_id']}**\n\nIts answers can be wrong: check what matters.",
         buttons=["copy", "copy_all"],
         editable="user",
         feedback_options=None,

