@@ -17,6 +17,7 @@ import json
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TextIO
 
@@ -133,3 +134,5 @@ def quiet_libraries() -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    # peft and TRL still use names that transformers is about to drop: for them to mend, not for whoever trains a model.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers\.")
