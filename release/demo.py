@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from training.command import Parser, Result, log
@@ -31,7 +32,8 @@ ORGANISATION = "slipway"
 MODEL = f"{ORGANISATION}/smollm2-135m-ppo-starter"
 SPACE = f"{MODEL}-chat"
 TAG = "v1.0.0"
-QUESTION = "What is the capital of France?"
+QUESTION = "How can I fall asleep more easily?"
+ANSWER_SHOWN = 160  # characters in the summary
 ITEMS = "60"  # of each task at most, a seeded sample: the whole suite takes twice the time
 PORTS = {"hub": 8484, "chat": 7860}
 
@@ -274,7 +276,7 @@ def summary(root: Path, answer: str, seconds: float) -> str:
         f"  KL        {metrics['kl_last']:.2f} nats a response from the parent in the last update",
         f"  release   {MODEL}@{TAG}, commit {receipt['commit'][:12]}",
         f"  digest    {receipt['checkpoint_digest']}",
-        f"  the chat  {QUESTION} {answer}",
+        f"  the chat  {QUESTION} {shorten(answer, ANSWER_SHOWN)}",
         f"  time      {seconds:.0f} s",
         "",
         "Open them (with the environment on the path: . .venv/bin/activate):",
