@@ -16,6 +16,7 @@ from release.local_hub.server import RunningHub, running_hub
 
 ROOT = Path(__file__).parents[1]
 REPO, TAG = "slipway/tiny-ppo", "v1.0.0"
+SCORES = ("--suite", "starter", "--limit", "20", "--dtype", "float32", "--judge", "runs/reward/checkpoint")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 LOAD = """
@@ -84,9 +85,8 @@ def released(tmp_path_factory: pytest.TempPathFactory, hub: tuple[RunningHub, st
     run("training", "base", "tiny", "--license", "mit", "--out", "runs/base")
     run("training", "reward", "--recipe", "reward.yaml", "--out", "runs/reward")
     run("training", "ppo", "--recipe", "ppo.yaml", "--out", "runs/ppo")
-    scores = ("--suite", "starter", "--limit", "20", "--dtype", "float32", "--judge", "runs/reward/checkpoint")
-    run("evals", "run", "runs/base/checkpoint", *scores, "--out", "runs/base")
-    run("evals", "run", "runs/ppo/checkpoint", *scores, "--out", "runs/ppo", "--baseline", "runs/base")
+    run("evals", "run", "runs/base/checkpoint", *SCORES, "--out", "runs/base")
+    run("evals", "run", "runs/ppo/checkpoint", *SCORES, "--out", "runs/ppo", "--baseline", "runs/base")
     run("release", "publish", "--run", "runs/ppo", "--repo", REPO, "--tag", TAG, "--space")
     return run
 
@@ -111,6 +111,11 @@ def test_everything_again_does_nothing_and_says_the_same(released: Commands) -> 
     commit = json.loads((released.folder / "runs/ppo/receipt.json").read_text())["commit"]
     before = (released.folder / "runs/ppo/run.json").stat().st_mtime_ns
     released("training", "ppo", "--recipe", "ppo.yaml", "--out", "runs/ppo")
+    cards = [released.folder / "runs" / name / "scorecard.json" for name in ("base", "ppo")]
+    bytes_before = [card.read_bytes() for card in cards]
+    released("evals", "run", "runs/base/checkpoint", *SCORES, "--out", "runs/base")
+    released("evals", "run", "runs/ppo/checkpoint", *SCORES, "--out", "runs/ppo", "--baseline", "runs/base")
+    assert [card.read_bytes() for card in cards] == bytes_before
     assert (released.folder / "runs/ppo/run.json").stat().st_mtime_ns == before
     released("release", "publish", "--run", "runs/ppo", "--repo", REPO, "--tag", TAG, "--space")
     assert json.loads((released.folder / "runs/ppo/receipt.json").read_text())["commit"] == commit
