@@ -34,7 +34,7 @@ SPACE = f"{MODEL}-chat"
 TAG = "v1.0.0"
 QUESTION = "How can I fall asleep more easily?"
 ANSWER_SHOWN = 160  # characters in the summary
-ITEMS = "60"  # of each task at most, a seeded sample: the whole suite takes twice the time
+ITEMS = "60"  # of each task at most, a seeded sample, to save time
 PORTS = {"hub": 8484, "chat": 7860}
 
 LOAD_SCRIPT = """

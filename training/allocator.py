@@ -1,7 +1,7 @@
 """Keep memory that the process frees, instead of giving it back and asking for it again at every step.
 
 glibc maps each big block anew and returns it to the kernel when it is freed, so that a training step on a CPU spends
-much of its time on page faults: benchmarks/allocator.py measures how much.
+much of its time on page faults (docs/log.md, 2026-11-24).
 """
 
 from __future__ import annotations

@@ -130,7 +130,7 @@ def quiet_libraries() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # OpenMP's threads wait for each other by spinning, and a thread whose core another program has is waited for until it
-    # gets it back: training on two cores of which one was busy took 3 to 40 times as long. Short spins cost 3% on idle ones.
+    # gets it back. Short spins help there and cost little on an idle machine (docs/log.md, 2026-11-25).
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

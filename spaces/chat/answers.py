@@ -17,7 +17,7 @@ from typing import Any
 
 import gradio as gr
 import limits
-from chat_model import ChatModel, ModelSettings, Progress, Unavailable, leave_a_core_for_the_page, load
+from chat_model import ChatModel, ModelSettings, Progress, Unavailable, load
 from display import plain
 
 SECONDS_BETWEEN_LOADS = 60
@@ -40,7 +40,6 @@ class Answers:
         """Load the model; where that fails, log the reason and keep it for visitors."""
         began = self._tried_at = time.monotonic()
         space = self.space
-        leave_a_core_for_the_page()
         try:
             self.model = load(
                 ModelSettings(space["model_id"], space["revision"], space["checkpoint_digest"], space["precision"])

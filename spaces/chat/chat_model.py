@@ -140,7 +140,7 @@ def leave_a_core_for_the_page() -> None:
     """One thread fewer than there are cores, unless OMP_NUM_THREADS says how many.
 
     A token is a row of small matrix products with a barrier after each: a thread that has to share its core with the
-    server holds up all the others. On two cores, one thread was as fast as two, and several times as fast under load.
+    server holds up all the others.
     """
     if "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() > 1:
         torch.set_num_threads(torch.get_num_threads() - 1)
