@@ -154,7 +154,7 @@ def load_rows(
         cut = len(train) - round(len(train) * settings.heldout_fraction)
         train, heldout = train[:cut], train[cut:]
     train = [_with_system(row, settings.system) for row in train[: settings.limit]]
-    heldout = [_with_system(row, settings.system) for row in heldout]
+    heldout = [_with_system(row, settings.system) for row in heldout[: settings.heldout_limit]]
     if not train:
         raise UsageError(
             "no rows are left to train on",

@@ -5,7 +5,8 @@
     with layers_from(model, count):
         model(inputs_embeds=states, ...)                            # the same logits as model(input_ids=...)
 
-Policy, reference and every epoch of PPO read the same states and go through the upper layers only.
+Policy, reference and every epoch of PPO read the same states and go through the upper layers only. So does a reward
+model of the same base whose adapters began no lower.
 """
 
 from __future__ import annotations
@@ -35,6 +36,24 @@ def frozen_layers(model: Any) -> int:
     learning = [place for place, layer in enumerate(layers) if any(p.requires_grad for p in layer.parameters())]
     count = min(learning, default=0)
     return count if count and _can_be_cut(model, count) else 0
+
+
+def same_layers(model: Any, other: Any, count: int) -> bool:
+    """Whether the embeddings and the `count` lowest layers of `other` are those of `model`, to the bit.
+
+    Then `other` may be given what `trunk_states` made of the tokens with `model`.
+    """
+    ours, theirs = model.base_model, other.base_model
+    if not count or type(ours) is not type(theirs) or len(theirs.layers) <= count:
+        return False
+    for mine, its in zip(_trunk(ours, count), _trunk(theirs, count), strict=True):
+        tensors, others = mine.state_dict(), its.state_dict()
+        if tensors.keys() != others.keys() or not all(torch.equal(tensors[name], others[name]) for name in tensors):
+            return False
+    ids, mask, positions = _few_tokens(model)  # equal weights may still be used differently, by another config
+    return torch.equal(
+        trunk_states(model, count, ids, mask, positions), trunk_states(other, count, ids, mask, positions)
+    )
 
 
 def trunk_states(model: Any, count: int, input_ids: Tensor, attention_mask: Tensor, positions: Tensor) -> Tensor:
@@ -73,12 +92,21 @@ def _layers(model: Any, part: slice) -> Iterator[None]:
         base.layers = whole
 
 
-@torch.no_grad()
-def _can_be_cut(model: Any, count: int) -> bool:
+def _trunk(base: Any, count: int) -> list[nn.Module]:
+    return [base.get_input_embeddings(), *list(base.layers)[:count]]
+
+
+def _few_tokens(model: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """Ids, attention mask and positions of two short sequences, for checks. Each `(2, CHECKED_TOKENS)`"""
     device = next(model.parameters()).device
     ids = torch.arange(2 * CHECKED_TOKENS, device=device).view(2, -1) % model.config.get_text_config().vocab_size
     mask = torch.ones_like(ids)
-    positions = mask.cumsum(dim=1) - 1
+    return ids, mask, mask.cumsum(dim=1) - 1
+
+
+@torch.no_grad()
+def _can_be_cut(model: Any, count: int) -> bool:
+    ids, mask, positions = _few_tokens(model)
     training = model.training
     model.eval()
     try:

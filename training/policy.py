@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from training.frozen_trunk import frozen_layers, layers_from, trunk_states
+from training.frozen_trunk import frozen_layers, layers_from, same_layers, trunk_states
 from training.ppo_math import entropy, token_logprobs
 from training.recipe import LoraSettings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+    from training.rewards import RewardModel
 
 
 class ActorCritic(nn.Module):
@@ -74,8 +76,13 @@ class ActorCritic(nn.Module):
         """What the frozen layers make of the tokens, `(B, P+T, D)`; None where every layer learns."""
         if not self.frozen_layers:
             return None
-        positions = _positions(attention_mask)
+        positions = token_positions(attention_mask)
         return trunk_states(self.language_model, self.frozen_layers, input_ids, attention_mask, positions)
+
+    def shares_trunk(self, reward_model: RewardModel) -> bool:
+        """Whether the reward model can read `trunk_states` as well: its lowest layers are the frozen ones, to the bit."""
+        model = getattr(reward_model, "model", None)
+        return model is not None and same_layers(self.language_model, model, self.frozen_layers)
 
     def reference_logprobs(
         self,
@@ -125,7 +132,7 @@ class ActorCritic(nn.Module):
                 logits = model(
                     **tokens,
                     attention_mask=attention_mask,
-                    position_ids=_positions(attention_mask),
+                    position_ids=token_positions(attention_mask),
                     use_cache=False,
                     logits_to_keep=before,
                 ).logits
@@ -134,6 +141,6 @@ class ActorCritic(nn.Module):
         return projected[0], logits
 
 
-def _positions(attention_mask: Tensor) -> Tensor:
+def token_positions(attention_mask: Tensor) -> Tensor:
     """Each token's place in its own sequence: prompts are padded on the left. `(B, P+T)`"""
     return (attention_mask.long().cumsum(dim=1) - 1).clamp(min=0)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from training.errors import UsageError
-from training.policy import ActorCritic
+from training.policy import ActorCritic, token_positions
 from training.ppo_math import (
     advantages_and_returns,
     kl_per_token,
@@ -71,6 +71,7 @@ class PPO:
         self.base_rates = [float(group["lr"]) for group in optimizer.param_groups]
         self.wrapped, self.optimizer = accelerator.prepare(actor, optimizer)
         self.actor: ActorCritic = accelerator.unwrap_model(self.wrapped)
+        self.trunk_is_shared = self.actor.shares_trunk(reward_model)
         self.scale: RewardScale | None = None
         self.updates_done = 0
 
@@ -121,20 +122,30 @@ class PPO:
 
     def rollout(self, prompts: list[list[int]]) -> Experience:
         """Sample a response to each prompt and say what policy, reference and reward model think of it."""
-        responses, scores = self.sample_and_score(prompts)
+        responses, trunk, scores = self._sample_and_score(prompts)
         inputs = (responses.input_ids, responses.attention_mask, responses.length, self.recipe.generation.temperature)
         with torch.no_grad(), self.accelerator.autocast():
-            trunk = self.actor.trunk_states(responses.input_ids, responses.attention_mask)
+            if trunk is None:
+                trunk = self.actor.trunk_states(responses.input_ids, responses.attention_mask)
             logprobs, values, _ = self.actor(*inputs, trunk)
             ref_logprobs = self.actor.reference_logprobs(*inputs, trunk)
         return Experience(responses, logprobs, ref_logprobs, values, scores, trunk)
 
-    def sample_and_score(self, prompts: list[list[int]]) -> tuple[Responses, Tensor]:
-        """A sampled response to each prompt, and the reward model's scores `(B,)`."""
+    def scores(self, prompts: list[list[int]]) -> Tensor:
+        """The reward model's scores `(B,)` of a sampled response to each prompt."""
+        return self._sample_and_score(prompts)[2]
+
+    def _sample_and_score(self, prompts: list[list[int]]) -> tuple[Responses, Tensor | None, Tensor]:
+        """Responses, the frozen layers' states where the reward model reads them too, and scores `(B,)`."""
         with torch.no_grad(), self.accelerator.autocast():
             responses = sample(self.actor, self.tokenizer, prompts, self.recipe.generation)
+            if self.trunk_is_shared:
+                trunk = self.actor.trunk_states(responses.input_ids, responses.attention_mask)
+                assert trunk is not None
+                count, mask = self.actor.frozen_layers, responses.attention_mask
+                return responses, trunk, self.reward_model.score_states(trunk, count, mask, token_positions(mask))
         sequences = [prompt + answer for prompt, answer in zip(prompts, responses.tokens(), strict=True)]
-        return responses, self.reward_model.score_ids(sequences)
+        return responses, None, self.reward_model.score_ids(sequences)
 
     def state(self) -> dict[str, Any]:
         """Everything that the next update depends on; `torch.load(weights_only=True)` reads it back."""

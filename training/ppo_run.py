@@ -153,8 +153,7 @@ def heldout_reward(ppo: PPO, prompts: list[list[int]]) -> float | None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         for start in range(0, len(prompts), ppo.recipe.ppo.batch_size):
-            _, rewards = ppo.sample_and_score(prompts[start : start + ppo.recipe.ppo.batch_size])
-            scores += rewards.tolist()
+            scores += ppo.scores(prompts[start : start + ppo.recipe.ppo.batch_size]).tolist()
     return statistics.fmean(scores)
 
 

@@ -9,12 +9,15 @@ Whatever it comes from, what is written is a checkpoint directory and a run.json
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import re
 import shutil
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -284,7 +287,9 @@ def _unpack_gguf(gguf: Path, out: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    read = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+    with _parsed_once():
+        read = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     config = read.config
     if hasattr(config, "quantization_config"):
         del config.quantization_config
@@ -293,10 +298,28 @@ def _unpack_gguf(gguf: Path, out: Path) -> None:
     plain.generation_config = read.generation_config
     # bfloat16 holds what a 4- or 8-bit quantisation can tell, in half of the bytes.
     plain = plain.to(torch.bfloat16)
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     _set_stop_token(plain, tokenizer)
     plain.save_pretrained(out)
     tokenizer.save_pretrained(out)
+
+
+@contextmanager
+def _parsed_once() -> Iterator[None]:
+    """While open, transformers parses a GGUF file once, and not for config, weights and tokenizer each.
+
+    Nor does it list the names of all tensors anew for each of the model's modules.
+    """
+    import gguf
+
+    names = ("GGUFReader", "get_tensor_name_map")
+    originals = {name: getattr(gguf, name) for name in names}
+    for name in names:
+        setattr(gguf, name, functools.cache(originals[name]))
+    try:
+        yield
+    finally:
+        for name, original in originals.items():
+            setattr(gguf, name, original)
 
 
 def _set_stop_token(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -29,7 +29,8 @@ class DataSettings(Settings):
         default=0.2, ge=0.0, lt=1.0
     )  # taken from the end of a seeded shuffle, where no split is held out
     heldout_split: str | None = None
-    limit: int | None = Field(default=None, gt=0)
+    limit: int | None = Field(default=None, gt=0)  # rows to train on, the first of them
+    heldout_limit: int | None = Field(default=None, gt=0)  # rows to measure on, the first of those held out
     system: str | None = Field(default=None, min_length=1)  # put before conversations without a system message
 
 

@@ -8,7 +8,7 @@ adapters merged. Interrupted, the same command continues from the last saved ste
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from training.chat import answer_ids, prompt_ids
 from training.data import Preference, load_preferences
@@ -35,8 +35,8 @@ def train_reward_model(recipe: RewardRecipe, out: Path) -> RunRecord:
     from transformers import AutoModelForSequenceClassification, set_seed
     from trl import RewardConfig, RewardTrainer
 
-    # tokenize_pairs has filtered by length, and counted.
-    arguments = run.arguments(RewardConfig, max_length=None)
+    # tokenize_pairs has filtered by length, and counted. The column of lengths, for batches of similar ones, must stay.
+    arguments = run.arguments(RewardConfig, max_length=None, remove_unused_columns=False)
     base = run.base()
     data = load_preferences(recipe.data, recipe.seed)
     tokenizer = reward_tokenizer(load_tokenizer(base.checkpoint))
@@ -79,15 +79,16 @@ def reward_tokenizer(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerB
 
 def tokenize_pairs(
     tokenizer: PreTrainedTokenizerBase, rows: list[Preference], max_length: int
-) -> tuple[list[dict[str, list[int]]], int]:
-    """TRL's columns chosen_ids and rejected_ids, and how many pairs were longer than `max_length` tokens."""
-    pairs = []
+) -> tuple[list[dict[str, Any]], int]:
+    """TRL's columns chosen_ids and rejected_ids, the longer one's length, and how many pairs were beyond `max_length` tokens."""
+    pairs: list[dict[str, Any]] = []
     for row in rows:
         start = prompt_ids(tokenizer, row.prompt)
         chosen = start + answer_ids(tokenizer, row.prompt, row.chosen)
         rejected = start + answer_ids(tokenizer, row.prompt, row.rejected)
-        if max(len(chosen), len(rejected)) <= max_length:
-            pairs.append({"chosen_ids": chosen, "rejected_ids": rejected})
+        length = max(len(chosen), len(rejected))
+        if length <= max_length:
+            pairs.append({"chosen_ids": chosen, "rejected_ids": rejected, "length": length})
     if not pairs:
         raise UsageError(f"every pair is longer than {max_length} tokens", next_step="raise max_length in the recipe")
     return pairs, len(rows) - len(pairs)

@@ -91,6 +91,29 @@ class RewardModel:
         mask = torch.arange(length, device=device)[None, :] <= ends[:, None]  # (B, T)
         with torch.no_grad():
             hidden = self.model.base_model(input_ids=ids, attention_mask=mask.long()).last_hidden_state  # (B, T, D)
-            last = hidden[torch.arange(len(sequences), device=device), ends]  # (B, D)
-            scores: torch.Tensor = self.model.score(last).squeeze(-1).float()  # (B,)
-            return scores
+            return self._scores_at(hidden, ends)
+
+    def score_states(
+        self, trunk: torch.Tensor, count: int, attention_mask: torch.Tensor, positions: torch.Tensor
+    ) -> torch.Tensor:
+        """`score_ids` from what the `count` lowest layers made of the tokens, `(B, L, D)`, where these are this model's too.
+
+        See `training.frozen_trunk.same_layers`. Padding may stand on either side. Returns float32 `(batch,)`.
+        """
+        import torch
+
+        from training.frozen_trunk import layers_from
+
+        ends = attention_mask.shape[1] - 1 - attention_mask.flip(1).argmax(dim=1)  # (B,)
+        with torch.no_grad(), layers_from(self.model, count):
+            hidden = self.model.base_model(
+                inputs_embeds=trunk, attention_mask=attention_mask, position_ids=positions, use_cache=False
+            ).last_hidden_state
+            return self._scores_at(hidden, ends)
+
+    def _scores_at(self, hidden: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        last = hidden[torch.arange(len(ends), device=ends.device), ends]  # (B, D)
+        scores: torch.Tensor = self.model.score(last).squeeze(-1).float()  # (B,)
+        return scores

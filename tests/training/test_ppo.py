@@ -8,16 +8,19 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from accelerate import Accelerator
-from tiny_model import make_model, make_tokenizer
+from tiny_model import make_model, make_tokenizer, save_reward_model
 
-from training.frozen_trunk import frozen_layers
+from training.checkpoint import Checkpoint
+from training.frozen_trunk import frozen_layers, same_layers
 from training.policy import ActorCritic
 from training.ppo import PPO
 from training.recipe import DataSettings, Generation, LoraSettings, PPORecipe, PPOSettings
+from training.rewards import RewardModel
 from training.rollout import sample
 
 
@@ -243,6 +246,41 @@ def test_layers_below_the_lowest_adapter_are_computed_once_and_give_the_same_ste
     assert found[0][1] == pytest.approx(found[1][1], rel=1e-4)
     for name, tensor in found[0][2].items():
         assert torch.allclose(tensor, found[1][2][name], atol=1e-5), name
+
+
+def classifier_of(model: Any, tmp_path: Path) -> RewardModel:
+    """A reward model whose embeddings and first layer are the policy's, as adapters on upper layers leave it."""
+    save_reward_model(tmp_path)
+    reward = RewardModel.load(Checkpoint.open(tmp_path), "float32")
+    reward.model.model.embed_tokens.load_state_dict(model.model.embed_tokens.state_dict())
+    reward.model.model.layers[0].load_state_dict(model.model.layers[0].state_dict())
+    return reward
+
+
+def test_a_reward_model_of_the_same_base_reads_the_frozen_layers_states_and_gives_the_same_scores(tmp_path) -> None:
+    adapters = LoraSettings(r=4, lora_alpha=8, target_modules=["q_proj", "down_proj"], layers_to_transform=[1])
+    model = make_model()
+    reward = classifier_of(model, tmp_path)
+    ppo = make_ppo(lora=True)
+    ppo = PPO(ppo.recipe, ActorCritic(model, adapters), ppo.tokenizer, reward, PROMPTS, Accelerator(cpu=True))
+    assert ppo.trunk_is_shared
+    prompts = [prompt[: 2 + place % 3] for place, prompt in enumerate(PROMPTS)]  # padded on the left
+    experience = ppo.rollout(prompts)
+    whole = [prompt + answer for prompt, answer in zip(prompts, experience.responses.tokens(), strict=True)]
+    assert len({len(sequence) for sequence in whole}) > 2
+    assert torch.allclose(experience.scores, reward.score_ids(whole), atol=1e-5)
+
+
+def test_a_reward_model_that_differs_by_one_weight_or_by_its_config_reads_tokens_instead(tmp_path) -> None:
+    model = make_model()
+    reward = classifier_of(model, tmp_path)
+    assert same_layers(model, reward.model, 1)
+    assert not same_layers(model, reward.model, 2), "nothing would be left above"
+    reward.model.model.layers[0].mlp.up_proj.weight[3, 3] += 1e-4
+    assert not same_layers(model, reward.model, 1)
+    reward = classifier_of(model, tmp_path)
+    reward.model.model.rotary_emb.inv_freq.mul_(0.5)
+    assert not same_layers(model, reward.model, 1)
 
 
 def test_a_model_that_cannot_be_cut_is_computed_whole() -> None:
