@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import shorten
-from typing import Any
+from typing import IO, Any
 
 from training.command import Parser, Result, log
 from training.errors import SlipwayError, UsageError
@@ -34,7 +34,7 @@ SPACE = f"{MODEL}-chat"
 TAG = "v1.0.0"
 QUESTION = "How can I fall asleep more easily?"
 ANSWER_SHOWN = 160  # characters in the summary
-ITEMS = "60"  # of each task at most, a seeded sample, to save time
+ITEMS = "24"  # of each task at most, a seeded sample, to save time
 PORTS = {"hub": 8484, "chat": 7860}
 
 LOAD_SCRIPT = """
@@ -126,8 +126,10 @@ def run_demo(args: argparse.Namespace) -> Result:
         }
         demo = Demo(root, environment)
         train_and_score(demo)
-        publish_and_check(demo)
-        answer = ask_space(demo)
+        publish(demo)
+        with chat_space(demo) as chat:
+            check_release(demo)
+            answer = chat.ask(demo)
     seconds = time.monotonic() - clock
     return {
         "summary": summary(root, answer, seconds),
@@ -157,10 +159,14 @@ def train_and_score(demo: Demo) -> None:
     demo.command("leaderboard", "evals", "leaderboard", base, ppo, "--out", str(demo.root / "leaderboard"))
 
 
-def publish_and_check(demo: Demo) -> None:
-    """Card, gates and release; then what a stranger would do: load it by name, verify it."""
+def publish(demo: Demo) -> None:
+    """Card, gates, release."""
     ppo = str(demo.root / "ppo")
     demo.command("gates and release", "release", "publish", "--run", ppo, "--repo", MODEL, "--tag", TAG, "--space")
+
+
+def check_release(demo: Demo) -> None:
+    """What a stranger would do: load it by name, verify it."""
     with tempfile.TemporaryDirectory() as empty:
         demo.run(
             "from_pretrained in a fresh process with an empty cache",
@@ -168,29 +174,39 @@ def publish_and_check(demo: Demo) -> None:
             environment={"HF_HOME": empty},
             shown=f'AutoModelForCausalLM.from_pretrained("{MODEL}", revision="{TAG}")',
         )
-    demo.command("verification", "release", "verify", f"{MODEL}@{TAG}", "--receipt", f"{ppo}/receipt.json")
+    receipt = demo.root / "ppo" / "receipt.json"
+    demo.command("verification", "release", "verify", f"{MODEL}@{TAG}", "--receipt", str(receipt))
 
 
-def ask_space(demo: Demo) -> str:
-    """Start the chat from its published bundle and ask it one question."""
+@dataclass
+class Chat:
+    """The chat's server, started from the published bundle, and where its output goes."""
+
+    process: subprocess.Popen[Any]
+    port: int
+    output: IO[str]
+
+    def ask(self, demo: Demo) -> str:
+        """Ask one question as a client would. Raises UsageError, with what the server said, where it does not come up."""
+        try:
+            wait_for_port(self.port, self.process, seconds=180)
+        except UsageError:
+            self.output.seek(0)
+            log(self.output.read()[-4000:])
+            raise
+        words = ("-c", ASK_SCRIPT, f"http://127.0.0.1:{self.port}", QUESTION)
+        return demo.run("the chat Space answers", *words, shown=f"Client(chat).predict({QUESTION!r})").strip()
+
+
+@contextmanager
+def chat_space(demo: Demo) -> Iterator[Chat]:
+    """The published chat, started in the background: it builds up while the release is checked."""
     port = free_port(PORTS["chat"])
     serve = [sys.executable, str(Path(__file__).parents[1] / "spaces" / "serve.py"), SPACE, "--port", str(port)]
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(serve, env=demo.environment, stdout=output, stderr=output, start_new_session=True)
         try:
-            wait_for_port(port, process, seconds=180)
-            return demo.run(
-                "the chat Space answers",
-                "-c",
-                ASK_SCRIPT,
-                f"http://127.0.0.1:{port}",
-                QUESTION,
-                shown=f"Client(chat).predict({QUESTION!r})",
-            ).strip()
-        except UsageError:
-            output.seek(0)
-            log(output.read()[-4000:])
-            raise
+            yield Chat(process, port, output)
         finally:
             stop(process)
 
