@@ -214,6 +214,11 @@ class _Journal(TrainerCallback):  # type: ignore[misc]  # transformers is read w
             for entry in state.log_history:
                 self.run.directory.log_metrics(entry)
 
+    def on_epoch_begin(self, args: Any, state: Any, _control: Any, **_more: Any) -> None:
+        """An epoch's order is drawn from its own seed: batches of similar length come from the process's generator, which
+        a run that continues in the middle of an epoch does not have as it was when the epoch began."""
+        torch.manual_seed(args.seed + int(state.epoch or 0))
+
     def on_log(self, _args: Any, state: Any, _control: Any, **_more: Any) -> None:
         if state.is_world_process_zero:
             self.run.directory.log_metrics(state.log_history[-1])
