@@ -52,6 +52,8 @@ class Parser:
     def run(self, argv: Sequence[str] | None = None) -> int:
         """Parse, run, print; return the exit code and let no exception through."""
         words = list(sys.argv[1:] if argv is None else argv)
+        if not sys.stderr.isatty():  # the libraries' bars too are for terminals only; they read this when imported
+            os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         as_json = "--json" in words
         # Libraries print to stdout as they please; with --json it carries one object, so theirs goes to stderr.
         stdout = sys.stdout
