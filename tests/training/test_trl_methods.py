@@ -122,13 +122,20 @@ class Interrupted(Exception):
 
 
 @pytest.mark.parametrize(
-    ("method", "order"), [*((method, "random") for method in METHODS), ("reward", "group_by_length")]
+    ("method", "order"),
+    [*((method, {}) for method in METHODS), ("reward", {"train_sampling_strategy": "group_by_length"})],
 )
 def test_an_interrupted_run_ends_with_the_weights_of_one_that_was_not(
-    method: str, order: str, tmp_path: Path, tiny: Path, colours: Path, judge: Path, monkeypatch: pytest.MonkeyPatch
+    method: str,
+    order: dict[str, str],
+    tmp_path: Path,
+    tiny: Path,
+    colours: Path,
+    judge: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Interrupted after its second epoch began, while the trainer was writing a later state that is never whole."""
-    file = recipe(tmp_path, method, tiny, colours, judge, max_steps=14, save_steps=3, train_sampling_strategy=order)
+    file = recipe(tmp_path, method, tiny, colours, judge, max_steps=14, save_steps=3, **order)
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
     assert train(method, file, straight) == 0
     journal = trl_run._Journal
