@@ -153,5 +153,6 @@ def quiet_libraries() -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        os.environ.setdefault("TQDM_DISABLE", "1")
     # peft and TRL still use names that transformers is about to drop: for them to mend, not for whoever trains a model.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers\.")
