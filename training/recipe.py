@@ -125,13 +125,22 @@ class PPOSettings(Settings):
     lr_scheduler_type: Literal["constant", "linear"] = "linear"  # linear falls to a tenth in the last update
     warmup_updates: int = Field(default=0, ge=0)  # updates over which the learning rate rises
     kl_coef: float = Field(default=0.05, ge=0.0)  # beta of Ouyang et al. 2022, equation 2
+    kl_target: float | None = Field(
+        default=None, gt=0.0
+    )  # nats a response that kl_coef is adapted to; else it is fixed
+    kl_horizon: int = Field(default=10_000, gt=0)  # episodes in which kl_coef follows; a shorter one follows faster
+    early_stop_kl: float | None = Field(
+        default=None, gt=0.0
+    )  # nats a token from the sampling policy that end an update
+    entropy_coef: float = Field(default=0.0, ge=0.0)  # bonus for a policy that keeps its choices open
     gamma: float = Field(default=1.0, ge=0.0, le=1.0)
     lam: float = Field(default=0.95, ge=0.0, le=1.0)
     cliprange: float = Field(default=0.2, gt=0.0)
     cliprange_value: float = Field(default=0.2, gt=0.0)
     vf_coef: float = Field(default=0.1, ge=0.0)
     whiten_advantages: bool = True
-    scale_rewards: bool = True  # subtract the first rollout's mean score and divide by its deviation
+    # True: subtract the first rollout's mean score, divide by its deviation; running: divide by that of all scores so far
+    scale_rewards: bool | Literal["running"] = True
     reward_clip: float | None = Field(default=5.0, gt=0.0)
     missing_eos_penalty: float | None = Field(default=None, ge=0.0)  # in units of the scaled reward
     save_updates: int = Field(default=2, gt=0)  # updates between two saves of the whole training state
