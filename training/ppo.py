@@ -9,7 +9,6 @@ Interrupted or killed, the same command continues from the last saved update on 
 
 from __future__ import annotations
 
-import random
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -29,9 +28,10 @@ from training.ppo_math import (
     shaped_rewards,
 )
 from training.ppo_steps import PPOSteps
+from training.ptx import Mixing
 from training.recipe import PPORecipe
 from training.reward_sources import RewardFailed, TextRewards
-from training.rollout import Experience, Responses, sample
+from training.rollout import Experience, Responses, in_shuffled_epochs, sample
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -59,6 +59,7 @@ class PPO:
         rewards: RewardModel | TextRewards,
         prompts: list[list[int]],
         accelerator: Accelerator,
+        mixing: Mixing | None = None,
     ) -> None:
         self.recipe, self.tokenizer, self.rewards = recipe, tokenizer, rewards
         self.prompts, self.accelerator = prompts, accelerator
@@ -72,7 +73,7 @@ class PPO:
             weight_decay=settings.weight_decay,
         )
         wrapped, self.optimizer = accelerator.prepare(actor, optimizer)
-        self.steps = PPOSteps(settings, recipe.generation.temperature, wrapped, self.optimizer, accelerator)
+        self.steps = PPOSteps(settings, recipe.generation.temperature, wrapped, self.optimizer, accelerator, mixing)
         self.actor: ActorCritic = accelerator.unwrap_model(wrapped)
         self.trunk_is_shared = not isinstance(rewards, TextRewards) and self.actor.shares_trunk(rewards)
         self.scale: RewardScale | None = None
@@ -194,6 +195,7 @@ class PPO:
             "scale": [self.scale.mean, self.scale.std] if self.scale else None,
             "seen_scores": list(self.seen_scores) if self.seen_scores else None,
             "kl_coef": self.kl_coef,
+            "mixed_batches": self.steps.mixing.taken if self.steps.mixing else 0,
             "random": gather_object([torch.get_rng_state()]),
             "random_cuda": gather_object([torch.cuda.get_rng_state_all()]),
         }
@@ -213,6 +215,8 @@ class PPO:
         self.scale = RewardScale(*state["scale"]) if state["scale"] else None
         self.seen_scores = Moments(*state["seen_scores"]) if state["seen_scores"] else None
         self.kl_coef = state["kl_coef"]
+        if self.steps.mixing is not None:
+            self.steps.mixing.taken = state["mixed_batches"]
         torch.set_rng_state(state["random"][self.accelerator.process_index].cpu())
         if torch.cuda.is_available():
             torch.cuda.set_rng_state_all(state["random_cuda"][self.accelerator.process_index])
@@ -221,13 +225,7 @@ class PPO:
         """This process's share of the next batch; every epoch over the prompts has an order of its own."""
         settings = self.recipe.ppo
         first = self.updates_done * self.episodes_per_update + self.accelerator.process_index * settings.batch_size
-        chosen = []
-        for position in range(first, first + settings.batch_size):
-            epoch, index = divmod(position, len(self.prompts))
-            order = list(range(len(self.prompts)))
-            random.Random(f"{self.recipe.seed}/{epoch}").shuffle(order)
-            chosen.append(self.prompts[order[index]])
-        return chosen
+        return in_shuffled_epochs(self.prompts, first, settings.batch_size, self.recipe.seed)
 
     def _set_scale(self, scores: Tensor) -> None:
         """Settle what this update's scores are scaled by. scores `(B,)` of all processes."""

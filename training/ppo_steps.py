@@ -11,6 +11,7 @@ from torch import Tensor
 
 from training.errors import UsageError
 from training.ppo_math import masked_mean, policy_loss, value_loss
+from training.ptx import Mixing, learned_tokens, summed_loss
 from training.recipe import PPOSettings
 from training.rollout import Experience
 
@@ -22,10 +23,17 @@ class PPOSteps:
     """The optimiser's side of PPO. `wrapped` is the ActorCritic as accelerate has prepared it."""
 
     def __init__(
-        self, settings: PPOSettings, temperature: float, wrapped: Any, optimizer: Any, accelerator: Accelerator
+        self,
+        settings: PPOSettings,
+        temperature: float,
+        wrapped: Any,
+        optimizer: Any,
+        accelerator: Accelerator,
+        mixing: Mixing | None = None,
     ) -> None:
         self.settings, self.temperature = settings, temperature
         self.wrapped, self.optimizer, self.accelerator = wrapped, optimizer, accelerator
+        self.mixing = mixing
         self.base_rates = [float(group["lr"]) for group in optimizer.param_groups]
         self.update = 0
 
@@ -47,7 +55,7 @@ class PPOSteps:
                 break
             steps += 1
         means = self.accelerator.reduce(torch.stack(seen).mean(dim=0), reduction="mean").tolist()
-        names = (
+        names = [
             "policy_loss",
             "value_loss",
             "entropy",
@@ -55,7 +63,8 @@ class PPOSteps:
             "value_clip_fraction",
             "approx_kl",
             "grad_norm",
-        )
+            *(["ptx_loss"] if self.mixing else []),
+        ]
         return {**dict(zip(names, means, strict=True)), "steps": steps}
 
     def _mini_batches(self, episodes: int) -> Iterator[Tensor]:
@@ -76,6 +85,7 @@ class PPOSteps:
         settings, accelerator, responses = self.settings, self.accelerator, experience.responses
         tokens = accelerator.reduce(responses.mask[chosen].sum(), reduction="sum")
         seen = torch.zeros(6, device=advantages.device)
+        mixed = [] if self.mixing is None else [self._mix_in(self.mixing)]
         pieces = chosen.tensor_split(min(settings.gradient_accumulation_steps, len(chosen)))
         for number, piece in enumerate(pieces):
             columns = responses.columns(piece)
@@ -120,7 +130,27 @@ class PPOSteps:
         if not too_far:
             self.optimizer.step()
         self.optimizer.zero_grad()
-        return torch.cat([seen.detach(), norm.detach().float().reshape(1).to(seen.device)]), too_far
+        others = torch.stack([norm.detach().float().to(seen.device), *mixed])
+        return torch.cat([seen.detach(), others]), too_far
+
+    def _mix_in(self, mixing: Mixing) -> Tensor:
+        """Add the gradient of PPO-ptx's term, and return the mean loss a learned token over all processes' batches.
+
+        It comes before the clipped loss, whose last piece exchanges what has gathered on every process.
+        """
+        accelerator = self.accelerator
+        model = accelerator.unwrap_model(self.wrapped).language_model
+        batch = mixing.next_batch(accelerator.process_index, accelerator.num_processes)
+        tokens = accelerator.reduce(torch.tensor(learned_tokens(batch), device=accelerator.device), reduction="sum")
+        total = torch.zeros((), device=accelerator.device)
+        pieces = min(self.settings.gradient_accumulation_steps, len(batch))
+        for piece in range(pieces):
+            with accelerator.no_sync(self.wrapped):
+                with accelerator.autocast():
+                    loss = summed_loss(model, batch[piece::pieces], mixing.pad) / tokens * accelerator.num_processes
+                accelerator.backward(mixing.settings.coef * loss)
+            total += loss.detach()
+        return total
 
     def _set_learning_rate(self, update: int, updates: int) -> None:
         settings = self.settings

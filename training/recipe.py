@@ -146,6 +146,17 @@ class PPOSettings(Settings):
     save_updates: int = Field(default=2, gt=0)  # updates between two saves of the whole training state
 
 
+class PTXSettings(Settings):
+    """PPO-ptx: what is mixed into PPO's steps so that it is not forgotten (Ouyang et al. 2022, equation 2)."""
+
+    data: DataSettings  # demonstrations in SFT's formats, or plain text as {text}
+    coef: float = Field(default=1.0, ge=0.0)  # gamma, of the mean loss a token; 0 only measures the held-out rows
+    batch_size: int = Field(default=8, gt=0)  # sequences of one optimizer step, on each process
+    max_length: int = Field(
+        default=512, gt=8
+    )  # tokens; longer demonstrations are dropped, longer texts cut into pieces
+
+
 class PPORecipe(Settings):
     """RLHF's PPO: a policy with a value head, a frozen reference, and what gives the rewards."""
 
@@ -162,6 +173,7 @@ class PPORecipe(Settings):
     lora: LoraSettings | None = LoraSettings()
     generation: Generation = Generation()
     ppo: PPOSettings = PPOSettings()
+    ptx: PTXSettings | None = None
     seed: int = 0
 
     @model_validator(mode="after")
