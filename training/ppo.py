@@ -98,13 +98,19 @@ class PPO:
         random_state = torch.get_rng_state()
         try:
             experience = self.rollout(self._batch_of_prompts())
+            scores = self.accelerator.gather(experience.scores)
+            if not torch.isfinite(scores).all():
+                raise RewardFailed(
+                    "the reward model's scores are not all finite numbers",
+                    found=f"{int((~torch.isfinite(scores)).sum())} of {len(scores)} are NaN or infinite",
+                    next_step="use another reward model, or dtype: float32",
+                )
         except RewardFailed:
             torch.set_rng_state(random_state)  # the same responses are sampled when the run continues
             raise
         sampled = time.monotonic()
         settings = self.recipe.ppo
         mask = experience.responses.mask
-        scores = self.accelerator.gather(experience.scores)
         self._set_scale(scores)
         kl_coef = self.kl_coef
         kl = kl_per_token(experience.logprobs, experience.ref_logprobs) * mask

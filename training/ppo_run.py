@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 import time
@@ -11,14 +10,13 @@ from typing import TYPE_CHECKING
 
 from training.chat import prompt_ids
 from training.checkpoint import Checkpoint
-from training.command import log
 from training.data import Prompt, load_prompts
 from training.errors import UsageError
+from training.ppo_loop import choose_policy, heldout_reward, measure, metrics_lines, train
 from training.ppo_saved import Carried, note_reward_source, resume, save
 from training.pretrained import load_policy, resolve_base
-from training.progress import Progress
 from training.recipe import PPORecipe
-from training.reward_sources import RewardFailed, TextRewards, load_reward_function, reward_endpoint
+from training.reward_sources import TextRewards, load_reward_function, reward_endpoint
 from training.run_directory import RunDirectory, with_chosen_dtype
 from training.run_record import (
     ParentCheckpoint,
@@ -32,7 +30,6 @@ from training.run_record import (
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from training.ppo import PPO
     from training.rewards import RewardModel
 
 
@@ -61,6 +58,11 @@ def train_ppo(recipe: PPORecipe, out: Path) -> RunRecord:
     generation_config = model.generation_config
     prompts, too_long = tokenize_prompts(tokenizer, data.train, recipe.max_prompt_length)
     heldout, _ = tokenize_prompts(tokenizer, data.heldout, recipe.max_prompt_length) if data.heldout else ([], 0)
+    if recipe.guards.heldout_every and not heldout:
+        raise UsageError(
+            "guards.heldout_every measures on held-out prompts, and there are none",
+            next_step="set prompts.heldout_fraction or prompts.heldout_split, or remove guards.heldout_every",
+        )
     mixed = load_ptx(recipe.ptx, tokenizer, recipe.seed) if recipe.ptx else None
     mixing = None
     if mixed and recipe.ptx and recipe.ptx.coef > 0:
@@ -86,31 +88,22 @@ def train_ppo(recipe: PPORecipe, out: Path) -> RunRecord:
     if isinstance(rewards, TextRewards):
         note_reward_source(carried, rewards.source, ppo.updates_done)
     if begins:
-        carried.heldout_before, carried.mixed_before = heldout_reward(ppo, heldout), mixed_loss()
+        carried.mixed_before = mixed_loss()
+        if recipe.guards.heldout_every:
+            carried.measured.append(measure(ppo, heldout))
+        else:
+            carried.heldout_before = heldout_reward(ppo, heldout)
         save(ppo, run, carried)
-    seconds_before = _seconds(run)
-    with Progress("ppo", ppo.total_updates, ppo.updates_done) as progress:
-        while ppo.updates_done < ppo.total_updates:
-            try:
-                metrics = ppo.update()
-            except RewardFailed:
-                save(ppo, run, carried)
-                log(f"saved after update {ppo.updates_done} of {ppo.total_updates}")
-                raise
-            if accelerator.is_main_process:
-                run.log_metrics(metrics)
-            progress.advance(
-                f"reward {metrics['reward_mean']:+.3f}  kl {metrics['kl']:.2f}  tokens {metrics['response_tokens']:.0f}  "
-                f"{ppo.episodes_per_update / metrics['seconds']:.1f} episodes/s"
-            )
-            if ppo.updates_done % recipe.ppo.save_updates == 0 or ppo.updates_done == ppo.total_updates:
-                save(ppo, run, carried)
+    seconds_before = sum(float(line["seconds"]) for line in metrics_lines(run))
+    train(ppo, run, carried, heldout)
+    chosen = choose_policy(ppo, run, carried)
     metrics = summary(run)
     measured = {
         "heldout_reward_before": carried.heldout_before,
-        "heldout_reward_after": heldout_reward(ppo, heldout),
+        "heldout_reward_after": None if chosen else heldout_reward(ppo, heldout),
         "ptx_heldout_loss_before": carried.mixed_before,
         "ptx_heldout_loss_after": mixed_loss(),
+        **chosen,
     }
     metrics.update({name: value for name, value in measured.items() if value is not None})
     accelerator.wait_for_everyone()
@@ -145,6 +138,7 @@ def train_ppo(recipe: PPORecipe, out: Path) -> RunRecord:
         started=started,
         seconds=round(seconds_before + time.monotonic() - clock, 2),
         metrics=metrics,
+        stopped=f"{carried.stopped.what}: {carried.stopped.figures}" if carried.stopped else None,
     )
     run.finish(record)
     return record
@@ -190,25 +184,9 @@ def check_same_tokens(policy: PreTrainedTokenizerBase, reward: PreTrainedTokeniz
         )
 
 
-def heldout_reward(ppo: PPO, prompts: list[list[int]]) -> float | None:
-    """Mean score of one sampled response to each held-out prompt, by a seed of its own; the run's randomness is left
-    as it was. None where nothing is held out.
-    """
-    import torch
-
-    if not prompts:
-        return None
-    scores: list[float] = []
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        for start in range(0, len(prompts), ppo.recipe.ppo.batch_size):
-            scores += ppo.scores(prompts[start : start + ppo.recipe.ppo.batch_size]).tolist()
-    return statistics.fmean(scores)
-
-
 def summary(run: RunDirectory) -> dict[str, float]:
     """The run in a few figures. A fifth is a fifth of the episodes; the standard error is that of a difference of means."""
-    lines = [json.loads(line) for line in run.metrics.read_text(encoding="utf-8").splitlines()]
+    lines = metrics_lines(run)
     scores = [score for line in lines for score in line["scores"]]
     fifth = max(2, len(scores) // 5)
     first, last = scores[:fifth], scores[-fifth:]
@@ -224,13 +202,6 @@ def summary(run: RunDirectory) -> dict[str, float]:
         "response_tokens_last": lines[-1]["response_tokens"],
         "episodes_per_second": len(scores) / sum(line["seconds"] for line in lines),
     }
-
-
-def _seconds(run: RunDirectory) -> float:
-    """Seconds spent on updates before an interruption."""
-    if not run.metrics.is_file():
-        return 0.0
-    return sum(float(json.loads(line)["seconds"]) for line in run.metrics.read_text(encoding="utf-8").splitlines())
 
 
 def _wait_for_record(run: RunDirectory) -> RunRecord:

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
+class Diverged(UsageError):
+    """A gradient that is not finite. No step was made with it, and the state of before the update is the saved one."""
+
+
 class PPOSteps:
     """The optimiser's side of PPO. `wrapped` is the ActorCritic as accelerate has prepared it."""
 
@@ -121,7 +125,7 @@ class PPOSteps:
                 seen += share * torch.stack([policy, value, open_choices, clipped, value_clipped, approx_kl])
         norm = accelerator.clip_grad_norm_(self.wrapped.parameters(), settings.max_grad_norm)
         if not torch.isfinite(norm):
-            raise UsageError(
+            raise Diverged(
                 f"training diverged: the gradient is {norm} in update {self.update + 1}",
                 next_step="lower ppo.learning_rate or raise ppo.kl_coef; the last saved state is from before this update",
             )

@@ -157,6 +157,19 @@ class PTXSettings(Settings):
     )  # tokens; longer demonstrations are dropped, longer texts cut into pieces
 
 
+class GuardSettings(Settings):
+    """When a run stops by itself, and which policy it keeps. Without them it goes on to its last update and keeps that."""
+
+    max_kl: float | None = Field(default=None, gt=0.0)  # nats a response; an update above it is the last
+    max_length_change: float | None = Field(default=None, gt=1.0)  # times that responses may become longer or shorter
+    heldout_every: int | None = Field(
+        default=None, gt=0
+    )  # updates between measurements on held-out prompts; the best is kept
+    heldout_patience: int = Field(
+        default=2, gt=0
+    )  # measurements surely below the best, while the reward rises, that stop it
+
+
 class PPORecipe(Settings):
     """RLHF's PPO: a policy with a value head, a frozen reference, and what gives the rewards."""
 
@@ -174,6 +187,7 @@ class PPORecipe(Settings):
     generation: Generation = Generation()
     ppo: PPOSettings = PPOSettings()
     ptx: PTXSettings | None = None
+    guards: GuardSettings = GuardSettings()
     seed: int = 0
 
     @model_validator(mode="after")
