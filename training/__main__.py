@@ -5,6 +5,7 @@ python -m training sft --recipe sft-starter --out runs/sft
 python -m training reward --recipe reward-starter --out runs/reward
 python -m training dpo --recipe dpo-starter --out runs/dpo args.beta=0.2
 python -m training ppo --recipe ppo-starter --out runs/ppo ppo.total_episodes=256
+python -m training report runs/ppo
 python -m training merge runs/lora --base runs/base --out runs/merged
 python -m training plan --flops 5.76e23
 """
@@ -38,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, description, run in (
         ("sft", "Fine-tune on demonstrations (TRL's SFTTrainer).", _sft),
         ("reward", "Train a reward model on preference pairs (TRL's RewardTrainer).", _reward),
-        ("ppo", "Align a policy with PPO against a reward model.", _ppo),
+        ("ppo", "Align a policy with PPO against a reward model, a function or a server.", _ppo),
         ("rloo", "Align a policy with RLOO against a reward model (TRL's RLOOTrainer).", _rloo),
         ("dpo", "Align a policy with DPO on preference pairs (TRL's DPOTrainer).", _dpo),
         ("kto", "Align a policy with KTO on answers marked good or bad (TRL's KTOTrainer).", _kto),
@@ -54,6 +55,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     merge.add_argument("--base", help="the base model (what the adapter names, if left out)")
     merge.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16", help="of the merged weights")
     merge.add_argument("--out", type=Path, required=True, help="the run's directory, e.g. runs/merged")
+    report = parser.command("report", "Draw the curves of a run's metrics.jsonl as one HTML page.", _report)
+    report.add_argument(
+        "directory", type=Path, metavar="RUN", help="the run's directory, finished or not, e.g. runs/ppo"
+    )
+    report.add_argument("--out", type=Path, metavar="FILE", help="the page's file (RUN/report.html, if left out)")
     add_plan_arguments(parser.command("plan", "Plan model, data, memory and time from a compute budget.", plan))
     return parser.run(argv)
 
@@ -118,6 +124,12 @@ def _ppo(args: argparse.Namespace) -> Result:
     return _result(train_ppo(recipe, args.out), args.out)
 
 
+def _report(args: argparse.Namespace) -> Result:
+    from training.report import report
+
+    return report(args.directory, args.out)
+
+
 def _result(record: RunRecord, out: Path) -> Result:
     figures: dict[str, Any] = {name: round(value, 4) for name, value in record.metrics.items()}
     lines = [f"{out / 'checkpoint'}", f"  digest   {record.checkpoint_digest}", f"  seconds  {record.seconds}"]
@@ -129,6 +141,7 @@ def _result(record: RunRecord, out: Path) -> Result:
         "method": record.method,
         "seconds": record.seconds,
         "metrics": figures,
+        **({"stopped": record.stopped} if record.stopped else {}),
         "summary": "\n".join(lines),
     }
 
