@@ -64,11 +64,13 @@ def render_card(
     space_id: str | None = None,
     endpoint: str | None = None,
     language: str | None = "en",
+    signer: str | None = None,
 ) -> CardBundle:
     """The card of a run, or of a bare checkpoint directory, as it will stand in `repo_id` at `tag`.
 
     `endpoint` is the Hub that it goes to, if not huggingface.co; `language` is what the metadata says (the starter data
-    and suites are English). Raises UsageError where the run's files contradict each other.
+    and suites are English); `signer` is the fingerprint of the key that signs the release.
+    Raises UsageError where the run's files contradict each other.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -89,6 +91,7 @@ def render_card(
         repo_id=repo_id,
         tag=tag,
         space_id=space_id,
+        signer=signer,
         hub=(endpoint or HUB).rstrip("/"),
         elsewhere=None if (endpoint or HUB).rstrip("/") == HUB else (endpoint or "").rstrip("/"),
         method=METHODS.get(facts.run.method, f"trained by {facts.run.method}") if facts.run else None,

@@ -3,10 +3,11 @@
     python -m release hub --root .slipway/hub --port 8484
     python -m release check   --run runs/a
     python -m release plan    --run runs/a --repo org/name --tag v1.0.0
-    python -m release publish --run runs/a --repo org/name --tag v1.0.0 [--private] [--space] [--dry-run]
+    python -m release publish --run runs/a --repo org/name --tag v1.0.0 [--sign KEY] [--private] [--space] [--dry-run]
     python -m release resume  --run runs/a
-    python -m release verify  org/name@v1.0.0 [--receipt runs/a/receipt.json]
+    python -m release verify  org/name@v1.0.0 [--key slipway.pub] [--receipt runs/a/receipt.json]
     python -m release rollback --run runs/a
+    python -m release keygen  --out slipway.key
     python -m release demo    --out runs/demo
 
 HF_ENDPOINT chooses the Hub, HF_TOKEN (or the token file of `hf auth login`) says who publishes.
@@ -37,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     publish = parser.command("publish", "Publish a run: plan, stage, check, promote, tag; safe to repeat.", run_publish)
     for command in (plan, publish):
         _add_request(command, repo_required=True)
+        command.add_argument("--sign", type=Path, metavar="KEY", help="sign the release with this private key (keygen)")
     publish.add_argument("--dry-run", action="store_true", help="plan only; send nothing to the Hub")
     resume = parser.command("resume", "Continue a publication that was interrupted.", run_resume)
     resume.add_argument("--run", dest="run_directory", type=Path, required=True, metavar="DIR")
@@ -47,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     promise.add_argument(
         "--run", dest="run_directory", type=Path, metavar="DIR", help="hold it against DIR/receipt.json"
     )
+    verify.add_argument("--key", type=Path, metavar="FILE", help="the public key that must have signed every file")
     verify.add_argument("--out", type=Path, metavar="FILE", help="write every finding there as JSON")
     rollback = parser.command("rollback", "Return main to an earlier release, in one commit.", run_rollback)
     which = rollback.add_mutually_exclusive_group(required=True)
@@ -55,6 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     which.add_argument("--repo", metavar="ORG/NAME", help="the repository, together with --to")
     rollback.add_argument("--to", metavar="TAG", help="the release to return to (default: the one before)")
+    keygen = parser.command("keygen", "Make a private key to sign releases with, and its public half.", run_keygen)
+    keygen.add_argument("--out", type=Path, default=Path("slipway.key"), metavar="FILE", help="default: slipway.key")
     check = parser.command("check", "Ask the gates about a run; writes nothing, needs no network.", run_check)
     _add_request(check, repo_required=False)
     add_hub_command(parser)
@@ -112,12 +117,21 @@ def run_verify(args: argparse.Namespace) -> Result:
     repo_id, revision = parse_target(args.target)
     path = args.receipt or (args.run_directory / "receipt.json" if args.run_directory else None)
     hub = HubClient.connect()
-    verification = verify(hub, repo_id, revision, Receipt.read(path) if path else None)
+    verification = verify(hub, repo_id, revision, Receipt.read(path) if path else None, args.key)
     if args.out:
         verification.write(args.out)
     require_true(verification, hub.endpoint)
     against = f"the receipt {path}" if path else "the plan.json in the repository itself"
     return {"summary": summary(verification, against), **verification.model_dump(mode="json")}
+
+
+def run_keygen(args: argparse.Namespace) -> Result:
+    """`keygen`: the private key stays with the publisher, the public one goes to whoever is to check."""
+    from release.signature import make_key
+
+    fingerprint, public = make_key(args.out), args.out.with_suffix(".pub")
+    said = f"{args.out} signs (keep it secret), {public} checks (publish it where people know you)\n  key {fingerprint}"
+    return {"summary": said, "private_key": str(args.out), "public_key": str(public), "fingerprint": fingerprint}
 
 
 def run_rollback(args: argparse.Namespace) -> Result:
@@ -157,7 +171,7 @@ def _request(args: argparse.Namespace) -> Request:
     from release.plan import Request
 
     space = f"{args.repo}-chat" if args.space == "" else args.space
-    return Request(args.repo, args.tag, args.policy, args.private, space)
+    return Request(args.repo, args.tag, args.policy, args.private, space, getattr(args, "sign", None))
 
 
 def _publish(run: Path) -> Result:

@@ -48,15 +48,25 @@ def sources_of(run: Path) -> dict[str, Path]:
 
 
 def build_bundle(
-    run: Path, *, repo_id: str, tag: str, space_id: str | None, endpoint: str, target: Path
+    run: Path,
+    *,
+    repo_id: str,
+    tag: str,
+    space_id: str | None,
+    endpoint: str,
+    target: Path,
+    signer: str | None = None,
 ) -> SlipwayError | None:
-    """Write the bundle to `target`, replacing what was there; the error if no card could be rendered."""
+    """Write the bundle to `target`, replacing what was there; the error if no card could be rendered.
+
+    `signer` is the fingerprint of the key that the release will be signed by; the card names it.
+    """
     from model_cards.card import render_card
 
     sources = sources_of(run)
     rendered, error = {}, None
     try:
-        rendered = render_card(run, repo_id=repo_id, tag=tag, space_id=space_id, endpoint=endpoint).files
+        rendered = render_card(run, repo_id=repo_id, tag=tag, space_id=space_id, endpoint=endpoint, signer=signer).files
     except SlipwayError as refusal:  # a gate's decision, which names it
         error = refusal
     target.parent.mkdir(parents=True, exist_ok=True)
