@@ -5,7 +5,7 @@
     python -m release plan    --run runs/a --repo org/name --tag v1.0.0
     python -m release publish --run runs/a --repo org/name --tag v1.0.0 [--sign KEY] [--private] [--space] [--dry-run]
     python -m release resume  --run runs/a
-    python -m release verify  org/name@v1.0.0 [--key slipway.pub] [--receipt runs/a/receipt.json]
+    python -m release verify  org/name@v1.0.0 [--key slipway.pub] [--receipt runs/a/receipt.json] [--rescore N]
     python -m release rollback --run runs/a
     python -m release keygen  --out slipway.key
     python -m release demo    --out runs/demo
@@ -16,6 +16,8 @@ HF_ENDPOINT chooses the Hub, HF_TOKEN (or the token file of `hf auth login`) say
 from __future__ import annotations
 
 import argparse
+import os
+import secrets
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,6 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--run", dest="run_directory", type=Path, metavar="DIR", help="hold it against DIR/receipt.json"
     )
     verify.add_argument("--key", type=Path, metavar="FILE", help="the public key that must have signed every file")
+    verify.add_argument("--rescore", type=int, metavar="N", help="compute the scores of N items of each task again")
+    verify.add_argument("--seed", type=int, help="which items --rescore draws (default: others each time, and said)")
     verify.add_argument("--out", type=Path, metavar="FILE", help="write every finding there as JSON")
     rollback = parser.command("rollback", "Return main to an earlier release, in one commit.", run_rollback)
     which = rollback.add_mutually_exclusive_group(required=True)
@@ -109,15 +113,22 @@ def run_resume(args: argparse.Namespace) -> Result:
 
 def run_verify(args: argparse.Namespace) -> Result:
     """`verify`: exit 4 naming what does not agree."""
+    os.environ.setdefault("TQDM_DISABLE", "1")  # the bars of libraries that re-score
     from release.hub_client import HubClient
     from release.records import Receipt
-    from release.verify import parse_target, require_true, summary, verify
+    from release.verify import Rescoring, parse_target, require_true, summary, verify
 
     quiet_libraries()
+    if args.rescore is not None and args.rescore < 1:
+        raise UsageError("--rescore needs at least one item of each task", found=str(args.rescore))
+    seed = secrets.randbelow(2**31) if args.seed is None else args.seed  # nobody can know beforehand what is looked at
+    rescoring = Rescoring(args.rescore, seed) if args.rescore else None
+    if rescoring is not None:
+        log(f"re-scoring {rescoring.items} items of each task, drawn by --seed {rescoring.seed}")
     repo_id, revision = parse_target(args.target)
     path = args.receipt or (args.run_directory / "receipt.json" if args.run_directory else None)
     hub = HubClient.connect()
-    verification = verify(hub, repo_id, revision, Receipt.read(path) if path else None, args.key)
+    verification = verify(hub, repo_id, revision, Receipt.read(path) if path else None, args.key, rescoring)
     if args.out:
         verification.write(args.out)
     require_true(verification, hub.endpoint)

@@ -10,6 +10,7 @@ it also shows whether somebody replaced all of them.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from release.bundle import PLAN, files_of
@@ -23,6 +24,14 @@ from training.errors import UsageError, VerificationMismatch
 from training.run_record import now
 
 
+@dataclass(frozen=True)
+class Rescoring:
+    """How many items of each task are to be answered again, and the seed that draws them."""
+
+    items: int
+    seed: int
+
+
 def parse_target(target: str) -> tuple[str, str | None]:
     """`ORG/NAME[@REVISION]` as its two parts. Raises UsageError for what is no such id."""
     repo_id, _, revision = target.partition("@")
@@ -31,12 +40,17 @@ def parse_target(target: str) -> tuple[str, str | None]:
 
 
 def verify(
-    hub: HubClient, repo_id: str, revision: str | None, receipt: Receipt | None, key: Path | None = None
+    hub: HubClient,
+    repo_id: str,
+    revision: str | None,
+    receipt: Receipt | None,
+    key: Path | None = None,
+    rescoring: Rescoring | None = None,
 ) -> Verification:
     """Everything that was looked at, agreeing or not. `revision` defaults to the receipt's tag, else to main; `key` is
-    the public key that must have signed.
+    the public key that must have signed; with `rescoring` the figures of the scorecard are computed again.
 
-    Raises UsageError where there is nothing to hold the repository against or `key` is no key, VerificationMismatch
+    Raises UsageError where there is nothing to hold the repository against or to re-score, or `key` is no key, VerificationMismatch
     where its plan.json cannot be read, HubError.
     """
     if receipt is not None and receipt.repo_id.lower() != repo_id.lower():
@@ -60,6 +74,8 @@ def verify(
         digest = manifest_digest(tuple(entry for entry in entries if changes_behaviour(Path(entry.path))))
         findings += _digest_findings(digest, promise.checkpoint_digest, promise.parent_digest)
         findings += _behaviour_findings(snapshot, promise.files, entries, promise.probe)
+        if rescoring is not None:
+            findings += _rescored(snapshot, rescoring, all(finding.ok for finding in findings))
     return Verification(
         repo_id=repo_id,
         revision=revision,
@@ -110,7 +126,40 @@ def summary(verification: Verification, against: str) -> str:
         f"  signed   {_signed(verification)}\n"
         f"  digest   {verification.checkpoint_digest}, {parent[verification.differs_from_parent]}\n"
         f"  loads    in a fresh process; largest difference of a logit {logits}, greedy tokens the same"
+        + "".join(
+            f"\n  scores   {finding.subject} {(finding.expected or '').partition(',')[0]} {finding.found}"
+            for finding in verification.findings
+            if finding.check == "rescore"
+        )
     )
+
+
+def _rescored(snapshot: Path, rescoring: Rescoring, whole: bool) -> list[Finding]:
+    """A finding for every figure of the scorecard; those that could not be computed here say why."""
+    from evals.evaluated import find
+    from evals.rescore import rescore
+    from evals.saved import SavedRun
+
+    if not whole:
+        log("not re-scored: the download is not what was released")
+        return []
+    if not (snapshot / "scorecard.json").is_file():
+        raise UsageError("the release has no scorecard.json, so there is nothing to re-score")
+    run = SavedRun.open(snapshot)
+    figures = rescore(run, find(str(snapshot)), rescoring.items, rescoring.seed)
+    return [
+        Finding(
+            check="rescore",
+            ok=figure.outcome != "does not hold",
+            subject=f"{figure.task}/{figure.metric}",
+            expected=f"{run.scorecard.score(figure.task, figure.metric).value:.4g}, as the scorecard says",
+            found=f"{figure.outcome}{f' ({figure.items} items)' if figure.items else ''}: {figure.explanation}",
+        )
+        for figure in figures
+    ] + [
+        Finding(check="rescore", ok=True, subject=task, found=f"not re-scored: it failed when it was scored: {why}")
+        for task, why in sorted(run.scorecard.failed_tasks.items())
+    ]
 
 
 def _signed(verification: Verification) -> str:
