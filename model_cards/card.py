@@ -65,11 +65,13 @@ def render_card(
     endpoint: str | None = None,
     language: str | None = "en",
     signer: str | None = None,
+    waivers: Mapping[str, str] | None = None,
 ) -> CardBundle:
     """The card of a run, or of a bare checkpoint directory, as it will stand in `repo_id` at `tag`.
 
     `endpoint` is the Hub that it goes to, if not huggingface.co; `language` is what the metadata says (the starter data
-    and suites are English); `signer` is the fingerprint of the key that signs the release.
+    and suites are English); `signer` is the fingerprint of the key that signs the release; `waivers` are
+    gates of the release whose refusals were accepted, each with its reason.
     Raises UsageError where the run's files contradict each other.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -92,6 +94,7 @@ def render_card(
         tag=tag,
         space_id=space_id,
         signer=signer,
+        waivers=dict(sorted((waivers or {}).items())),
         hub=(endpoint or HUB).rstrip("/"),
         elsewhere=None if (endpoint or HUB).rstrip("/") == HUB else (endpoint or "").rstrip("/"),
         method=METHODS.get(facts.run.method, f"trained by {facts.run.method}") if facts.run else None,

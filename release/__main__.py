@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import os
 import secrets
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -172,6 +173,13 @@ def _add_request(command: argparse.ArgumentParser, *, repo_required: bool) -> No
     command.add_argument("--repo", required=repo_required, default="owner/name", metavar="ORG/NAME")
     command.add_argument("--tag", default="v1.0.0", help="the release's name; never reused (default: v1.0.0)")
     command.add_argument("--policy", default="default", metavar="NAME|FILE", help="which gates (default: default)")
+    command.add_argument(
+        "--waive",
+        action="append",
+        default=[],
+        metavar="GATE=REASON",
+        help="accept a gate's refusal; it goes on the card",
+    )
     command.add_argument("--private", action="store_true", help="the repository is and stays private")
     command.add_argument(
         "--space", nargs="?", const="", metavar="ORG/NAME", help="a chat Space too (default id: ORG/NAME-chat)"
@@ -182,7 +190,15 @@ def _request(args: argparse.Namespace) -> Request:
     from release.plan import Request
 
     space = f"{args.repo}-chat" if args.space == "" else args.space
-    return Request(args.repo, args.tag, args.policy, args.private, space, getattr(args, "sign", None))
+    waive = dict(_waiver(words) for words in args.waive)
+    return Request(args.repo, args.tag, args.policy, args.private, space, getattr(args, "sign", None), waive)
+
+
+def _waiver(words: str) -> tuple[str, str]:
+    gate, equals, reason = words.partition("=")
+    if not equals:
+        raise UsageError("a waiver needs a reason", expected="--waive GATE=REASON", found=words)
+    return gate.strip(), reason.strip()
 
 
 def _publish(run: Path) -> Result:
@@ -212,7 +228,8 @@ def _planned(plan: ReleasePlan, run: Path) -> Result:
         space = f" --space {plan.space}" if plan.space else ""
         private = " --private" if plan.private else ""
         policy = "" if plan.policy == "default" else f" --policy {plan.policy}"
-        command = f"publish --run {run} --repo {plan.repo_id} --tag {plan.tag}{policy}{private}{space}"
+        waived = "".join(f" --waive {shlex.quote(f'{gate}={reason}')}" for gate, reason in plan.waivers.items())
+        command = f"publish --run {run} --repo {plan.repo_id} --tag {plan.tag}{policy}{private}{space}{waived}"
         result["summary"] += f"\n  next: python -m release {command}"
     return {**result, "plan": plan.model_dump(mode="json")}
 

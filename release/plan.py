@@ -13,14 +13,15 @@ from __future__ import annotations
 
 import re
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from release.bundle import PLAN, build_bundle, files_of, sources_of
 from release.gates.ask import ask
 from release.gates.candidate import Candidate
 from release.hub_client import check_repo_id, chosen_endpoint, source_changed
-from release.policy import Policy, load_policy, policy_digest
+from release.policy import Policy, check_waivers, load_policy, policy_digest
 from release.probe import take_probe
 from release.records import Probe, ReleasePlan, Verdict
 from release.signature import SIGNATURE, sign, signer_of, subject
@@ -42,6 +43,7 @@ class Request:
     private: bool = False
     space: str | None = None
     sign: Path | None = None  # the private key to sign with
+    waive: Mapping[str, str] = field(default_factory=dict)  # gate -> why its refusal is accepted
 
     def check(self) -> None:
         """Raises UsageError where the ids or the tag are not such."""
@@ -83,6 +85,7 @@ def make_plan(run: Path, request: Request) -> ReleasePlan:
         verdicts=verdicts,
         probe=_probe(candidate),
         space=request.space,
+        waivers=dict(candidate.waivers),
         signer=signer,
         created=now(),
     )
@@ -194,6 +197,8 @@ def describe(verdicts: list[Verdict]) -> str:
 
 
 def _candidate(run: Path, request: Request, policy: Policy, bundle: Path) -> Candidate:
+    waivers = _waivers(request, policy)
+    check_waivers(waivers, policy, f"--waive, or waive in the policy {request.policy}")
     error = build_bundle(
         run,
         repo_id=request.repo_id,
@@ -202,8 +207,13 @@ def _candidate(run: Path, request: Request, policy: Policy, bundle: Path) -> Can
         endpoint=chosen_endpoint(),
         target=bundle,
         signer=signer_of(request.sign) if request.sign else None,
+        waivers=waivers,
     )
-    return Candidate(run, bundle, tuple(files_of(bundle)), policy, request.repo_id, error)
+    return Candidate(run, bundle, tuple(files_of(bundle)), policy, request.repo_id, error, waivers)
+
+
+def _waivers(request: Request, policy: Policy) -> dict[str, str]:
+    return {str(gate): reason for gate, reason in [*policy.waive.items(), *request.waive.items()]}
 
 
 def _ask(candidate: Candidate) -> list[Verdict]:
@@ -239,6 +249,8 @@ def _existing(run: Path) -> ReleasePlan | None:
 
 def _answers(plan: ReleasePlan, request: Request) -> bool:
     if request.sign is not None and signer_of(request.sign) != plan.signer:
+        return False
+    if _waivers(request, load_policy(request.policy)) != plan.waivers:
         return False
     return (chosen_endpoint(), request.repo_id, request.tag, request.private, request.space) == (
         plan.endpoint,

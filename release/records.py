@@ -18,7 +18,7 @@ class Verdict(Record):
     """What one gate says, with the evidence (numbers, file names) and the remedy for a refusal."""
 
     gate: str
-    outcome: Literal["passed", "refused", "skipped"]
+    outcome: Literal["passed", "refused", "skipped", "waived"]
     evidence: dict[str, Any]
     explanation: str
     remedy: str | None = None
@@ -42,6 +42,7 @@ class ReleasePlan(Record):
     verdicts: list[Verdict]
     probe: Probe | None  # None where the weights could not be loaded, which a gate has then refused
     space: str | None = None
+    waivers: dict[str, str] = {}  # gate -> why its refusal is accepted; they stand on the card
     signer: str | None = None  # fingerprint of the key whose signature goes with the release; None: it is not signed
     created: str
 
