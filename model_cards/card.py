@@ -17,6 +17,7 @@ import yaml
 from evals.presentation import figure, headlines, markdown_text, parameter_count, short_digest
 from evals.scorecard import Score
 from model_cards import examples, score_table
+from model_cards.bill_of_materials import BILL, bill_of_materials
 from model_cards.differences import paired_differences
 from model_cards.eval_results import eval_results
 from model_cards.examples import failing_samples
@@ -113,6 +114,7 @@ def render_card(
     )
     extras = {plot.path: plot.png for plot in drawn.values()}
     extras.update(eval_results(facts.card) if facts.card else {})
+    extras[BILL] = bill_of_materials(facts, repo_id=repo_id, tag=tag)
     return CardBundle(f"---\n{head}---\n\n{re.sub(chr(10) + '{3,}', chr(10) * 2, body).strip()}\n", extras)
 
 
