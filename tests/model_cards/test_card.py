@@ -221,3 +221,25 @@ def test_a_checkpoint_without_records_has_a_bill_that_guesses_nothing(make_run: 
     content = render_card(run, repo_id=REPO, tag=TAG).files["bom.cdx.json"].decode()
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(content) is None
     assert json.loads(content)["components"] == []
+
+
+def test_a_card_says_at_a_glance_what_it_is_what_training_changed_and_whom_to_cite(make_run: MakeRun) -> None:
+    card = readme(make_run())
+    assert "| Architecture | LlamaForCausalLM |" in card
+    assert "| Licence | apache-2.0 |" in card
+    assert "**What training changed:** better on `help/win_rate`" in card
+    assert "@article{ouyang2022training," in card
+    assert "The energy that it took was not measured." in card
+    assert "[bom.cdx.json](bom.cdx.json)" in card
+    bare = readme(make_run("bare", record=False, scored=False, baseline=False))
+    assert "What training changed" not in bare
+    assert "@article" not in bare
+
+
+def test_a_signed_release_says_by_which_key_and_a_waived_gate_why(make_run: MakeRun) -> None:
+    run = make_run()
+    card = readme(run, signer="sha256:" + "c" * 64, waivers={"no_secrets": "a token of <a> test"})
+    assert "--key slipway.pub" in card
+    assert "It is signed by the key `sha256:" + "c" * 64 in card
+    assert "- `no_secrets`: a token of &#60;a&#62; test" in card
+    assert "waived" not in readme(run)
