@@ -1,7 +1,7 @@
 """`python -m release`: plan, publish, verify, roll back; and the embedded Hub to do it on.
 
     python -m release hub --root .slipway/hub --port 8484
-    python -m release check   --run runs/a
+    python -m release check   runs/a | CHECKPOINT | org/name[@revision]
     python -m release plan    --run runs/a --repo org/name --tag v1.0.0
     python -m release publish --run runs/a --repo org/name --tag v1.0.0 [--sign KEY] [--private] [--space] [--dry-run]
     python -m release resume  --run runs/a
@@ -65,8 +65,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     rollback.add_argument("--to", metavar="TAG", help="the release to return to (default: the one before)")
     keygen = parser.command("keygen", "Make a private key to sign releases with, and its public half.", run_keygen)
     keygen.add_argument("--out", type=Path, default=Path("slipway.key"), metavar="FILE", help="default: slipway.key")
-    check = parser.command("check", "Ask the gates about a run; writes nothing, needs no network.", run_check)
+    check = parser.command(
+        "check", "Ask the gates about a run, or about anyone's checkpoint; writes nothing.", run_check
+    )
+    check.add_argument("target", nargs="?", metavar="RUN|CHECKPOINT|ORG/NAME[@REVISION]", help="instead of --run")
     _add_request(check, repo_required=False)
+    check.set_defaults(policy=None)
     add_hub_command(parser)
     add_demo_command(parser)
     return parser.run(argv)
@@ -81,11 +85,29 @@ def run_plan(args: argparse.Namespace) -> Result:
 
 
 def run_check(args: argparse.Namespace) -> Result:
-    """`check`: the gates without a plan."""
-    from release.plan import check_run
+    """`check`: the gates without a plan; of a run by the default policy, of anyone's checkpoint by `external`."""
+    from release.downloaded import fresh_download
+    from release.hub_client import HubClient
+    from release.plan import check_files, check_run
+    from release.verify import parse_target
 
+    if (args.target is None) == (args.run_directory is None):
+        raise UsageError(
+            "check takes one thing to look at", next_step="python -m release check RUN|CHECKPOINT|ORG/NAME"
+        )
     quiet_libraries()
-    return _judged(check_run(args.run_directory, _request(args)), f"{args.run_directory} under policy {args.policy}")
+    place = args.run_directory or Path(args.target)
+    is_run = args.run_directory is not None or (place / "checkpoint").is_dir()
+    args.policy = args.policy or ("default" if is_run else "external")
+    subject = f"{place} under policy {args.policy}"
+    if is_run:
+        return _judged(check_run(place, _request(args)), subject)
+    if place.is_dir():
+        return _judged(check_files(place, _request(args)), subject)
+    args.repo, revision = parse_target(args.target)
+    hub = HubClient.connect()
+    with fresh_download(hub, args.repo, hub.resolve(args.repo, revision or "main")) as snapshot:
+        return _judged(check_files(snapshot, _request(args)), subject)
 
 
 def run_publish(args: argparse.Namespace) -> Result:
@@ -169,7 +191,9 @@ def run_rollback(args: argparse.Namespace) -> Result:
 
 
 def _add_request(command: argparse.ArgumentParser, *, repo_required: bool) -> None:
-    command.add_argument("--run", dest="run_directory", type=Path, required=True, metavar="DIR", help="runs/ID")
+    command.add_argument(
+        "--run", dest="run_directory", type=Path, required=repo_required, metavar="DIR", help="runs/ID"
+    )
     command.add_argument("--repo", required=repo_required, default="owner/name", metavar="ORG/NAME")
     command.add_argument("--tag", default="v1.0.0", help="the release's name; never reused (default: v1.0.0)")
     command.add_argument("--policy", default="default", metavar="NAME|FILE", help="which gates (default: default)")

@@ -21,6 +21,7 @@ from release.bundle import PLAN, build_bundle, files_of, sources_of
 from release.gates.ask import ask
 from release.gates.candidate import Candidate
 from release.hub_client import check_repo_id, chosen_endpoint, source_changed
+from release.hub_files import HUB_OWN_FILE
 from release.policy import Policy, check_waivers, load_policy, policy_digest
 from release.probe import take_probe
 from release.records import Probe, ReleasePlan, Verdict
@@ -104,6 +105,18 @@ def check_run(run: Path, request: Request) -> list[Verdict]:
     request.check()
     with tempfile.TemporaryDirectory(dir=run, prefix=".check-") as scratch:
         return _ask(_candidate(run, request, load_policy(request.policy), Path(scratch) / "bundle"))
+
+
+def check_files(directory: Path, request: Request) -> list[Verdict]:
+    """The gates' verdicts on a checkpoint's directory as it is, with whatever card and records lie in it."""
+    request.check()
+    policy = load_policy(request.policy)
+    check_waivers(_waivers(request, policy), policy, "--waive")
+    beside = (PLAN, SIGNATURE, HUB_OWN_FILE)
+    entries = tuple(
+        entry for entry in files_of(directory, without=beside) if not entry.path.startswith((".git/", ".cache/"))
+    )
+    return _ask(Candidate(directory, directory, entries, policy, request.repo_id, None, _waivers(request, policy)))
 
 
 def plan_for(run: Path, request: Request) -> ReleasePlan:

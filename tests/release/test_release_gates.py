@@ -11,8 +11,10 @@ import pytest
 from tiny_run import change_weights, rescore, write_scores
 
 from release.__main__ import main
+from release.hub_client import HubClient
 from release.plan import Request, check_run, make_plan, plan_for
 from release.policy import POLICIES
+from release.publish import publish
 from release.records import ReleasePlan, Verdict
 from training.checkpoint import Checkpoint
 from training.errors import UsageError
@@ -373,6 +375,34 @@ def test_a_waiver_that_says_nothing_or_too_much_is_a_usage_error(run: Path, gate
 def test_a_waiver_on_the_command_line_needs_a_reason(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "--run", str(run), "--waive", "no_secrets"]) == 2
     assert "--waive GATE=REASON" in capsys.readouterr().err
+
+
+def test_anyones_checkpoint_is_checked_as_it_lies_with_its_own_card(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = run / "checkpoint"
+    (checkpoint / "README.md").write_text("---\nlicense: mit\npipeline_tag: text-generation\n---\n# Somebody's model\n")
+    (checkpoint / "pytorch_model.bin").write_bytes(b"\x80\x04.")
+    before = sorted(checkpoint.rglob("*"))
+    assert main(["check", str(checkpoint), "--json"]) == 3
+    said = {verdict["gate"]: verdict for verdict in json.loads(capsys.readouterr().out)["verdicts"]}
+    assert said["weights_safetensors_only"]["evidence"]["pickled"] == ["pytorch_model.bin"]
+    assert said["loads_clean"]["outcome"] == "passed"
+    assert said["license_present"]["explanation"] == "license: mit"
+    assert said["run_record_pinned"]["outcome"] == said["no_regression"]["outcome"] == "skipped"
+    assert "section" in said["card_complete"]["explanation"]
+    assert sorted(checkpoint.rglob("*")) == before
+    assert main(["check"]) == 2
+
+
+def test_a_release_on_a_hub_is_checked_by_its_id_with_its_own_records(
+    run: Path, hub: HubClient, repo_id: str, load_here: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_plan(run, Request(repo_id))
+    publish(run, hub)
+    assert main(["check", f"{repo_id}@v1.0.0", "--policy", "default", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)["verdicts"]
+    assert {verdict["outcome"] for verdict in said} == {"passed"}
 
 
 def test_no_gate_raises_whatever_the_files_hold(run: Path) -> None:
