@@ -11,7 +11,8 @@ reported as such.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,7 +22,7 @@ from evals.regenerate import OTHER_STREAM, regenerate
 from evals.saved import SavedRun, decisive_differences
 from evals.scorecard import Sample, Scorecard, TaskSettings
 from evals.statistics import paired_difference, sample_of
-from evals.suite import NamedSuite, open_suite
+from evals.suite import open_suite
 from training.command import log
 from training.errors import HubError, UsageError
 from training.records import Record
@@ -61,7 +62,9 @@ class _Answered:
     how: str
     answers: dict[str, str]  # item -> what is wrong with its answer
     values: dict[str, dict[str, str]]  # metric -> item -> what is wrong with its value
-    scored: list[str]  # metrics whose values were made again
+    scored: dict[
+        str, int
+    ]  # metrics whose values were made again, and of how many items: a stratum's figure is of its own
     means: dict[str, str] = field(default_factory=dict)  # metric -> what is wrong with the mean of sampled texts
 
 
@@ -126,7 +129,7 @@ def _prepared(card: Scorecard, settings: TaskSettings, evaluated: Evaluated) -> 
     spec = next((task for task in suite.suite.tasks if task.task == settings.task), None)
     if spec is None:
         return f"the suite {suite.name} that is installed here has no such task"
-    alone = NamedSuite(suite.name, suite.sha256, suite.suite.model_copy(update={"tasks": [spec]}))
+    alone = replace(suite, suite=suite.suite.model_copy(update={"tasks": [spec]}))
     ready, _ = prepare(alone, evaluated, Choices(settings.limit, card.settings.seed, None))
     here = card.settings.model_copy(update={"tasks": [ready[0].settings]})
     differing = decisive_differences(card.settings.model_copy(update={"tasks": [settings]}), here)
@@ -163,8 +166,7 @@ def _likelihoods(
 def _texts(
     prepared: Prepared, samples: Sequence[Sample], answers: Sequence[Sequence[Any]], weights: Weights, seed: int
 ) -> _Answered:
-    assert prepared.decoding is not None
-    greedy = prepared.decoding.temperature == 0.0
+    greedy = not prepared.settings.generation.get("do_sample", False)
     wrong: dict[str, str] = {}
     equal = texts = 0
     for request, sample, answer in zip(prepared.requests, samples, answers, strict=True):
@@ -201,11 +203,11 @@ def _texts(
 
 def _values(
     prepared: Prepared, samples: Sequence[Sample], answers: Sequence[Sequence[Any]]
-) -> tuple[dict[str, dict[str, str]], list[str]]:
-    """Values that the task's scorer does not make of these answers, and the metrics that it makes."""
+) -> tuple[dict[str, dict[str, str]], dict[str, int]]:
+    """Values that the task's scorer does not make of these answers; and of how many items it makes each metric."""
     again = _scored(prepared, answers)
     wrong: dict[str, dict[str, str]] = {}
-    metrics = sorted({metric for sample in again for metric in sample.values})
+    metrics = Counter(metric for sample in again for metric in sample.values)
     for sample, other in zip(samples, again, strict=True):
         for metric in metrics:
             stated, found = sample.values.get(metric), other.values.get(metric)
@@ -213,22 +215,15 @@ def _values(
                 wrong.setdefault(metric, {})[sample.item] = (
                     f"its value is recorded as {stated}, its answer gives {found}"
                 )
-    return wrong, metrics
+    return wrong, dict(metrics)
 
 
 def _scored(prepared: Prepared, answers: Sequence[Sequence[Any]]) -> list[Sample]:
     """The items as the suite's scorer makes them, without a judge, which is in no release."""
-    from evals.helpfulness import score_helpfulness
-    from evals.scoring import score_by_task
-    from evals.toxicity import score_profanity
+    from evals.run import _score
 
     with TemporaryDirectory() as scratch:
-        ways: dict[str, Callable[[], tuple[list[Sample], Any]]] = {
-            "task": lambda: score_by_task(prepared, answers),
-            "profanity": lambda: score_profanity(prepared, answers),
-            "judge": lambda: score_helpfulness(prepared, answers, None, None, Path(scratch)),
-        }
-        return ways[prepared.spec.scoring]()[0]
+        return _score(prepared, [list(answer) for answer in answers], None, None, Path(scratch))[0]
 
 
 def _means(
@@ -302,4 +297,5 @@ def _judge(metric: str, task: str, answered: _Answered | str, problem: str | Non
     if impossible:
         why = f"answers and values hold, but the figure was not made again: {impossible}"
         return Rescored(task=task, metric=metric, outcome="not re-scored", items=answered.items, explanation=why)
-    return Rescored(task=task, metric=metric, outcome="holds", items=answered.items, explanation=answered.how)
+    items = answered.scored[metric]
+    return Rescored(task=task, metric=metric, outcome="holds", items=items, explanation=answered.how)

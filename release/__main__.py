@@ -215,7 +215,8 @@ def _request(args: argparse.Namespace) -> Request:
 
     space = f"{args.repo}-chat" if args.space == "" else args.space
     waive = dict(_waiver(words) for words in args.waive)
-    return Request(args.repo, args.tag, args.policy, args.private, space, getattr(args, "sign", None), waive)
+    sign = getattr(args, "sign", None)
+    return Request(args.repo, args.tag, args.policy, args.private, space, sign=sign, waive=waive)
 
 
 def _waiver(words: str) -> tuple[str, str]:
