@@ -7,7 +7,7 @@ bundle.files     # {"README.md": b"...", "figures/scores.png": b"...", ...}
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,14 @@ import yaml
 from evals.presentation import figure, headlines, markdown_text, parameter_count, short_digest
 from evals.scorecard import Score
 from model_cards import examples, score_table
+from model_cards.bill_of_materials import BILL, bill_of_materials
 from model_cards.differences import paired_differences
 from model_cards.eval_results import eval_results
 from model_cards.examples import failing_samples
 from model_cards.facts import Facts, dataset_hub_id, read_facts, without_place
-from model_cards.metadata import metadata
+from model_cards.metadata import license_metadata, metadata
 from model_cards.plots import plots
-from model_cards.score_table import Difference, comparable_score, score_id, score_rows
+from model_cards.score_table import Difference, ScoreRow, comparable_score, score_id, score_rows
 
 HUB = "https://huggingface.co"
 METHODS = {
@@ -35,6 +36,37 @@ METHODS = {
     "merge": "an adapter merged into its parent",
     "reward": "trained on preference pairs as a reward model",
     "base": "unchanged but for its file format",
+}
+# Whom to cite for the method: key, authors, title, year, arXiv number.
+PAPERS = {
+    "ppo": (
+        "ouyang2022training",
+        "Ouyang, Long and others",
+        "Training language models to follow instructions with human feedback",
+        2022,
+        "2203.02155",
+    ),
+    "rloo": (
+        "ahmadian2024back",
+        "Ahmadian, Arash and others",
+        "Back to Basics: Revisiting REINFORCE Style Optimization for Learning from Human Feedback in LLMs",
+        2024,
+        "2402.14740",
+    ),
+    "dpo": (
+        "rafailov2023direct",
+        "Rafailov, Rafael and others",
+        "Direct Preference Optimization: Your Language Model is Secretly a Reward Model",
+        2023,
+        "2305.18290",
+    ),
+    "kto": (
+        "ethayarajh2024kto",
+        "Ethayarajh, Kawin and others",
+        "KTO: Model Alignment as Prospect Theoretic Optimization",
+        2024,
+        "2402.01306",
+    ),
 }
 # Settings that a reader looks for first, by the last part of their name; the whole recipe is folded below them.
 MAIN_SETTINGS = (
@@ -64,11 +96,15 @@ def render_card(
     space_id: str | None = None,
     endpoint: str | None = None,
     language: str | None = "en",
+    signer: str | None = None,
+    waivers: Mapping[str, str] | None = None,
 ) -> CardBundle:
     """The card of a run, or of a bare checkpoint directory, as it will stand in `repo_id` at `tag`.
 
     `endpoint` is the Hub that it goes to, if not huggingface.co; `language` is what the metadata says (the starter data
-    and suites are English). Raises UsageError where the run's files contradict each other.
+    and suites are English); `signer` is the fingerprint of the key that signs the release; `waivers` are
+    gates of the release whose refusals were accepted, each with its reason.
+    Raises UsageError where the run's files contradict each other.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -89,6 +125,8 @@ def render_card(
         repo_id=repo_id,
         tag=tag,
         space_id=space_id,
+        signer=signer,
+        waivers=dict(sorted((waivers or {}).items())),
         hub=(endpoint or HUB).rstrip("/"),
         elsewhere=None if (endpoint or HUB).rstrip("/") == HUB else (endpoint or "").rstrip("/"),
         method=METHODS.get(facts.run.method, f"trained by {facts.run.method}") if facts.run else None,
@@ -98,6 +136,9 @@ def render_card(
         limits=_limits(facts, differences),
         failing=failing_samples(facts),
         training=_training(facts),
+        glance=_glance(facts),
+        paper=PAPERS.get(facts.run.method) if facts.run else None,
+        bill=BILL,
         markers={"scores": (score_table.BEGIN, score_table.END), "examples": (examples.BEGIN, examples.END)},
         year=_year(facts),
         key=re.sub(r"[^a-z0-9]+", "_", f"{name}_{tag}".lower()).strip("_"),
@@ -107,6 +148,7 @@ def render_card(
     )
     extras = {plot.path: plot.png for plot in drawn.values()}
     extras.update(eval_results(facts.card) if facts.card else {})
+    extras[BILL] = bill_of_materials(facts, repo_id=repo_id, tag=tag)
     return CardBundle(f"---\n{head}---\n\n{re.sub(chr(10) + '{3,}', chr(10) * 2, body).strip()}\n", extras)
 
 
@@ -127,9 +169,45 @@ def _scores(facts: Facts, differences: Mapping[str, Difference]) -> dict[str, An
         "rest": rest,
         "differences": bool(differences),
         "incomparable": incomparable,
+        "changed": _changed(head, differences),
         "methods": sorted({score.interval.method for score in card.scores}),
         "scorers": sorted({(score_id(score), score.scorer) for score in card.scores if score.scorer}),
     }
+
+
+def _changed(rows: Sequence[ScoreRow], differences: Mapping[str, Difference]) -> str | None:
+    """What training gained and what it cost, of the headline figures that could be compared; None where none could."""
+    compared = {row.id: differences[row.id].verdict for row in rows if row.id in differences}
+    if not compared:
+        return None
+    told = [
+        f"{word} on {', '.join(f'`{name}`' for name, verdict in compared.items() if verdict == kind)}"
+        for kind, word in (("better", "better"), ("worse", "worse"), ("differs", "different"))
+        if kind in compared.values()
+    ]
+    alike = sum(verdict == "no difference" for verdict in compared.values())
+    if not told:
+        return f"none of the {alike} headline scores that were compared can be told from the parent's."
+    rest = f"; {alike} of {len(compared)} headline scores cannot be told from the parent's" if alike else ""
+    return f"{' and '.join(told)} than the parent{rest}."
+
+
+def _glance(facts: Facts) -> list[tuple[str, str]]:
+    """What a reader looks for before anything else, as far as the files say it."""
+    config = facts.config
+    heads, layers, width = (config.get(key) for key in ("num_attention_heads", "num_hidden_layers", "hidden_size"))
+    shape = f" ({layers} layers, width {width}, {heads} heads)" if heads and layers and width else ""
+    context = config.get("max_position_embeddings")
+    license = license_metadata(facts.base.license if facts.base else None)
+    known = {
+        "Parameters": f"{facts.card.model.parameters:,}" if facts.card else None,
+        "Architecture": f"{(config.get('architectures') or ['unknown'])[0]}{shape}",
+        "Context": f"{context:,} tokens" if isinstance(context, int) else None,
+        "Stored as": f"safetensors, {config.get('dtype') or config.get('torch_dtype') or 'float32'}",
+        "Conversation": "chat template" if facts.chat_template else "no chat template: it continues text",
+        "Licence": license.get("license_name") or license.get("license"),
+    }
+    return [(name, value) for name, value in known.items() if value is not None]
 
 
 def _limits(facts: Facts, differences: Mapping[str, Difference]) -> list[str]:

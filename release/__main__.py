@@ -1,12 +1,13 @@
 """`python -m release`: plan, publish, verify, roll back; and the embedded Hub to do it on.
 
     python -m release hub --root .slipway/hub --port 8484
-    python -m release check   --run runs/a
+    python -m release check   runs/a | CHECKPOINT | org/name[@revision]
     python -m release plan    --run runs/a --repo org/name --tag v1.0.0
-    python -m release publish --run runs/a --repo org/name --tag v1.0.0 [--private] [--space] [--dry-run]
+    python -m release publish --run runs/a --repo org/name --tag v1.0.0 [--sign KEY] [--private] [--space] [--dry-run]
     python -m release resume  --run runs/a
-    python -m release verify  org/name@v1.0.0 [--receipt runs/a/receipt.json]
+    python -m release verify  org/name@v1.0.0 [--key slipway.pub] [--receipt runs/a/receipt.json] [--rescore N]
     python -m release rollback --run runs/a
+    python -m release keygen  --out slipway.key
     python -m release demo    --out runs/demo
 
 HF_ENDPOINT chooses the Hub, HF_TOKEN (or the token file of `hf auth login`) says who publishes.
@@ -15,6 +16,9 @@ HF_ENDPOINT chooses the Hub, HF_TOKEN (or the token file of `hf auth login`) say
 from __future__ import annotations
 
 import argparse
+import os
+import secrets
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     publish = parser.command("publish", "Publish a run: plan, stage, check, promote, tag; safe to repeat.", run_publish)
     for command in (plan, publish):
         _add_request(command, repo_required=True)
+        command.add_argument("--sign", type=Path, metavar="KEY", help="sign the release with this private key (keygen)")
     publish.add_argument("--dry-run", action="store_true", help="plan only; send nothing to the Hub")
     resume = parser.command("resume", "Continue a publication that was interrupted.", run_resume)
     resume.add_argument("--run", dest="run_directory", type=Path, required=True, metavar="DIR")
@@ -47,6 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     promise.add_argument(
         "--run", dest="run_directory", type=Path, metavar="DIR", help="hold it against DIR/receipt.json"
     )
+    verify.add_argument("--key", type=Path, metavar="FILE", help="the public key that must have signed every file")
+    verify.add_argument("--rescore", type=int, metavar="N", help="compute the scores of N items of each task again")
+    verify.add_argument("--seed", type=int, help="which items --rescore draws (default: others each time, and said)")
     verify.add_argument("--out", type=Path, metavar="FILE", help="write every finding there as JSON")
     rollback = parser.command("rollback", "Return main to an earlier release, in one commit.", run_rollback)
     which = rollback.add_mutually_exclusive_group(required=True)
@@ -55,8 +63,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     which.add_argument("--repo", metavar="ORG/NAME", help="the repository, together with --to")
     rollback.add_argument("--to", metavar="TAG", help="the release to return to (default: the one before)")
-    check = parser.command("check", "Ask the gates about a run; writes nothing, needs no network.", run_check)
+    keygen = parser.command("keygen", "Make a private key to sign releases with, and its public half.", run_keygen)
+    keygen.add_argument("--out", type=Path, default=Path("slipway.key"), metavar="FILE", help="default: slipway.key")
+    check = parser.command(
+        "check", "Ask the gates about a run, or about anyone's checkpoint; writes nothing.", run_check
+    )
+    check.add_argument("target", nargs="?", metavar="RUN|CHECKPOINT|ORG/NAME[@REVISION]", help="instead of --run")
     _add_request(check, repo_required=False)
+    check.set_defaults(policy=None)
     add_hub_command(parser)
     add_demo_command(parser)
     return parser.run(argv)
@@ -71,11 +85,29 @@ def run_plan(args: argparse.Namespace) -> Result:
 
 
 def run_check(args: argparse.Namespace) -> Result:
-    """`check`: the gates without a plan."""
-    from release.plan import check_run
+    """`check`: the gates without a plan; of a run by the default policy, of anyone's checkpoint by `external`."""
+    from release.downloaded import fresh_download
+    from release.hub_client import HubClient
+    from release.plan import check_files, check_run
+    from release.verify import parse_target
 
+    if (args.target is None) == (args.run_directory is None):
+        raise UsageError(
+            "check takes one thing to look at", next_step="python -m release check RUN|CHECKPOINT|ORG/NAME"
+        )
     quiet_libraries()
-    return _judged(check_run(args.run_directory, _request(args)), f"{args.run_directory} under policy {args.policy}")
+    place = args.run_directory or Path(args.target)
+    is_run = args.run_directory is not None or (place / "checkpoint").is_dir()
+    args.policy = args.policy or ("default" if is_run else "external")
+    subject = f"{place} under policy {args.policy}"
+    if is_run:
+        return _judged(check_run(place, _request(args)), subject)
+    if place.is_dir():
+        return _judged(check_files(place, _request(args)), subject)
+    args.repo, revision = parse_target(args.target)
+    hub = HubClient.connect()
+    with fresh_download(hub, args.repo, hub.resolve(args.repo, revision or "main")) as snapshot:
+        return _judged(check_files(snapshot, _request(args)), subject)
 
 
 def run_publish(args: argparse.Namespace) -> Result:
@@ -104,20 +136,36 @@ def run_resume(args: argparse.Namespace) -> Result:
 
 def run_verify(args: argparse.Namespace) -> Result:
     """`verify`: exit 4 naming what does not agree."""
+    os.environ.setdefault("TQDM_DISABLE", "1")  # the bars of libraries that re-score
     from release.hub_client import HubClient
     from release.records import Receipt
-    from release.verify import parse_target, require_true, summary, verify
+    from release.verify import Rescoring, parse_target, require_true, summary, verify
 
     quiet_libraries()
+    if args.rescore is not None and args.rescore < 1:
+        raise UsageError("--rescore needs at least one item of each task", found=str(args.rescore))
+    seed = secrets.randbelow(2**31) if args.seed is None else args.seed  # nobody can know beforehand what is looked at
+    rescoring = Rescoring(args.rescore, seed) if args.rescore else None
+    if rescoring is not None:
+        log(f"re-scoring {rescoring.items} items of each task, drawn by --seed {rescoring.seed}")
     repo_id, revision = parse_target(args.target)
     path = args.receipt or (args.run_directory / "receipt.json" if args.run_directory else None)
     hub = HubClient.connect()
-    verification = verify(hub, repo_id, revision, Receipt.read(path) if path else None)
+    verification = verify(hub, repo_id, revision, Receipt.read(path) if path else None, args.key, rescoring)
     if args.out:
         verification.write(args.out)
     require_true(verification, hub.endpoint)
     against = f"the receipt {path}" if path else "the plan.json in the repository itself"
     return {"summary": summary(verification, against), **verification.model_dump(mode="json")}
+
+
+def run_keygen(args: argparse.Namespace) -> Result:
+    """`keygen`: the private key stays with the publisher, the public one goes to whoever is to check."""
+    from release.signature import make_key
+
+    fingerprint, public = make_key(args.out), args.out.with_suffix(".pub")
+    said = f"{args.out} signs (keep it secret), {public} checks (publish it where people know you)\n  key {fingerprint}"
+    return {"summary": said, "private_key": str(args.out), "public_key": str(public), "fingerprint": fingerprint}
 
 
 def run_rollback(args: argparse.Namespace) -> Result:
@@ -143,10 +191,19 @@ def run_rollback(args: argparse.Namespace) -> Result:
 
 
 def _add_request(command: argparse.ArgumentParser, *, repo_required: bool) -> None:
-    command.add_argument("--run", dest="run_directory", type=Path, required=True, metavar="DIR", help="runs/ID")
+    command.add_argument(
+        "--run", dest="run_directory", type=Path, required=repo_required, metavar="DIR", help="runs/ID"
+    )
     command.add_argument("--repo", required=repo_required, default="owner/name", metavar="ORG/NAME")
     command.add_argument("--tag", default="v1.0.0", help="the release's name; never reused (default: v1.0.0)")
     command.add_argument("--policy", default="default", metavar="NAME|FILE", help="which gates (default: default)")
+    command.add_argument(
+        "--waive",
+        action="append",
+        default=[],
+        metavar="GATE=REASON",
+        help="accept a gate's refusal; it goes on the card",
+    )
     command.add_argument("--private", action="store_true", help="the repository is and stays private")
     command.add_argument(
         "--space", nargs="?", const="", metavar="ORG/NAME", help="a chat Space too (default id: ORG/NAME-chat)"
@@ -157,7 +214,16 @@ def _request(args: argparse.Namespace) -> Request:
     from release.plan import Request
 
     space = f"{args.repo}-chat" if args.space == "" else args.space
-    return Request(args.repo, args.tag, args.policy, args.private, space)
+    waive = dict(_waiver(words) for words in args.waive)
+    sign = getattr(args, "sign", None)
+    return Request(args.repo, args.tag, args.policy, args.private, space, sign=sign, waive=waive)
+
+
+def _waiver(words: str) -> tuple[str, str]:
+    gate, equals, reason = words.partition("=")
+    if not equals:
+        raise UsageError("a waiver needs a reason", expected="--waive GATE=REASON", found=words)
+    return gate.strip(), reason.strip()
 
 
 def _publish(run: Path) -> Result:
@@ -187,7 +253,8 @@ def _planned(plan: ReleasePlan, run: Path) -> Result:
         space = f" --space {plan.space}" if plan.space else ""
         private = " --private" if plan.private else ""
         policy = "" if plan.policy == "default" else f" --policy {plan.policy}"
-        command = f"publish --run {run} --repo {plan.repo_id} --tag {plan.tag}{policy}{private}{space}"
+        waived = "".join(f" --waive {shlex.quote(f'{gate}={reason}')}" for gate, reason in plan.waivers.items())
+        command = f"publish --run {run} --repo {plan.repo_id} --tag {plan.tag}{policy}{private}{space}{waived}"
         result["summary"] += f"\n  next: python -m release {command}"
     return {**result, "plan": plan.model_dump(mode="json")}
 

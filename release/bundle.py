@@ -13,6 +13,7 @@ import errno
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from training.checkpoint import FileEntry
@@ -48,15 +49,29 @@ def sources_of(run: Path) -> dict[str, Path]:
 
 
 def build_bundle(
-    run: Path, *, repo_id: str, tag: str, space_id: str | None, endpoint: str, target: Path
+    run: Path,
+    *,
+    repo_id: str,
+    tag: str,
+    space_id: str | None,
+    endpoint: str,
+    target: Path,
+    signer: str | None = None,
+    waivers: Mapping[str, str] | None = None,
 ) -> SlipwayError | None:
-    """Write the bundle to `target`, replacing what was there; the error if no card could be rendered."""
+    """Write the bundle to `target`, replacing what was there; the error if no card could be rendered.
+
+    `signer` is the fingerprint of the key that the release will be signed by, `waivers` the gates whose refusals are
+    accepted, with the reasons; the card names them.
+    """
     from model_cards.card import render_card
 
     sources = sources_of(run)
     rendered, error = {}, None
     try:
-        rendered = render_card(run, repo_id=repo_id, tag=tag, space_id=space_id, endpoint=endpoint).files
+        rendered = render_card(
+            run, repo_id=repo_id, tag=tag, space_id=space_id, endpoint=endpoint, signer=signer, waivers=waivers
+        ).files
     except SlipwayError as refusal:  # a gate's decision, which names it
         error = refusal
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -17,6 +17,7 @@ from release.hub_client import HubClient
 from release.hub_files import HUB_OWN_FILE
 from release.probe import TOLERANCE, load_in_fresh_process, probe_difference
 from release.records import Finding, Probe
+from release.signature import SIGNATURE
 from training.checkpoint import FileEntry
 from training.errors import UsageError
 
@@ -28,10 +29,17 @@ def fresh_download(hub: HubClient, repo_id: str, commit: str) -> Iterator[Path]:
         yield hub.download(repo_id, commit, Path(cache))
 
 
-def compare_files(snapshot: Path, expected: Iterable[FileEntry]) -> list[Finding]:
-    """A finding for every expected file, and one for every file that is there beside them (plan.json is expected)."""
+def compare_files(
+    snapshot: Path, expected: Iterable[FileEntry], entries: Iterable[FileEntry] | None = None
+) -> list[Finding]:
+    """A finding for every expected file, and one for every file that is there beside them.
+
+    plan.json and the signature are in no list, so they are left to the caller. `entries` are the snapshot's files
+    where they have been hashed already.
+    """
     wanted = {entry.path: entry for entry in expected}
-    found = {entry.path: entry for entry in files_of(snapshot, without=(PLAN, HUB_OWN_FILE))}
+    hashed = files_of(snapshot) if entries is None else entries
+    found = {entry.path: entry for entry in hashed if entry.path not in (PLAN, SIGNATURE, HUB_OWN_FILE)}
     findings = []
     for path in sorted({*wanted, *found}):
         theirs, ours = found.get(path), wanted.get(path)

@@ -1,27 +1,31 @@
 """Plan a release without the network: build the bundle, hash it, ask the gates, take the probe, write plan.json.
 
-    python -m release plan --run runs/a --repo org/name --tag v1.0.0
+    python -m release plan --run runs/a --repo org/name --tag v1.0.0 [--sign slipway.key]
 
     plan = make_plan(Path("runs/a"), Request("org/name", "v1.0.0"))
     plan.refused        # verdicts that forbid the release
 
-plan.json also goes into the bundle: whoever has nothing but the repository's id can verify it by that.
+plan.json also goes into the bundle: whoever has nothing but the repository's id can verify it by that. The signature,
+where there is one, covers plan.json too, so it is made last and stands in no list.
 """
 
 from __future__ import annotations
 
 import re
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from release.bundle import PLAN, build_bundle, files_of, sources_of
 from release.gates.ask import ask
 from release.gates.candidate import Candidate
 from release.hub_client import check_repo_id, chosen_endpoint, source_changed
-from release.policy import Policy, load_policy, policy_digest
+from release.hub_files import HUB_OWN_FILE
+from release.policy import Policy, check_waivers, load_policy, policy_digest
 from release.probe import take_probe
 from release.records import Probe, ReleasePlan, Verdict
+from release.signature import SIGNATURE, sign, signer_of, subject
 from training.command import log
 from training.errors import GateRefused, UsageError
 from training.records import sha256_of_file
@@ -39,6 +43,8 @@ class Request:
     policy: str = "default"
     private: bool = False
     space: str | None = None
+    sign: Path | None = None  # the private key to sign with
+    waive: Mapping[str, str] = field(default_factory=dict)  # gate -> why its refusal is accepted
 
     def check(self) -> None:
         """Raises UsageError where the ids or the tag are not such."""
@@ -60,6 +66,7 @@ def make_plan(run: Path, request: Request) -> ReleasePlan:
     The same request over the same bytes gives the same plan, byte for byte.
     """
     request.check()
+    signer = signer_of(request.sign) if request.sign else None
     policy = load_policy(request.policy)
     log(f"building {run / 'bundle'}")
     candidate = _candidate(run, request, policy, run / "bundle")
@@ -79,12 +86,16 @@ def make_plan(run: Path, request: Request) -> ReleasePlan:
         verdicts=verdicts,
         probe=_probe(candidate),
         space=request.space,
+        waivers=dict(candidate.waivers),
+        signer=signer,
         created=now(),
     )
     before = _existing(run)
     if before is not None and before.model_copy(update={"created": plan.created}) == plan:
         plan = before
     plan.write(run / "bundle" / PLAN)
+    if request.sign is not None:
+        sign(run / "bundle", request.sign, subject(plan.repo_id, plan.tag), keep=run / SIGNATURE)
     plan.write(run / PLAN)
     return plan
 
@@ -94,6 +105,18 @@ def check_run(run: Path, request: Request) -> list[Verdict]:
     request.check()
     with tempfile.TemporaryDirectory(dir=run, prefix=".check-") as scratch:
         return _ask(_candidate(run, request, load_policy(request.policy), Path(scratch) / "bundle"))
+
+
+def check_files(directory: Path, request: Request) -> list[Verdict]:
+    """The gates' verdicts on a checkpoint's directory as it is, with whatever card and records lie in it."""
+    request.check()
+    policy = load_policy(request.policy)
+    check_waivers(_waivers(request, policy), policy, "--waive")
+    beside = (PLAN, SIGNATURE, HUB_OWN_FILE)
+    entries = tuple(
+        entry for entry in files_of(directory, without=beside) if not entry.path.startswith((".git/", ".cache/"))
+    )
+    return _ask(Candidate(directory, directory, entries, policy, request.repo_id, None, _waivers(request, policy)))
 
 
 def plan_for(run: Path, request: Request) -> ReleasePlan:
@@ -149,6 +172,8 @@ def require_current(run: Path, plan: ReleasePlan) -> None:
             raise source_changed(str(bundle / name), planned.get(name, plan.content_digest()), "no such file")
     if (bundle / PLAN).read_bytes() != content:
         raise source_changed(str(bundle / PLAN), plan.content_digest(), sha256_of_file(bundle / PLAN))
+    if plan.signer is not None:
+        _require_signature(run)
     sources = sources_of(run)
     for name, expected in planned.items():
         copies = [bundle / name]
@@ -164,6 +189,16 @@ def require_current(run: Path, plan: ReleasePlan) -> None:
             raise source_changed(str(source), "of no file: it was not there", sha256_of_file(source))
 
 
+def _require_signature(run: Path) -> None:
+    """Raises GateRefused where the bundle does not hold the signature that was made with the plan."""
+    kept, sent = (
+        sha256_of_file(file) if file.is_file() else "no such file"
+        for file in (run / SIGNATURE, run / "bundle" / SIGNATURE)
+    )
+    if kept != sent or kept == "no such file":
+        raise source_changed(str(run / "bundle" / SIGNATURE), kept, sent)
+
+
 def describe(verdicts: list[Verdict]) -> str:
     """Each gate on a line, with a remedy beneath each refusal."""
     lines = []
@@ -175,6 +210,8 @@ def describe(verdicts: list[Verdict]) -> str:
 
 
 def _candidate(run: Path, request: Request, policy: Policy, bundle: Path) -> Candidate:
+    waivers = _waivers(request, policy)
+    check_waivers(waivers, policy, f"--waive, or waive in the policy {request.policy}")
     error = build_bundle(
         run,
         repo_id=request.repo_id,
@@ -182,8 +219,14 @@ def _candidate(run: Path, request: Request, policy: Policy, bundle: Path) -> Can
         space_id=request.space,
         endpoint=chosen_endpoint(),
         target=bundle,
+        signer=signer_of(request.sign) if request.sign else None,
+        waivers=waivers,
     )
-    return Candidate(run, bundle, tuple(files_of(bundle)), policy, request.repo_id, error)
+    return Candidate(run, bundle, tuple(files_of(bundle)), policy, request.repo_id, error, waivers)
+
+
+def _waivers(request: Request, policy: Policy) -> dict[str, str]:
+    return {str(gate): reason for gate, reason in [*policy.waive.items(), *request.waive.items()]}
 
 
 def _ask(candidate: Candidate) -> list[Verdict]:
@@ -218,6 +261,10 @@ def _existing(run: Path) -> ReleasePlan | None:
 
 
 def _answers(plan: ReleasePlan, request: Request) -> bool:
+    if request.sign is not None and signer_of(request.sign) != plan.signer:
+        return False
+    if _waivers(request, load_policy(request.policy)) != plan.waivers:
+        return False
     return (chosen_endpoint(), request.repo_id, request.tag, request.private, request.space) == (
         plan.endpoint,
         plan.repo_id,

@@ -8,6 +8,7 @@ The policy's digest stands in the plan, so that a receipt says under which rules
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -22,16 +23,30 @@ POLICIES = Path(__file__).parent / "policies"
 GateName = Literal[
     "weights_safetensors_only",
     "weights_finite",
+    "dtype_as_config",
     "loads_clean",
+    "no_remote_code",
     "chat_template_renders",
     "run_record_pinned",
     "scorecard_pinned",
+    "figures_from_samples",
     "no_regression",
     "card_complete",
     "license_present",
+    "license_compatible",
     "no_local_paths",
     "no_secrets",
+    "no_personal_data",
 ]
+# Without these a release is not one: it would not load, or its numbers would be of other bytes.
+NEVER_WAIVED: tuple[GateName, ...] = (
+    "weights_safetensors_only",
+    "loads_clean",
+    "run_record_pinned",
+    "scorecard_pinned",
+    "figures_from_samples",
+    "card_complete",
+)
 Group = Literal["helpfulness", "truthfulness", "toxicity", "bias", "other"]
 
 
@@ -62,6 +77,23 @@ class Policy(Settings):
     run_record: Literal["required", "optional"]
     scorecard: ScorecardRules
     no_regression: RegressionRules
+    remote_code: Literal["refused", "allowed"] = "refused"
+    waive: dict[GateName, str] = {}  # gate -> why its refusal is accepted; it is written on the card
+
+
+def check_waivers(waivers: Mapping[str, str], policy: Policy, where: str) -> None:
+    """Raises UsageError for a waiver without a reason, of a gate that is not asked, or that is never waived."""
+    for gate, reason in waivers.items():
+        if not reason.strip():
+            raise UsageError(f"the waiver of {gate} has no reason", where=where, next_step=f"--waive '{gate}=WHY'")
+        if gate not in policy.gates or gate in NEVER_WAIVED:
+            known = [name for name in policy.gates if name not in NEVER_WAIVED]
+            raise UsageError(
+                f"the gate {gate} {'is never waived' if gate in NEVER_WAIVED else 'is not asked by the policy'}",
+                where=where,
+                expected=f"one of {', '.join(known)}",
+                found=gate,
+            )
 
 
 def policy_file(name: str) -> Path:

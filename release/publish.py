@@ -25,6 +25,7 @@ from release.hub_files import LocalFile, changes, difference
 from release.journal import Journal, exclusive
 from release.plan import read_plan, require_current, require_passed
 from release.records import Receipt, ReleasePlan, SpaceReceipt
+from release.signature import SIGNATURE
 from release.space import publish_space, space_files
 from training.command import log
 from training.errors import HubError, UsageError, VerificationMismatch
@@ -237,6 +238,7 @@ class Publication:
             files=self.plan.files,
             probe=self.plan.probe,
             space=space,
+            signature_digest=f"sha256:{self.files[SIGNATURE].sha256}" if SIGNATURE in self.files else None,
             created=now(),
         )
         receipt.write(self.run / RECEIPT)
@@ -251,10 +253,12 @@ class Publication:
 
     @cached_property
     def files(self) -> dict[str, LocalFile]:
-        """Every file to push, plan.json too."""
+        """Every file to push, plan.json and the signature too."""
         bundle = self.run / "bundle"
         hashes = {entry.path: entry.sha256 for entry in self.plan.files}
         hashes[PLAN] = self.plan.content_digest().removeprefix("sha256:")
+        if self.plan.signer is not None:
+            hashes[SIGNATURE] = sha256_of_file(bundle / SIGNATURE)
         return {path: LocalFile(bundle / path, sha256) for path, sha256 in hashes.items()}
 
     def _difference(self, revision: str) -> str | None:

@@ -18,7 +18,7 @@ class Verdict(Record):
     """What one gate says, with the evidence (numbers, file names) and the remedy for a refusal."""
 
     gate: str
-    outcome: Literal["passed", "refused", "skipped"]
+    outcome: Literal["passed", "refused", "skipped", "waived"]
     evidence: dict[str, Any]
     explanation: str
     remedy: str | None = None
@@ -42,6 +42,8 @@ class ReleasePlan(Record):
     verdicts: list[Verdict]
     probe: Probe | None  # None where the weights could not be loaded, which a gate has then refused
     space: str | None = None
+    waivers: dict[str, str] = {}  # gate -> why its refusal is accepted; they stand on the card
+    signer: str | None = None  # fingerprint of the key whose signature goes with the release; None: it is not signed
     created: str
 
     @property
@@ -70,6 +72,7 @@ class Receipt(Record):
     files: list[FileEntry]
     probe: Probe
     space: SpaceReceipt | None = None
+    signature_digest: str | None = None  # of the signature's file, which plan.json cannot name
     created: str
 
 
@@ -106,6 +109,7 @@ class Verification(Record):
     commit: str
     checkpoint_digest: str | None
     differs_from_parent: bool | None
+    signer: str | None = None  # the key that the release says it is signed by; a finding says whether that was checked
     findings: list[Finding]
     created: str
 

@@ -4,23 +4,32 @@
     verification.mismatches
 
 Without a receipt the promise is the plan.json that stands in the repository itself: it shows whether the files are
-those that were checked before the release. With a receipt it also shows whether somebody replaced all of them.
+those that were checked before the release. With a receipt, or with the publisher's public key where the release is signed,
+it also shows whether somebody replaced all of them.
 """
 
 from __future__ import annotations
 
-import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 
 from release.bundle import PLAN, files_of
 from release.downloaded import compare_behaviour, compare_files, describe, fresh_download
 from release.hub_client import HubClient, check_repo_id
-from release.hub_files import HUB_OWN_FILE
 from release.records import Finding, Probe, Receipt, ReleasePlan, Verification
+from release.signature import SIGNATURE, check
 from training.checkpoint import FileEntry, changes_behaviour, manifest_digest
 from training.command import log
 from training.errors import UsageError, VerificationMismatch
 from training.run_record import now
+
+
+@dataclass(frozen=True)
+class Rescoring:
+    """How many items of each task are to be answered again, and the seed that draws them."""
+
+    items: int
+    seed: int
 
 
 def parse_target(target: str) -> tuple[str, str | None]:
@@ -30,10 +39,19 @@ def parse_target(target: str) -> tuple[str, str | None]:
     return repo_id, revision or None
 
 
-def verify(hub: HubClient, repo_id: str, revision: str | None, receipt: Receipt | None) -> Verification:
-    """Everything that was looked at, agreeing or not. `revision` defaults to the receipt's tag, else to main.
+def verify(
+    hub: HubClient,
+    repo_id: str,
+    revision: str | None,
+    receipt: Receipt | None,
+    key: Path | None = None,
+    rescoring: Rescoring | None = None,
+) -> Verification:
+    """Everything that was looked at, agreeing or not. `revision` defaults to the receipt's tag, else to main; `key` is
+    the public key that must have signed; with `rescoring` the figures of the scorecard are computed again.
 
-    Raises UsageError where there is nothing to hold the repository against, HubError.
+    Raises UsageError where there is nothing to hold the repository against or to re-score, or `key` is no key, VerificationMismatch
+    where its plan.json cannot be read, HubError.
     """
     if receipt is not None and receipt.repo_id.lower() != repo_id.lower():
         raise UsageError(
@@ -46,24 +64,40 @@ def verify(hub: HubClient, repo_id: str, revision: str | None, receipt: Receipt 
     commit = hub.resolve(repo_id, revision)
     log(f"downloading {repo_id}@{commit} into an empty cache")
     with fresh_download(hub, repo_id, commit) as snapshot:
-        promise = receipt or _plan_in(snapshot, hub, repo_id)
+        promise = receipt or plan_in(snapshot, f"{hub.endpoint}/{repo_id}, commit {commit}", key)
         log(f"holding it against {'the receipt' if receipt else 'the plan.json in the repository'}")
+        entries = files_of(snapshot)
         findings = _commit_findings(hub, receipt, revision, commit)
-        findings += _plan_findings(snapshot, receipt)
-        findings += compare_files(snapshot, promise.files)
-        entries = files_of(snapshot, without=(PLAN, HUB_OWN_FILE))
+        repository = hub.repository(repo_id)
+        tag = revision if repository and revision in repository.tags else promise.tag
+        findings += hold_bytes(snapshot, entries, promise, key, repo_id, tag)
         digest = manifest_digest(tuple(entry for entry in entries if changes_behaviour(Path(entry.path))))
         findings += _digest_findings(digest, promise.checkpoint_digest, promise.parent_digest)
         findings += _behaviour_findings(snapshot, promise.files, entries, promise.probe)
+        if rescoring is not None:
+            findings += _rescored(snapshot, rescoring, all(finding.ok for finding in findings))
     return Verification(
         repo_id=repo_id,
         revision=revision,
         commit=commit,
         checkpoint_digest=digest,
         differs_from_parent=None if promise.parent_digest is None else digest != promise.parent_digest,
+        signer=promise.signer if isinstance(promise, ReleasePlan) else None,
         findings=findings,
         created=now(),
     )
+
+
+def hold_bytes(
+    snapshot: Path, entries: list[FileEntry], promise: Receipt | ReleasePlan, key: Path | None, repo_id: str, tag: str
+) -> list[Finding]:
+    """Every file of a download, whose hashes are `entries`, held against a promise and against who must have signed."""
+    findings = _signature_findings(promise, entries)
+    if key is not None:
+        findings += check(snapshot, entries, key, repo_id, tag)
+    if isinstance(promise, Receipt):
+        findings += _plan_findings(entries, promise)
+    return findings + compare_files(snapshot, promise.files, entries)
 
 
 def require_true(verification: Verification, endpoint: str) -> None:
@@ -89,19 +123,73 @@ def summary(verification: Verification, against: str) -> str:
         f"{verification.repo_id}@{verification.revision} is what was released (commit {verification.commit[:12]})\n"
         f"  against  {against}\n"
         f"  files    {files}, every hash as released\n"
+        f"  signed   {_signed(verification)}\n"
         f"  digest   {verification.checkpoint_digest}, {parent[verification.differs_from_parent]}\n"
         f"  loads    in a fresh process; largest difference of a logit {logits}, greedy tokens the same"
+        + "".join(
+            f"\n  scores   {finding.subject} {(finding.expected or '').partition(',')[0]} {finding.found}"
+            for finding in verification.findings
+            if finding.check == "rescore"
+        )
     )
 
 
-def _plan_in(snapshot: Path, hub: HubClient, repo_id: str) -> ReleasePlan:
-    if not (snapshot / PLAN).is_file():
-        raise UsageError(
-            f"the repository has no {PLAN}, so it says nothing of itself that could be verified",
-            where=f"{hub.endpoint}/{repo_id}",
-            next_step="give the receipt: --receipt FILE or --run runs/ID",
+def _rescored(snapshot: Path, rescoring: Rescoring, whole: bool) -> list[Finding]:
+    """A finding for every figure of the scorecard; those that could not be computed here say why."""
+    from evals.evaluated import find
+    from evals.rescore import rescore
+    from evals.saved import SavedRun
+
+    if not whole:
+        log("not re-scored: the download is not what was released")
+        return []
+    if not (snapshot / "scorecard.json").is_file():
+        raise UsageError("the release has no scorecard.json, so there is nothing to re-score")
+    run = SavedRun.open(snapshot)
+    figures = rescore(run, find(str(snapshot)), rescoring.items, rescoring.seed)
+    return [
+        Finding(
+            check="rescore",
+            ok=figure.outcome != "does not hold",
+            subject=f"{figure.task}/{figure.metric}",
+            expected=f"{run.scorecard.score(figure.task, figure.metric).value:.4g}, as the scorecard says",
+            found=f"{figure.outcome}{f' ({figure.items} items)' if figure.items else ''}: {figure.explanation}",
         )
-    return ReleasePlan.read(snapshot / PLAN)
+        for figure in figures
+    ] + [
+        Finding(check="rescore", ok=True, subject=task, found=f"not re-scored: it failed when it was scored: {why}")
+        for task, why in sorted(run.scorecard.failed_tasks.items())
+    ]
+
+
+def _signed(verification: Verification) -> str:
+    for finding in verification.findings:
+        if finding.check == "signature":
+            return f"{finding.found}, over every file"
+    if verification.signer is None:
+        return "no"
+    return f"by the key {verification.signer}, as the release says itself; --key FILE checks it"
+
+
+def plan_in(snapshot: Path, where: str, key: Path | None) -> ReleasePlan:
+    """The repository's own plan.json. With a key to check by, a repository without one is not what the key signed."""
+    missing = f"the repository has no {PLAN}, so it says nothing of itself that could be verified"
+    if not (snapshot / PLAN).is_file():
+        if key is not None:
+            raise VerificationMismatch(
+                f"it is not signed: {missing}", where=where, expected=SIGNATURE, found="no release"
+            )
+        raise UsageError(missing, where=where, next_step="give the receipt: --receipt FILE or --run runs/ID")
+    try:
+        return ReleasePlan.read(snapshot / PLAN)
+    except UsageError as error:
+        raise VerificationMismatch(
+            f"the repository's {PLAN} is damaged: {error.what}",
+            where=f"{where}, {error.where}",
+            expected=error.expected,
+            found=error.found,
+            next_step="do not use this revision",
+        ) from error
 
 
 def _commit_findings(hub: HubClient, receipt: Receipt | None, revision: str, commit: str) -> list[Finding]:
@@ -122,15 +210,26 @@ def _commit_findings(hub: HubClient, receipt: Receipt | None, revision: str, com
     ]
 
 
-def _plan_findings(snapshot: Path, receipt: Receipt | None) -> list[Finding]:
-    """plan.json is the receipt's; without a receipt it is the promise itself and cannot be held against anything."""
-    if receipt is None:
-        return []
-    file = snapshot / PLAN
-    found = f"sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}" if file.is_file() else "missing"
+def _plan_findings(entries: list[FileEntry], receipt: Receipt) -> list[Finding]:
+    """plan.json is the receipt's; without a receipt it is the promise itself, which only a signature witnesses."""
+    found = next((f"sha256:{entry.sha256}" for entry in entries if entry.path == PLAN), "missing")
     return [
         Finding(check="file", ok=found == receipt.plan_digest, subject=PLAN, expected=receipt.plan_digest, found=found)
     ]
+
+
+def _signature_findings(promise: Receipt | ReleasePlan, entries: list[FileEntry]) -> list[Finding]:
+    """The signature's file is there where one was promised, and there only; a receipt also knows its hash."""
+    there = next((f"sha256:{entry.sha256}" for entry in entries if entry.path == SIGNATURE), "no such file")
+    if isinstance(promise, Receipt):
+        expected = promise.signature_digest or "no such file"
+        ok = there == expected
+    else:
+        expected = "no such file" if promise.signer is None else f"a signature by the key {promise.signer}"
+        ok = (there == "no such file") == (promise.signer is None)
+    if ok and there == "no such file":
+        return []
+    return [Finding(check="file", ok=ok, subject=SIGNATURE, expected=expected, found=there)]
 
 
 def _digest_findings(digest: str, expected: str, parent: str | None) -> list[Finding]:

@@ -20,6 +20,8 @@ OWNERS = {
     # One launcher for each method; what they share (training/trl_run.py) is handed TRL's classes.
     "trl": {f"training/{method}.py" for method in ("sft", "reward", "dpo", "kto", "rloo")},
     "gradio": {f"spaces/chat/{name}.py" for name in ("answers", "app", "display", "layout")},
+    "model_signing": {"release/signature.py"},
+    "detect_secrets": {"release/gates/private.py"},
     "profanity_check": {"evals/metrics/profanity/profanity.py"},
     "matplotlib": {"model_cards/plots.py", "training/isoflop_plot.py"},
 }

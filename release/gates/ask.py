@@ -7,33 +7,58 @@ refused = [verdict for verdict in verdicts if verdict.outcome == "refused"]
 from __future__ import annotations
 
 from release.gates.candidate import Candidate, Gate, refused
-from release.gates.evidence import run_record_pinned, scorecard_pinned
-from release.gates.loading import chat_template_renders, loads_clean
-from release.gates.paperwork import card_complete, license_present, no_local_paths, no_secrets
+from release.gates.evidence import figures_from_samples, run_record_pinned, scorecard_pinned
+from release.gates.loading import chat_template_renders, loads_clean, no_remote_code
+from release.gates.paperwork import card_complete, license_compatible, license_present
+from release.gates.private import no_local_paths, no_personal_data, no_secrets
 from release.gates.regression import no_regression
-from release.gates.weights import weights_finite, weights_safetensors_only
+from release.gates.weights import dtype_as_config, weights_finite, weights_safetensors_only
 from release.policy import GateName
 from release.records import Verdict
-from training.errors import SlipwayError
+from training.errors import SlipwayError, UsageError
 
 GATES: dict[GateName, Gate] = {
     "weights_safetensors_only": weights_safetensors_only,
     "weights_finite": weights_finite,
+    "dtype_as_config": dtype_as_config,
     "loads_clean": loads_clean,
+    "no_remote_code": no_remote_code,
     "chat_template_renders": chat_template_renders,
     "run_record_pinned": run_record_pinned,
     "scorecard_pinned": scorecard_pinned,
+    "figures_from_samples": figures_from_samples,
     "no_regression": no_regression,
     "card_complete": card_complete,
     "license_present": license_present,
+    "license_compatible": license_compatible,
     "no_local_paths": no_local_paths,
     "no_secrets": no_secrets,
+    "no_personal_data": no_personal_data,
 }
 
 
 def ask(candidate: Candidate) -> list[Verdict]:
-    """Every gate's verdict. A gate that cannot read its evidence refuses, with the reason."""
-    return [_ask_one(name, candidate) for name in candidate.policy.gates]
+    """Every gate's verdict. A gate that cannot read its evidence refuses, with the reason.
+
+    A refusal that is waived becomes a verdict of its own, with the reason and what the gate said. Raises UsageError
+    where a waiver is not needed: the card would tell of a fault that there is not.
+    """
+    verdicts = [_ask_one(name, candidate) for name in candidate.policy.gates]
+    for verdict in verdicts:
+        if verdict.gate in candidate.waivers and verdict.outcome != "refused":
+            raise UsageError(
+                f"the gate {verdict.gate} does not refuse, so there is nothing to waive",
+                found=f"{verdict.outcome}: {verdict.explanation}",
+                next_step=f"leave out the waiver of {verdict.gate}",
+            )
+    return [_waived(verdict, candidate.waivers.get(verdict.gate)) for verdict in verdicts]
+
+
+def _waived(verdict: Verdict, reason: str | None) -> Verdict:
+    if reason is None:
+        return verdict
+    said = f"waived because: {reason} (it said: {verdict.explanation})"
+    return verdict.model_copy(update={"outcome": "waived", "explanation": said})
 
 
 def _ask_one(name: GateName, candidate: Candidate) -> Verdict:

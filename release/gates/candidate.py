@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ class Candidate:
     policy: Policy
     repo_id: str
     card_error: SlipwayError | None = None  # why no card could be rendered
+    waivers: Mapping[str, str] = field(default_factory=dict)  # gate -> why its refusal is accepted
 
     @cached_property
     def digest(self) -> str:

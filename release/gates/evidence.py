@@ -63,6 +63,33 @@ def scorecard_pinned(candidate: Candidate) -> Verdict:
     return passed(gate, f"{len(scorecard.scores)} scores measured on these bytes", **evidence)
 
 
+def figures_from_samples(candidate: Candidate) -> Verdict:
+    """Every figure of the scorecard, and of the parent's, is what its samples give when it is computed again."""
+    from evals.regenerate import regenerate
+    from evals.saved import SavedRun
+
+    gate = "figures_from_samples"
+    folders = [name for name in ("", "baseline/") if candidate.has(f"{name}scorecard.json")]
+    if not folders:
+        return skipped(gate, "there is no scorecard.json")
+    found = [(name, one) for name in folders for one in regenerate(SavedRun.open(candidate.bundle / name))]
+    wrong = [
+        f"{name}{one.score.task}/{one.score.metric}: {one.problem}" for name, one in found if one.problem is not None
+    ]
+    unmade = {f"{name}{one.score.task}/{one.score.metric}": one.impossible for name, one in found if one.impossible}
+    evidence = {"figures": len(found), "not_made_again": unmade}
+    if wrong:
+        return refused(
+            gate,
+            f"{len(wrong)} of {len(found)} figures are not what their samples give; first {wrong[0]}",
+            remedy=EVALUATE.format(run=candidate.run.as_posix()),
+            wrong=wrong[:50],
+            **evidence,
+        )
+    rest = f", {len(unmade)} could not be made again" if unmade else ""
+    return passed(gate, f"{len(found) - len(unmade)} figures made again from their samples{rest}", **evidence)
+
+
 def samples_problems(candidate: Candidate, scorecard: Scorecard, folder: str) -> list[str]:
     """Sample files that are missing or are not those that the scorecard was computed from."""
     problems = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from release.gates.candidate import Candidate, passed, refused
@@ -57,6 +58,27 @@ def _untied(loaded: Loaded) -> str | None:
     if output.weight.data_ptr() != loaded.model.get_input_embeddings().weight.data_ptr():
         return "config.json says that the embeddings are tied, but the files hold an lm_head.weight of other values"
     return None
+
+
+def no_remote_code(candidate: Candidate) -> Verdict:
+    """Nothing in the release asks whoever loads it to run its code, unless the policy allows that."""
+    gate = "no_remote_code"
+    found = [entry.path for entry in candidate.files if entry.path.endswith((".py", ".so", ".dll", ".dylib"))]
+    for name in ("config.json", "tokenizer_config.json", "processor_config.json", "preprocessor_config.json"):
+        if candidate.has(name):
+            settings = json.loads((candidate.bundle / name).read_text(encoding="utf-8"))
+            found += [f"{name} ({key})" for key in ("auto_map", "custom_pipelines") if settings.get(key)]
+    if not found:
+        return passed(gate, "no code in the files, and none asked for by the configs")
+    told = ", ".join(found[:5])
+    if candidate.policy.remote_code == "allowed":
+        return passed(gate, f"{told}: code that the policy allows", code=found)
+    return refused(
+        gate,
+        f"{told}: to load it, people would have to trust code with trust_remote_code=True",
+        remedy="use an architecture that transformers has; or remote_code: allowed in a policy of your own",
+        code=found,
+    )
 
 
 def chat_template_renders(candidate: Candidate) -> Verdict:

@@ -1,35 +1,34 @@
-"""Gates on the words around the weights: the card, the licence, and text that must not leave the machine."""
+"""Gates on the words around the weights: the card, and the licence that the parents allow."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from release.gates.candidate import Candidate, passed, refused
+from release.gates.candidate import Candidate, passed, refused, skipped
 from release.records import Verdict
 
-TEXT_SUFFIXES = (".md", ".json", ".jsonl", ".txt", ".jinja", ".yaml", ".yml", ".py", ".csv", ".html", ".svg", ".cfg")
-# Vocabularies hold whatever the tokenizer was trained on, which is not ours.
-VOCABULARIES = ("tokenizer.json", "vocab.json", "merges.txt", "added_tokens.json", "vocab.txt")
-SECRETS = {
-    "Hub token": re.compile(r"\bhf_[A-Za-z0-9]{30,}\b"),
-    "AWS access key": re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"),
-    "AWS secret key": re.compile(r"aws_secret_access_key\W{1,5}[A-Za-z0-9/+]{40}", re.IGNORECASE),
-    "private key": re.compile(r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----"),
-    "GitHub token": re.compile(r"\b(?:ghp|gho|ghs|ghu)_[A-Za-z0-9]{36}\b|\bgithub_pat_\w{60,}"),
-    "API key": re.compile(r"\bsk-(?:proj-|ant-)?[A-Za-z0-9_-]{32,}"),
-    "Slack token": re.compile(r"\bxox[abpr]-[A-Za-z0-9-]{20,}"),
-    "Google API key": re.compile(r"\bAIza[0-9A-Za-z_-]{35}\b"),
+# Licences that let what is made from a work go out under any other; and those of the rest that name what they allow.
+_PERMISSIVE_LIST = """
+    apache-2.0 mit isc zlib bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear bsl-1.0 unlicense wtfpl cc0-1.0 pddl
+    cc-by-2.0 cc-by-2.5 cc-by-3.0 cc-by-4.0 odc-by etalab-2.0 cdla-permissive-1.0 cdla-permissive-2.0 afl-3.0 ecl-2.0
+    postgresql ncsa openmdw-1.0"""
+PERMISSIVE = frozenset(_PERMISSIVE_LIST.split())
+ALSO = {
+    "lgpl-3.0": ("gpl-3.0", "agpl-3.0"),
+    "gpl-3.0": ("agpl-3.0",),
+    "cc-by-nc-4.0": ("cc-by-nc-sa-4.0",),
+    "cc-by-sa-4.0": ("gpl-3.0",),
 }
-HOME_PATHS = re.compile(r"(?<![\w/.:])(?:/home/[\w.-]+|/Users/[\w.-]+|/root)/[\w./-]+|\b[A-Z]:\\+Users\\+[\w.-]+")
+MADE_FROM = ("base", "adapter")  # whose weights are in the result; a reward model's are not
 
 
 def card_complete(candidate: Candidate) -> Verdict:
     """The card could be rendered, and its metadata, sections, links and every figure are as the records have them."""
+    from evals.presentation import markdown_text
     from model_cards.check import check_card
 
     gate, error = "card_complete", candidate.card_error
@@ -41,6 +40,16 @@ def card_complete(candidate: Candidate) -> Verdict:
             **error.as_dict(),
         )
     problems = [problem.as_dict() for problem in check_card(candidate.bundle / "README.md")]
+    text = " ".join((candidate.bundle / "README.md").read_text(encoding="utf-8").split())
+    problems += [
+        {
+            "check": "waivers",
+            "what": f"the waiver of {waived} does not stand on the card with its reason",
+            "where": waived,
+        }
+        for waived, reason in candidate.waivers.items()
+        if f"`{waived}`: {markdown_text(reason)}" not in text
+    ]
     if problems:
         first = problems[0]
         return refused(
@@ -79,6 +88,43 @@ def license_present(candidate: Candidate) -> Verdict:
     return passed(gate, f"license: {license}", license=license, parents=parents)
 
 
+def license_compatible(candidate: Candidate) -> Verdict:
+    """The parents' licences allow the card's. A parent whose licence is not known allows nothing."""
+    gate, record = "license_compatible", candidate.run_record
+    if record is None:
+        return skipped(gate, "there is no run.json, so no parent is known")
+    metadata = front_matter(candidate.bundle / "README.md") if candidate.has("README.md") else {}
+    ours = str(metadata.get("license_name") or metadata.get("license") or "").lower()
+    parents = {parent.name: parent.license for parent in record.parents if parent.role in MADE_FROM}
+    evidence = {"license": ours or None, "parents": parents, "data": {data.id: data.license for data in record.data}}
+    problems = [
+        problem
+        for name, theirs in parents.items()
+        if (problem := _incompatible(name, theirs, ours, unchanged=record.method == "base"))
+    ]
+    if problems:
+        return refused(
+            gate,
+            "; ".join(problems),
+            remedy="release under the parent's licence, or begin from another parent; "
+            "python -m training base SOURCE --license ID names a licence that is known",
+            **evidence,
+        )
+    told = ", ".join(f"{name} ({license})" for name, license in parents.items()) or "no parent"
+    return passed(gate, f"{ours} is allowed by {told}", **evidence)
+
+
+def _incompatible(name: str, theirs: str | None, ours: str, *, unchanged: bool) -> str | None:
+    parent = re.sub(r"[^a-z0-9.+]+", "-", (theirs or "unknown").lower()).strip("-")
+    if parent in ("unknown", "other"):
+        return f"the licence of {name} is not known"
+    if parent == ours or parent in PERMISSIVE or ours in ALSO.get(parent, ()):
+        if "-nd-" in parent and not unchanged:
+            return f"{name} is under {parent}, which allows no derivatives"
+        return None
+    return f"{name} is under {parent}, which does not allow {ours or 'no licence'}"
+
+
 def front_matter(path: Path) -> dict[str, Any]:
     """The YAML block at the top of a card; empty where there is none. Raises ValueError where it is not YAML."""
     text = path.read_text(encoding="utf-8")
@@ -88,57 +134,3 @@ def front_matter(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise ValueError(f"the card's metadata is not YAML: {error}") from error
     return value if isinstance(value, dict) else {}
-
-
-def no_secrets(candidate: Candidate) -> Verdict:
-    """No token, key or private key in any text file. What was found is named by kind and line, never shown."""
-    gate = "no_secrets"
-    found = [
-        {"file": name, "line": number, "kind": kind}
-        for name, number, line in _lines(candidate)
-        for kind, pattern in SECRETS.items()
-        if pattern.search(line)
-    ]
-    if found:
-        first = found[0]
-        return refused(
-            gate,
-            f"{len(found)} secret(s) in the files; first: a {first['kind']} in {first['file']}, line {first['line']}",
-            remedy="remove it from the run's files, revoke it where it was issued, then plan again",
-            found=found[:50],
-        )
-    return passed(gate, f"none of {len(SECRETS)} kinds of secrets in the text files", kinds=list(SECRETS))
-
-
-def no_local_paths(candidate: Candidate) -> Verdict:
-    """No path of this machine, and no home directory, in what would be read by strangers."""
-    gate = "no_local_paths"
-    own = {str(path) for path in (Path.home(), Path.cwd(), candidate.run.resolve()) if len(path.parts) > 1}
-    found = []
-    for name, number, line in _lines(candidate):
-        match = next(
-            (path for path in sorted(own, key=len, reverse=True) if re.search(re.escape(path) + r"(?!\w)", line)), None
-        )
-        quoted = name.startswith(("samples/", "baseline/samples/"))  # prompts may speak of any path
-        if match is None and not quoted and (home := HOME_PATHS.search(line)):
-            match = home.group()
-        if match is not None:
-            found.append({"file": name, "line": number, "path": match})
-    if found:
-        first = found[0]
-        return refused(
-            gate,
-            f"{len(found)} line(s) name paths of a machine; first: {first['path']} in {first['file']}, line {first['line']}",
-            remedy="run the commands with relative paths, so that the records do too, then plan again",
-            found=found[:50],
-        )
-    return passed(gate, "no path of this machine in the text files")
-
-
-def _lines(candidate: Candidate) -> Iterator[tuple[str, int, str]]:
-    """Path, line number from 1, and line, of every text file that people wrote or we wrote."""
-    for entry in candidate.files:
-        if entry.path.endswith(TEXT_SUFFIXES) and entry.path not in VOCABULARIES:
-            with (candidate.bundle / entry.path).open(encoding="utf-8", errors="replace") as file:
-                for number, line in enumerate(file, start=1):
-                    yield entry.path, number, line

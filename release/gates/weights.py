@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from math import prod
 from typing import TYPE_CHECKING, Any
 
-from release.gates.candidate import Candidate, passed, refused
+from release.gates.candidate import Candidate, passed, refused, skipped
 from release.records import Verdict
-from training.checkpoint import PICKLED_SUFFIXES, WEIGHTS_INDEX, read_safetensors_header, weight_files
+from training.checkpoint import PICKLED_SUFFIXES, WEIGHTS_INDEX, Checkpoint, read_safetensors_header, weight_files
 from training.errors import SlipwayError
 
 if TYPE_CHECKING:
     import torch
 
+FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+OTHER_TYPES = 0.01  # share of the values that may be of another type: some models keep norms or routers in float32
 NAMED = 5  # how many names an explanation carries
 
 
@@ -74,6 +77,29 @@ def _index_disagreements(candidate: Candidate, tensors: dict[str, list[str]]) ->
     ]
     wrong += [f"{name} of {shard} is not in the index" for name, shard in stored if mapping.get(name) != shard]
     return wrong
+
+
+def dtype_as_config(candidate: Candidate) -> Verdict:
+    """The weights are stored in the type that config.json names, but for a hundredth that may be kept more precisely."""
+    gate, checkpoint = "dtype_as_config", Checkpoint(candidate.bundle)
+    if "quantization_config" in checkpoint.config:
+        return skipped(gate, "config.json says that the weights are quantised, so they are of several types")
+    counts: dict[str, int] = {}
+    for shard in weight_files(candidate.bundle):
+        for entry in read_safetensors_header(candidate.bundle / shard).values():
+            if (stored := FLOATS.get(entry["dtype"])) is not None:
+                counts[stored] = counts.get(stored, 0) + prod(entry["shape"])
+    values, others = sum(counts.values()), sum(counts.values()) - counts.get(checkpoint.dtype, 0)
+    evidence = {"config": checkpoint.dtype, "values": counts}
+    if others > OTHER_TYPES * values:
+        told = ", ".join(f"{count:,} values in {name}" for name, count in sorted(counts.items()))
+        return refused(
+            gate,
+            f"config.json says {checkpoint.dtype}, the files hold {told}: who loads them gets other numbers than were scored",
+            remedy="save the model again with save_pretrained, in the type that it was trained and scored in",
+            **evidence,
+        )
+    return passed(gate, f"{values:,} values in {checkpoint.dtype}, as config.json says", **evidence)
 
 
 def weights_finite(candidate: Candidate) -> Verdict:

@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from evals.scorecard import Scorecard
 from model_cards.__main__ import main
 from model_cards.card import render_card
 from model_cards.check import check_card
 from release.local_hub.card_check import check_card as check_as_the_hub
 from training.errors import UsageError
+from training.run_record import RunRecord
 
 MakeRun = Callable[..., Path]
 REPO, TAG = "slipway/tiny", "v1.0.0"
@@ -183,3 +185,61 @@ def test_the_snippet_of_the_card_runs_as_it_is_printed(make_run: MakeRun, tmp_pa
         )
     assert finished.returncode == 0, finished.stderr
     assert finished.stdout.strip()
+
+
+def test_the_bill_of_materials_is_valid_cyclonedx_and_names_base_data_code_and_scores(make_run: MakeRun) -> None:
+    from cyclonedx.schema import SchemaVersion
+    from cyclonedx.validation.json import JsonStrictValidator
+
+    run = make_run()
+    content = render_card(run, repo_id=REPO, tag=TAG).files["bom.cdx.json"].decode()
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(content) is None
+    bill = json.loads(content)
+    record = RunRecord.read(run / "run.json")
+    model = bill["metadata"]["component"]
+    assert (model["group"], model["name"], model["version"]) == ("slipway", "tiny", TAG)
+    assert {"name": "slipway:checkpoint_digest", "value": record.checkpoint_digest} in model["properties"]
+    assert bill["metadata"]["tools"]["components"][0].get("version") == record.git_revision
+    by_type = {
+        kind: [one for one in bill["components"] if one["type"] == kind] for kind in ("data", "machine-learning-model")
+    }
+    assert [one["hashes"][0]["content"] for one in by_type["data"]] == [data.sha256 for data in record.data]
+    base = next(one for one in by_type["machine-learning-model"] if one["bom-ref"].startswith("parent:base"))
+    parent = record.parent("base")
+    assert parent is not None
+    assert {"name": "slipway:checkpoint_digest", "value": parent.digest} in base["properties"]
+    metrics = model["modelCard"]["quantitativeAnalysis"]["performanceMetrics"]
+    assert len(metrics) == len(Scorecard.read(run / "scorecard.json").scores)
+    assert set(bill["dependencies"][0]["dependsOn"]) == {one["bom-ref"] for one in bill["components"]}
+
+
+def test_a_checkpoint_without_records_has_a_bill_that_guesses_nothing(make_run: MakeRun) -> None:
+    from cyclonedx.schema import SchemaVersion
+    from cyclonedx.validation.json import JsonStrictValidator
+
+    run = make_run(record=False, scored=False, baseline=False)
+    content = render_card(run, repo_id=REPO, tag=TAG).files["bom.cdx.json"].decode()
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(content) is None
+    assert json.loads(content)["components"] == []
+
+
+def test_a_card_says_at_a_glance_what_it_is_what_training_changed_and_whom_to_cite(make_run: MakeRun) -> None:
+    card = readme(make_run())
+    assert "| Architecture | LlamaForCausalLM |" in card
+    assert "| Licence | apache-2.0 |" in card
+    assert "**What training changed:** better on `help/win_rate`" in card
+    assert "@article{ouyang2022training," in card
+    assert "The energy that it took was not measured." in card
+    assert "[bom.cdx.json](bom.cdx.json)" in card
+    bare = readme(make_run("bare", record=False, scored=False, baseline=False))
+    assert "What training changed" not in bare
+    assert "@article" not in bare
+
+
+def test_a_signed_release_says_by_which_key_and_a_waived_gate_why(make_run: MakeRun) -> None:
+    run = make_run()
+    card = readme(run, signer="sha256:" + "c" * 64, waivers={"no_secrets": "a token of <a> test"})
+    assert "--key slipway.pub" in card
+    assert "It is signed by the key `sha256:" + "c" * 64 in card
+    assert "- `no_secrets`: a token of &#60;a&#62; test" in card
+    assert "waived" not in readme(run)

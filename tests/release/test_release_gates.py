@@ -10,9 +10,14 @@ from pathlib import Path
 import pytest
 from tiny_run import change_weights, rescore, write_scores
 
-from release.plan import Request, check_run
-from release.records import Verdict
+from release.__main__ import main
+from release.hub_client import HubClient
+from release.plan import Request, check_run, make_plan, plan_for
+from release.policy import POLICIES
+from release.publish import publish
+from release.records import ReleasePlan, Verdict
 from training.checkpoint import Checkpoint
+from training.errors import UsageError
 from training.run_record import RunRecord
 
 
@@ -42,14 +47,19 @@ def test_a_whole_run_passes_every_gate(run: Path) -> None:
         "weights_safetensors_only": "passed",
         "weights_finite": "passed",
         "loads_clean": "passed",
+        "dtype_as_config": "passed",
+        "no_remote_code": "passed",
         "chat_template_renders": "passed",
         "run_record_pinned": "passed",
         "scorecard_pinned": "passed",
+        "figures_from_samples": "passed",
         "no_regression": "passed",
         "card_complete": "passed",
         "license_present": "passed",
+        "license_compatible": "passed",
         "no_local_paths": "passed",
         "no_secrets": "passed",
+        "no_personal_data": "passed",
     }
     assert not list(run.glob(".check-*")), "check leaves nothing behind"
 
@@ -206,8 +216,10 @@ def test_a_missing_baseline_is_refused_where_the_policy_asks_for_one(run: Path) 
     ("secret", "kind"),
     [
         ("hf_" + "a" * 34, "Hub token"),
-        ("AKIA" + "ABCDEFGHIJKLMNOP", "AWS access key"),
+        ("AKIA" + "ABCDEFGHIJKLMNOP", "AWS Access Key"),
         ("-----BEGIN OPENSSH " + "PRIVATE KEY-----", "private key"),
+        ("https://someone:" + "hunter2secret@host.org/", "Basic Auth Credentials"),
+        ("xoxb-" + "1234567890-abcdefghij", "Slack Token"),
     ],
 )
 def test_a_secret_in_a_text_file_is_refused_by_line_and_never_shown(run: Path, secret: str, kind: str) -> None:
@@ -230,6 +242,167 @@ def test_an_unknown_licence_of_the_parent_leaves_the_card_without_one(run: Path)
     record["parents"][0]["license"] = None
     (run / "run.json").write_text(json.dumps(record))
     assert "names no license" in refusals(run)["license_present"]
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("write to jane.doe@hospital.org", "e-mail address"),
+        ("call +44 20 7946 0958 today", "phone number"),
+        ("paid with 4111 1111 1111 1111", "payment card"),
+        ("to DE89 3704 0044 0532 0130 00", "bank account"),
+    ],
+)
+def test_personal_data_in_a_record_is_refused_by_kind_and_line_and_only_counted_in_samples(
+    run: Path, text: str, kind: str
+) -> None:
+    (run / "checkpoint" / "notes.txt").write_text(f"first line\n{text}\n")
+    verdict = verdicts(run)["no_personal_data"]
+    assert f"a {kind} in notes.txt, line 2" in verdict.explanation
+    assert text not in verdict.model_dump_json()
+    (run / "checkpoint" / "notes.txt").unlink()
+    file = run / "samples" / "extra.jsonl"
+    file.write_text(json.dumps({"response": text}) + "\n")
+    verdict = verdicts(run)["no_personal_data"]
+    assert (verdict.outcome, verdict.evidence["in_samples"]) == ("passed", {kind: 1})
+
+
+def test_numbers_that_look_like_cards_accounts_or_phones_are_none(run: Path) -> None:
+    (run / "checkpoint" / "notes.txt").write_text(
+        "0.4111111111111111 4111111111111112 DE00370400440532013000 user@example.org 2026-11-25 sha256 "
+        + "4" * 64
+        + "\n"
+    )
+    assert verdicts(run)["no_personal_data"].outcome == "passed"
+
+
+def test_weights_of_another_type_than_the_config_says_are_refused_with_the_counts(run: Path) -> None:
+    edit_json(run / "checkpoint" / "config.json", dtype="bfloat16")
+    refused = refusals(run)["dtype_as_config"]
+    assert "config.json says bfloat16" in refused
+    assert "values in float32" in refused
+
+
+def test_code_that_loading_would_have_to_run_is_refused_unless_the_policy_allows_it(run: Path, tmp_path: Path) -> None:
+    (run / "checkpoint" / "modeling_own.py").write_text("print('hello')\n")
+    edit_json(run / "checkpoint" / "tokenizer_config.json", auto_map={"AutoTokenizer": ["own.Tokenizer", None]})
+    refused = refusals(run)["no_remote_code"]
+    assert "modeling_own.py, tokenizer_config.json (auto_map)" in refused
+    own = tmp_path / "own.yaml"
+    own.write_text((POLICIES / "default.yaml").read_text().replace("remote_code: refused ", "remote_code: allowed "))
+    assert verdicts(run, str(own))["no_remote_code"].outcome == "passed"
+
+
+def test_a_figure_that_its_samples_do_not_give_is_refused_with_both(run: Path) -> None:
+    card = json.loads((run / "scorecard.json").read_text())
+    card["scores"][0]["value"] = 0.61
+    (run / "scorecard.json").write_text(json.dumps(card))
+    refused = refusals(run)["figures_from_samples"]
+    assert "starter_helpfulness/win_rate: the value is 0.61, the samples give 0.6" in refused
+    card = json.loads((run / "baseline" / "scorecard.json").read_text())
+    card["scores"][1]["interval"]["low"] -= 0.02
+    (run / "baseline" / "scorecard.json").write_text(json.dumps(card))
+    assert "2 of 6 figures" in refusals(run)["figures_from_samples"]
+
+
+@pytest.mark.parametrize(
+    ("parent", "said"),
+    [
+        ("apache-2.0", None),
+        ("cc-by-nc-4.0", None),
+        ("Llama 3.1", None),
+        ("cc-by-nc-nd-4.0", "allows no derivatives"),
+        (None, "is not known"),
+    ],
+)
+def test_the_parents_licence_must_allow_the_cards(run: Path, parent: str | None, said: str | None) -> None:
+    record = json.loads((run / "run.json").read_text())
+    record["parents"][0]["license"] = parent
+    (run / "run.json").write_text(json.dumps(record))
+    refused = refusals(run).get("license_compatible")
+    assert refused is None if said is None else said in str(refused), refused
+
+
+def test_a_licence_that_a_second_parent_does_not_allow_is_refused_by_name(run: Path) -> None:
+    record = json.loads((run / "run.json").read_text())
+    record["parents"].append(record["parents"][0] | {"role": "adapter", "name": "their-adapter", "license": "gpl-3.0"})
+    (run / "run.json").write_text(json.dumps(record))
+    assert "their-adapter is under gpl-3.0, which does not allow apache-2.0" in refusals(run)["license_compatible"]
+
+
+def waive(run: Path, **reasons: str) -> ReleasePlan:
+    return make_plan(run, Request("owner/name", waive=reasons))
+
+
+def test_a_waiver_accepts_a_refusal_and_its_reason_stands_in_the_plan_and_on_the_card(run: Path) -> None:
+    (run / "checkpoint" / "notes.txt").write_text("write to jane.doe@hospital.org\n")
+    assert [verdict.gate for verdict in waive(run).refused] == ["no_personal_data"]
+    reason = "Jane's public address, as she wishes"
+    plan = waive(run, no_personal_data=reason)
+    assert plan.refused == []
+    verdict = next(verdict for verdict in plan.verdicts if verdict.gate == "no_personal_data")
+    assert verdict.outcome == "waived"
+    assert "as she wishes (it said: 1 piece(s) of personal data" in verdict.explanation
+    assert plan.waivers == {"no_personal_data": reason}
+    assert f"- `no_personal_data`: {reason}" in (run / "bundle" / "README.md").read_text()
+    assert plan_for(run, Request("owner/name", waive={"no_personal_data": reason})) == plan
+    assert plan_for(run, Request("owner/name")).refused, "the next one is not waived by the one before"
+
+
+def test_a_waiver_in_the_policy_counts_as_one_on_the_command_line(run: Path, tmp_path: Path) -> None:
+    (run / "checkpoint" / "notes.txt").write_text("write to jane.doe@hospital.org\n")
+    own = tmp_path / "own.yaml"
+    default = (POLICIES / "default.yaml").read_text()
+    own.write_text(default.replace("waive: {}", "waive: {no_personal_data: a public address}"))
+    assert make_plan(run, Request("owner/name", policy=str(own))).refused == []
+    assert "a public address" in (run / "bundle" / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("gate", "reason", "said"),
+    [
+        ("no_secrets", "", "has no reason"),
+        ("scorecard_pinned", "in a hurry", "is never waived"),
+        ("no_such_gate", "why not", "is not asked"),
+        ("no_secrets", "there is one", "does not refuse"),
+    ],
+)
+def test_a_waiver_that_says_nothing_or_too_much_is_a_usage_error(run: Path, gate: str, reason: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        waive(run, **{gate: reason})
+
+
+def test_a_waiver_on_the_command_line_needs_a_reason(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "--run", str(run), "--waive", "no_secrets"]) == 2
+    assert "--waive GATE=REASON" in capsys.readouterr().err
+
+
+def test_anyones_checkpoint_is_checked_as_it_lies_with_its_own_card(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = run / "checkpoint"
+    (checkpoint / "README.md").write_text("---\nlicense: mit\npipeline_tag: text-generation\n---\n# Somebody's model\n")
+    (checkpoint / "pytorch_model.bin").write_bytes(b"\x80\x04.")
+    before = sorted(checkpoint.rglob("*"))
+    assert main(["check", str(checkpoint), "--json"]) == 3
+    said = {verdict["gate"]: verdict for verdict in json.loads(capsys.readouterr().out)["verdicts"]}
+    assert said["weights_safetensors_only"]["evidence"]["pickled"] == ["pytorch_model.bin"]
+    assert said["loads_clean"]["outcome"] == "passed"
+    assert said["license_present"]["explanation"] == "license: mit"
+    assert said["run_record_pinned"]["outcome"] == said["no_regression"]["outcome"] == "skipped"
+    assert "section" in said["card_complete"]["explanation"]
+    assert sorted(checkpoint.rglob("*")) == before
+    assert main(["check"]) == 2
+
+
+def test_a_release_on_a_hub_is_checked_by_its_id_with_its_own_records(
+    run: Path, hub: HubClient, repo_id: str, load_here: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_plan(run, Request(repo_id))
+    publish(run, hub)
+    assert main(["check", f"{repo_id}@v1.0.0", "--policy", "default", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)["verdicts"]
+    assert {verdict["outcome"] for verdict in said} == {"passed"}
 
 
 def test_no_gate_raises_whatever_the_files_hold(run: Path) -> None:

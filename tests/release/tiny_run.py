@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evals.scorecard import EvaluatedModel, Interval, Sample, Score, Scorecard, Settings, TaskSettings
+from evals.scorecard import EvaluatedModel, Sample, Score, Scorecard, Settings, TaskSettings
+from evals.statistics import estimate
 from training.checkpoint import Checkpoint
 from training.records import sha256_of_file
 from training.run_record import ParentCheckpoint, RunRecord, hardware, package_versions
@@ -80,17 +81,17 @@ def write_scores(folder: Path, digest: str, shares: dict[str, float]) -> Scoreca
         ]
         file.write_text("".join(json.dumps(line.model_dump(mode="json")) + "\n" for line in lines))
         hashes[task] = sha256_of_file(file)
-        mean = sum(values) / ITEMS
+        made = estimate(values, seed=0)
         scores.append(
             Score(
                 task=task,
                 metric=metric,
                 group=group,
-                value=mean,
-                stderr=0.05,
-                interval=Interval(low=mean - 0.1, high=mean + 0.1, method="bootstrap over documents"),
-                n=ITEMS,
-                unscored=0,
+                value=made.value,
+                stderr=made.stderr,
+                interval=made.interval,
+                n=made.n,
+                unscored=made.unscored,
                 higher_is_better=higher,
                 headline=True,
             )

@@ -1,0 +1,174 @@
+"""A release's bill of materials in CycloneDX 1.6: the model, what it was made from, by revision and hash, and by which code.
+
+    bill_of_materials(facts, repo_id="org/name", tag="v1.0.0")     # the bytes of bom.cdx.json
+
+Only what the records say: a parent, data set or revision that is not known is left out, never guessed.
+https://cyclonedx.org/capabilities/mlbom/
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from evals.scorecard import Score
+from model_cards.facts import Facts, dataset_hub_id, hub_id, without_place
+from model_cards.metadata import license_metadata
+from training.records import canonical_json
+from training.run_record import DataSource, ParentCheckpoint
+
+BILL = "bom.cdx.json"
+APPROACHES = {"ppo": "reinforcement-learning", "rloo": "reinforcement-learning"}
+SUPERVISED = ("sft", "dpo", "kto", "reward")
+# The Hub writes licences in small letters, SPDX does not; what is not among these is given by its name.
+SPDX = {
+    identifier.lower(): identifier
+    for identifier in (
+        *(
+            "Apache-2.0",
+            "MIT",
+            "ISC",
+            "BSD-2-Clause",
+            "BSD-3-Clause",
+            "CC0-1.0",
+            "CC-BY-4.0",
+            "CC-BY-SA-4.0",
+            "MPL-2.0",
+        ),
+        *("CC-BY-NC-4.0", "CC-BY-NC-SA-4.0", "CC-BY-ND-4.0", "CC-BY-NC-ND-4.0", "Unlicense", "Zlib", "BSL-1.0"),
+    )
+}
+
+
+def bill_of_materials(facts: Facts, *, repo_id: str, tag: str) -> bytes:
+    """The bill of the release `tag` of `repo_id`. Equal facts give equal bytes: its date is that of the records."""
+    run, card = facts.run, facts.card
+    parents = [_parent(parent) for parent in run.parents if parent.digest != facts.digest] if run else []
+    data = [_data(source, place) for place, source in enumerate(run.data)] if run else []
+    packages = [_package(name, version) for name, version in sorted((run.packages if run else {}).items())]
+    when = run.started if run else card.created if card else None
+    made_from = [component["bom-ref"] for component in [*parents, *data, *packages]]
+    return canonical_json(
+        {
+            "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
+            "bomFormat": "CycloneDX",
+            "specVersion": "1.6",
+            "serialNumber": f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, f'{repo_id}@{tag} {facts.digest}')}",
+            "version": 1,
+            "metadata": {
+                **({"timestamp": when} if when else {}),
+                "tools": {"components": [_code(run.git_revision if run else None)]},
+                "component": _model(facts, repo_id, tag, [component["bom-ref"] for component in data]),
+            },
+            "components": [*parents, *data, *packages],
+            "dependencies": [{"ref": "model", "dependsOn": made_from}],
+        }
+    )
+
+
+def _model(facts: Facts, repo_id: str, tag: str, data: list[str]) -> dict[str, Any]:
+    owner, _, name = repo_id.partition("/")
+    method = facts.run.method if facts.run else None
+    approach = APPROACHES.get(method or "", "supervised" if method in SUPERVISED else None)
+    parameters: dict[str, Any] = {
+        **({"approach": {"type": approach}} if approach else {}),
+        "task": "text-generation" if facts.is_generative else "text-classification",
+        "architectureFamily": str(facts.config.get("model_type", "unknown")),
+        "modelArchitecture": str((facts.config.get("architectures") or ["unknown"])[0]),
+        "datasets": [{"ref": reference} for reference in data],
+        "inputs": [{"format": "text"}],
+        "outputs": [{"format": "text" if facts.is_generative else "number"}],
+    }
+    properties = {
+        "slipway:checkpoint_digest": facts.digest,
+        "slipway:method": method,
+        "slipway:seed": str(facts.run.seed) if facts.run else None,
+        "slipway:parameters": str(facts.card.model.parameters) if facts.card else None,
+    }
+    scores = facts.card.scores if facts.card else []
+    return {
+        "type": "machine-learning-model",
+        "bom-ref": "model",
+        "group": owner,
+        "name": name,
+        "version": tag,
+        "purl": f"pkg:huggingface/{repo_id}@{tag}",
+        **_licenses(facts.base.license if facts.base else None),
+        "modelCard": {
+            "modelParameters": parameters,
+            **(
+                {"quantitativeAnalysis": {"performanceMetrics": [_metric(score) for score in scores]}} if scores else {}
+            ),
+        },
+        "properties": _properties(properties),
+    }
+
+
+def _metric(score: Score) -> dict[str, Any]:
+    return {
+        "type": score.metric,
+        "slice": score.task,
+        "value": f"{score.value:.6g}",
+        "confidenceInterval": {"lowerBound": f"{score.interval.low:.6g}", "upperBound": f"{score.interval.high:.6g}"},
+    }
+
+
+def _parent(parent: ParentCheckpoint) -> dict[str, Any]:
+    known = hub_id(parent.hub_id)
+    return {
+        "type": "machine-learning-model",
+        "bom-ref": f"parent:{parent.role}:{parent.digest}",
+        "name": known or without_place(parent.name),
+        **({"version": parent.revision} if parent.revision else {}),
+        **({"purl": f"pkg:huggingface/{known}" + (f"@{parent.revision}" if parent.revision else "")} if known else {}),
+        **_licenses(parent.license),
+        "properties": _properties(
+            {
+                "slipway:role": parent.role,
+                "slipway:checkpoint_digest": parent.digest,
+                "slipway:note": without_place(parent.note) if parent.note else None,
+            }
+        ),
+    }
+
+
+def _data(source: DataSource, place: int) -> dict[str, Any]:
+    name = dataset_hub_id(source) or without_place(source.id)
+    return {
+        "type": "data",
+        "bom-ref": f"data:{place}:{source.sha256}",
+        "name": name,
+        **({"version": source.revision} if source.revision else {}),
+        "hashes": [{"alg": "SHA-256", "content": source.sha256.removeprefix("sha256:")}],
+        **_licenses(source.license),
+        "data": [{"type": "dataset", "name": f"{name}, split {source.split}"}],
+        "properties": _properties(
+            {
+                "slipway:split": source.split,
+                "slipway:rows": str(source.rows),
+                "slipway:rows_left_out": str(source.rows_dropped),
+            }
+        ),
+    }
+
+
+def _package(name: str, version: str) -> dict[str, Any]:
+    purl = f"pkg:pypi/{name.lower().replace('_', '-')}@{version}"
+    return {"type": "library", "bom-ref": purl, "name": name, "version": version, "purl": purl}
+
+
+def _code(revision: str | None) -> dict[str, Any]:
+    return {"type": "application", "name": "slipway", **({"version": revision} if revision else {})}
+
+
+def _licenses(name: str | None) -> dict[str, Any]:
+    if name is None:
+        return {}
+    named = license_metadata(name)
+    identifier = SPDX.get(named["license"])
+    chosen = {"id": identifier} if identifier else {"name": named.get("license_name", named["license"])}
+    return {"licenses": [{"license": chosen}]}
+
+
+def _properties(values: dict[str, str | None]) -> list[dict[str, str]]:
+    return [{"name": name, "value": value} for name, value in sorted(values.items()) if value is not None]

@@ -1,0 +1,47 @@
+"""Receipts and signatures of earlier versions verify for ever: a release is kept here as each version made it.
+
+Add a folder for every version that changes plan.json, receipt.json or the signature; never change one that is here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from evals.regenerate import OTHER_STREAM, regenerate
+from evals.saved import SavedRun
+from release.bundle import PLAN, files_of
+from release.probe import TOLERANCE, load, probe_difference, take_probe
+from release.records import Receipt, ReleasePlan
+from release.verify import hold_bytes
+from training.checkpoint import Checkpoint
+
+RELEASED = Path(__file__).parent / "released"
+VERSIONS = sorted(folder.name for folder in RELEASED.iterdir() if folder.is_dir())
+
+
+def test_there_is_a_release_to_look_at() -> None:
+    assert "v0.1" in VERSIONS
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_release_of_an_earlier_version_still_verifies(version: str) -> None:
+    folder, key = RELEASED / version, RELEASED / f"{version}.pub"
+    receipt = Receipt.read(RELEASED / f"{version}.receipt.json")
+    plan = ReleasePlan.read(folder / PLAN)
+    entries = files_of(folder)
+    for promise in (receipt, plan):
+        findings = hold_bytes(folder, entries, promise, key, plan.repo_id, plan.tag)
+        assert [finding for finding in findings if not finding.ok] == []
+    assert {finding.subject for finding in findings if finding.check == "signed"} >= {PLAN, "model.safetensors"}
+    assert Checkpoint.open(folder).digest == receipt.checkpoint_digest == plan.checkpoint_digest
+    assert plan.refused == []
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_its_model_still_loads_to_the_same_logits_and_its_figures_are_still_those_of_its_samples(version: str) -> None:
+    folder = RELEASED / version
+    receipt = Receipt.read(RELEASED / f"{version}.receipt.json")
+    assert probe_difference(receipt.probe, take_probe(load(folder))) <= TOLERANCE
+    assert [found.problem for found in regenerate(SavedRun.open(folder), OTHER_STREAM) if found.problem] == []
