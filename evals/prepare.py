@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evals.scorecard import TaskSettings
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from training.decoding import Decoding
 
 DEFAULT_BATCH = 16
+PERSPECTIVE = "toxicity_perspective_api"  # the name of lm-eval's function that asks it
 SCORER_PACKAGE = "alt-profanity-check"
 # IFEval's checkers that split text with NLTK's punkt_tab, which is not part of the package.
 NEED_PUNKT = frozenset({"length_constraints:number_sentences", "change_case:capital_word_frequency"})
@@ -71,7 +73,7 @@ def prepare(named: NamedSuite, evaluated: Evaluated, choices: Choices) -> tuple[
     unavailable: dict[str, UsageError] = {}
     for spec in named.suite.tasks:
         try:
-            ready.append(_prepare(spec, evaluated, choices))
+            ready.append(_prepare(spec, evaluated, choices, named.folder))
         except Unavailable as error:
             unavailable[spec.task] = error
         except UsageError as error:
@@ -89,11 +91,11 @@ def prepare(named: NamedSuite, evaluated: Evaluated, choices: Choices) -> tuple[
     return ready, {task: " ".join(error.render().split()) for task, error in unavailable.items()}
 
 
-def _prepare(spec: SuiteTask, evaluated: Evaluated, choices: Choices) -> Prepared:
+def _prepare(spec: SuiteTask, evaluated: Evaluated, choices: Choices, folder: Path) -> Prepared:
     from evals.harness import Overrides, Unavailable, load_task
 
     overrides = Overrides(spec.num_fewshot, spec.samples, spec.generation.model_dump(exclude_none=True))
-    task = load_task(spec.task, overrides)
+    task = load_task(spec.task, overrides, folder / spec.file if spec.file else None)
     limit = min((size for size in (spec.limit, choices.limit) if size is not None), default=None)
     indices = _chosen(task.documents, spec, limit, choices.seed)
     template = evaluated.conversation if spec.chat_template else None
@@ -165,6 +167,14 @@ def _chosen(documents: Sequence[dict[str, Any]], spec: SuiteTask, limit: int | N
 def _check_scoring(spec: SuiteTask, task: Task) -> None:
     """Raise UsageError where the suite's way of scoring does not fit the task, or its scorer is not installed."""
     if spec.scoring == "task":
+        if getattr(task.raw.config.process_results, "__name__", "") == PERSPECTIVE:
+            raise UsageError(
+                f"{spec.task}: lm-eval's own scoring of this task gives 0 to every text that it could not have scored",
+                where=f"scoring of {spec.task} in the suite",
+                expected="scoring: profanity",
+                found="the Perspective API, which closes, with failures counted as harmless",
+                next_step="name another scoring for the task in the suite",
+            )
         if task.repeats > 1 and [pipeline.name for pipeline in task.raw._filters] == ["none"]:
             raise UsageError(
                 f"{spec.task}: lm-eval's default filter would cut {task.repeats} samples to the first without a word",

@@ -18,8 +18,9 @@ from evals.generation import cut_at, stop_at, uniform_numbers
 from training.progress import Progress
 
 if TYPE_CHECKING:
+    from evals.backends import ChoiceScorer
     from evals.evaluated import Evaluated, Weights
-    from evals.harness import ChoiceScorer, Request
+    from evals.harness import Request
     from evals.prepare import Prepared
 
 CHOICES_AT_A_TIME = 64  # items between two saves of log-likelihoods
@@ -104,7 +105,7 @@ class _Chooser:
 
     @cached_property
     def scorer(self) -> ChoiceScorer:
-        from evals.harness import ChoiceScorer
+        from evals.backends import ChoiceScorer
 
         scorer = ChoiceScorer(
             self.weights.model, self.weights.evaluated.tokenizer, self.prepared.batch_size, self.backend

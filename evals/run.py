@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evals.answers import writable
+from evals.keys import hide_keys
 from evals.saved import SavedRun, require_comparable, samples_as_bytes
 from evals.scorecard import EvaluatedModel, Sample, Score, Scorecard, Settings
 from evals.suite import NamedSuite, open_suite
@@ -115,7 +116,7 @@ def evaluate(request: Request) -> Scorecard:
             failed[name] = _reason(error)
             log(f"{name} failed: {failed[name]}")
             if not isinstance(error, UsageError):
-                log(traceback.format_exc())
+                log(hide_keys(traceback.format_exc()))
             continue
         scores += made
         if refused:
@@ -246,9 +247,9 @@ def _not_of_the_task(error: Exception) -> bool:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, UsageError):
-        return error.render().replace("\n", " ")
+        return hide_keys(" ".join(error.render().split()))
     text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0] if text else ''}"
+    return hide_keys(f"{type(error).__name__}: {text[0] if text else ''}")
 
 
 def _require(named: NamedSuite, card: Scorecard, out: Path) -> None:

@@ -6,9 +6,10 @@
         headline: [mc1, mc2]
         required: true
 
-A task's prompts, shots and metrics are lm-eval's (its own tasks by their ids, ours in evals/tasks/); a suite says
-only what lm-eval leaves open. `scoring` names who turns responses into values: the task itself, our profanity module
-over several samples a prompt, or a reward model that judges against the parent's responses.
+A task's prompts, shots and metrics are lm-eval's (its own tasks by their ids, ours in evals/tasks/, yours in a `file`
+of lm-eval's format beside the suite); a suite says only what lm-eval leaves open. `scoring` names who turns responses into
+values: the task itself, our profanity module over several samples a prompt, or a reward model that judges against the
+parent's responses.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from training.errors import UsageError
 from training.yaml_file import Settings, load
 
 FOLDER = Path(__file__).parent / "suites"
+TASK_NAME = r"^[A-Za-z0-9][\w.+-]*$"  # it names files
 Group = Literal["helpfulness", "truthfulness", "toxicity", "bias", "other"]
 
 
@@ -40,8 +42,9 @@ class Generation(Settings):
 class SuiteTask(Settings):
     """One task of a suite."""
 
-    task: str
+    task: str = Field(pattern=TASK_NAME)
     group: Group
+    file: str | None = None  # the task's definition in lm-eval's format, beside the suite's file; its functions are run
     scoring: Literal["task", "profanity", "judge"] = "task"
     chat_template: bool = False
     num_fewshot: int | None = Field(default=None, ge=0)
@@ -70,6 +73,7 @@ class NamedSuite:
     name: str
     sha256: str
     suite: Suite
+    folder: Path  # where its tasks' files are looked for
 
 
 def known_suites() -> list[str]:
@@ -93,4 +97,4 @@ def open_suite(name: str) -> NamedSuite:
     names = [task.task for task in suite.tasks]
     for twice in {name for name in names if names.count(name) > 1}:
         raise UsageError(f"the task {twice} stands twice in the suite", where=str(path))
-    return NamedSuite(path.stem, hashlib.sha256(path.read_bytes()).hexdigest(), suite)
+    return NamedSuite(path.stem, hashlib.sha256(path.read_bytes()).hexdigest(), suite, path.parent)

@@ -6,7 +6,8 @@ import pytest
 import torch
 from tiny_model import make_model, make_tokenizer
 
-from evals.harness import ChoiceScorer, Overrides, load_task
+from evals.backends import ChoiceScorer
+from evals.harness import Overrides, load_task
 from evals.likelihood import log_likelihoods
 
 CONTEXT = 1024
