@@ -268,7 +268,10 @@ def _build(path: Path, name: str, config: dict[str, Any], change: dict[str, Any]
 
     hub = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
     try:
-        return TaskFactory().build(TaskIndex.entry_from_path(path), overrides=change, registry={})
+        raw = TaskFactory().build(TaskIndex.entry_from_path(path), overrides=change, registry={})
+        if unknown := [metric for metric, function in raw.aggregation().items() if function is None]:
+            raise ValueError(f"no aggregation of that name for {', '.join(unknown)}")  # lm-eval only warns
+        return raw
     except ConnectionError as error:
         raise HubError(
             f"the Hub cannot be reached for the data of the task {name}",

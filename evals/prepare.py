@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from evals.scorecard import TaskSettings
 from evals.statistics import sample_of
 from evals.suite import NamedSuite, SuiteTask
+from evals.task_requests import checked_requests
 from training.errors import UsageError
 
 if TYPE_CHECKING:
@@ -66,14 +67,17 @@ def prepare(named: NamedSuite, evaluated: Evaluated, choices: Choices) -> tuple[
             where=str(evaluated.checkpoint.path),
             expected="chat_template.jinja, or chat_template in tokenizer_config.json, for "
             + ", ".join(spec.task for spec in named.suite.tasks if spec.chat_template),
+            found="neither",
             next_step="save the tokenizer with its template, or use a suite with chat_template: false",
         )
+    if any(spec.chat_template for spec in named.suite.tasks):
+        evaluated.require_template()
     ready: list[Prepared] = []
     problems: list[UsageError] = []
     unavailable: dict[str, UsageError] = {}
     for spec in named.suite.tasks:
         try:
-            ready.append(_prepare(spec, evaluated, choices, named.folder))
+            ready.append(_prepare(spec, evaluated, choices, named.file.parent))
         except Unavailable as error:
             unavailable[spec.task] = error
         except UsageError as error:
@@ -85,6 +89,7 @@ def prepare(named: NamedSuite, evaluated: Evaluated, choices: Choices) -> tuple[
     if problems:
         raise UsageError(
             f"{len(problems)} tasks of the suite {named.name} cannot run",
+            where=str(named.file),
             found="\n" + "\n".join(f"- {problem.render()}" for problem in problems),
             next_step="mend these, or leave the tasks out in a suite of your own",
         )
@@ -127,7 +132,7 @@ def _prepare(spec: SuiteTask, evaluated: Evaluated, choices: Choices, folder: Pa
     return Prepared(
         spec,
         task,
-        task.requests(indices, template),
+        checked_requests(task, indices, template),
         settings,
         decoding,
         tuple(generation.get("until") or ()),
@@ -155,8 +160,10 @@ def _chosen(documents: Sequence[dict[str, Any]], spec: SuiteTask, limit: int | N
     if spec.stratum is not None and spec.stratum not in documents[0]:
         raise UsageError(
             f"the documents of {spec.task} have no field '{spec.stratum}' to be stratified by",
+            where=f"stratum of {spec.task} in the suite",
             expected="one of " + ", ".join(sorted(documents[0])),
             found=spec.stratum,
+            next_step="correct the suite",
         )
     if limit is None or limit >= len(documents):
         return list(range(len(documents)))
@@ -178,19 +185,36 @@ def _check_scoring(spec: SuiteTask, task: Task) -> None:
         if task.repeats > 1 and [pipeline.name for pipeline in task.raw._filters] == ["none"]:
             raise UsageError(
                 f"{spec.task}: lm-eval's default filter would cut {task.repeats} samples to the first without a word",
+                where=f"samples of {spec.task} in the suite",
                 expected="samples: 1, a task with its own filter_list, or scoring: profanity",
+                found=f"{task.repeats} samples, scoring: task",
+                next_step="correct the suite",
             )
         unknown = [metric for metric in [*spec.headline, *(spec.metrics or [])] if metric not in task.metrics]
         if unknown:
             raise UsageError(
-                f"{spec.task} has no metric {', '.join(unknown)}", expected="one of " + ", ".join(task.metrics)
+                f"{spec.task} has no metric {', '.join(unknown)}",
+                where=f"headline and metrics of {spec.task} in the suite",
+                expected="one of " + ", ".join(task.metrics),
+                found=", ".join(unknown),
+                next_step="correct the suite",
             )
         if list(task.metrics) == ["bypass"]:
-            raise UsageError(f"{spec.task} has no metric of its own", expected="scoring: profanity or judge")
+            raise UsageError(
+                f"{spec.task} has no metric of its own",
+                where=f"scoring of {spec.task} in the suite",
+                expected="scoring: profanity or judge",
+                found="scoring: task",
+                next_step="correct the suite",
+            )
         return
     if not task.generates:
         raise UsageError(
-            f"scoring: {spec.scoring} needs generated text, and {spec.task} scores choices", expected="scoring: task"
+            f"scoring: {spec.scoring} needs generated text, and {spec.task} scores choices",
+            where=f"scoring of {spec.task} in the suite",
+            expected="scoring: task",
+            found=f"scoring: {spec.scoring}",
+            next_step="correct the suite",
         )
     if spec.scoring == "profanity":
         try:
@@ -201,7 +225,11 @@ def _check_scoring(spec: SuiteTask, task: Task) -> None:
             ) from error
     elif task.repeats > 1:
         raise UsageError(
-            f"{spec.task}: scoring: judge takes one answer to each prompt", found=f"{task.repeats} samples"
+            f"{spec.task}: scoring: judge takes one answer to each prompt",
+            where=f"samples of {spec.task} in the suite",
+            expected="samples: 1",
+            found=f"{task.repeats} samples",
+            next_step="correct the suite",
         )
 
 
@@ -213,6 +241,7 @@ def _decoding(name: str, generation: dict[str, Any], context: int) -> Decoding:
     if decoding.max_new_tokens >= context:
         raise UsageError(
             f"{name} generates more tokens than the model's context holds",
+            where=f"generation of {name}",
             expected=f"max_gen_toks below {context}",
             found=str(decoding.max_new_tokens),
             next_step="set generation: {max_gen_toks: ...} for this task in a suite of your own",

@@ -73,7 +73,7 @@ class NamedSuite:
     name: str
     sha256: str
     suite: Suite
-    folder: Path  # where its tasks' files are looked for
+    file: Path  # beside it its tasks' files are looked for
 
 
 def known_suites() -> list[str]:
@@ -90,11 +90,18 @@ def open_suite(name: str) -> NamedSuite:
         raise UsageError(
             "there is no suite of this name",
             expected=", ".join(known_suites()) + ", or the path of a YAML file",
+            where=str(FOLDER),
             found=name,
             next_step="python -m evals run CHECKPOINT --suite starter --out runs/ID",
         )
     suite = load(path, Suite)
     names = [task.task for task in suite.tasks]
     for twice in {name for name in names if names.count(name) > 1}:
-        raise UsageError(f"the task {twice} stands twice in the suite", where=str(path))
-    return NamedSuite(path.stem, hashlib.sha256(path.read_bytes()).hexdigest(), suite, path.parent)
+        raise UsageError(
+            f"the task {twice} stands twice in the suite",
+            where=str(path),
+            expected="each task once",
+            found=f"{names.count(twice)} times {twice}",
+            next_step="remove one; a task in two settings needs two suites",
+        )
+    return NamedSuite(path.stem, hashlib.sha256(path.read_bytes()).hexdigest(), suite, path)
