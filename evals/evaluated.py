@@ -77,10 +77,22 @@ class Evaluated:
                 next_step="save the tokenizer with a template that works, or use a suite with chat_template: false",
             ) from error
 
-    def prompt_ids(self, prompt: str, templated: bool) -> list[int]:
-        """A prompt's tokens. A chat template has written its special tokens already, so none are added to it."""
+    @property
+    def digest(self) -> str:
+        return self.checkpoint.digest
+
+    def prompt_ids(self, prompt: str, special: bool) -> list[int]:
+        """A prompt's tokens; without `special` ones where a chat template has written them already."""
         starts = bool(self.tokenizer.bos_token) and prompt.startswith(str(self.tokenizer.bos_token))
-        return list(self.tokenizer.encode(prompt, add_special_tokens=not (templated or starts)))
+        return list(self.tokenizer.encode(prompt, add_special_tokens=special and not starts))
+
+    def prompt_length(self, prompt: str) -> int:
+        """In tokens."""
+        return len(self.tokenizer.encode(prompt))
+
+    def count(self, text: str) -> int:
+        """A text's tokens."""
+        return len(self.tokenizer.encode(text, add_special_tokens=False))
 
     def stop_tokens(self) -> list[int]:
         """Tokens that end a generation: the tokenizer's, the config's and the generation config's."""

@@ -207,7 +207,7 @@ def load_task(name: str, overrides: Overrides, file: Path | None = None) -> Task
     import langdetect
 
     langdetect.DetectorFactory.seed = 0  # IFEval's checks of language draw random numbers
-    with quietly():
+    with quietly(), _without_downloads():
         path = file or (TASKS / f"{name}.yaml")
         path = path if file or path.is_file() else official_definition(name)
         config = _definition(path, name)
@@ -361,14 +361,20 @@ def _name_of(value: object) -> str:
 
 @contextlib.contextmanager
 def quietly() -> Iterator[None]:
-    """Keep lm-eval's bars, warnings and prints to itself, and its import of IFEval from downloading."""
+    """Keep lm-eval's bars, warnings and prints to itself."""
     os.environ.setdefault("TQDM_DISABLE", "1")
-    before = os.environ.get("LOCAL_RANK")
-    os.environ["LOCAL_RANK"] = "1"  # instructions_util downloads NLTK data on rank 0 as it is imported
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
+
+
+@contextlib.contextmanager
+def _without_downloads() -> Iterator[None]:
+    """Keep the import of IFEval's functions from downloading NLTK data, which it does on rank 0 of a machine only."""
+    before = os.environ.get("LOCAL_RANK")
+    os.environ["LOCAL_RANK"] = "1"
     try:
-        with contextlib.redirect_stdout(sys.stderr):
-            yield
+        yield
     finally:
         if before is None:
             del os.environ["LOCAL_RANK"]

@@ -55,7 +55,8 @@ class Row(Record):
 
     name: str
     digest: str
-    parameters: int
+    parameters: int | None  # None, as below an address, where an endpoint served the model
+    endpoint: str | None
     suite: str
     backend: str
     dtype: str
@@ -245,6 +246,7 @@ def _rows(cards: Sequence[Scorecard]) -> list[Row]:
                 name=model_name(card.model),
                 digest=card.model.digest,
                 parameters=card.model.parameters,
+                endpoint=card.model.endpoint,
                 suite=card.settings.suite,
                 backend=card.settings.backend,
                 dtype=card.settings.dtype,

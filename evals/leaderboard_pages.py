@@ -86,6 +86,7 @@ def as_html(board: Leaderboard, entries: Sequence[Sequence[SavedRun]]) -> str:
         ],
         suites=sorted({row.suite for table in board.boards for row in table.rows}),
         checkpoints=len({row.digest for table in board.boards for row in table.rows}),
+        unpinned=sum(row.endpoint is not None for table in board.boards for row in table.rows),
         style=style,
         script=script,
         style_hash=_csp_hash(style),

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evals.backends import OWN
+from evals.endpoint import Served
+from evals.generation import as_decoding
 from evals.scorecard import TaskSettings
 from evals.statistics import sample_of
 from evals.suite import NamedSuite, SuiteTask
@@ -38,6 +41,9 @@ class Choices:
     limit: int | None
     seed: int
     batch_size: int | None
+    backend: str = OWN
+    chat_template: bool | None = None  # what the suite says of each task, where unset
+    bos: str = "tokenizer"
 
 
 @dataclass(frozen=True)
@@ -54,14 +60,19 @@ class Prepared:
     batch_size: int
 
 
-def prepare(named: NamedSuite, evaluated: Evaluated, choices: Choices) -> tuple[list[Prepared], dict[str, str]]:
+def prepare(
+    named: NamedSuite, evaluated: Evaluated | Served, choices: Choices
+) -> tuple[list[Prepared], dict[str, str]]:
     """The suite's tasks that can run, in its order; and those that cannot, for lack of data, each with its reason.
 
     Raises UsageError that names every task that is asked for what cannot be, or that is required and not available.
     """
     from evals.harness import Unavailable
 
-    if any(spec.chat_template for spec in named.suite.tasks) and evaluated.tokenizer.chat_template is None:
+    if choices.chat_template is not None:
+        named = named.with_chat_template(choices.chat_template)
+    templated = any(spec.chat_template for spec in named.suite.tasks)
+    if templated and not isinstance(evaluated, Served) and evaluated.tokenizer.chat_template is None:
         raise UsageError(
             "the suite asks for a chat template, and the tokenizer has none",
             where=str(evaluated.checkpoint.path),
@@ -70,7 +81,7 @@ def prepare(named: NamedSuite, evaluated: Evaluated, choices: Choices) -> tuple[
             found="neither",
             next_step="save the tokenizer with its template, or use a suite with chat_template: false",
         )
-    if any(spec.chat_template for spec in named.suite.tasks):
+    if templated:
         evaluated.require_template()
     ready: list[Prepared] = []
     problems: list[UsageError] = []
@@ -96,7 +107,7 @@ def prepare(named: NamedSuite, evaluated: Evaluated, choices: Choices) -> tuple[
     return ready, {task: " ".join(error.render().split()) for task, error in unavailable.items()}
 
 
-def _prepare(spec: SuiteTask, evaluated: Evaluated, choices: Choices, folder: Path) -> Prepared:
+def _prepare(spec: SuiteTask, evaluated: Evaluated | Served, choices: Choices, folder: Path) -> Prepared:
     from evals.harness import Overrides, Unavailable, load_task
 
     overrides = Overrides(spec.num_fewshot, spec.samples, spec.generation.model_dump(exclude_none=True))
@@ -105,6 +116,8 @@ def _prepare(spec: SuiteTask, evaluated: Evaluated, choices: Choices, folder: Pa
     indices = _chosen(task.documents, spec, limit, choices.seed)
     template = evaluated.conversation if spec.chat_template else None
     _check_scoring(spec, task)
+    if isinstance(evaluated, Served):
+        _check_served(spec, task, evaluated)
     unscorable = _missing_punkt([task.documents[index] for index in indices])
     if unscorable and 1 - unscorable / len(indices) < spec.minimum_coverage:
         raise Unavailable(
@@ -114,8 +127,10 @@ def _prepare(spec: SuiteTask, evaluated: Evaluated, choices: Choices, folder: Pa
             next_step="python -m nltk.downloader punkt_tab",
         )
     generation = task.generation
-    decoding = _decoding(spec.task, generation, evaluated.context) if task.generates else None
+    decoding = None
     if task.generates:
+        _require_room(spec.task, generation, evaluated.context)
+        decoding = as_decoding(generation, spec.task) if choices.backend == OWN else None
         generation = {**generation, "samples": task.repeats}
     settings = TaskSettings(
         task=spec.task,
@@ -125,6 +140,7 @@ def _prepare(spec: SuiteTask, evaluated: Evaluated, choices: Choices, folder: Pa
         data_revision=task.data_revision,
         num_fewshot=task.num_fewshot,
         chat_template=spec.chat_template,
+        bos=choices.bos,
         generation=generation,
         limit=limit,
         items=len(indices),
@@ -132,7 +148,7 @@ def _prepare(spec: SuiteTask, evaluated: Evaluated, choices: Choices, folder: Pa
     return Prepared(
         spec,
         task,
-        checked_requests(task, indices, template),
+        _with_bos(checked_requests(task, indices, template), evaluated, choices.bos),
         settings,
         decoding,
         tuple(generation.get("until") or ()),
@@ -233,17 +249,46 @@ def _check_scoring(spec: SuiteTask, task: Task) -> None:
         )
 
 
-def _decoding(name: str, generation: dict[str, Any], context: int) -> Decoding:
-    """lm-eval's generation settings as ours. Raises UsageError for those that we do not have."""
-    from evals.generation import as_decoding
+def _check_served(spec: SuiteTask, task: Task, served: Served) -> None:
+    """Raise UsageError where an endpoint cannot give what the task needs."""
+    what = None
+    if not task.generates and spec.chat_template:
+        what = "a chat endpoint gives no log-likelihoods of choices"
+    elif not task.generates and served.tokenizer is None:
+        what = "log-likelihoods of choices need the tokenizer of the served model"
+    elif spec.scoring == "judge" and served.tokenizer is None:
+        what = "scoring: judge counts the answers' tokens, and needs the tokenizer of the served model"
+    if what:
+        raise UsageError(
+            f"{spec.task}: {what}",
+            where=served.url,
+            expected="chat_template: false, and --tokenizer DIRECTORY_OR_ID",
+            found=f"chat_template: {str(spec.chat_template).lower()}, tokenizer: {served.tokenizer_name or 'none'}",
+            next_step="add --tokenizer, or leave the task out in a suite of your own",
+        )
 
-    decoding = as_decoding(generation, name)
-    if decoding.max_new_tokens >= context:
+
+def _with_bos(requests: list[Request], evaluated: Evaluated | Served, bos: str) -> list[Request]:
+    """The requests, each of whose contexts begins with the tokenizer's BOS token where `bos` is "added"."""
+    if bos != "added":
+        return requests
+    token = str(evaluated.tokenizer.bos_token) if evaluated.tokenizer else ""
+    made = []
+    for request in requests:
+        for instance in request.instances:
+            context, *rest = instance.arguments
+            instance.arguments = (context if str(context).startswith(token) else token + str(context), *rest)
+        made.append(replace(request, prompt=str(request.instances[0].args[0])))
+    return made
+
+
+def _require_room(name: str, generation: dict[str, Any], context: int) -> None:
+    """Raise UsageError where a generation would not fit into the model's context."""
+    if int(generation["max_gen_toks"]) >= context:
         raise UsageError(
             f"{name} generates more tokens than the model's context holds",
             where=f"generation of {name}",
             expected=f"max_gen_toks below {context}",
-            found=str(decoding.max_new_tokens),
+            found=str(generation["max_gen_toks"]),
             next_step="set generation: {max_gen_toks: ...} for this task in a suite of your own",
         )
-    return decoding

@@ -15,7 +15,7 @@ parent's responses.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -74,6 +74,11 @@ class NamedSuite:
     sha256: str
     suite: Suite
     file: Path  # beside it its tasks' files are looked for
+
+    def with_chat_template(self, on: bool) -> NamedSuite:
+        """The same suite with the chat template on, or off, for every task."""
+        tasks = [task.model_copy(update={"chat_template": on}) for task in self.suite.tasks]
+        return replace(self, suite=self.suite.model_copy(update={"tasks": tasks}))
 
 
 def known_suites() -> list[str]:

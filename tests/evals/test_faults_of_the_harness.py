@@ -13,7 +13,7 @@ import torch
 from own_task import CHOICES, ROWS, TEXTS, write_suite, write_task
 from tiny_model import make_model, make_tokenizer, save_model
 
-from evals.backends import ChoiceScorer
+from evals.backends import ChoiceScorer, load_lm
 from evals.evaluated import find
 from evals.harness import Overrides, load_task
 from evals.prepare import Choices, prepare
@@ -219,12 +219,14 @@ def test_fault_5_in_bfloat16_lm_eval_sums_log_probabilities_to_ties_and_we_sum_i
             instances, disable_tqdm=True
         )
     ]
-    own = [score for answers in ChoiceScorer(model, tokenizer, batch_size=16)(requests) for score, _ in answers]
+    own = [
+        score for answers in ChoiceScorer(load_lm(model, tokenizer, batch_size=16))(requests) for score, _ in answers
+    ]
     rounded = torch.tensor(theirs).bfloat16().float().tolist()
     assert theirs == rounded, "each has the eight bits of a bfloat16"
     assert own != torch.tensor(own).bfloat16().float().tolist()
     assert len(theirs) - len(set(theirs)) > len(own) - len(set(own)) == 0, "ties"
-    exact = ChoiceScorer(model.float(), tokenizer, batch_size=16)(requests)
+    exact = ChoiceScorer(load_lm(model.float(), tokenizer, batch_size=16))(requests)
     true = torch.tensor([score for answers in exact for score, _ in answers])
     assert (torch.tensor(own) - true).abs().mean() < (torch.tensor(theirs) - true).abs().mean()
 
