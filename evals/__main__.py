@@ -68,6 +68,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         default="tokenizer",
         help="the token that begins a text: as the tokenizer has it (default), put before prompts that lack it, or left out",
     )
+    run.add_argument(
+        "--sensitivity",
+        action="store_true",
+        help="then evaluate again with the chat template on and off, BOS, and the other precision: OUT/sensitivity.json",
+    )
     compare = parser.command("compare", "Paired differences B - A with intervals and Holm-corrected p.", run_compare)
     compare.add_argument("a", metavar="A", type=Path, help="a run's directory or its scorecard.json: before")
     compare.add_argument("b", metavar="B", type=Path, help="the same: after")
@@ -90,26 +95,32 @@ def run_suite(args: argparse.Namespace) -> Result:
     from evals.run import Request, evaluate
     from evals.show import scorecard_table
 
-    card = evaluate(
-        Request(
-            source=args.checkpoint,
-            suite=args.suite,
-            out=args.out,
-            baseline=args.baseline,
-            judge=args.judge,
-            limit=args.limit,
-            dtype=args.dtype,
-            batch_size=args.batch_size,
-            device=args.device,
-            seed=args.seed,
-            backend=args.backend,
-            endpoint=args.endpoint,
-            tokenizer=args.tokenizer,
-            chat_template={"on": True, "off": False}.get(args.chat_template),
-            bos=args.bos,
-        )
+    request = Request(
+        source=args.checkpoint,
+        suite=args.suite,
+        out=args.out,
+        baseline=args.baseline,
+        judge=args.judge,
+        limit=args.limit,
+        dtype=args.dtype,
+        batch_size=args.batch_size,
+        device=args.device,
+        seed=args.seed,
+        backend=args.backend,
+        endpoint=args.endpoint,
+        tokenizer=args.tokenizer,
+        chat_template={"on": True, "off": False}.get(args.chat_template),
+        bos=args.bos,
     )
-    return {"summary": scorecard_table(card, args.out), "scorecard": str(args.out / "scorecard.json"), **_short(card)}
+    card = evaluate(request)
+    summary, more = scorecard_table(card, args.out), {}
+    if args.sensitivity:
+        from evals.sensitivity import sensitivity, sensitivity_table
+
+        found = sensitivity(request)
+        summary += "\n\n" + sensitivity_table(found, args.out)
+        more = {"sensitivity": found.model_dump(mode="json")}
+    return {"summary": summary, "scorecard": str(args.out / "scorecard.json"), **_short(card), **more}
 
 
 def run_compare(args: argparse.Namespace) -> Result:

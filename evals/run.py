@@ -71,6 +71,7 @@ class Request:
     tokenizer: str | None = None  # of the model that the endpoint serves
     chat_template: bool | None = None  # for all tasks; what the suite says where unset
     bos: str = "tokenizer"
+    answers: Path | None = None  # where answers are kept, by content; OUT/.evals where unset
 
 
 def evaluate(request: Request) -> Scorecard:
@@ -119,7 +120,7 @@ def evaluate(request: Request) -> Scorecard:
     source = evaluated if isinstance(evaluated, Served) else Weights(evaluated, dtype, processes.place(device))
     backend = Backend(request.backend, source, request.seed)
     circumstances = Circumstances(digest, of, at, request.backend, request.seed)
-    kept = request.out / ".evals" / ("endpoint" if served else "")
+    kept = (request.answers or request.out / ".evals") / ("endpoint" if served else "")
     scores: list[Score] = []
     samples: dict[str, list[Sample]] = {}
     engines: dict[str, str | None] = {}
