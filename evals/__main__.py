@@ -24,7 +24,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     run = parser.command(
         "run", "Evaluate a checkpoint with a suite; write OUT/scorecard.json and OUT/samples/.", run_suite
     )
-    run.add_argument("checkpoint", metavar="CHECKPOINT", help="a checkpoint or run directory, or a Hub id[@revision]")
+    run.add_argument(
+        "checkpoint",
+        metavar="CHECKPOINT",
+        help="a checkpoint or run directory, or a Hub id[@revision]; the model's name at an endpoint",
+    )
     run.add_argument("--suite", required=True, help="starter, official, or the path of a YAML file")
     run.add_argument("--out", required=True, type=Path, help="the run's directory, e.g. runs/base")
     run.add_argument(
@@ -45,9 +49,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     run.add_argument("--seed", type=int, default=0, help="of sampled texts, items and intervals; default 0")
     run.add_argument(
         "--backend",
-        choices=["prefix-tree", "hf"],
-        default="prefix-tree",
-        help="of log-likelihoods: prefix-tree (default) computes each distinct token once, hf is lm-eval's own",
+        choices=["slipway", "hf", "vllm", "openai-endpoint"],
+        default="slipway",
+        help="slipway (default) computes each distinct token once; the others are lm-eval's own",
+    )
+    run.add_argument(
+        "--endpoint", metavar="URL", help="for openai-endpoint: http://HOST:PORT/v1; key in OPENAI_API_KEY"
+    )
+    run.add_argument("--tokenizer", metavar="DIR_OR_ID", help="for openai-endpoint: of the served model")
+    run.add_argument(
+        "--chat-template",
+        choices=["on", "off"],
+        help="for all tasks; default: what the suite says of each. A stated setting: scores compare within one only",
+    )
+    run.add_argument(
+        "--bos",
+        choices=["tokenizer", "added", "none"],
+        default="tokenizer",
+        help="the token that begins a text: as the tokenizer has it (default), put before prompts that lack it, or left out",
+    )
+    run.add_argument(
+        "--sensitivity",
+        action="store_true",
+        help="then evaluate again with the chat template on and off, BOS, and the other precision: OUT/sensitivity.json",
     )
     compare = parser.command("compare", "Paired differences B - A with intervals and Holm-corrected p.", run_compare)
     compare.add_argument("a", metavar="A", type=Path, help="a run's directory or its scorecard.json: before")
@@ -63,28 +87,40 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run_suite(args: argparse.Namespace) -> Result:
     quiet_libraries()
     keep_freed_memory()
+    if os.environ.get("RANK", "0") != "0":  # one of several processes: the first one prints the result
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     os.environ.setdefault("TQDM_DISABLE", "1")  # our own bars, on a terminal only
     if not sys.stderr.isatty():
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     from evals.run import Request, evaluate
     from evals.show import scorecard_table
 
-    card = evaluate(
-        Request(
-            source=args.checkpoint,
-            suite=args.suite,
-            out=args.out,
-            baseline=args.baseline,
-            judge=args.judge,
-            limit=args.limit,
-            dtype=args.dtype,
-            batch_size=args.batch_size,
-            device=args.device,
-            seed=args.seed,
-            backend=args.backend,
-        )
+    request = Request(
+        source=args.checkpoint,
+        suite=args.suite,
+        out=args.out,
+        baseline=args.baseline,
+        judge=args.judge,
+        limit=args.limit,
+        dtype=args.dtype,
+        batch_size=args.batch_size,
+        device=args.device,
+        seed=args.seed,
+        backend=args.backend,
+        endpoint=args.endpoint,
+        tokenizer=args.tokenizer,
+        chat_template={"on": True, "off": False}.get(args.chat_template),
+        bos=args.bos,
     )
-    return {"summary": scorecard_table(card, args.out), "scorecard": str(args.out / "scorecard.json"), **_short(card)}
+    card = evaluate(request)
+    summary, more = scorecard_table(card, args.out), {}
+    if args.sensitivity:
+        from evals.sensitivity import sensitivity, sensitivity_table
+
+        found = sensitivity(request)
+        summary += "\n\n" + sensitivity_table(found, args.out)
+        more = {"sensitivity": found.model_dump(mode="json")}
+    return {"summary": summary, "scorecard": str(args.out / "scorecard.json"), **_short(card), **more}
 
 
 def run_compare(args: argparse.Namespace) -> Result:
