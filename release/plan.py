@@ -22,6 +22,7 @@ from release.hub_client import check_repo_id, chosen_endpoint, source_changed
 from release.policy import Policy, load_policy, policy_digest
 from release.probe import take_probe
 from release.records import Probe, ReleasePlan, Verdict
+from release.space_flavour import SpaceFlavour
 from training.command import log
 from training.errors import GateRefused, UsageError
 from training.records import sha256_of_file
@@ -39,6 +40,7 @@ class Request:
     policy: str = "default"
     private: bool = False
     space: str | None = None
+    space_flavour: SpaceFlavour | None = None
 
     def check(self) -> None:
         """Raises UsageError where the ids or the tag are not such."""
@@ -79,6 +81,7 @@ def make_plan(run: Path, request: Request) -> ReleasePlan:
         verdicts=verdicts,
         probe=_probe(candidate),
         space=request.space,
+        space_flavour=request.space_flavour,
         created=now(),
     )
     before = _existing(run)
@@ -218,10 +221,12 @@ def _existing(run: Path) -> ReleasePlan | None:
 
 
 def _answers(plan: ReleasePlan, request: Request) -> bool:
-    return (chosen_endpoint(), request.repo_id, request.tag, request.private, request.space) == (
+    space = (request.space, request.space_flavour)
+    return (chosen_endpoint(), request.repo_id, request.tag, request.private, *space) == (
         plan.endpoint,
         plan.repo_id,
         plan.tag,
         plan.private,
         plan.space,
+        plan.space_flavour,
     ) and policy_digest(request.policy) == plan.policy_digest

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from release.space_flavour import SpaceFlavour
 from training.checkpoint import FileEntry
-from training.records import Record
+from training.records import Record, canonical_json
 
 
 class Verdict(Record):
@@ -42,7 +43,15 @@ class ReleasePlan(Record):
     verdicts: list[Verdict]
     probe: Probe | None  # None where the weights could not be loaded, which a gate has then refused
     space: str | None = None
+    space_flavour: SpaceFlavour | None = None  # None: transformers answers
     created: str
+
+    def to_json(self) -> bytes:
+        """Without a flavour the bytes are those of plans from before there were any, so that their digests stay."""
+        value = self.model_dump(mode="json")
+        if self.space_flavour is None:
+            del value["space_flavour"]
+        return canonical_json(value)
 
     @property
     def refused(self) -> list[Verdict]:
