@@ -8,6 +8,7 @@
     python -m release verify  org/name@v1.0.0 [--receipt runs/a/receipt.json]
     python -m release rollback --run runs/a
     python -m release export  --run runs/a --gguf F16 Q8_0 [--repo org/name-GGUF]
+    python -m release leaderboard-space --repo org/leaderboard --author org
     python -m release demo    --out runs/demo
 
 HF_ENDPOINT chooses the Hub, HF_TOKEN (or the token file of `hf auth login`) says who publishes.
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING
 from release.demo import add_demo_command
 from release.exports.command import add_export_command
 from release.hub_command import add_hub_command
+from release.leaderboard_space import add_leaderboard_command
 from training.command import Parser, Result, log, quiet_libraries
 from training.errors import EXIT_GATE, GateRefused, UsageError
 
@@ -63,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_hub_command(parser)
     add_demo_command(parser)
     add_export_command(parser)
+    add_leaderboard_command(parser)
     return parser.run(argv)
 
 

@@ -54,6 +54,8 @@ def export(run: Path, precisions: Sequence[str], out: Path, identity: Identity) 
     losses: dict[str, Loss] = {}
     references: list[Reference] = []
     out.mkdir(parents=True, exist_ok=True)
+    for left in out.glob(".*.gguf.partial"):  # by an export that was killed
+        left.unlink()
     for precision in dict.fromkeys(precisions):
         if _is_there(out, record.file(precision)):
             log(f"{precision}: already exported and measured")
@@ -83,11 +85,16 @@ def export(run: Path, precisions: Sequence[str], out: Path, identity: Identity) 
             partial.unlink(missing_ok=True)
         files = [file for file in record.files if file.precision != precision]
         record = record.model_copy(update={"files": [*files, made], "created": now()})
-        record.write(out / EXPORT)
+        _write(out, record)
     if record.files:
-        record.write(out / EXPORT)
-        write_atomically(out / "README.md", render_card(record).encode())
+        _write(out, record)
     return Exported(record, refused, losses)
+
+
+def _write(out: Path, record: ExportRecord) -> None:
+    """The card, and the record last."""
+    write_atomically(out / "README.md", render_card(record).encode())
+    record.write(out / EXPORT)
 
 
 def describe(loss: Loss) -> str:
