@@ -36,6 +36,8 @@ def header(space: dict[str, Any], model: ChatModel | None) -> str:
         facts.append(f"{digest} <span class='unchecked' title='{NOT_CHECKED}'>a server answers, not checked</span>")
     else:
         facts.append(f"{digest} <span class='checked' title='{escape(model.checked)}'>✓ checked</span>")
+    if model is not None:
+        facts.append(f"{escape(model.runtime.partition(',')[0])}, {escape(model.precision)}")
     items = "".join(f"<li>{fact}</li>" for fact in facts)
     return f"<header id='about-line'><h1>{escape(space['title'])}</h1><ul>{items}</ul></header>"
 

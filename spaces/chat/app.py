@@ -100,11 +100,9 @@ def _what_answers(answers: Answers) -> str:
     if model is None:
         return "no model answers; the page says why"
     at = f"@{space['revision']}" if space["revision"] else ""
-    return (
-        f"{space['model_id']}{at} in {model.precision} on {model.device}, "
-        f"{'its bytes checked' if model.checked else 'which nobody can check from here'}, "
-        f"loaded in {answers.load_seconds:.1f} s"
-    )
+    checked = "its bytes checked" if model.checked else "whose bytes cannot be checked from here"
+    runs = f"{model.runtime} ({model.precision})"
+    return f"{space['model_id']}{at} by {runs}, {checked}, loaded in {answers.load_seconds:.1f} s"
 
 
 if __name__ == "__main__":

@@ -73,8 +73,8 @@ class LlamaModel(ChatModel):
             "max_tokens": sampling.max_new_tokens,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
-            "top_k": 0,  # llama.cpp's own defaults would cut the distribution further than the page says
-            "min_p": 0,
+            # As transformers draws: the temperature first, and no other cut than the one that the page says.
+            "samplers": ["temperature", "top_p"],
             "stream": True,
             "timings_per_token": True,
             "cache_prompt": True,  # the turns before are in the cache

@@ -217,6 +217,7 @@ def test_a_server_that_refuses_or_is_gone_is_told_in_words_and_never_gets_the_hu
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # pip, on a busy machine
 def test_each_flavour_answers_in_an_environment_of_its_own(
     chat: Any, checkpoint: Path, hashes: dict[str, str], tmp_path: Path
 ) -> None:
