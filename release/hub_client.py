@@ -127,13 +127,22 @@ class HubClient:
 
         return self._again(f"read the history of {repo_id}", read)
 
-    def download(self, repo_id: str, revision: str, cache: Path, kind: Kind = "model") -> Path:
-        """Every file of a revision into `cache`, which should be empty; the directory that holds them."""
+    def models_of(self, author: str) -> list[str]:
+        """The ids of every model of a user or organisation that the token may see, sorted."""
+        found = self._again(f"list the models of {author}", lambda: list(self.api.list_models(author=author)))
+        return sorted(model.id for model in found)
+
+    def download(
+        self, repo_id: str, revision: str, cache: Path, kind: Kind = "model", patterns: list[str] | None = None
+    ) -> Path:
+        """Every file of a revision (or those of the patterns) into `cache`, which should be empty; the directory."""
         doing = f"download {repo_id}@{revision}"
         return Path(
             self._again(
                 doing,
-                lambda: self.api.snapshot_download(repo_id, revision=revision, repo_type=kind, cache_dir=cache),
+                lambda: self.api.snapshot_download(
+                    repo_id, revision=revision, repo_type=kind, cache_dir=cache, allow_patterns=patterns
+                ),
             )
         )
 
