@@ -7,6 +7,7 @@ python -m training dpo --recipe dpo-starter --out runs/dpo args.beta=0.2
 python -m training ppo --recipe ppo-starter --out runs/ppo ppo.total_episodes=256
 python -m training merge runs/lora --base runs/base --out runs/merged
 python -m training plan --flops 5.76e23
+python -m training feedback org/name-votes --out runs/feedback
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from typing import Any
 
 from training.allocator import keep_freed_memory
 from training.command import Parser, Result, quiet_libraries
+from training.feedback import add_arguments as add_feedback_arguments
+from training.feedback import run_feedback
 from training.plan_command import add_arguments as add_plan_arguments
 from training.plan_command import plan
 from training.recipe import DPORecipe, KTORecipe, PPORecipe, RewardRecipe, RLOORecipe, SFTRecipe, find_recipe
@@ -55,6 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     merge.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16", help="of the merged weights")
     merge.add_argument("--out", type=Path, required=True, help="the run's directory, e.g. runs/merged")
     add_plan_arguments(parser.command("plan", "Plan model, data, memory and time from a compute budget.", plan))
+    feedback = "Turn votes into a report, preference and KTO data, and a record."
+    add_feedback_arguments(parser.command("feedback", feedback, run_feedback))
     return parser.run(argv)
 
 
