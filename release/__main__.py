@@ -8,6 +8,7 @@
     python -m release verify  org/name@v1.0.0 [--receipt runs/a/receipt.json]
     python -m release rollback --run runs/a
     python -m release demo    --out runs/demo
+    python -m release feedback-space --pairs runs/pairs/pairs.jsonl --space org/feedback --votes org/feedback-votes
 
 HF_ENDPOINT chooses the Hub, HF_TOKEN (or the token file of `hf auth login`) says who publishes.
 """
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from release.demo import add_demo_command
+from release.feedback_bundle import add_feedback_command
 from release.hub_command import add_hub_command
 from training.command import Parser, Result, log, quiet_libraries
 from training.errors import EXIT_GATE, GateRefused, UsageError
@@ -59,6 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _add_request(check, repo_required=False)
     add_hub_command(parser)
     add_demo_command(parser)
+    add_feedback_command(parser)
     return parser.run(argv)
 
 

@@ -19,7 +19,8 @@ OWNERS = {
     "lm_eval": {"evals/harness.py", "evals/prefix_tree.py"},
     # One launcher for each method; what they share (training/trl_run.py) is handed TRL's classes.
     "trl": {f"training/{method}.py" for method in ("sft", "reward", "dpo", "kto", "rloo")},
-    "gradio": {f"spaces/chat/{name}.py" for name in ("answers", "app", "display", "layout")},
+    "gradio": {f"spaces/chat/{name}.py" for name in ("answers", "app", "display", "layout")}
+    | {f"spaces/feedback/{name}.py" for name in ("app", "page")},
     "profanity_check": {"evals/metrics/profanity/profanity.py"},
     "matplotlib": {"model_cards/plots.py", "training/isoflop_plot.py"},
 }
@@ -56,10 +57,11 @@ def test_a_package_imports_only_downward(package: str) -> None:
     assert found == []
 
 
-def test_the_chat_space_needs_nothing_of_ours() -> None:
-    """It is published as a flat bundle that runs where Slipway is not installed."""
+def test_the_spaces_need_nothing_of_ours() -> None:
+    """Each is published as a flat bundle that runs where Slipway is not installed."""
     ours = {*FLOORS, "spaces", "tests"}
     found = [name for file in sources("spaces/chat") for name in imports(file) if name.split(".")[0] in ours]
+    found += [name for file in sources("spaces/feedback") for name in imports(file) if name.split(".")[0] in ours]
     assert found == []
 
 

@@ -22,6 +22,8 @@ from training.allocator import keep_freed_memory
 from training.command import Parser, Result, quiet_libraries
 from training.feedback import add_arguments as add_feedback_arguments
 from training.feedback import run_feedback
+from training.feedback_pairs import add_arguments as add_pairs_arguments
+from training.feedback_pairs import run_feedback_pairs
 from training.plan_command import add_arguments as add_plan_arguments
 from training.plan_command import plan
 from training.recipe import DPORecipe, KTORecipe, PPORecipe, RewardRecipe, RLOORecipe, SFTRecipe, find_recipe
@@ -60,6 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_plan_arguments(parser.command("plan", "Plan model, data, memory and time from a compute budget.", plan))
     feedback = "Turn votes into a report, preference and KTO data, and a record."
     add_feedback_arguments(parser.command("feedback", feedback, run_feedback))
+    pairs = "Answer prompts with two checkpoints, or twice with one, for people to judge."
+    add_pairs_arguments(parser.command("feedback-pairs", pairs, run_feedback_pairs))
     return parser.run(argv)
 
 
