@@ -22,6 +22,8 @@ from training.allocator import keep_freed_memory
 from training.command import Parser, Result, quiet_libraries
 from training.feedback import add_arguments as add_feedback_arguments
 from training.feedback import run_feedback
+from training.feedback_exchange import add_arguments as add_exchange_arguments
+from training.feedback_exchange import run_feedback_exchange
 from training.feedback_pairs import add_arguments as add_pairs_arguments
 from training.feedback_pairs import run_feedback_pairs
 from training.plan_command import add_arguments as add_plan_arguments
@@ -64,6 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_feedback_arguments(parser.command("feedback", feedback, run_feedback))
     pairs = "Answer prompts with two checkpoints, or twice with one, for people to judge."
     add_pairs_arguments(parser.command("feedback-pairs", pairs, run_feedback_pairs))
+    exchange = "Pairs and votes to and from the files of Argilla and Label Studio."
+    add_exchange_arguments(parser.command("feedback-exchange", exchange, run_feedback_exchange))
     return parser.run(argv)
 
 

@@ -2,6 +2,7 @@
 
     python -m training feedback org/name-votes@main --out runs/feedback
     python -m training feedback runs/votes/*.jsonl --out runs/feedback
+    python -m training feedback org/name-votes --forget LABELLER_HASH --runs runs
     python -m training reward --recipe reward-starter --out runs/reward \\
         data.source=runs/feedback/preferences data.heldout_split=test
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of `python -m training feedback`."""
     rules = Rules()
     parser.add_argument("votes", nargs="+", help="dataset repositories org/name[@revision], .jsonl files or folders")
-    parser.add_argument("--out", type=Path, required=True, help="where report, data and record are written")
+    parser.add_argument("--out", type=Path, help="where report, data and record are written")
     parser.add_argument("--cap", type=int, default=rules.cap, help="votes of one labeller that count (%(default)s)")
     parser.add_argument(
         "--gold-accuracy",
@@ -51,10 +53,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--heldout-fraction", type=float, default=0.2, help="of the prompts, for test.jsonl (%(default)s)"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the split and the intervals")
+    parser.add_argument(
+        "--forget", metavar="LABELLER_HASH", help="a deletion request: take this labeller's votes out, instead of --out"
+    )
+    parser.add_argument(
+        "--runs",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="with --forget: name what was trained on them under DIR",
+    )
 
 
 def run_feedback(args: argparse.Namespace) -> Result:
     """`python -m training feedback`."""
+    if args.forget is not None:
+        return _forget(args)
+    if args.out is None:
+        raise UsageError("say where the report goes", expected="--out DIR")
     if not 0 <= args.heldout_fraction < 1:
         raise UsageError("--heldout-fraction must be at least 0 and below 1", found=str(args.heldout_fraction))
     if args.cap < 1 or not 0 <= args.gold_accuracy <= 1 or args.min_seconds < 0:
@@ -66,6 +83,34 @@ def run_feedback(args: argparse.Namespace) -> Result:
     rules = Rules(cap=args.cap, gold_accuracy=args.gold_accuracy, min_seconds=args.min_seconds)
     record = write_feedback(read_votes(args.votes), args.out, rules, args.heldout_fraction, args.seed)
     return {**record.model_dump(mode="json"), "out": str(args.out), "summary": summary(record, args.out)}
+
+
+def _forget(args: argparse.Namespace) -> Result:
+    """`--forget`: the deletion, and everything downstream of it."""
+    from training.feedback_forget import downstream, forget_in_dataset, forget_in_folder
+
+    if args.out is not None:
+        raise UsageError("--forget takes votes out and writes no report", next_step="leave --out away, then run again")
+    if not re.fullmatch(r"[0-9a-f]{64}", args.forget):
+        raise UsageError("this is no labeller's hash", expected="64 hexadecimal digits", found=args.forget)
+    removed: dict[str, int] = {}
+    commits: dict[str, str] = {}
+    for source in args.votes:
+        path = Path(source).expanduser()
+        if path.is_dir():
+            removed[source] = forget_in_folder(path, args.forget)
+        elif path.exists():
+            raise UsageError("a deletion needs the folder, for its list of forgotten labellers", where=source)
+        else:
+            removed[source], commits[source] = forget_in_dataset(source, args.forget)
+    used = downstream(args.runs, args.forget)
+    lines = [f"{source}: {count} votes removed" for source, count in removed.items()]
+    lines += [f"  in commit {commit}; earlier revisions still hold them" for commit in commits.values()]
+    lines += [f"  used by {one.path}: {one.what}, {one.digest}, {one.how}" for one in used]
+    if args.runs and not used:
+        lines.append("  nothing under " + ", ".join(map(str, args.runs)) + " was made from them")
+    result = {"labeller": args.forget, "removed": removed, "commits": commits, "used_by": [vars(one) for one in used]}
+    return {**result, "summary": "\n".join(lines)}
 
 
 def write_feedback(read: VotesRead, out: Path, rules: Rules, heldout_fraction: float, seed: int) -> FeedbackRecord:

@@ -20,9 +20,9 @@ worth more than a vote. Now and then a pair has a known answer; it looks like an
 def notice(space: dict[str, Any]) -> str:
     """The notice on what is collected and what for, as markdown."""
     where = (
-        f"a private dataset, `{space['votes_dataset']}`"
+        f"In a private dataset, `{space['votes_dataset']}`"
         if space["votes_dataset"]
-        else "the machine that runs this page"
+        else "On the machine that runs this page"
     )
     contact = space["contact"] or "whoever invited you"
     return f"""

@@ -105,7 +105,7 @@ def build(labelling: Labelling) -> gr.Blocks:
         quiet: dict[str, Any] = {"api_visibility": "undocumented", "show_progress": "hidden"}
         blocks.load(None, None, None, js=KEYS)
         blocks.load(open_page, [kept], place, **quiet)
-        begin.click(agree, [code, kind, agreed], [kept, *place], **quiet)
+        begin.click(agree, [code, kind, agreed], [kept, *place], **quiet).success(None, None, None, js=TO_TOP)
         for choice, button in buttons.items():
             # "once" would drop a vote that is given while the last one is still being answered; what stands behind a
             # double click is refused by labelling.py.
