@@ -33,6 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     run.add_argument(
         "--judge", type=Path, metavar="CHECKPOINT", help="a reward model that judges answers for the win rate"
     )
+    run.add_argument(
+        "--votes", nargs="+", default=[], metavar="SOURCE", help="votes on its answers, for a win rate by people"
+    )
     run.add_argument("--limit", type=int, metavar="N", help="a seeded sample of N items of each task")
     run.add_argument(
         "--dtype",
@@ -82,6 +85,7 @@ def run_suite(args: argparse.Namespace) -> Result:
             device=args.device,
             seed=args.seed,
             backend=args.backend,
+            votes=tuple(args.votes),
         )
     )
     return {"summary": scorecard_table(card, args.out), "scorecard": str(args.out / "scorecard.json"), **_short(card)}

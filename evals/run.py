@@ -60,6 +60,7 @@ class Request:
     device: str | None = None
     seed: int = 0
     backend: str = "prefix-tree"
+    votes: tuple[str, ...] = ()
 
 
 def evaluate(request: Request) -> Scorecard:
@@ -75,6 +76,7 @@ def evaluate(request: Request) -> Scorecard:
     parent = SavedRun.open(request.baseline) if request.baseline else None
     from evals.evaluated import Weights, find
     from evals.helpfulness import open_judge
+    from evals.human_votes import score_votes
     from evals.prepare import Choices, prepare
     from evals.respond import Circumstances
 
@@ -94,6 +96,8 @@ def evaluate(request: Request) -> Scorecard:
     log(f"{request.source}  {digest[:19]}  {len(prepared)} tasks of {named.name}, all checks passed")
     for name, why in failed.items():
         log(f"{name} cannot run: {why}")
+    against = parent.scorecard.model.digest if parent else None
+    voted = score_votes(request.votes, digest, against, request.seed) if request.votes else None
     weights = Weights(evaluated, request.dtype, device)
     circumstances = Circumstances(digest, request.dtype, device, request.backend, request.seed)
     scores: list[Score] = []
@@ -122,6 +126,10 @@ def evaluate(request: Request) -> Scorecard:
             failed[name] = "; ".join(refused)
             log(f"{name}: {failed[name]}")
         log(f"{name}  {one.settings.items} items, {time.monotonic() - began:.1f} s")
+    if voted:
+        scores += voted.scores
+        samples[voted.settings.task] = voted.samples
+        settings = settings.model_copy(update={"tasks": [*settings.tasks, voted.settings]})
     card = Scorecard(
         model=EvaluatedModel(
             name=request.source, digest=digest, revision=evaluated.revision, parameters=evaluated.parameters

@@ -15,6 +15,7 @@ from feedback_space import make_pairs, write_space
 from made_votes import labeller
 
 from release.local_hub.server import RunningHub, running_hub
+from training.__main__ import main
 from training.votes import Vote, read_votes
 
 OWN = ("labelling", "vote_log", "notice", "limits")
@@ -276,6 +277,33 @@ def test_a_forgotten_labeller_is_not_pushed_and_not_kept_on_the_disk(modules: An
         "vote-0001",
         "vote-0004",
     ]
+
+
+def test_a_deletion_request_makes_a_revision_without_the_votes_and_the_space_does_not_bring_them_back(
+    modules: Any, dataset: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from huggingface_hub import list_repo_commits
+
+    log = modules["vote_log"].VoteLog(folder, dataset)
+    for number, who in enumerate(("ann", "ben", "ann")):
+        log.append(line(number, who))
+    log.push()
+    before = len(list_repo_commits(dataset, repo_type="dataset"))
+    command = ["feedback", dataset, "--forget", labeller("ann"), "--json"]
+    assert main(command) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["removed"] == {dataset: 2}
+    commits = list_repo_commits(dataset, repo_type="dataset")
+    assert len(commits) == before + 1
+    assert commits[0].commit_id == printed["commits"][dataset]
+    assert there(dataset) == ["vote-0001"]
+    log.append(line(9))
+    log.append(line(10, "ben"))
+    log.push()
+    assert there(dataset) == ["vote-0001", "vote-0010"]
+    assert main(command) == 0
+    assert json.loads(capsys.readouterr().out)["removed"] == {dataset: 0}
+    assert main(["feedback", f"{dataset}@{commits[1].commit_id}", "--forget", labeller("ann")]) == 2
 
 
 def test_without_a_hub_votes_are_kept_and_the_problem_is_named(
