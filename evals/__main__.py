@@ -37,6 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     run.add_argument(
         "--judge", type=Path, metavar="CHECKPOINT", help="a reward model that judges answers for the win rate"
     )
+    run.add_argument(
+        "--votes", nargs="+", default=[], metavar="SOURCE", help="votes on its answers, for a win rate by people"
+    )
     run.add_argument("--limit", type=int, metavar="N", help="a seeded sample of N items of each task")
     run.add_argument(
         "--dtype",
@@ -111,6 +114,7 @@ def run_suite(args: argparse.Namespace) -> Result:
         tokenizer=args.tokenizer,
         chat_template={"on": True, "off": False}.get(args.chat_template),
         bos=args.bos,
+        votes=tuple(args.votes),
     )
     card = evaluate(request)
     summary, more = scorecard_table(card, args.out), {}

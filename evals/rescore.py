@@ -28,6 +28,7 @@ from training.errors import HubError, UsageError
 from training.records import Record
 
 if TYPE_CHECKING:
+    from evals.backends import Backend
     from evals.evaluated import Evaluated, Weights
     from evals.prepare import Prepared
 
@@ -73,16 +74,18 @@ def rescore(run: SavedRun, evaluated: Evaluated, items: int, seed: int, device: 
 
     Raises UsageError where the samples are not those of the scorecard, or the weights cannot be used.
     """
+    from evals.backends import Backend
     from evals.evaluated import Weights
 
     card = run.scorecard
     regenerated = {(found.score.task, found.score.metric): found for found in regenerate(run, OTHER_STREAM)}
     weights = Weights(evaluated, card.settings.dtype, device)
+    backend = Backend(card.settings.backend, weights, card.settings.seed)
     answered: dict[str, _Answered | str] = {}
     with TemporaryDirectory(prefix="slipway-rescore-") as scratch:
         for settings in card.settings.tasks:
             if settings.task in card.samples:
-                answered[settings.task] = _answer(run, settings, weights, items, seed, Path(scratch))
+                answered[settings.task] = _answer(run, settings, backend, weights, items, seed, Path(scratch))
     figures = []
     for score in card.scores:
         found = regenerated[score.task, score.metric]
@@ -91,9 +94,10 @@ def rescore(run: SavedRun, evaluated: Evaluated, items: int, seed: int, device: 
 
 
 def _answer(
-    run: SavedRun, settings: TaskSettings, weights: Weights, items: int, seed: int, scratch: Path
+    run: SavedRun, settings: TaskSettings, backend: Backend, weights: Weights, items: int, seed: int, scratch: Path
 ) -> _Answered | str:
     """The drawn items of one task answered and scored again; or why that cannot be done here."""
+    from evals.processes import Processes
     from evals.respond import Circumstances, respond
 
     card = run.scorecard
@@ -114,7 +118,7 @@ def _answer(
     circumstances = Circumstances(
         card.model.digest, card.settings.dtype, weights.device, card.settings.backend, card.settings.seed
     )
-    answers = respond(prepared, weights, circumstances, scratch).answers
+    answers = respond(prepared, backend, circumstances, scratch, Processes()).answers
     samples = [recorded[request.item] for request in drawn]
     if not prepared.task.generates:
         return _likelihoods(prepared, samples, answers, card.settings.dtype)
@@ -130,7 +134,10 @@ def _prepared(card: Scorecard, settings: TaskSettings, evaluated: Evaluated) -> 
     if spec is None:
         return f"the suite {suite.name} that is installed here has no such task"
     alone = replace(suite, suite=suite.suite.model_copy(update={"tasks": [spec]}))
-    ready, _ = prepare(alone, evaluated, Choices(settings.limit, card.settings.seed, None))
+    choices = Choices(
+        settings.limit, card.settings.seed, None, card.settings.backend, settings.chat_template, settings.bos
+    )
+    ready, _ = prepare(alone, evaluated, choices)
     here = card.settings.model_copy(update={"tasks": [ready[0].settings]})
     differing = decisive_differences(card.settings.model_copy(update={"tasks": [settings]}), here)
     return f"stated / here: {'; '.join(differing)}" if differing else ready[0]

@@ -71,6 +71,7 @@ class Request:
     tokenizer: str | None = None  # of the model that the endpoint serves
     chat_template: bool | None = None  # for all tasks; what the suite says where unset
     bos: str = "tokenizer"
+    votes: tuple[str, ...] = ()
     answers: Path | None = None  # where answers are kept, by content; OUT/.evals where unset
 
 
@@ -89,6 +90,7 @@ def evaluate(request: Request) -> Scorecard:
     from evals.endpoint import Served
     from evals.evaluated import Weights
     from evals.helpfulness import open_judge
+    from evals.human_votes import score_votes
     from evals.prepare import Choices, prepare
     from evals.processes import joined
     from evals.respond import Circumstances
@@ -117,6 +119,8 @@ def evaluate(request: Request) -> Scorecard:
     say(f"{request.source}  {digest[:19]}  {len(prepared)} tasks of {named.name}, all checks passed")
     for name, why in failed.items():
         say(f"{name} cannot run: {why}")
+    against = parent.scorecard.model.digest if parent else None
+    voted = score_votes(request.votes, digest, against, request.seed) if request.votes else None
     source = evaluated if isinstance(evaluated, Served) else Weights(evaluated, dtype, processes.place(device))
     backend = Backend(request.backend, source, request.seed)
     circumstances = Circumstances(digest, of, at, request.backend, request.seed)
@@ -151,6 +155,10 @@ def evaluate(request: Request) -> Scorecard:
     if not processes.first:
         processes.agree()
         return Scorecard.read(request.out / "scorecard.json")
+    if voted:
+        scores += voted.scores
+        samples[voted.settings.task] = voted.samples
+        settings = settings.model_copy(update={"tasks": [*settings.tasks, voted.settings]})
     card = Scorecard(
         model=EvaluatedModel(
             name=request.source,

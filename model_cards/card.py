@@ -22,6 +22,7 @@ from model_cards.differences import paired_differences
 from model_cards.eval_results import eval_results
 from model_cards.examples import failing_samples
 from model_cards.facts import Facts, dataset_hub_id, read_facts, without_place
+from model_cards.feedback import feedback_sentences
 from model_cards.metadata import license_metadata, metadata
 from model_cards.plots import plots
 from model_cards.score_table import Difference, ScoreRow, comparable_score, score_id, score_rows
@@ -278,6 +279,7 @@ def _training(facts: Facts) -> dict[str, Any] | None:
             }
             for source in run.data
         ],
+        "feedback": feedback_sentences(run),
         "time": _duration(run.seconds),
         "metrics": sorted(run.metrics.items()),
     }

@@ -11,6 +11,7 @@
     python -m release export  --run runs/a --gguf F16 Q8_0 [--repo org/name-GGUF]
     python -m release leaderboard-space --repo org/leaderboard --author org
     python -m release demo    --out runs/demo
+    python -m release feedback-space --pairs runs/pairs/pairs.jsonl --space org/feedback --votes org/feedback-votes
 
 HF_ENDPOINT chooses the Hub, HF_TOKEN (or the token file of `hf auth login`) says who publishes.
 """
@@ -28,6 +29,7 @@ from typing import TYPE_CHECKING
 
 from release.demo import add_demo_command
 from release.exports.command import add_export_command
+from release.feedback_bundle import add_feedback_command
 from release.hub_command import add_hub_command
 from release.leaderboard_space import add_leaderboard_command
 from training.command import Parser, Result, log, quiet_libraries
@@ -80,6 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_demo_command(parser)
     add_export_command(parser)
     add_leaderboard_command(parser)
+    add_feedback_command(parser)
     return parser.run(argv)
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, CommitOperationCopy, HfApi
     from huggingface_hub.hf_api import RepoFile
 
-Kind = Literal["model", "space"]
+Kind = Literal["model", "space", "dataset"]
 T = TypeVar("T")
 PUBLIC_HUB = "https://huggingface.co"
 INLINE = 10_000_000  # bytes up to which a file is held in memory, so that what is sent is what was hashed

@@ -19,7 +19,8 @@ OWNERS = {
     "lm_eval": {"evals/harness.py", "evals/backends.py", "evals/prefix_tree.py"},
     # One launcher for each method; what they share (training/trl_run.py) is handed TRL's classes.
     "trl": {f"training/{method}.py" for method in ("sft", "reward", "dpo", "kto", "rloo")},
-    "gradio": {f"spaces/chat/{name}.py" for name in ("answers", "app", "display", "layout")},
+    "gradio": {f"spaces/chat/{name}.py" for name in ("answers", "app", "display", "layout")}
+    | {f"spaces/feedback/{name}.py" for name in ("app", "page")},
     "model_signing": {"release/signature.py"},
     "detect_secrets": {"release/gates/private.py"},
     # llama.cpp runs what was exported, quantises, and answers in the cpu Space.
@@ -60,11 +61,15 @@ def test_a_package_imports_only_downward(package: str) -> None:
     assert found == []
 
 
-def test_the_chat_space_needs_nothing_of_ours() -> None:
-    """It is published as a flat bundle that runs where Slipway is not installed. `spaces` is Hugging Face's own package there."""
+def test_the_spaces_need_nothing_of_ours() -> None:
+    """Each is published as a flat bundle that runs where Slipway is not installed. `spaces` is Hugging Face's own package there."""
     ours = {*FLOORS, "spaces", "tests"}
     found = [
-        (file.name, name) for file in sources("spaces/chat") for name in imports(file) if name.split(".")[0] in ours
+        (file.name, name)
+        for folder in ("spaces/chat", "spaces/feedback")
+        for file in sources(folder)
+        for name in imports(file)
+        if name.split(".")[0] in ours
     ]
     assert found == [("zerogpu_model.py", "spaces")]
 

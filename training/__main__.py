@@ -8,6 +8,7 @@ python -m training ppo --recipe ppo-starter --out runs/ppo ppo.total_episodes=25
 python -m training report runs/ppo
 python -m training merge runs/lora --base runs/base --out runs/merged
 python -m training plan --flops 5.76e23
+python -m training feedback org/name-votes --out runs/feedback
 """
 
 from __future__ import annotations
@@ -20,6 +21,12 @@ from typing import Any
 
 from training.allocator import keep_freed_memory
 from training.command import Parser, Result, quiet_libraries
+from training.feedback import add_arguments as add_feedback_arguments
+from training.feedback import run_feedback
+from training.feedback_exchange import add_arguments as add_exchange_arguments
+from training.feedback_exchange import run_feedback_exchange
+from training.feedback_pairs import add_arguments as add_pairs_arguments
+from training.feedback_pairs import run_feedback_pairs
 from training.plan_command import add_arguments as add_plan_arguments
 from training.plan_command import plan
 from training.recipe import DPORecipe, KTORecipe, PPORecipe, RewardRecipe, RLOORecipe, SFTRecipe, find_recipe
@@ -61,6 +68,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     report.add_argument("--out", type=Path, metavar="FILE", help="the page's file (RUN/report.html, if left out)")
     add_plan_arguments(parser.command("plan", "Plan model, data, memory and time from a compute budget.", plan))
+    feedback = "Turn votes into a report, preference and KTO data, and a record."
+    add_feedback_arguments(parser.command("feedback", feedback, run_feedback))
+    pairs = "Answer prompts with two checkpoints, or twice with one, for people to judge."
+    add_pairs_arguments(parser.command("feedback-pairs", pairs, run_feedback_pairs))
+    exchange = "Pairs and votes to and from the files of Argilla and Label Studio."
+    add_exchange_arguments(parser.command("feedback-exchange", exchange, run_feedback_exchange))
     return parser.run(argv)
 
 

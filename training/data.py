@@ -21,7 +21,7 @@ from typing import Any, TypeGuard, TypeVar
 from training.errors import HubError, UsageError
 from training.pretrained import endpoint
 from training.recipe import DataSettings
-from training.run_record import DataSource
+from training.run_record import DataSource, FeedbackSource
 
 Message = dict[str, str]
 Messages = list[Message]
@@ -173,8 +173,17 @@ def load_rows(
             rows_dropped=sum(dropped.values()),
             why_dropped=dropped,
             license=license_id,
+            feedback=_feedback(settings.source),
         ),
     )
+
+
+def _feedback(source: str) -> FeedbackSource | None:
+    """The votes that local data was made from, where it was."""
+    from training.feedback_record import feedback_source
+
+    path = Path(source).expanduser()
+    return feedback_source(path) if path.exists() else None
 
 
 def _convert(

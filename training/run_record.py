@@ -18,6 +18,18 @@ from training.records import Record
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers", "safetensors")
 
 
+class FeedbackSource(Record):
+    """The votes behind some data: the feedback.json that they were counted in, by hash, and what it says of them."""
+
+    record: str
+    votes: int
+    people: int
+    scripts: int  # rule-following labellers, which are not people
+    alpha: float | None  # Krippendorff's, nominal, with its 95% interval
+    alpha_low: float | None
+    alpha_high: float | None
+
+
 class ParentCheckpoint(Record):
     """A checkpoint that went into the run: the base model, the reward model, or an adapter that was merged."""
 
@@ -28,6 +40,7 @@ class ParentCheckpoint(Record):
     digest: str
     license: str | None = None
     note: str | None = None  # e.g. that the weights were dequantised from a GGUF
+    feedback: list[FeedbackSource] = []  # the votes that the parent itself was trained on
 
 
 class DataSource(Record):
@@ -41,6 +54,7 @@ class DataSource(Record):
     rows_dropped: int = 0
     why_dropped: dict[str, int] = {}
     license: str | None = None
+    feedback: FeedbackSource | None = None  # where the rows were made from votes
 
 
 class RewardSource(Record):
