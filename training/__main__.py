@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, description, run in (
         ("sft", "Fine-tune on demonstrations (TRL's SFTTrainer).", _sft),
         ("reward", "Train a reward model on preference pairs (TRL's RewardTrainer).", _reward),
-        ("ppo", "Align a policy with PPO against a reward model.", _ppo),
+        ("ppo", "Align a policy with PPO against a reward model, a function or a server.", _ppo),
         ("rloo", "Align a policy with RLOO against a reward model (TRL's RLOOTrainer).", _rloo),
         ("dpo", "Align a policy with DPO on preference pairs (TRL's DPOTrainer).", _dpo),
         ("kto", "Align a policy with KTO on answers marked good or bad (TRL's KTOTrainer).", _kto),

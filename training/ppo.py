@@ -1,4 +1,4 @@
-"""`python -m training ppo`: align a policy with PPO against a reward model (Ouyang et al. 2022, section 3.5).
+"""`python -m training ppo`: align a policy with PPO against rewards (Ouyang et al. 2022, section 3.5).
 
 One update is: sample a batch of responses; score them; charge each token with its distance from the reference; estimate
 advantages; a few epochs of clipped policy and value steps over shuffled mini batches. The loop runs on accelerate, so
@@ -28,6 +28,7 @@ from training.ppo_math import (
     value_loss,
 )
 from training.recipe import PPORecipe, PPOSettings
+from training.reward_sources import RewardFailed, TextRewards
 from training.rollout import Experience, Responses, sample
 
 if TYPE_CHECKING:
@@ -53,11 +54,11 @@ class PPO:
         recipe: PPORecipe,
         actor: ActorCritic,
         tokenizer: PreTrainedTokenizerBase,
-        reward_model: RewardModel,
+        rewards: RewardModel | TextRewards,
         prompts: list[list[int]],
         accelerator: Accelerator,
     ) -> None:
-        self.recipe, self.tokenizer, self.reward_model = recipe, tokenizer, reward_model
+        self.recipe, self.tokenizer, self.rewards = recipe, tokenizer, rewards
         self.prompts, self.accelerator = prompts, accelerator
         policy_parameters, head_parameters = actor.trainable_groups()
         settings = recipe.ppo
@@ -71,7 +72,7 @@ class PPO:
         self.base_rates = [float(group["lr"]) for group in optimizer.param_groups]
         self.wrapped, self.optimizer = accelerator.prepare(actor, optimizer)
         self.actor: ActorCritic = accelerator.unwrap_model(self.wrapped)
-        self.trunk_is_shared = self.actor.shares_trunk(reward_model)
+        self.trunk_is_shared = not isinstance(rewards, TextRewards) and self.actor.shares_trunk(rewards)
         self.scale: RewardScale | None = None
         self.updates_done = 0
 
@@ -84,9 +85,17 @@ class PPO:
         return -(-self.recipe.ppo.total_episodes // self.episodes_per_update)
 
     def update(self) -> dict[str, Any]:
-        """Sample a batch, learn from it, and return what there is to log."""
+        """Sample a batch, learn from it, and return what there is to log.
+
+        Raises RewardFailed where there are no rewards: everything is then as it was before this update.
+        """
         clock = time.monotonic()
-        experience = self.rollout(self._batch_of_prompts())
+        random_state = torch.get_rng_state()
+        try:
+            experience = self.rollout(self._batch_of_prompts())
+        except RewardFailed:
+            torch.set_rng_state(random_state)  # the same responses are sampled when the run continues
+            raise
         sampled = time.monotonic()
         settings = self.recipe.ppo
         mask = experience.responses.mask
@@ -121,7 +130,7 @@ class PPO:
         }
 
     def rollout(self, prompts: list[list[int]]) -> Experience:
-        """Sample a response to each prompt and say what policy, reference and reward model think of it."""
+        """Sample a response to each prompt, with its reward and what policy and reference think of it."""
         responses, trunk, scores = self._sample_and_score(prompts)
         inputs = (responses.input_ids, responses.attention_mask, responses.length, self.recipe.generation.temperature)
         with torch.no_grad(), self.accelerator.autocast():
@@ -132,20 +141,42 @@ class PPO:
         return Experience(responses, logprobs, ref_logprobs, values, scores, trunk)
 
     def scores(self, prompts: list[list[int]]) -> Tensor:
-        """The reward model's scores `(B,)` of a sampled response to each prompt."""
+        """Scores `(B,)` of a sampled response to each prompt."""
         return self._sample_and_score(prompts)[2]
 
     def _sample_and_score(self, prompts: list[list[int]]) -> tuple[Responses, Tensor | None, Tensor]:
         """Responses, the frozen layers' states where the reward model reads them too, and scores `(B,)`."""
         with torch.no_grad(), self.accelerator.autocast():
             responses = sample(self.actor, self.tokenizer, prompts, self.recipe.generation)
+            if isinstance(self.rewards, TextRewards):
+                return responses, None, self._asked(self.rewards, prompts, responses)
             if self.trunk_is_shared:
                 trunk = self.actor.trunk_states(responses.input_ids, responses.attention_mask)
                 assert trunk is not None
                 count, mask = self.actor.frozen_layers, responses.attention_mask
-                return responses, trunk, self.reward_model.score_states(trunk, count, mask, token_positions(mask))
+                return responses, trunk, self.rewards.score_states(trunk, count, mask, token_positions(mask))
         sequences = [prompt + answer for prompt, answer in zip(prompts, responses.tokens(), strict=True)]
-        return responses, None, self.reward_model.score_ids(sequences)
+        return responses, None, self.rewards.score_ids(sequences)
+
+    def _asked(self, rewards: TextRewards, prompts: list[list[int]], responses: Responses) -> Tensor:
+        """Rewards of texts, `(B,)` float32. Where they fail for one process, RewardFailed is raised on all of them."""
+        from accelerate.utils import gather_object
+
+        decode = self.tokenizer.decode
+        failure: RewardFailed | None = None
+        scores: list[float] = []
+        try:
+            scores = rewards.score(
+                [decode(prompt) for prompt in prompts],
+                [decode(answer, skip_special_tokens=True) for answer in responses.tokens()],
+            )
+        except RewardFailed as error:
+            failure = error
+        if self.accelerator.num_processes > 1:  # or the others would wait for this one at the next exchange
+            failure = next((each for each in [failure, *gather_object([failure])] if each is not None), None)
+        if failure is not None:
+            raise failure
+        return torch.tensor(scores, dtype=torch.float32, device=responses.mask.device)
 
     def state(self) -> dict[str, Any]:
         """Everything that the next update depends on; `torch.load(weights_only=True)` reads it back."""

@@ -6,6 +6,7 @@ import json
 import math
 import statistics
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,15 +18,33 @@ from training.errors import UsageError
 from training.pretrained import load_policy, resolve_base
 from training.progress import Progress
 from training.recipe import PPORecipe
+from training.reward_sources import RewardFailed, TextRewards, load_reward_function, reward_endpoint
 from training.run_directory import RunDirectory, with_chosen_dtype
-from training.run_record import RunRecord, git_revision, hardware, now, package_versions
+from training.run_record import (
+    ParentCheckpoint,
+    RewardSource,
+    RunRecord,
+    git_revision,
+    hardware,
+    now,
+    package_versions,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from training.ppo import PPO
+    from training.rewards import RewardModel
 
 STATE_FILE = "ppo.pt"
+
+
+@dataclass
+class Carried:
+    """What a run carries from one attempt to the next beside PPO's own state."""
+
+    heldout_before: float | None = None
+    rewards: list[RewardSource] = field(default_factory=list)  # of a function or a server; the last is in use
 
 
 def train_ppo(recipe: PPORecipe, out: Path) -> RunRecord:
@@ -42,31 +61,40 @@ def train_ppo(recipe: PPORecipe, out: Path) -> RunRecord:
 
     from training.policy import ActorCritic
     from training.ppo import PPO
-    from training.rewards import RewardModel
 
     accelerator = Accelerator(mixed_precision="bf16" if recipe.lora is None and recipe.dtype == "bfloat16" else "no")
-    base, reward = resolve_base(recipe.base), resolve_base(recipe.reward_model)
+    base = resolve_base(recipe.base)
+    rewards, reward_parents = load_rewards(recipe, str(accelerator.device))
     data = load_prompts(recipe.prompts, recipe.seed)
     # Full fine-tuning keeps its weights in float32 and computes in bfloat16: a small step vanishes in bfloat16.
     model, tokenizer = load_policy(base.checkpoint, recipe.dtype if recipe.lora else "float32")
     generation_config = model.generation_config
     prompts, too_long = tokenize_prompts(tokenizer, data.train, recipe.max_prompt_length)
     heldout, _ = tokenize_prompts(tokenizer, data.heldout, recipe.max_prompt_length) if data.heldout else ([], 0)
-    reward_model = RewardModel.load(reward.checkpoint, recipe.dtype, device=str(accelerator.device))
-    check_same_tokens(tokenizer, reward_model.tokenizer)
+    if not isinstance(rewards, TextRewards):
+        check_same_tokens(tokenizer, rewards.tokenizer)
     set_seed(recipe.seed)  # before the adapters: theirs is the same on every process
     actor = ActorCritic(model, recipe.lora)
-    ppo = PPO(recipe, actor, tokenizer, reward_model, prompts, accelerator)
+    ppo = PPO(recipe, actor, tokenizer, rewards, prompts, accelerator)
     # Sampling differs by process and is carried by the saved state.
     torch.manual_seed(recipe.seed * 1_000_003 + accelerator.process_index)
-    before = _resume(ppo, run)
-    if before is None:
-        before = heldout_reward(ppo, heldout)
-        _save(ppo, run, before)
+    carried = _resume(ppo, run)
+    begins = carried is None
+    carried = carried or Carried()
+    if isinstance(rewards, TextRewards):
+        note_reward_source(carried, rewards.source, ppo.updates_done)
+    if begins:
+        carried.heldout_before = heldout_reward(ppo, heldout)
+        _save(ppo, run, carried)
     seconds_before = _seconds(run)
     with Progress("ppo", ppo.total_updates, ppo.updates_done) as progress:
         while ppo.updates_done < ppo.total_updates:
-            metrics = ppo.update()
+            try:
+                metrics = ppo.update()
+            except RewardFailed:
+                _save(ppo, run, carried)
+                log(f"saved after update {ppo.updates_done} of {ppo.total_updates}")
+                raise
             if accelerator.is_main_process:
                 run.log_metrics(metrics)
             progress.advance(
@@ -74,12 +102,11 @@ def train_ppo(recipe: PPORecipe, out: Path) -> RunRecord:
                 f"{ppo.episodes_per_update / metrics['seconds']:.1f} episodes/s"
             )
             if ppo.updates_done % recipe.ppo.save_updates == 0 or ppo.updates_done == ppo.total_updates:
-                _save(ppo, run, before)
-    after = heldout_reward(ppo, heldout)
+                _save(ppo, run, carried)
     metrics = summary(run)
-    metrics.update(
-        {f"heldout_reward_{when}": value for when, value in (("before", before), ("after", after)) if value is not None}
-    )
+    for when, value in (("before", carried.heldout_before), ("after", heldout_reward(ppo, heldout))):
+        if value is not None:
+            metrics[f"heldout_reward_{when}"] = value
     accelerator.wait_for_everyone()
     if not accelerator.is_main_process:
         return _wait_for_record(run)
@@ -93,7 +120,7 @@ def train_ppo(recipe: PPORecipe, out: Path) -> RunRecord:
         method="ppo",
         checkpoint_digest=Checkpoint.open(saved).digest,
         recipe=recipe.model_dump(mode="json"),
-        parents=[base.parent, reward.parent.model_copy(update={"role": "reward_model", "hub_id": None})],
+        parents=[base.parent, *reward_parents],
         data=[
             data.source.model_copy(
                 update={
@@ -103,6 +130,7 @@ def train_ppo(recipe: PPORecipe, out: Path) -> RunRecord:
                 }
             )
         ],
+        rewards=carried.rewards,
         seed=recipe.seed,
         packages=package_versions(),
         git_revision=git_revision(),
@@ -113,6 +141,30 @@ def train_ppo(recipe: PPORecipe, out: Path) -> RunRecord:
     )
     run.finish(record)
     return record
+
+
+def load_rewards(recipe: PPORecipe, device: str) -> tuple[RewardModel | TextRewards, list[ParentCheckpoint]]:
+    """What gives the rewards, and the checkpoint that it comes from, if it is a reward model."""
+    if recipe.reward_function is not None:
+        return load_reward_function(recipe.reward_function), []
+    if recipe.reward_url is not None:
+        return reward_endpoint(recipe.reward_url, recipe.reward_timeout, recipe.reward_tries), []
+    from training.rewards import RewardModel
+
+    assert recipe.reward_model is not None  # the recipe has exactly one of the three
+    reward = resolve_base(recipe.reward_model)
+    parent = reward.parent.model_copy(update={"role": "reward_model", "hub_id": None})
+    return RewardModel.load(reward.checkpoint, recipe.dtype, device=device), [parent]
+
+
+def note_reward_source(carried: Carried, source: RewardSource, updates_done: int) -> None:
+    """Enter what gives the rewards from the next update on, where it is not what gave them before."""
+    last = carried.rewards[-1] if carried.rewards else None
+    if last is not None and (last.name, last.sha256) == (source.name, source.sha256):
+        return
+    if last is not None:
+        log(f"{source.name} has changed; the record names both, this one from update {updates_done + 1} on")
+    carried.rewards.append(source.model_copy(update={"from_update": updates_done + 1}))
 
 
 def tokenize_prompts(
@@ -177,10 +229,14 @@ def summary(run: RunDirectory) -> dict[str, float]:
     }
 
 
-def _save(ppo: PPO, run: RunDirectory, before: float | None) -> None:
+def _save(ppo: PPO, run: RunDirectory, carried: Carried) -> None:
     import torch
 
-    state: dict[str, Any] = {"ppo": ppo.state(), "heldout_before": before}
+    state: dict[str, Any] = {
+        "ppo": ppo.state(),
+        "heldout_before": carried.heldout_before,
+        "rewards": [source.model_dump() for source in carried.rewards],
+    }
     if ppo.accelerator.is_main_process:
         temporary = run.state / f"{STATE_FILE}.writing"
         torch.save(state, temporary)
@@ -188,8 +244,11 @@ def _save(ppo: PPO, run: RunDirectory, before: float | None) -> None:
     ppo.accelerator.wait_for_everyone()
 
 
-def _resume(ppo: PPO, run: RunDirectory) -> float | None:
-    """Continue from the saved state if there is one; metrics of updates after it are cut off, for they come again."""
+def _resume(ppo: PPO, run: RunDirectory) -> Carried | None:
+    """Continue from the saved state, or return None where there is none.
+
+    Metrics of updates after it are cut off, for they come again.
+    """
     import torch
 
     file = run.state / STATE_FILE
@@ -202,8 +261,7 @@ def _resume(ppo: PPO, run: RunDirectory) -> float | None:
         lines = run.metrics.read_text(encoding="utf-8").splitlines() if run.metrics.is_file() else []
         run.metrics.write_text("".join(line + "\n" for line in lines[: ppo.updates_done]), encoding="utf-8")
         log(f"continuing after update {ppo.updates_done} of {ppo.total_updates}")
-    before: float | None = state["heldout_before"]
-    return before
+    return Carried(state["heldout_before"], [RewardSource(**source) for source in state["rewards"]])
 
 
 def _seconds(run: RunDirectory) -> float:

@@ -138,11 +138,15 @@ class PPOSettings(Settings):
 
 
 class PPORecipe(Settings):
-    """RLHF's PPO: a policy with a value head, a frozen reference, a reward model."""
+    """RLHF's PPO: a policy with a value head, a frozen reference, and what gives the rewards."""
 
     method: Literal["ppo"]
     base: str
-    reward_model: str
+    reward_model: str | None = None  # exactly one of these three gives the rewards
+    reward_function: str | None = None  # file.py:name, called with samples, prompts, outputs
+    reward_url: str | None = Field(default=None, pattern=r"^https?://[^@]+$")  # asked by POST with the same lists
+    reward_timeout: float = Field(default=60.0, gt=0.0)  # seconds that the server has for one batch
+    reward_tries: int = Field(default=4, gt=0)  # how often a server that cannot be reached is asked, with pauses
     prompts: DataSettings
     max_prompt_length: int = Field(default=128, gt=0)  # tokens; longer prompts are dropped and counted
     dtype: Dtype = "auto"  # what is computed in; what is saved has the base's own
@@ -150,6 +154,16 @@ class PPORecipe(Settings):
     generation: Generation = Generation()
     ppo: PPOSettings = PPOSettings()
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _one_source_of_rewards(self) -> Self:
+        given = [key for key in ("reward_model", "reward_function", "reward_url") if getattr(self, key) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                "exactly one of 'reward_model', 'reward_function' and 'reward_url' must be given, "
+                f"and here {' and '.join(given) if given else 'none'} is"
+            )
+        return self
 
 
 def find_recipe(name: str) -> Path:

@@ -43,6 +43,15 @@ class DataSource(Record):
     license: str | None = None
 
 
+class RewardSource(Record):
+    """What gave the rewards where no reward model did: a function's file by its hash, or a server, which nothing pins."""
+
+    kind: str  # "function" | "url"
+    name: str  # file.py:name, or the URL
+    sha256: str | None = None  # of the function's file
+    from_update: int = 1  # the first update that it scored: a function that was mended within a run has several entries
+
+
 class Hardware(Record):
     machine: str
     processor: str
@@ -60,6 +69,7 @@ class RunRecord(Record):
     recipe: dict[str, Any]
     parents: list[ParentCheckpoint]
     data: list[DataSource]
+    rewards: list[RewardSource] = []
     seed: int
     packages: dict[str, str]
     git_revision: str | None

@@ -237,7 +237,7 @@ def test_layers_below_the_lowest_adapter_are_computed_once_and_give_the_same_ste
             actor.frozen_layers = 0
         ppo = make_ppo(lora=True)
         recipe = ppo.recipe.model_copy(update={"lora": adapters})
-        ppo = PPO(recipe, actor, ppo.tokenizer, ppo.reward_model, PROMPTS, Accelerator(cpu=True))
+        ppo = PPO(recipe, actor, ppo.tokenizer, ppo.rewards, PROMPTS, Accelerator(cpu=True))
         torch.manual_seed(1)
         for _ in range(2):
             log = ppo.update()
