@@ -21,7 +21,16 @@ from training.allocator import keep_freed_memory
 from training.command import Parser, Result, quiet_libraries
 from training.plan_command import add_arguments as add_plan_arguments
 from training.plan_command import plan
-from training.recipe import DPORecipe, KTORecipe, PPORecipe, RewardRecipe, RLOORecipe, SFTRecipe, find_recipe
+from training.recipe import (
+    DPORecipe,
+    ILQLRecipe,
+    KTORecipe,
+    PPORecipe,
+    RewardRecipe,
+    RLOORecipe,
+    SFTRecipe,
+    find_recipe,
+)
 from training.run_record import RunRecord
 from training.yaml_file import load
 
@@ -42,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         ("rloo", "Align a policy with RLOO against a reward model (TRL's RLOOTrainer).", _rloo),
         ("dpo", "Align a policy with DPO on preference pairs (TRL's DPOTrainer).", _dpo),
         ("kto", "Align a policy with KTO on answers marked good or bad (TRL's KTOTrainer).", _kto),
+        ("ilql", "Learn offline from answers with rewards (implicit language Q-learning), and steer by value.", _ilql),
     ):
         command = parser.command(name, description, run)
         command.add_argument("--recipe", required=True, help=f"a YAML file, or {name}-starter, which ships")
@@ -116,6 +126,14 @@ def _ppo(args: argparse.Namespace) -> Result:
     from training.ppo_run import train_ppo
 
     return _result(train_ppo(recipe, args.out), args.out)
+
+
+def _ilql(args: argparse.Namespace) -> Result:
+    recipe = load(find_recipe(args.recipe), ILQLRecipe, args.overrides)
+    keep_freed_memory()
+    from training.ilql_run import train_ilql
+
+    return _result(train_ilql(recipe, args.out), args.out)
 
 
 def _result(record: RunRecord, out: Path) -> Result:

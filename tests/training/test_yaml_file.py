@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from training.errors import UsageError
-from training.recipe import SHIPPED, DPORecipe, KTORecipe, PPORecipe, RewardRecipe, RLOORecipe, SFTRecipe
+from training.recipe import SHIPPED, DPORecipe, ILQLRecipe, KTORecipe, PPORecipe, RewardRecipe, RLOORecipe, SFTRecipe
 from training.yaml_file import load
 
 GOOD = """\
@@ -80,6 +80,7 @@ def test_every_recipe_that_ships_is_valid() -> None:
         "sft": SFTRecipe,
         "dpo": DPORecipe,
         "kto": KTORecipe,
+        "ilql": ILQLRecipe,
         "rloo": RLOORecipe,
     }
     files = sorted(SHIPPED.glob("*.yaml"))
