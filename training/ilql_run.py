@@ -21,7 +21,7 @@ from training.recipe import ILQLRecipe
 from training.records import sha256_of_file
 from training.run_directory import RunDirectory, with_chosen_dtype
 from training.run_record import RunRecord, git_revision, hardware, now, package_versions
-from training.scorer import Scorer
+from training.scorer import Scorer, mean_and_stderr
 from training.trl_run import kept
 
 if TYPE_CHECKING:
@@ -171,12 +171,6 @@ def steered_figures(
     found["steered_gain"] = found["steered_reward"] - behaved["behaviour_reward"]
     found["steered_gain_stderr"] = math.hypot(found["steered_reward_stderr"], behaved["behaviour_reward_stderr"])
     return found
-
-
-def mean_and_stderr(values: Sequence[float]) -> tuple[float, float]:
-    """The mean and its standard error; the latter is 0 for a single value, of which nothing is known."""
-    error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
-    return statistics.fmean(values), error
 
 
 def last_losses(run: RunDirectory) -> dict[str, float]:

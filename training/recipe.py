@@ -166,6 +166,27 @@ class PPORecipe(Settings):
         return self
 
 
+class BestOfNRecipe(Settings):
+    """The best of n sampled answers to each prompt, by a reward model or a function."""
+
+    method: Literal["best-of-n"]
+    policy: str  # the checkpoint that answers
+    reward_model: str | None = None  # exactly one of these two
+    reward_function: str | None = None  # file.py:name, called with samples, prompts, outputs
+    prompts: DataSettings  # the training split of them
+    max_prompt_length: int = Field(default=128, gt=0)  # tokens; longer prompts are dropped and counted
+    n: int = Field(default=8, gt=1)  # answers to each prompt
+    batch_size: int = Field(default=4, gt=0)  # prompts that are answered at once
+    dtype: Dtype = "auto"
+    generation: Generation = Generation()
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _one_source_of_rewards(self) -> Self:
+        require_one(self.reward_model, self.reward_function)
+        return self
+
+
 class Evaluation(Settings):
     """What ILQL's steered answers are measured on: prompts, samples of each, and one source of rewards."""
 
@@ -176,8 +197,7 @@ class Evaluation(Settings):
 
     @model_validator(mode="after")
     def _one_source_of_rewards(self) -> Self:
-        if (self.reward_model is None) == (self.reward_function is None):
-            raise ValueError("exactly one of 'reward_model' and 'reward_function' must be given")
+        require_one(self.reward_model, self.reward_function)
         return self
 
 
@@ -225,6 +245,12 @@ class ILQLRecipe(Settings):
     steering: Steering = Steering()
     evaluation: Evaluation | None = None
     seed: int = 0
+
+
+def require_one(reward_model: str | None, reward_function: str | None) -> None:
+    """Raise ValueError, which becomes the recipe's error, unless exactly one of the two is given."""
+    if (reward_model is None) == (reward_function is None):
+        raise ValueError("exactly one of 'reward_model' and 'reward_function' must be given")
 
 
 def find_recipe(name: str) -> Path:

@@ -6,6 +6,8 @@ scorer.score(tokenizer, [([{"role": "user", "content": "Hello"}], "Hi, how can I
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -51,3 +53,9 @@ class Scorer:
             return self.rewards.score(conversations)
         prompts = [tokenizer.decode(prompt_ids(tokenizer, prompt)) for prompt, _ in conversations]
         return self.rewards.score(prompts, [answer for _, answer in conversations])
+
+
+def mean_and_stderr(values: Sequence[float]) -> tuple[float, float]:
+    """The mean and its standard error; the latter is 0 for a single value, of which nothing is known."""
+    error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+    return statistics.fmean(values), error

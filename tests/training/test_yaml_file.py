@@ -7,7 +7,17 @@ from pathlib import Path
 import pytest
 
 from training.errors import UsageError
-from training.recipe import SHIPPED, DPORecipe, ILQLRecipe, KTORecipe, PPORecipe, RewardRecipe, RLOORecipe, SFTRecipe
+from training.recipe import (
+    SHIPPED,
+    BestOfNRecipe,
+    DPORecipe,
+    ILQLRecipe,
+    KTORecipe,
+    PPORecipe,
+    RewardRecipe,
+    RLOORecipe,
+    SFTRecipe,
+)
 from training.yaml_file import load
 
 GOOD = """\
@@ -81,6 +91,7 @@ def test_every_recipe_that_ships_is_valid() -> None:
         "dpo": DPORecipe,
         "kto": KTORecipe,
         "ilql": ILQLRecipe,
+        "best": BestOfNRecipe,
         "rloo": RLOORecipe,
     }
     files = sorted(SHIPPED.glob("*.yaml"))
