@@ -7,6 +7,7 @@ python -m training dpo --recipe dpo-starter --out runs/dpo args.beta=0.2
 python -m training ppo --recipe ppo-starter --out runs/ppo ppo.total_episodes=256
 python -m training ilql --recipe ilql-starter --out runs/ilql
 python -m training best-of-n --recipe best-of-n-starter --out runs/best-of-n
+python -m training report runs/ppo
 python -m training merge runs/lora --base runs/base --out runs/merged
 python -m training plan --flops 5.76e23
 """
@@ -68,6 +69,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     merge.add_argument("--base", help="the base model (what the adapter names, if left out)")
     merge.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16", help="of the merged weights")
     merge.add_argument("--out", type=Path, required=True, help="the run's directory, e.g. runs/merged")
+    report = parser.command("report", "Draw the curves of a run's metrics.jsonl as one HTML page.", _report)
+    report.add_argument(
+        "directory", type=Path, metavar="RUN", help="the run's directory, finished or not, e.g. runs/ppo"
+    )
+    report.add_argument("--out", type=Path, metavar="FILE", help="the page's file (RUN/report.html, if left out)")
     add_plan_arguments(parser.command("plan", "Plan model, data, memory and time from a compute budget.", plan))
     return parser.run(argv)
 
@@ -160,6 +166,12 @@ def _best_of_n(args: argparse.Namespace) -> Result:
     }
 
 
+def _report(args: argparse.Namespace) -> Result:
+    from training.report import report
+
+    return report(args.directory, args.out)
+
+
 def _result(record: RunRecord, out: Path) -> Result:
     figures: dict[str, Any] = {name: round(value, 4) for name, value in record.metrics.items()}
     lines = [f"{out / 'checkpoint'}", f"  digest   {record.checkpoint_digest}", f"  seconds  {record.seconds}"]
@@ -171,6 +183,7 @@ def _result(record: RunRecord, out: Path) -> Result:
         "method": record.method,
         "seconds": record.seconds,
         "metrics": figures,
+        **({"stopped": record.stopped} if record.stopped else {}),
         "summary": "\n".join(lines),
     }
 

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from training.chat import prompt_ids
 from training.checkpoint import Checkpoint
-from training.command import log
 from training.data import Prompt, load_prompts
 from training.errors import UsageError
+from training.ppo_loop import choose_policy, heldout_reward, measure, metrics_lines, train
+from training.ppo_saved import Carried, note_reward_source, resume, save
 from training.pretrained import load_policy, resolve_base
-from training.progress import Progress
 from training.recipe import PPORecipe
-from training.reward_sources import RewardFailed, TextRewards, load_reward_function, reward_endpoint
+from training.reward_sources import TextRewards, load_reward_function, reward_endpoint
 from training.run_directory import RunDirectory, with_chosen_dtype
 from training.run_record import (
     ParentCheckpoint,
-    RewardSource,
     RunRecord,
     git_revision,
     hardware,
@@ -33,18 +30,7 @@ from training.run_record import (
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from training.ppo import PPO
     from training.rewards import RewardModel
-
-STATE_FILE = "ppo.pt"
-
-
-@dataclass
-class Carried:
-    """What a run carries from one attempt to the next beside PPO's own state."""
-
-    heldout_before: float | None = None
-    rewards: list[RewardSource] = field(default_factory=list)  # of a function or a server; the last is in use
 
 
 def train_ppo(recipe: PPORecipe, out: Path) -> RunRecord:
@@ -61,6 +47,7 @@ def train_ppo(recipe: PPORecipe, out: Path) -> RunRecord:
 
     from training.policy import ActorCritic
     from training.ppo import PPO
+    from training.ptx import Mixing, heldout_loss, load_ptx
 
     accelerator = Accelerator(mixed_precision="bf16" if recipe.lora is None and recipe.dtype == "bfloat16" else "no")
     base = resolve_base(recipe.base)
@@ -71,42 +58,54 @@ def train_ppo(recipe: PPORecipe, out: Path) -> RunRecord:
     generation_config = model.generation_config
     prompts, too_long = tokenize_prompts(tokenizer, data.train, recipe.max_prompt_length)
     heldout, _ = tokenize_prompts(tokenizer, data.heldout, recipe.max_prompt_length) if data.heldout else ([], 0)
+    if recipe.guards.heldout_every and not heldout:
+        raise UsageError(
+            "guards.heldout_every measures on held-out prompts, and there are none",
+            next_step="set prompts.heldout_fraction or prompts.heldout_split, or remove guards.heldout_every",
+        )
+    mixed = load_ptx(recipe.ptx, tokenizer, recipe.seed) if recipe.ptx else None
+    mixing = None
+    if mixed and recipe.ptx and recipe.ptx.coef > 0:
+        mixing = Mixing(mixed.train, recipe.ptx, tokenizer.pad_token_id, recipe.seed)
     if not isinstance(rewards, TextRewards):
         check_same_tokens(tokenizer, rewards.tokenizer)
     set_seed(recipe.seed)  # before the adapters: theirs is the same on every process
     actor = ActorCritic(model, recipe.lora)
-    ppo = PPO(recipe, actor, tokenizer, rewards, prompts, accelerator)
+    ppo = PPO(recipe, actor, tokenizer, rewards, prompts, accelerator, mixing)
+
+    def mixed_loss() -> float | None:
+        """How well the policy still knows what is held out of the mixed-in data, in nats a token."""
+        if not mixed or not mixed.heldout:
+            return None
+        with accelerator.autocast():
+            return heldout_loss(actor.language_model, mixed.heldout, tokenizer.pad_token_id)
+
     # Sampling differs by process and is carried by the saved state.
     torch.manual_seed(recipe.seed * 1_000_003 + accelerator.process_index)
-    carried = _resume(ppo, run)
+    carried = resume(ppo, run)
     begins = carried is None
     carried = carried or Carried()
     if isinstance(rewards, TextRewards):
         note_reward_source(carried, rewards.source, ppo.updates_done)
     if begins:
-        carried.heldout_before = heldout_reward(ppo, heldout)
-        _save(ppo, run, carried)
-    seconds_before = _seconds(run)
-    with Progress("ppo", ppo.total_updates, ppo.updates_done) as progress:
-        while ppo.updates_done < ppo.total_updates:
-            try:
-                metrics = ppo.update()
-            except RewardFailed:
-                _save(ppo, run, carried)
-                log(f"saved after update {ppo.updates_done} of {ppo.total_updates}")
-                raise
-            if accelerator.is_main_process:
-                run.log_metrics(metrics)
-            progress.advance(
-                f"reward {metrics['reward_mean']:+.3f}  kl {metrics['kl']:.2f}  tokens {metrics['response_tokens']:.0f}  "
-                f"{ppo.episodes_per_update / metrics['seconds']:.1f} episodes/s"
-            )
-            if ppo.updates_done % recipe.ppo.save_updates == 0 or ppo.updates_done == ppo.total_updates:
-                _save(ppo, run, carried)
+        carried.mixed_before = mixed_loss()
+        if recipe.guards.heldout_every:
+            carried.measured.append(measure(ppo, heldout))
+        else:
+            carried.heldout_before = heldout_reward(ppo, heldout)
+        save(ppo, run, carried)
+    seconds_before = sum(float(line["seconds"]) for line in metrics_lines(run))
+    train(ppo, run, carried, heldout)
+    chosen = choose_policy(ppo, run, carried)
     metrics = summary(run)
-    for when, value in (("before", carried.heldout_before), ("after", heldout_reward(ppo, heldout))):
-        if value is not None:
-            metrics[f"heldout_reward_{when}"] = value
+    measured = {
+        "heldout_reward_before": carried.heldout_before,
+        "heldout_reward_after": None if chosen else heldout_reward(ppo, heldout),
+        "ptx_heldout_loss_before": carried.mixed_before,
+        "ptx_heldout_loss_after": mixed_loss(),
+        **chosen,
+    }
+    metrics.update({name: value for name, value in measured.items() if value is not None})
     accelerator.wait_for_everyone()
     if not accelerator.is_main_process:
         return _wait_for_record(run)
@@ -128,7 +127,8 @@ def train_ppo(recipe: PPORecipe, out: Path) -> RunRecord:
                     "rows_dropped": data.source.rows_dropped + too_long,
                     "why_dropped": {**data.source.why_dropped, **dropped},
                 }
-            )
+            ),
+            *([mixed.source] if mixed else []),
         ],
         rewards=carried.rewards,
         seed=recipe.seed,
@@ -138,6 +138,7 @@ def train_ppo(recipe: PPORecipe, out: Path) -> RunRecord:
         started=started,
         seconds=round(seconds_before + time.monotonic() - clock, 2),
         metrics=metrics,
+        stopped=f"{carried.stopped.what}: {carried.stopped.figures}" if carried.stopped else None,
     )
     run.finish(record)
     return record
@@ -155,16 +156,6 @@ def load_rewards(recipe: PPORecipe, device: str) -> tuple[RewardModel | TextRewa
     reward = resolve_base(recipe.reward_model)
     parent = reward.parent.model_copy(update={"role": "reward_model", "hub_id": None})
     return RewardModel.load(reward.checkpoint, recipe.dtype, device=device), [parent]
-
-
-def note_reward_source(carried: Carried, source: RewardSource, updates_done: int) -> None:
-    """Enter what gives the rewards from the next update on, where it is not what gave them before."""
-    last = carried.rewards[-1] if carried.rewards else None
-    if last is not None and (last.name, last.sha256) == (source.name, source.sha256):
-        return
-    if last is not None:
-        log(f"{source.name} has changed; the record names both, this one from update {updates_done + 1} on")
-    carried.rewards.append(source.model_copy(update={"from_update": updates_done + 1}))
 
 
 def tokenize_prompts(
@@ -193,25 +184,9 @@ def check_same_tokens(policy: PreTrainedTokenizerBase, reward: PreTrainedTokeniz
         )
 
 
-def heldout_reward(ppo: PPO, prompts: list[list[int]]) -> float | None:
-    """Mean score of one sampled response to each held-out prompt, by a seed of its own; the run's randomness is left
-    as it was. None where nothing is held out.
-    """
-    import torch
-
-    if not prompts:
-        return None
-    scores: list[float] = []
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        for start in range(0, len(prompts), ppo.recipe.ppo.batch_size):
-            scores += ppo.scores(prompts[start : start + ppo.recipe.ppo.batch_size]).tolist()
-    return statistics.fmean(scores)
-
-
 def summary(run: RunDirectory) -> dict[str, float]:
     """The run in a few figures. A fifth is a fifth of the episodes; the standard error is that of a difference of means."""
-    lines = [json.loads(line) for line in run.metrics.read_text(encoding="utf-8").splitlines()]
+    lines = metrics_lines(run)
     scores = [score for line in lines for score in line["scores"]]
     fifth = max(2, len(scores) // 5)
     first, last = scores[:fifth], scores[-fifth:]
@@ -227,48 +202,6 @@ def summary(run: RunDirectory) -> dict[str, float]:
         "response_tokens_last": lines[-1]["response_tokens"],
         "episodes_per_second": len(scores) / sum(line["seconds"] for line in lines),
     }
-
-
-def _save(ppo: PPO, run: RunDirectory, carried: Carried) -> None:
-    import torch
-
-    state: dict[str, Any] = {
-        "ppo": ppo.state(),
-        "heldout_before": carried.heldout_before,
-        "rewards": [source.model_dump() for source in carried.rewards],
-    }
-    if ppo.accelerator.is_main_process:
-        temporary = run.state / f"{STATE_FILE}.writing"
-        torch.save(state, temporary)
-        temporary.replace(run.state / STATE_FILE)
-    ppo.accelerator.wait_for_everyone()
-
-
-def _resume(ppo: PPO, run: RunDirectory) -> Carried | None:
-    """Continue from the saved state, or return None where there is none.
-
-    Metrics of updates after it are cut off, for they come again.
-    """
-    import torch
-
-    file = run.state / STATE_FILE
-    if not file.is_file():
-        run.metrics.unlink(missing_ok=True)
-        return None
-    state = torch.load(file, map_location="cpu", weights_only=True)
-    ppo.load_state(state["ppo"])
-    if ppo.accelerator.is_main_process:
-        lines = run.metrics.read_text(encoding="utf-8").splitlines() if run.metrics.is_file() else []
-        run.metrics.write_text("".join(line + "\n" for line in lines[: ppo.updates_done]), encoding="utf-8")
-        log(f"continuing after update {ppo.updates_done} of {ppo.total_updates}")
-    return Carried(state["heldout_before"], [RewardSource(**source) for source in state["rewards"]])
-
-
-def _seconds(run: RunDirectory) -> float:
-    """Seconds spent on updates before an interruption."""
-    if not run.metrics.is_file():
-        return 0.0
-    return sum(float(json.loads(line)["seconds"]) for line in run.metrics.read_text(encoding="utf-8").splitlines())
 
 
 def _wait_for_record(run: RunDirectory) -> RunRecord:

@@ -125,16 +125,49 @@ class PPOSettings(Settings):
     lr_scheduler_type: Literal["constant", "linear"] = "linear"  # linear falls to a tenth in the last update
     warmup_updates: int = Field(default=0, ge=0)  # updates over which the learning rate rises
     kl_coef: float = Field(default=0.05, ge=0.0)  # beta of Ouyang et al. 2022, equation 2
+    kl_target: float | None = Field(
+        default=None, gt=0.0
+    )  # nats a response that kl_coef is adapted to; else it is fixed
+    kl_horizon: int = Field(default=10_000, gt=0)  # episodes in which kl_coef follows; a shorter one follows faster
+    early_stop_kl: float | None = Field(
+        default=None, gt=0.0
+    )  # nats a token from the sampling policy that end an update
+    entropy_coef: float = Field(default=0.0, ge=0.0)  # bonus for a policy that keeps its choices open
     gamma: float = Field(default=1.0, ge=0.0, le=1.0)
     lam: float = Field(default=0.95, ge=0.0, le=1.0)
     cliprange: float = Field(default=0.2, gt=0.0)
     cliprange_value: float = Field(default=0.2, gt=0.0)
     vf_coef: float = Field(default=0.1, ge=0.0)
     whiten_advantages: bool = True
-    scale_rewards: bool = True  # subtract the first rollout's mean score and divide by its deviation
+    # True: subtract the first rollout's mean score, divide by its deviation; running: divide by that of all scores so far
+    scale_rewards: bool | Literal["running"] = True
     reward_clip: float | None = Field(default=5.0, gt=0.0)
     missing_eos_penalty: float | None = Field(default=None, ge=0.0)  # in units of the scaled reward
     save_updates: int = Field(default=2, gt=0)  # updates between two saves of the whole training state
+
+
+class PTXSettings(Settings):
+    """PPO-ptx: what is mixed into PPO's steps so that it is not forgotten (Ouyang et al. 2022, equation 2)."""
+
+    data: DataSettings  # demonstrations in SFT's formats, or plain text as {text}
+    coef: float = Field(default=1.0, ge=0.0)  # gamma, of the mean loss a token; 0 only measures the held-out rows
+    batch_size: int = Field(default=8, gt=0)  # sequences of one optimizer step, on each process
+    max_length: int = Field(
+        default=512, gt=8
+    )  # tokens; longer demonstrations are dropped, longer texts cut into pieces
+
+
+class GuardSettings(Settings):
+    """When a run stops by itself, and which policy it keeps. Without them it goes on to its last update and keeps that."""
+
+    max_kl: float | None = Field(default=None, gt=0.0)  # nats a response; an update above it is the last
+    max_length_change: float | None = Field(default=None, gt=1.0)  # times that responses may become longer or shorter
+    heldout_every: int | None = Field(
+        default=None, gt=0
+    )  # updates between measurements on held-out prompts; the best is kept
+    heldout_patience: int = Field(
+        default=2, gt=0
+    )  # measurements surely below the best, while the reward rises, that stop it
 
 
 class PPORecipe(Settings):
@@ -153,6 +186,8 @@ class PPORecipe(Settings):
     lora: LoraSettings | None = LoraSettings()
     generation: Generation = Generation()
     ppo: PPOSettings = PPOSettings()
+    ptx: PTXSettings | None = None
+    guards: GuardSettings = GuardSettings()
     seed: int = 0
 
     @model_validator(mode="after")

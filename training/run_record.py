@@ -78,6 +78,7 @@ class RunRecord(Record):
     started: str
     seconds: float
     metrics: dict[str, float]
+    stopped: str | None = None  # why the run ended before its last update, in figures
 
     def parent(self, role: str) -> ParentCheckpoint | None:
         return next((parent for parent in self.parents if parent.role == role), None)
