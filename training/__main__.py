@@ -5,6 +5,8 @@ python -m training sft --recipe sft-starter --out runs/sft
 python -m training reward --recipe reward-starter --out runs/reward
 python -m training dpo --recipe dpo-starter --out runs/dpo args.beta=0.2
 python -m training ppo --recipe ppo-starter --out runs/ppo ppo.total_episodes=256
+python -m training ilql --recipe ilql-starter --out runs/ilql
+python -m training best-of-n --recipe best-of-n-starter --out runs/best-of-n
 python -m training report runs/ppo
 python -m training merge runs/lora --base runs/base --out runs/merged
 python -m training plan --flops 5.76e23
@@ -29,7 +31,17 @@ from training.feedback_pairs import add_arguments as add_pairs_arguments
 from training.feedback_pairs import run_feedback_pairs
 from training.plan_command import add_arguments as add_plan_arguments
 from training.plan_command import plan
-from training.recipe import DPORecipe, KTORecipe, PPORecipe, RewardRecipe, RLOORecipe, SFTRecipe, find_recipe
+from training.recipe import (
+    BestOfNRecipe,
+    DPORecipe,
+    ILQLRecipe,
+    KTORecipe,
+    PPORecipe,
+    RewardRecipe,
+    RLOORecipe,
+    SFTRecipe,
+    find_recipe,
+)
 from training.run_record import RunRecord
 from training.yaml_file import load
 
@@ -50,6 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         ("rloo", "Align a policy with RLOO against a reward model (TRL's RLOOTrainer).", _rloo),
         ("dpo", "Align a policy with DPO on preference pairs (TRL's DPOTrainer).", _dpo),
         ("kto", "Align a policy with KTO on answers marked good or bad (TRL's KTOTrainer).", _kto),
+        ("ilql", "Learn offline from answers with rewards (implicit language Q-learning), and steer by value.", _ilql),
+        ("best-of-n", "Choose the best of n sampled answers as demonstrations for sft.", _best_of_n),
     ):
         command = parser.command(name, description, run)
         command.add_argument("--recipe", required=True, help=f"a YAML file, or {name}-starter, which ships")
@@ -135,6 +149,34 @@ def _ppo(args: argparse.Namespace) -> Result:
     from training.ppo_run import train_ppo
 
     return _result(train_ppo(recipe, args.out), args.out)
+
+
+def _ilql(args: argparse.Namespace) -> Result:
+    recipe = load(find_recipe(args.recipe), ILQLRecipe, args.overrides)
+    keep_freed_memory()
+    from training.ilql_run import train_ilql
+
+    return _result(train_ilql(recipe, args.out), args.out)
+
+
+def _best_of_n(args: argparse.Namespace) -> Result:
+    recipe = load(find_recipe(args.recipe), BestOfNRecipe, args.overrides)
+    keep_freed_memory()
+    from training.best_of_n import DEMONSTRATIONS, sample_best
+
+    record = sample_best(recipe, args.out)
+    lines = [str(args.out / DEMONSTRATIONS), "  n   reward            gain              KL at most"]
+    lines += [
+        f"  {row.n:<3} {row.reward:+.3f} ± {row.stderr:.3f}    {row.gain:+.3f} ± {row.gain_stderr:.3f}    {row.kl_bound:.3f}"
+        for row in record.best_of
+    ]
+    return {
+        "demonstrations": str(args.out / DEMONSTRATIONS),
+        "rows": record.demonstrations,
+        "prompts_without_a_whole_answer": record.prompts_without_a_whole_answer,
+        "best_of": [row.model_dump(mode="json") for row in record.best_of],
+        "summary": "\n".join(lines),
+    }
 
 
 def _report(args: argparse.Namespace) -> Result:

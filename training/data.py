@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeGuard, TypeVar
+from typing import Any, ClassVar, TypeGuard, TypeVar
 
 from training.errors import HubError, UsageError
 from training.pretrained import endpoint
@@ -37,6 +37,7 @@ class Conversation:
     """A conversation up to the user's turn: what every kind of row begins with."""
 
     prompt: Messages
+    repeats_count: ClassVar[bool] = False  # whether an exact repeat says something that the first one did not
 
     def flaw(self) -> str | None:
         """Why nothing can be learned from this row, or None where something can."""
@@ -204,7 +205,7 @@ def _convert(
                 next_step="rename or convert the columns to one of these",
             )
         key = json.dumps(vars(row), sort_keys=True)
-        why = row.flaw() or ("exact repeat" if key in seen else None)
+        why = row.flaw() or ("exact repeat" if key in seen and not row.repeats_count else None)
         if why:
             dropped[why] = dropped.get(why, 0) + 1
         else:

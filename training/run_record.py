@@ -80,6 +80,7 @@ class RunRecord(Record):
     schema_version: int = 1
     method: str  # "reward" | "ppo" | ...
     checkpoint_digest: str
+    beside: dict[str, str] = {}  # files in the checkpoint's directory that `from_pretrained` does not read -> SHA-256
     recipe: dict[str, Any]
     parents: list[ParentCheckpoint]
     data: list[DataSource]

@@ -7,7 +7,17 @@ from pathlib import Path
 import pytest
 
 from training.errors import UsageError
-from training.recipe import SHIPPED, DPORecipe, KTORecipe, PPORecipe, RewardRecipe, RLOORecipe, SFTRecipe
+from training.recipe import (
+    SHIPPED,
+    BestOfNRecipe,
+    DPORecipe,
+    ILQLRecipe,
+    KTORecipe,
+    PPORecipe,
+    RewardRecipe,
+    RLOORecipe,
+    SFTRecipe,
+)
 from training.yaml_file import load
 
 GOOD = """\
@@ -80,6 +90,8 @@ def test_every_recipe_that_ships_is_valid() -> None:
         "sft": SFTRecipe,
         "dpo": DPORecipe,
         "kto": KTORecipe,
+        "ilql": ILQLRecipe,
+        "best": BestOfNRecipe,
         "rloo": RLOORecipe,
     }
     files = sorted(SHIPPED.glob("*.yaml"))
