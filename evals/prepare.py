@@ -168,7 +168,7 @@ def _check_scoring(spec: SuiteTask, task: Task) -> None:
         if task.repeats > 1 and [pipeline.name for pipeline in task.raw._filters] == ["none"]:
             raise UsageError(
                 f"{spec.task}: lm-eval's default filter would cut {task.repeats} samples to the first without a word",
-                expected="samples: 1, a task with its own filter_list, or scoring: profanity",
+                expected="samples: 1, a task with its own filter_list, or scoring: toxicity",
             )
         unknown = [metric for metric in [*spec.headline, *(spec.metrics or [])] if metric not in task.metrics]
         if unknown:
@@ -176,22 +176,35 @@ def _check_scoring(spec: SuiteTask, task: Task) -> None:
                 f"{spec.task} has no metric {', '.join(unknown)}", expected="one of " + ", ".join(task.metrics)
             )
         if list(task.metrics) == ["bypass"]:
-            raise UsageError(f"{spec.task} has no metric of its own", expected="scoring: profanity or judge")
+            raise UsageError(f"{spec.task} has no metric of its own", expected="scoring: toxicity or judge")
         return
     if not task.generates:
         raise UsageError(
             f"scoring: {spec.scoring} needs generated text, and {spec.task} scores choices", expected="scoring: task"
         )
-    if spec.scoring == "profanity":
-        try:
-            importlib.metadata.version(SCORER_PACKAGE)
-        except importlib.metadata.PackageNotFoundError as error:
-            raise UsageError(
-                f"the scorer of {spec.task} is not installed", next_step=f"pip install {SCORER_PACKAGE}"
-            ) from error
+    if spec.scoring in ("profanity", "toxicity"):
+        _check_text_scorers(spec)
     elif task.repeats > 1:
         raise UsageError(
             f"{spec.task}: scoring: judge takes one answer to each prompt", found=f"{task.repeats} samples"
+        )
+
+
+def _check_text_scorers(spec: SuiteTask) -> None:
+    """Raise UsageError where a scorer is not installed or not whole, or gives no figure that the suite asks for."""
+    from evals.toxicity import open_scorer
+
+    try:
+        importlib.metadata.version(SCORER_PACKAGE)
+    except importlib.metadata.PackageNotFoundError as error:
+        raise UsageError(
+            f"the scorer of {spec.task} is not installed", next_step=f"pip install {SCORER_PACKAGE}"
+        ) from error
+    known = [metric for name in spec.text_scorers for metric in open_scorer(name).metrics.values()]
+    unknown = [metric for metric in spec.headline if metric not in known]
+    if unknown:
+        raise UsageError(
+            f"{spec.task} has no metric {', '.join(unknown)} by its scorers", expected="one of " + ", ".join(known)
         )
 
 

@@ -179,10 +179,10 @@ def _score(
 ) -> tuple[list[Sample], list[Figure]]:
     from evals.helpfulness import score_helpfulness
     from evals.scoring import score_by_task
-    from evals.toxicity import score_profanity
+    from evals.toxicity import open_scorer, score_toxicity
 
-    if one.spec.scoring == "profanity":
-        return score_profanity(one, answers)
+    if one.spec.scoring in ("profanity", "toxicity"):
+        return score_toxicity(one, answers, [open_scorer(name) for name in one.spec.text_scorers])
     if one.spec.scoring == "judge":
         name = one.settings.task
         if parent is None or name not in parent.scorecard.samples:

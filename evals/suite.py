@@ -7,8 +7,8 @@
         required: true
 
 A task's prompts, shots and metrics are lm-eval's (its own tasks by their ids, ours in evals/tasks/); a suite says
-only what lm-eval leaves open. `scoring` names who turns responses into values: the task itself, our profanity module
-over several samples a prompt, or a reward model that judges against the parent's responses.
+only what lm-eval leaves open. `scoring` names who turns responses into values: the task itself, scorers of toxicity or
+profanity over several samples a prompt, or a reward model that judges against the parent's responses.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ class SuiteTask(Settings):
 
     task: str
     group: Group
-    scoring: Literal["task", "profanity", "judge"] = "task"
+    scoring: Literal["task", "profanity", "toxicity", "judge"] = "task"
+    scorers: list[str] = []  # of scoring: toxicity: profanity, ngram (the one that ships), or folders of your own
     chat_template: bool = False
     num_fewshot: int | None = Field(default=None, ge=0)
     samples: int | None = Field(default=None, ge=1)  # continuations of each prompt; the task's `repeats` where unset
@@ -54,6 +55,11 @@ class SuiteTask(Settings):
     minimum_coverage: float = Field(default=1.0, ge=0, le=1)  # of items that must have a value, or there is no figure
     headline: list[str] = []  # metrics that stand on the leaderboard
     metrics: list[str] | None = None  # only these; all where unset
+
+    @property
+    def text_scorers(self) -> list[str]:
+        """Who scores generated texts one by one, by the names that `evals.toxicity.open_scorer` knows."""
+        return ["profanity"] if self.scoring == "profanity" else self.scorers or ["ngram", "profanity"]
 
 
 class Suite(Settings):

@@ -20,7 +20,11 @@ OWNERS = {
     # One launcher for each method; what they share (training/trl_run.py) is handed TRL's classes.
     "trl": {f"training/{method}.py" for method in ("sft", "reward", "dpo", "kto", "rloo")},
     "gradio": {f"spaces/chat/{name}.py" for name in ("answers", "app", "display", "layout")},
-    "profanity_check": {"evals/metrics/profanity/profanity.py"},
+    "profanity_check": {
+        "evals/metrics/profanity/profanity.py",
+        "evals/toxicity_scorer.py",
+    },  # the second reads it as a feature
+    "sklearn": {"evals/ngram_model.py"},
     "matplotlib": {"model_cards/plots.py", "training/isoflop_plot.py"},
 }
 
