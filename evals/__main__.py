@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "Train an offline scorer on labelled data; write it with its calibration card.",
         run_train_scorer,
     )
-    scorer.add_argument("kind", choices=["toxicity"], help="what it is to tell")
+    scorer.add_argument("kind", choices=["toxicity", "truthful", "informative"], help="what it is to tell")
     scorer.add_argument("--data", required=True, nargs="+", metavar="FILE[@T]", help="labelled texts to train on")
     scorer.add_argument(
         "--test", default=[], nargs="+", metavar="FILE[@T]", help="labelled texts to measure on and never to train on"
@@ -116,8 +116,10 @@ def run_leaderboard(args: argparse.Namespace) -> Result:
 
 
 def run_train_scorer(args: argparse.Namespace) -> Result:
-    from evals.train_scorer import train_toxicity
+    from evals.train_scorer import train_judge, train_toxicity
 
+    if args.kind != "toxicity":
+        return train_judge(args.kind, args.data, args.test, args.out)
     return train_toxicity(args.data, args.test, args.out, args.name, args.version)
 
 

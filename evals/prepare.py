@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evals.scorecard import TaskSettings
@@ -164,13 +165,14 @@ def _chosen(documents: Sequence[dict[str, Any]], spec: SuiteTask, limit: int | N
 
 def _check_scoring(spec: SuiteTask, task: Task) -> None:
     """Raise UsageError where the suite's way of scoring does not fit the task, or its scorer is not installed."""
-    if spec.scoring == "task":
+    if spec.scoring in ("task", "bias"):
         if task.repeats > 1 and [pipeline.name for pipeline in task.raw._filters] == ["none"]:
             raise UsageError(
                 f"{spec.task}: lm-eval's default filter would cut {task.repeats} samples to the first without a word",
                 expected="samples: 1, a task with its own filter_list, or scoring: toxicity",
             )
-        unknown = [metric for metric in [*spec.headline, *(spec.metrics or [])] if metric not in task.metrics]
+        ours = ("distance_from_half", "entropy") if spec.scoring == "bias" else ()
+        unknown = [metric for metric in [*spec.headline, *(spec.metrics or [])] if metric not in (*task.metrics, *ours)]
         if unknown:
             raise UsageError(
                 f"{spec.task} has no metric {', '.join(unknown)}", expected="one of " + ", ".join(task.metrics)
@@ -184,9 +186,22 @@ def _check_scoring(spec: SuiteTask, task: Task) -> None:
         )
     if spec.scoring in ("profanity", "toxicity"):
         _check_text_scorers(spec)
+    elif spec.scoring == "truthfulness" and (spec.judges is None or "question" not in task.documents[0]):
+        raise UsageError(
+            f"{spec.task}: scoring: truthfulness needs judges, and documents with a field 'question'",
+            expected="judges: {truthful: runs/truthful, informative: runs/informative}, or the Hub's as org/name@revision",
+            found="no judges" if spec.judges is None else "the fields " + ", ".join(sorted(task.documents[0])),
+            next_step="python -m evals train-scorer truthful --data FILE --out runs/truthful, and the same for informative",
+        )
+    elif spec.scoring == "truthfulness":
+        from evals.hub_judge import open_judges
+
+        open_judges(
+            spec.judges, "float32", "cpu", Path()
+        )  # found and whole, before weights are loaded; nothing is judged
     elif task.repeats > 1:
         raise UsageError(
-            f"{spec.task}: scoring: judge takes one answer to each prompt", found=f"{task.repeats} samples"
+            f"{spec.task}: scoring: {spec.scoring} takes one answer to each prompt", found=f"{task.repeats} samples"
         )
 
 

@@ -171,11 +171,16 @@ def _answer_and_score(
     from evals.respond import respond
 
     responses = respond(one, weights, circumstances, out / ".evals")
-    return responses, _score(one, responses.answers, judge, parent, out)
+    return responses, _score(one, responses.answers, judge, parent, out, circumstances)
 
 
 def _score(
-    one: Prepared, answers: list[list[Any]], judge: Judge | None, parent: SavedRun | None, out: Path
+    one: Prepared,
+    answers: list[list[Any]],
+    judge: Judge | None,
+    parent: SavedRun | None,
+    out: Path,
+    circumstances: Circumstances,
 ) -> tuple[list[Sample], list[Figure]]:
     from evals.helpfulness import score_helpfulness
     from evals.scoring import score_by_task
@@ -190,6 +195,16 @@ def _score(
         scorers = {score.metric: score.scorer for score in parent.scorecard.scores if score.task == name}
         theirs = parent.samples(name)
         return score_helpfulness(one, answers, judge, theirs, out / ".evals", scorers.get("reward_mean"))
+    if one.spec.scoring == "truthfulness":
+        from evals.hub_judge import open_judges
+        from evals.truthfulness import score_truthfulness
+
+        judges = open_judges(one.spec.judges, circumstances.dtype, circumstances.device, out / ".evals")
+        return score_truthfulness(one, answers, judges)
+    if one.spec.scoring == "bias":
+        from evals.bias import score_bias
+
+        return score_bias(one, answers)
     return score_by_task(one, answers)
 
 

@@ -8,7 +8,8 @@
 
 A task's prompts, shots and metrics are lm-eval's (its own tasks by their ids, ours in evals/tasks/); a suite says
 only what lm-eval leaves open. `scoring` names who turns responses into values: the task itself, scorers of toxicity or
-profanity over several samples a prompt, or a reward model that judges against the parent's responses.
+profanity over several samples a prompt, a reward model that judges against the parent's responses, judges of truthfulness,
+or the task with the figures of bias beside its own.
 """
 
 from __future__ import annotations
@@ -37,13 +38,21 @@ class Generation(Settings):
     until: list[str] | None = None
 
 
+class TruthJudges(Settings):
+    """Who judges generated answers: folders that `train-scorer` wrote, or the Hub's judges as org/name@revision."""
+
+    truthful: str
+    informative: str
+
+
 class SuiteTask(Settings):
     """One task of a suite."""
 
     task: str
     group: Group
-    scoring: Literal["task", "profanity", "toxicity", "judge"] = "task"
+    scoring: Literal["task", "profanity", "toxicity", "judge", "truthfulness", "bias"] = "task"
     scorers: list[str] = []  # of scoring: toxicity: profanity, ngram (the one that ships), or folders of your own
+    judges: TruthJudges | None = None  # of scoring: truthfulness
     chat_template: bool = False
     num_fewshot: int | None = Field(default=None, ge=0)
     samples: int | None = Field(default=None, ge=1)  # continuations of each prompt; the task's `repeats` where unset

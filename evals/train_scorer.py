@@ -1,6 +1,7 @@
 """`python -m evals train-scorer`: train an offline scorer on labelled data, and write it with its calibration card.
 
 python -m evals train-scorer toxicity --data labeled_data.csv samples-1680.jsonl --test perspective.jsonl@0.9 --out runs/scorer
+python -m evals train-scorer truthful --data truthfulqa_true.jsonl --out runs/truthful
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from training.errors import UsageError
 if TYPE_CHECKING:
     from evals.auc import Auc
     from evals.labelled_texts import LabelledTexts
+    from evals.truth_judge import Aspect
 
 
 def train_toxicity(data: Sequence[str], test: Sequence[str], out: Path, name: str, version: str) -> Result:
@@ -46,6 +48,27 @@ def train_toxicity(data: Sequence[str], test: Sequence[str], out: Path, name: st
     head = ["labelled set", "how", "texts", "AUC", "alt-profanity-check", "difference"]
     summary = [scorer.scorer, "", *table(head, rows), "", card.note, f"written: {out}"]
     return {"summary": "\n".join(summary), "scorer": scorer.scorer, **card.model_dump(mode="json")}
+
+
+def train_judge(aspect: Aspect, data: Sequence[str], test: Sequence[str], out: Path) -> Result:
+    """A judge of generated answers, from one file of labelled ones; its folds are by question, so it takes no --test."""
+    from evals.truth_judge import train_judge as train
+
+    if len(data) != 1 or test:
+        raise UsageError(
+            f"a judge of {aspect} answers is trained on one file, and measured on the questions that are left out of it",
+            expected="--data FILE, and no --test",
+            found=" ".join([*data, *test]),
+        )
+    judge = train(Path(data[0]), aspect)
+    judge.write(out)
+    card = judge.card
+    counted = f"{card.answers:,} answers to {card.questions:,} questions, {card.split}"
+    return {
+        "summary": f"{judge.scorer}\n{counted}\nwritten: {out}",
+        "scorer": judge.scorer,
+        **card.model_dump(mode="json"),
+    }
 
 
 def _labelled(word: str) -> LabelledTexts:
