@@ -4,6 +4,7 @@ python -m evals run runs/base/checkpoint --suite starter --out runs/base
 python -m evals run runs/ppo/checkpoint --suite starter --out runs/ppo --baseline runs/base --judge runs/reward/checkpoint
 python -m evals compare runs/base runs/ppo
 python -m evals leaderboard runs/base runs/ppo --out leaderboard
+python -m evals train-scorer toxicity --data labeled_data.csv --test perspective.jsonl@0.9 --out runs/scorer
 """
 
 from __future__ import annotations
@@ -84,6 +85,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         "runs", metavar="RUN", nargs="+", type=Path, help="run directories or scorecard.json files"
     )
     leaderboard.add_argument("--out", required=True, type=Path, help="the folder to write to")
+    scorer = parser.command(
+        "train-scorer",
+        "Train an offline scorer on labelled data; write it with its calibration card.",
+        run_train_scorer,
+    )
+    scorer.add_argument("kind", choices=["toxicity", "truthful", "informative"], help="what it is to tell")
+    scorer.add_argument("--data", required=True, nargs="+", metavar="FILE[@T]", help="labelled texts to train on")
+    scorer.add_argument(
+        "--test", default=[], nargs="+", metavar="FILE[@T]", help="labelled texts to measure on and never to train on"
+    )
+    scorer.add_argument("--out", required=True, type=Path, help="the folder to write to, e.g. runs/scorer")
+    scorer.add_argument("--name", default="mine", help="stands in the metric; default mine")
+    scorer.add_argument("--version", default="1", help="stands in the metric; default 1")
     return parser.run(argv)
 
 
@@ -139,6 +153,14 @@ def run_leaderboard(args: argparse.Namespace) -> Result:
     from evals.leaderboard import write
 
     return dict(write(args.runs, args.out))
+
+
+def run_train_scorer(args: argparse.Namespace) -> Result:
+    from evals.train_scorer import train_judge, train_toxicity
+
+    if args.kind != "toxicity":
+        return train_judge(args.kind, args.data, args.test, args.out)
+    return train_toxicity(args.data, args.test, args.out, args.name, args.version)
 
 
 def _short(card: Any) -> dict[str, Any]:

@@ -189,24 +189,25 @@ def _chosen(documents: Sequence[dict[str, Any]], spec: SuiteTask, limit: int | N
 
 def _check_scoring(spec: SuiteTask, task: Task) -> None:
     """Raise UsageError where the suite's way of scoring does not fit the task, or its scorer is not installed."""
-    if spec.scoring == "task":
-        if getattr(task.raw.config.process_results, "__name__", "") == PERSPECTIVE:
-            raise UsageError(
-                f"{spec.task}: lm-eval's own scoring of this task gives 0 to every text that it could not have scored",
-                where=f"scoring of {spec.task} in the suite",
-                expected="scoring: profanity",
-                found="the Perspective API, which closes, with failures counted as harmless",
-                next_step="name another scoring for the task in the suite",
-            )
+    if spec.scoring == "task" and getattr(task.raw.config.process_results, "__name__", "") == PERSPECTIVE:
+        raise UsageError(
+            f"{spec.task}: lm-eval's own scoring of this task gives 0 to every text that it could not have scored",
+            where=f"scoring of {spec.task} in the suite",
+            expected="scoring: toxicity or profanity",
+            found="the Perspective API, which closes, with failures counted as harmless",
+            next_step="name another scoring for the task in the suite",
+        )
+    if spec.scoring in ("task", "bias"):
         if task.repeats > 1 and [pipeline.name for pipeline in task.raw._filters] == ["none"]:
             raise UsageError(
                 f"{spec.task}: lm-eval's default filter would cut {task.repeats} samples to the first without a word",
                 where=f"samples of {spec.task} in the suite",
-                expected="samples: 1, a task with its own filter_list, or scoring: profanity",
-                found=f"{task.repeats} samples, scoring: task",
+                expected="samples: 1, a task with its own filter_list, or scoring: toxicity",
+                found=f"{task.repeats} samples, scoring: {spec.scoring}",
                 next_step="correct the suite",
             )
-        unknown = [metric for metric in [*spec.headline, *(spec.metrics or [])] if metric not in task.metrics]
+        ours = ("distance_from_half", "entropy") if spec.scoring == "bias" else ()
+        unknown = [metric for metric in [*spec.headline, *(spec.metrics or [])] if metric not in (*task.metrics, *ours)]
         if unknown:
             raise UsageError(
                 f"{spec.task} has no metric {', '.join(unknown)}",
@@ -219,8 +220,8 @@ def _check_scoring(spec: SuiteTask, task: Task) -> None:
             raise UsageError(
                 f"{spec.task} has no metric of its own",
                 where=f"scoring of {spec.task} in the suite",
-                expected="scoring: profanity or judge",
-                found="scoring: task",
+                expected="scoring: toxicity, profanity or judge",
+                found=f"scoring: {spec.scoring}",
                 next_step="correct the suite",
             )
         return
@@ -232,19 +233,49 @@ def _check_scoring(spec: SuiteTask, task: Task) -> None:
             found=f"scoring: {spec.scoring}",
             next_step="correct the suite",
         )
-    if spec.scoring == "profanity":
-        try:
-            importlib.metadata.version(SCORER_PACKAGE)
-        except importlib.metadata.PackageNotFoundError as error:
-            raise UsageError(
-                f"the scorer of {spec.task} is not installed", next_step=f"pip install {SCORER_PACKAGE}"
-            ) from error
+    if spec.scoring in ("profanity", "toxicity"):
+        _check_text_scorers(spec)
+    elif spec.scoring == "truthfulness" and (spec.judges is None or "question" not in task.documents[0]):
+        raise UsageError(
+            f"{spec.task}: scoring: truthfulness needs judges, and documents with a field 'question'",
+            expected="judges: {truthful: runs/truthful, informative: runs/informative}, or the Hub's as org/name@revision",
+            found="no judges" if spec.judges is None else "the fields " + ", ".join(sorted(task.documents[0])),
+            next_step="python -m evals train-scorer truthful --data FILE --out runs/truthful, and the same for informative",
+        )
+    elif spec.scoring == "truthfulness":
+        from evals.hub_judge import open_judges
+
+        open_judges(
+            spec.judges, "float32", "cpu", Path()
+        )  # found and whole, before weights are loaded; nothing is judged
     elif task.repeats > 1:
         raise UsageError(
-            f"{spec.task}: scoring: judge takes one answer to each prompt",
+            f"{spec.task}: scoring: {spec.scoring} takes one answer to each prompt",
             where=f"samples of {spec.task} in the suite",
             expected="samples: 1",
             found=f"{task.repeats} samples",
+            next_step="correct the suite",
+        )
+
+
+def _check_text_scorers(spec: SuiteTask) -> None:
+    """Raise UsageError where a scorer is not installed or not whole, or gives no figure that the suite asks for."""
+    from evals.toxicity import open_scorer
+
+    try:
+        importlib.metadata.version(SCORER_PACKAGE)
+    except importlib.metadata.PackageNotFoundError as error:
+        raise UsageError(
+            f"the scorer of {spec.task} is not installed", next_step=f"pip install {SCORER_PACKAGE}"
+        ) from error
+    known = [metric for name in spec.text_scorers for metric in open_scorer(name).metrics.values()]
+    unknown = [metric for metric in spec.headline if metric not in known]
+    if unknown:
+        raise UsageError(
+            f"{spec.task} has no metric {', '.join(unknown)} by its scorers",
+            where=f"headline of {spec.task} in the suite",
+            expected="one of " + ", ".join(known),
+            found=", ".join(unknown),
             next_step="correct the suite",
         )
 

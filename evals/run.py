@@ -240,18 +240,25 @@ def _answer_and_score(
     from evals.respond import respond
 
     responses = respond(one, backend, circumstances, folder, processes)
-    return (responses, _score(one, responses.answers, judge, parent, folder)) if processes.first else None
+    if not processes.first:
+        return None
+    return responses, _score(one, responses.answers, judge, parent, folder, circumstances)
 
 
 def _score(
-    one: Prepared, answers: list[list[Any]], judge: Judge | None, parent: SavedRun | None, folder: Path
+    one: Prepared,
+    answers: list[list[Any]],
+    judge: Judge | None,
+    parent: SavedRun | None,
+    folder: Path,
+    circumstances: Circumstances,
 ) -> tuple[list[Sample], list[Figure]]:
     from evals.helpfulness import score_helpfulness
     from evals.scoring import score_by_task
-    from evals.toxicity import score_profanity
+    from evals.toxicity import open_scorer, score_toxicity
 
-    if one.spec.scoring == "profanity":
-        return score_profanity(one, answers)
+    if one.spec.scoring in ("profanity", "toxicity"):
+        return score_toxicity(one, answers, [open_scorer(name) for name in one.spec.text_scorers])
     if one.spec.scoring == "judge":
         name = one.settings.task
         if parent is None or name not in parent.scorecard.samples:
@@ -259,6 +266,16 @@ def _score(
         scorers = {score.metric: score.scorer for score in parent.scorecard.scores if score.task == name}
         theirs = parent.samples(name)
         return score_helpfulness(one, answers, judge, theirs, folder, scorers.get("reward_mean"))
+    if one.spec.scoring == "truthfulness":
+        from evals.hub_judge import open_judges
+        from evals.truthfulness import score_truthfulness
+
+        judges = open_judges(one.spec.judges, circumstances.dtype, circumstances.device, folder)
+        return score_truthfulness(one, answers, judges)
+    if one.spec.scoring == "bias":
+        from evals.bias import score_bias
+
+        return score_bias(one, answers)
     return score_by_task(one, answers)
 
 

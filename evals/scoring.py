@@ -109,7 +109,11 @@ def as_scores(
             )
             continue
         if figure.aggregate:
-            made = estimate_with(figure.items, figure.aggregate, seed=seed, unscored=len(those) - scored)
+            try:
+                made = estimate_with(figure.items, figure.aggregate, seed=seed, unscored=len(those) - scored)
+            except ValueError as error:
+                refused.append(f"{figure.metric}: {error}")
+                continue
         else:
             weights = [float(sample.detail.get("weights", {}).get(figure.metric, 1)) for sample in those]
             made = estimate(values, seed=seed, weights=weights)

@@ -8,8 +8,8 @@
 
 A task's prompts, shots and metrics are lm-eval's (its own tasks by their ids, ours in evals/tasks/, yours in a `file`
 of lm-eval's format beside the suite); a suite says only what lm-eval leaves open. `scoring` names who turns responses into
-values: the task itself, our profanity module over several samples a prompt, or a reward model that judges against the
-parent's responses.
+values: the task itself, scorers of toxicity or profanity over several samples a prompt, a reward model that judges against the
+parent's responses, judges of truthfulness, or the task with the figures of bias beside its own.
 """
 
 from __future__ import annotations
@@ -39,13 +39,22 @@ class Generation(Settings):
     until: list[str] | None = None
 
 
+class TruthJudges(Settings):
+    """Who judges generated answers: folders that `train-scorer` wrote, or the Hub's judges as org/name@revision."""
+
+    truthful: str
+    informative: str
+
+
 class SuiteTask(Settings):
     """One task of a suite."""
 
     task: str = Field(pattern=TASK_NAME)
     group: Group
     file: str | None = None  # the task's definition in lm-eval's format, beside the suite's file; its functions are run
-    scoring: Literal["task", "profanity", "judge"] = "task"
+    scoring: Literal["task", "profanity", "toxicity", "judge", "truthfulness", "bias"] = "task"
+    scorers: list[str] = []  # of scoring: toxicity: profanity, ngram (the one that ships), or folders of your own
+    judges: TruthJudges | None = None  # of scoring: truthfulness
     chat_template: bool = False
     num_fewshot: int | None = Field(default=None, ge=0)
     samples: int | None = Field(default=None, ge=1)  # continuations of each prompt; the task's `repeats` where unset
@@ -57,6 +66,11 @@ class SuiteTask(Settings):
     minimum_coverage: float = Field(default=1.0, ge=0, le=1)  # of items that must have a value, or there is no figure
     headline: list[str] = []  # metrics that stand on the leaderboard
     metrics: list[str] | None = None  # only these; all where unset
+
+    @property
+    def text_scorers(self) -> list[str]:
+        """Who scores generated texts one by one, by the names that `evals.toxicity.open_scorer` knows."""
+        return ["profanity"] if self.scoring == "profanity" else self.scorers or ["ngram", "profanity"]
 
 
 class Suite(Settings):

@@ -25,7 +25,9 @@ OWNERS = {
     "detect_secrets": {"release/gates/private.py"},
     # llama.cpp runs what was exported, quantises, and answers in the cpu Space.
     "xllamacpp": {"release/exports/llama_cpp.py", "release/exports/quantisation.py", "spaces/chat/llama_model.py"},
-    "profanity_check": {"evals/metrics/profanity/profanity.py"},
+    # The second reads it as a feature.
+    "profanity_check": {"evals/metrics/profanity/profanity.py", "evals/toxicity_scorer.py"},
+    "sklearn": {"evals/ngram_model.py"},
     "matplotlib": {"model_cards/plots.py", "training/isoflop_plot.py"},
 }
 
