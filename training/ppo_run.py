@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import statistics
 import time
 from pathlib import Path
@@ -50,6 +51,13 @@ def train_ppo(recipe: PPORecipe, out: Path) -> RunRecord:
     from training.ptx import Mixing, heldout_loss, load_ptx
 
     accelerator = Accelerator(mixed_precision="bf16" if recipe.lora is None and recipe.dtype == "bfloat16" else "no")
+    if int(os.environ.get("WORLD_SIZE", "1")) != accelerator.num_processes:
+        raise UsageError(
+            "several processes were launched that do not know of each other",
+            expected=f"{os.environ['WORLD_SIZE']} processes as one run",
+            found=f"{accelerator.num_processes} in this one",
+            next_step="accelerate launch --cpu --num_processes N -m training ppo ...",
+        )
     base = resolve_base(recipe.base)
     rewards, reward_parents = load_rewards(recipe, str(accelerator.device))
     data = load_prompts(recipe.prompts, recipe.seed)

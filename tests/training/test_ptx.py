@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -204,3 +207,43 @@ def test_a_coefficient_of_zero_measures_the_data_and_changes_nothing(tiny: Path,
     assert measured.metrics["ptx_heldout_loss_before"] == mixed.metrics["ptx_heldout_loss_before"]
     assert mixed.metrics["ptx_heldout_loss_after"] < measured.metrics["ptx_heldout_loss_after"]
     assert [source.rows for source in mixed.data] == [8, 2]
+
+
+TWO_PROCESSES = """
+import os, sys, torch
+from test_ppo import weights
+from test_ptx import UPPER, make_mixed
+
+processes = int(os.environ.get("WORLD_SIZE", "1"))
+found = []
+for lora in (None, UPPER):  # equal rewards, no value loss and no penalty: only what is mixed in moves the weights
+    quiet = {"vf_coef": 0.0, "kl_coef": 0.0, "scale_rewards": False, "num_ppo_epochs": 1, "learning_rate": 1e-3}
+    sizes = {"rows": 4 // processes, "batch_size": 16 // processes, "mini_batch_size": 8 // processes}
+    ppo, _ = make_mixed(1.0, lora, **sizes, **quiet)
+    ppo.rewards.score_ids = lambda sequences: torch.zeros(len(sequences))
+    loss = ppo.update()["ptx_loss"]
+    after = torch.cat([tensor.flatten() for tensor in weights(ppo).values()])
+    everyone = ppo.accelerator.gather(after[None])
+    assert all(torch.equal(everyone[0], one) for one in everyone), "the processes have drifted apart"
+    found.append((loss, after))
+if ppo.accelerator.is_main_process:
+    torch.save(found, sys.argv[1])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_two_processes_mix_in_what_one_does(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(TWO_PROCESSES)
+    tests = Path(__file__).parent
+    paths = [str(tests), str(tests.parent), str(tests.parents[1])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    found = []
+    for launch in ([], ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]):
+        out = tmp_path / f"{len(launch)}.pt"
+        subprocess.run([sys.executable, *launch, str(script), str(out)], env=environment, check=True, timeout=280)
+        found.append(torch.load(out))
+    for (one_loss, one), (two_loss, two) in zip(*found, strict=True):
+        assert two_loss == pytest.approx(one_loss, rel=1e-5)
+        assert torch.allclose(one, two, atol=1e-5)
