@@ -17,8 +17,8 @@ def render_card(record: ExportRecord) -> str:
         undefined=jinja2.StrictUndefined, keep_trailing_newline=True, trim_blocks=True, autoescape=False
     )
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    smallest = min(record.files, key=lambda file: file.size)
-    return template.render(record=record, smallest=smallest, bits=_bits)
+    closest = min(record.files, key=lambda file: file.loss.kl_mean)
+    return template.render(record=record, closest=closest, bits=_bits)
 
 
 def _bits(size: int) -> str:

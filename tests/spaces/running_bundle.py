@@ -20,7 +20,7 @@ from release.space_bundle import build_space_bundle
 from release.space_flavour import SpaceFlavour
 
 ROOT = Path(__file__).resolve().parents[2]
-SECONDS_TO_START, SECONDS_TO_INSTALL = 120, 900
+SECONDS_TO_START, SECONDS_TO_INSTALL = 250, 1100
 
 
 @dataclass(frozen=True)
