@@ -5,6 +5,7 @@ python -m evals run runs/ppo/checkpoint --suite starter --out runs/ppo --baselin
 python -m evals compare runs/base runs/ppo
 python -m evals leaderboard runs/base runs/ppo --out leaderboard
 python -m evals train-scorer toxicity --data labeled_data.csv --test perspective.jsonl@0.9 --out runs/scorer
+python -m evals contamination runs/ppo --data preferences.jsonl
 """
 
 from __future__ import annotations
@@ -98,6 +99,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     scorer.add_argument("--out", required=True, type=Path, help="the folder to write to, e.g. runs/scorer")
     scorer.add_argument("--name", default="mine", help="stands in the metric; default mine")
     scorer.add_argument("--version", default="1", help="stands in the metric; default 1")
+    contamination = parser.command(
+        "contamination",
+        "Which evaluated items stand in the training data, and the scores without them; write RUN/contamination.json.",
+        run_contamination,
+    )
+    contamination.add_argument("directory", metavar="RUN", type=Path, help="a run's directory with scorecard.json")
+    contamination.add_argument(
+        "--data", default=[], nargs="+", metavar="DATA", help="files or Hub ids beside the data that run.json names"
+    )
+    contamination.add_argument("--split", default="train", help="of --data; default train")
+    contamination.add_argument("--config", help="of --data on the Hub, e.g. main")
     return parser.run(argv)
 
 
@@ -161,6 +173,12 @@ def run_train_scorer(args: argparse.Namespace) -> Result:
     if args.kind != "toxicity":
         return train_judge(args.kind, args.data, args.test, args.out)
     return train_toxicity(args.data, args.test, args.out, args.name, args.version)
+
+
+def run_contamination(args: argparse.Namespace) -> Result:
+    from evals.contamination import run_contamination
+
+    return run_contamination(args.directory, args.data, args.split, args.config)
 
 
 def _short(card: Any) -> dict[str, Any]:
