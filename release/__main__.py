@@ -66,7 +66,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     rollback = parser.command("rollback", "Return main to an earlier release, in one commit.", run_rollback)
     which = rollback.add_mutually_exclusive_group(required=True)
     which.add_argument(
-        "--run", dest="run_directory", type=Path, metavar="DIR", help="undo the release in DIR/receipt.json"
+        "--run",
+        dest="run_directory",
+        type=Path,
+        metavar="DIR",
+        help="undo what this run published, however far it came",
     )
     which.add_argument("--repo", metavar="ORG/NAME", help="the repository, together with --to")
     rollback.add_argument("--to", metavar="TAG", help="the release to return to (default: the one before)")
@@ -179,22 +183,19 @@ def run_keygen(args: argparse.Namespace) -> Result:
 
 
 def run_rollback(args: argparse.Namespace) -> Result:
-    """`rollback`: to --to, or to the release before that of the run's receipt."""
+    """`rollback`: to --to, or to what stood before the run was published."""
     from release.hub_client import HubClient
-    from release.records import Receipt
-    from release.rollback import roll_back
+    from release.rollback import roll_back, roll_back_run
 
     if args.repo and not args.to:
         raise UsageError("--repo needs --to TAG", next_step=f"python -m release rollback --repo {args.repo} --to TAG")
     quiet_libraries()
     hub = HubClient.connect()
-    if args.repo:
-        done = roll_back(hub, args.repo, to=args.to)
-    else:
-        receipt = Receipt.read(args.run_directory / "receipt.json")
-        done = roll_back(hub, receipt.repo_id, release=receipt.tag, to=args.to)
-    if done["tag"] is None:
+    done = roll_back(hub, args.repo, to=args.to) if args.repo else roll_back_run(hub, args.run_directory, to=args.to)
+    if done["action"] == "made private":
         said = f"{done['repo_id']} had no earlier release: it is private now, and nothing was erased"
+    elif done["tag"] is None:
+        said = f"nothing of this run was released on {done['repo_id']}: main is as it was"
     else:
         said = f"main of {done['repo_id']} holds the files of {done['tag']} (commit {done['commit']})"
     return {"summary": said, **done}

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
 from release.hub_errors import is_passing, retry_after, translated
 from release.hub_files import HubFile, LocalFile
+from release.hub_transport import prepare_transport
 from training.errors import GateRefused, HubError, UsageError
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class HubClient:
         """The Hub of HF_ENDPOINT with the user's token. Without a token only public repositories can be read."""
         from huggingface_hub import HfApi, get_token
 
-        _bound_waiting()
+        prepare_transport()
         chosen = endpoint or chosen_endpoint()
         own = None if anonymous else token or get_token()
         return cls(chosen, HfApi(endpoint=chosen, token=own or False, library_name="slipway"))
@@ -318,17 +319,3 @@ def _pause(error: HubError, pause: float) -> float:
 
 def _hub_file(entry: RepoFile) -> HubFile:
     return HubFile(entry.size, entry.blob_id, entry.lfs.sha256 if entry.lfs else None)
-
-
-def _bound_waiting() -> None:
-    """Give the client's connections a time limit: stock, a Hub that accepts and never answers is waited for for ever."""
-    import httpx2
-    from huggingface_hub import set_client_factory
-    from huggingface_hub.utils._http import default_client_factory
-
-    def factory() -> httpx2.Client:
-        client = default_client_factory()
-        client.timeout = httpx2.Timeout(10.0, read=120.0, write=120.0, pool=None)
-        return client
-
-    set_client_factory(factory)
