@@ -77,7 +77,7 @@ class FeedbackSpace:
             self.process = subprocess.Popen(
                 [sys.executable, "app.py"], cwd=self.folder, env=environment, stdout=output, stderr=subprocess.STDOUT
             )
-        for _ in range(400):
+        for _ in range(800):
             if self.process.poll() is not None:
                 break
             try:
