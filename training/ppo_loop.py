@@ -11,6 +11,7 @@ from training.errors import UsageError
 from training.ppo_guards import Measured, Stop, best, reason_to_stop
 from training.ppo_saved import Carried, keep_policy, load_policy, save
 from training.progress import Progress
+from training.records import write_atomically
 from training.reward_sources import RewardFailed
 from training.run_directory import RunDirectory
 
@@ -28,10 +29,17 @@ def train(ppo: PPO, run: RunDirectory, carried: Carried, heldout: list[list[int]
 
     guards, settings = ppo.recipe.guards, ppo.recipe.ppo
     lines = metrics_lines(run)
+    if _is_due(ppo, carried):  # the rewards failed when this was to be measured
+        _measure(ppo, run, carried, lines, heldout)
     with Progress("ppo", ppo.total_updates, ppo.updates_done) as progress:
         while ppo.updates_done < ppo.total_updates and carried.stopped is None:
             try:
                 metrics = ppo.update()
+                lines.append(metrics)
+                if ppo.accelerator.is_main_process:
+                    run.log_metrics(metrics)
+                if _is_due(ppo, carried):
+                    _measure(ppo, run, carried, lines, heldout)
             except RewardFailed:
                 save(ppo, run, carried)
                 log(f"saved after update {ppo.updates_done} of {ppo.total_updates}")
@@ -42,23 +50,35 @@ def train(ppo: PPO, run: RunDirectory, carried: Carried, heldout: list[list[int]
                 # What is saved stays from before this update, and its weights are not used.
                 carried.stopped = Stop(error.what, f"in update {ppo.updates_done + 1}", error.next_step or "")
                 return
-            last = ppo.updates_done == ppo.total_updates
-            if guards.heldout_every and (last or ppo.updates_done % guards.heldout_every == 0):
-                one = measure(ppo, heldout)
-                carried.measured.append(one)
-                metrics |= {"heldout_reward": one.reward, "heldout_kl": one.kl}
-                if best(carried.measured, guards.max_kl) is one:
-                    keep_policy(ppo, run)
-            if ppo.accelerator.is_main_process:
-                run.log_metrics(metrics)
-            lines.append(metrics)
             progress.advance(
                 f"reward {metrics['reward_mean']:+.3f}  kl {metrics['kl']:.2f}  tokens {metrics['response_tokens']:.0f}  "
                 f"{ppo.episodes_per_update / metrics['seconds']:.1f} episodes/s"
             )
             carried.stopped = reason_to_stop(lines, carried.measured, guards)
+            last = ppo.updates_done == ppo.total_updates
             if carried.stopped or last or ppo.updates_done % settings.save_updates == 0:
                 save(ppo, run, carried)
+
+
+def _is_due(ppo: PPO, carried: Carried) -> bool:
+    """Whether the policy as it is now is still to be measured on the held-out prompts."""
+    every, done = ppo.recipe.guards.heldout_every, ppo.updates_done
+    if not every or carried.measured[-1].update == done:
+        return False
+    return done == ppo.total_updates or done % every == 0
+
+
+def _measure(
+    ppo: PPO, run: RunDirectory, carried: Carried, lines: list[dict[str, Any]], heldout: list[list[int]]
+) -> None:
+    """Measure the policy, write the figures into the update's line, and keep the policy if it is the best so far."""
+    one = measure(ppo, heldout)
+    carried.measured.append(one)
+    lines[-1] |= {"heldout_reward": one.reward, "heldout_kl": one.kl}
+    if ppo.accelerator.is_main_process:
+        write_atomically(run.metrics, "".join(json.dumps(line, sort_keys=True) + "\n" for line in lines).encode())
+    if best(carried.measured, ppo.recipe.guards.max_kl) is one:
+        keep_policy(ppo, run)
 
 
 def choose_policy(ppo: PPO, run: RunDirectory, carried: Carried) -> dict[str, float]:

@@ -16,7 +16,7 @@ import torch
 from training import reward_sources
 from training.errors import UsageError
 from training.ppo_run import train_ppo
-from training.recipe import DataSettings, Generation, PPORecipe, PPOSettings
+from training.recipe import DataSettings, Generation, GuardSettings, PPORecipe, PPOSettings
 from training.reward_sources import RewardFailed, load_reward_function, reward_endpoint
 from training.run_record import RunRecord
 
@@ -173,7 +173,7 @@ FAILS_AT_THE_FIFTH = COUNTED.replace(
 )
 
 
-def run_ppo(tiny: Path, function: Path, out: Path) -> RunRecord:
+def run_ppo(tiny: Path, function: Path, out: Path, guards: GuardSettings | None = None) -> RunRecord:
     recipe = PPORecipe(
         method="ppo",
         base=str(tiny),
@@ -181,6 +181,7 @@ def run_ppo(tiny: Path, function: Path, out: Path) -> RunRecord:
         prompts=DataSettings(source="starter", heldout_split="heldout", heldout_limit=4),
         max_prompt_length=200,
         dtype="float32",
+        guards=guards or GuardSettings(),
         generation=Generation(max_new_tokens=8),
         ppo=PPOSettings(total_episodes=32, batch_size=4, mini_batch_size=4, num_ppo_epochs=1, save_updates=4),
     )
@@ -208,3 +209,23 @@ def test_a_function_that_fails_in_a_run_loses_nothing_and_once_mended_the_run_en
     assert [parent.role for parent in mended.parents] == ["base"]
     assert mended.metrics["heldout_reward_after"] >= 0
     assert mended.metrics["episodes"] == 32
+
+
+def test_a_function_that_fails_while_the_policy_is_measured_loses_nothing_either(tiny: Path, tmp_path: Path) -> None:
+    guards = GuardSettings(heldout_every=3)
+    (tmp_path / "whole").mkdir()
+    whole = run_ppo(tiny, written(tmp_path / "whole", COUNTED), tmp_path / "straight", guards)
+    function = written(tmp_path, FAILS_AT_THE_FIFTH)
+    with pytest.raises(RewardFailed, match="tired"):
+        run_ppo(tiny, function, tmp_path / "mended", guards)
+    state = torch.load(tmp_path / "mended" / ".state" / "ppo.pt", weights_only=True)
+    assert state["ppo"]["updates_done"] == 3, "the fifth call measured what the third update had made"
+    function.write_text(COUNTED)
+    mended = run_ppo(tiny, function, tmp_path / "mended", guards)
+    assert mended.checkpoint_digest == whole.checkpoint_digest
+    figures = [
+        [json.loads(line).get("heldout_reward") for line in (tmp_path / run / "metrics.jsonl").read_text().splitlines()]
+        for run in ("straight", "mended")
+    ]
+    assert figures[0] == figures[1]
+    assert [place + 1 for place, figure in enumerate(figures[0]) if figure is not None] == [3, 6, 8]
