@@ -80,7 +80,9 @@ def parse(value: dict[str, Any], cls: type[S], where: Any = None) -> S:
         if first["type"] == "missing":
             raise UsageError(f"the key '{dotted}' is missing", where=place, expected=first["msg"]) from error
         if not dotted:  # a rule of the whole file, not of one key
-            raise UsageError("the keys do not go together", where=place, expected=first["msg"]) from error
+            raise UsageError(
+                "the keys do not go together", where=place, expected=first["msg"], next_step="correct the keys"
+            ) from error
         raise UsageError(
             f"wrong value for '{dotted}'", where=place, expected=first["msg"], found=repr(first.get("input"))[:120]
         ) from error
