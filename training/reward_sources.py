@@ -60,11 +60,19 @@ def load_reward_function(spec: str) -> TextRewards:
     file, separator, name = spec.rpartition(":")
     if not separator or not file or not name.isidentifier():
         raise UsageError(
-            "a reward function is given as a file and a name in it", expected="file.py:name", found=repr(spec)
+            "a reward function is given as a file and a name in it",
+            expected="file.py:name",
+            found=repr(spec),
+            next_step="correct reward_function in the recipe",
         )
     path = Path(file).expanduser()
     if not path.is_file():
-        raise UsageError("there is no such file with a reward function", where=str(path.absolute()), found=spec)
+        raise UsageError(
+            "there is no such file with a reward function",
+            where=str(path.absolute()),
+            found=spec,
+            next_step="give the file's path from here",
+        )
     content = path.read_bytes()
     module = types.ModuleType(f"reward_function_{path.stem}")
     module.__file__ = str(path.absolute())
@@ -73,7 +81,10 @@ def load_reward_function(spec: str) -> TextRewards:
         exec(compile(content, str(path), "exec", dont_inherit=True), module.__dict__)
     except Exception as error:  # the user's file may raise anything; all of it is told
         raise UsageError(
-            "the file with the reward function does not run", where=_place(error, path), found=_told(error)
+            "the file with the reward function does not run",
+            where=_place(error, path),
+            found=_told(error),
+            next_step="mend the file, then run the same command again",
         ) from error
     function = getattr(module, name, None)
     if not callable(function):
@@ -83,6 +94,7 @@ def load_reward_function(spec: str) -> TextRewards:
             where=str(path),
             expected="one of " + ", ".join(functions) if functions else "a function in it",
             found="nothing of that name" if function is None else f"{name} is a {type(function).__name__}",
+            next_step="correct the name in the recipe's reward_function",
         )
 
     def call(**texts: list[str]) -> Any:
