@@ -126,7 +126,7 @@ def compare(a: Path, b: Path) -> Comparison:
         b_digest=after.scorecard.model.digest,
         a_name=before.scorecard.model.name,
         b_name=after.scorecard.model.name,
-        rows=_decided(rows, {(score.task, score.metric) for score, _ in pairs if score.unit in UNDIRECTED}),
+        rows=decided(rows, {(score.task, score.metric) for score, _ in pairs if score.unit in UNDIRECTED}),
         not_compared=not_compared,
         settings_differ=reported_differences(before.scorecard, after.scorecard),
     )
@@ -188,13 +188,14 @@ def _row(score: Score, before: Sequence[Sample], after: Sequence[Sample], seed: 
     )
 
 
-def _decided(rows: list[Row], undirected: set[tuple[str, str]]) -> list[Row]:
-    decided: list[Row] = []
+def decided(rows: Sequence[Row], undirected: set[tuple[str, str]]) -> list[Row]:
+    """The rows with p values corrected over these rows, and the verdicts that follow."""
+    found: list[Row] = []
     for row, p in zip(rows, holm([row.p_value for row in rows]), strict=True):
         better = (row.difference > 0) == row.higher_is_better
         verdict = "no difference"
         if p < ALPHA and row.difference != 0:
             known = (row.task, row.metric) not in undirected
             verdict = ("better" if better else "worse") if known else "differs"
-        decided.append(row.model_copy(update={"p_holm": p, "verdict": verdict}))
-    return decided
+        found.append(row.model_copy(update={"p_holm": p, "verdict": verdict}))
+    return found
