@@ -6,6 +6,7 @@ python -m evals compare runs/base runs/ppo
 python -m evals leaderboard runs/base runs/ppo --out leaderboard
 python -m evals train-scorer toxicity --data labeled_data.csv --test perspective.jsonl@0.9 --out runs/scorer
 python -m evals contamination runs/ppo --data preferences.jsonl
+python -m evals tax runs/base runs/ppo --tasks gsm8k hellaswag
 """
 
 from __future__ import annotations
@@ -110,6 +111,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     contamination.add_argument("--split", default="train", help="of --data; default train")
     contamination.add_argument("--config", help="of --data on the Hub, e.g. main")
+    tax = parser.command("tax", "The alignment tax: paired changes on tasks that alignment was not for.", run_tax)
+    tax.add_argument("parent", metavar="PARENT", type=Path, help="the run before alignment")
+    tax.add_argument("child", metavar="CHILD", type=Path, help="the run after it")
+    tax.add_argument("--tasks", nargs="+", default=[], metavar="TASK", help="default: all of the group other")
     return parser.run(argv)
 
 
@@ -179,6 +184,12 @@ def run_contamination(args: argparse.Namespace) -> Result:
     from evals.contamination import run_contamination
 
     return run_contamination(args.directory, args.data, args.split, args.config)
+
+
+def run_tax(args: argparse.Namespace) -> Result:
+    from evals.alignment_tax import run_tax
+
+    return run_tax(args.parent, args.child, args.tasks)
 
 
 def _short(card: Any) -> dict[str, Any]:

@@ -189,7 +189,7 @@ def paired_row(score: Score, before: Sequence[Sample], after: Sequence[Sample], 
     )
 
 
-def decided(rows: list[Row], undirected: set[tuple[str, str]]) -> list[Row]:
+def decided(rows: Sequence[Row], undirected: set[tuple[str, str]]) -> list[Row]:
     """The rows with p corrected over all of them, and their verdicts; `undirected` are neither better nor worse."""
     found: list[Row] = []
     for row, p in zip(rows, holm([row.p_value for row in rows]), strict=True):
