@@ -91,11 +91,15 @@ def _bounds(first: str, last: str, size: int) -> tuple[int, int]:
 
 
 def _blocks(file: Path, start: int, end: int) -> Iterator[bytes]:
-    with file.open("rb") as opened:
-        opened.seek(start)
-        while start < end and (block := opened.read(min(BLOCK, end - start))):
-            start += len(block)
-            yield block
+    """The bytes of a range. Opened for each block: of a reader who goes away in between, nothing stays open."""
+    while start < end:
+        with file.open("rb") as opened:
+            opened.seek(start)
+            block = opened.read(min(BLOCK, end - start))
+        if not block:
+            return
+        start += len(block)
+        yield block
 
 
 routes = [

@@ -22,7 +22,7 @@ from starlette.routing import Route
 
 from release.local_hub.accounts import NAME
 from release.local_hub.refusals import Refusal
-from release.local_hub.storage import Blobs, fsync_folder, read_json, write_json
+from release.local_hub.storage import Blobs, fsync_path, read_json, write_json
 from release.local_hub.store import Store
 from release.local_hub.web import Call, bearer_token, body_blocks, json_route
 from release.local_hub.xet_format import (
@@ -168,7 +168,7 @@ class Xorbs:
             chunk_headers(file)
             os.fsync(file.fileno())
         temporary.replace(self.folder / name)
-        fsync_folder(self.folder)
+        fsync_path(self.folder)
 
     def chunks(self, segment: Segment) -> Iterator[tuple[int, bytes]]:
         """The chunks of a segment with their numbers. Raises XetError."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from release.local_hub.refusals import BadPath, EntryNotFound
-from release.local_hub.storage import Blobs, git_oid, pointer_of
+from release.local_hub.storage import BlobBatch, Blobs, git_oid, pointer_of
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Entry:
 Tree = Mapping[str, Entry]
 
 
-def regular(blobs: Blobs, content: bytes) -> Entry:
-    """Store `content` and return it as a regular file."""
+def regular(blobs: Blobs | BlobBatch, content: bytes) -> Entry:
+    """Store `content` (a batch: when it is finished) and return it as a regular file."""
     blob = blobs.add(content)
     return Entry(blob.sha256, blob.size, git_oid(content), lfs=False)
 

@@ -161,10 +161,11 @@ class Trial:
 
     def _end(self, outcome: Outcome) -> None:
         """Run what a person would run next, until nothing is open."""
-        command = "rollback" if self.end == "rollback" or self.damaged else "resume"
+        begun = (self.run / "journal.jsonl").is_file()  # or there is nothing to undo
+        command = "rollback" if (self.end == "rollback" and begun) or self.damaged else "resume"
         for run in [self.run, *([self.second[1]] if self.second else [])]:
             begun = (run / "journal.jsonl").is_file()
-            words = self._publish(run) if command == "resume" and not begun else [command, "--run", str(run)]
+            words = [command, "--run", str(run)] if begun else self._publish(run)
             code, said = self.world.publisher.run(words, self._environment(run))
             outcome.exits.append(code)
             outcome.said += f"\n$ {' '.join(words)}\n{said}"
