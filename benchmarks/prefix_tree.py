@@ -76,14 +76,14 @@ def toxicity_prompts(limit: int, data: Path) -> list[Any]:
 
 def _official(name: str, split: str, file: Path, limit: int) -> list[Any]:
     """The requests of the first items of a task of lm-eval's on local data."""
-    from evals.harness import Task, _official, _quietly
+    from evals.harness import Task, official_definition, quietly
 
-    with _quietly():
+    with quietly():
         from lm_eval.tasks._factory import TaskFactory
         from lm_eval.tasks._index import TaskIndex
 
         change = {"dataset_path": "json", "dataset_name": None, "dataset_kwargs": {"data_files": {split: str(file)}}}
-        raw = TaskFactory().build(TaskIndex.entry_from_path(_official(name)), overrides=change, registry={})
+        raw = TaskFactory().build(TaskIndex.entry_from_path(official_definition(name)), overrides=change, registry={})
     return [one for request in Task(name, raw).requests(range(limit), None) for one in request.instances]
 
 

@@ -4,6 +4,8 @@ python -m evals run runs/base/checkpoint --suite starter --out runs/base
 python -m evals run runs/ppo/checkpoint --suite starter --out runs/ppo --baseline runs/base --judge runs/reward/checkpoint
 python -m evals compare runs/base runs/ppo
 python -m evals leaderboard runs/base runs/ppo --out leaderboard
+python -m evals train-scorer toxicity --data labeled_data.csv --test perspective.jsonl@0.9 --out runs/scorer
+python -m evals contamination runs/ppo --data preferences.jsonl
 """
 
 from __future__ import annotations
@@ -24,7 +26,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     run = parser.command(
         "run", "Evaluate a checkpoint with a suite; write OUT/scorecard.json and OUT/samples/.", run_suite
     )
-    run.add_argument("checkpoint", metavar="CHECKPOINT", help="a checkpoint or run directory, or a Hub id[@revision]")
+    run.add_argument(
+        "checkpoint",
+        metavar="CHECKPOINT",
+        help="a checkpoint or run directory, or a Hub id[@revision]; the model's name at an endpoint",
+    )
     run.add_argument("--suite", required=True, help="starter, official, or the path of a YAML file")
     run.add_argument("--out", required=True, type=Path, help="the run's directory, e.g. runs/base")
     run.add_argument(
@@ -32,6 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     run.add_argument(
         "--judge", type=Path, metavar="CHECKPOINT", help="a reward model that judges answers for the win rate"
+    )
+    run.add_argument(
+        "--votes", nargs="+", default=[], metavar="SOURCE", help="votes on its answers, for a win rate by people"
     )
     run.add_argument("--limit", type=int, metavar="N", help="a seeded sample of N items of each task")
     run.add_argument(
@@ -45,9 +54,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     run.add_argument("--seed", type=int, default=0, help="of sampled texts, items and intervals; default 0")
     run.add_argument(
         "--backend",
-        choices=["prefix-tree", "hf"],
-        default="prefix-tree",
-        help="of log-likelihoods: prefix-tree (default) computes each distinct token once, hf is lm-eval's own",
+        choices=["slipway", "hf", "vllm", "openai-endpoint"],
+        default="slipway",
+        help="slipway (default) computes each distinct token once; the others are lm-eval's own",
+    )
+    run.add_argument(
+        "--endpoint", metavar="URL", help="for openai-endpoint: http://HOST:PORT/v1; key in OPENAI_API_KEY"
+    )
+    run.add_argument("--tokenizer", metavar="DIR_OR_ID", help="for openai-endpoint: of the served model")
+    run.add_argument(
+        "--chat-template",
+        choices=["on", "off"],
+        help="for all tasks; default: what the suite says of each. A stated setting: scores compare within one only",
+    )
+    run.add_argument(
+        "--bos",
+        choices=["tokenizer", "added", "none"],
+        default="tokenizer",
+        help="the token that begins a text: as the tokenizer has it (default), put before prompts that lack it, or left out",
+    )
+    run.add_argument(
+        "--sensitivity",
+        action="store_true",
+        help="then evaluate again with the chat template on and off, BOS, and the other precision: OUT/sensitivity.json",
     )
     compare = parser.command("compare", "Paired differences B - A with intervals and Holm-corrected p.", run_compare)
     compare.add_argument("a", metavar="A", type=Path, help="a run's directory or its scorecard.json: before")
@@ -57,34 +86,71 @@ def main(argv: Sequence[str] | None = None) -> int:
         "runs", metavar="RUN", nargs="+", type=Path, help="run directories or scorecard.json files"
     )
     leaderboard.add_argument("--out", required=True, type=Path, help="the folder to write to")
+    scorer = parser.command(
+        "train-scorer",
+        "Train an offline scorer on labelled data; write it with its calibration card.",
+        run_train_scorer,
+    )
+    scorer.add_argument("kind", choices=["toxicity", "truthful", "informative"], help="what it is to tell")
+    scorer.add_argument("--data", required=True, nargs="+", metavar="FILE[@T]", help="labelled texts to train on")
+    scorer.add_argument(
+        "--test", default=[], nargs="+", metavar="FILE[@T]", help="labelled texts to measure on and never to train on"
+    )
+    scorer.add_argument("--out", required=True, type=Path, help="the folder to write to, e.g. runs/scorer")
+    scorer.add_argument("--name", default="mine", help="stands in the metric; default mine")
+    scorer.add_argument("--version", default="1", help="stands in the metric; default 1")
+    contamination = parser.command(
+        "contamination",
+        "Which evaluated items stand in the training data, and the scores without them; write RUN/contamination.json.",
+        run_contamination,
+    )
+    contamination.add_argument("directory", metavar="RUN", type=Path, help="a run's directory with scorecard.json")
+    contamination.add_argument(
+        "--data", default=[], nargs="+", metavar="DATA", help="files or Hub ids beside the data that run.json names"
+    )
+    contamination.add_argument("--split", default="train", help="of --data; default train")
+    contamination.add_argument("--config", help="of --data on the Hub, e.g. main")
     return parser.run(argv)
 
 
 def run_suite(args: argparse.Namespace) -> Result:
     quiet_libraries()
     keep_freed_memory()
+    if os.environ.get("RANK", "0") != "0":  # one of several processes: the first one prints the result
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     os.environ.setdefault("TQDM_DISABLE", "1")  # our own bars, on a terminal only
     if not sys.stderr.isatty():
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     from evals.run import Request, evaluate
     from evals.show import scorecard_table
 
-    card = evaluate(
-        Request(
-            source=args.checkpoint,
-            suite=args.suite,
-            out=args.out,
-            baseline=args.baseline,
-            judge=args.judge,
-            limit=args.limit,
-            dtype=args.dtype,
-            batch_size=args.batch_size,
-            device=args.device,
-            seed=args.seed,
-            backend=args.backend,
-        )
+    request = Request(
+        source=args.checkpoint,
+        suite=args.suite,
+        out=args.out,
+        baseline=args.baseline,
+        judge=args.judge,
+        limit=args.limit,
+        dtype=args.dtype,
+        batch_size=args.batch_size,
+        device=args.device,
+        seed=args.seed,
+        backend=args.backend,
+        endpoint=args.endpoint,
+        tokenizer=args.tokenizer,
+        chat_template={"on": True, "off": False}.get(args.chat_template),
+        bos=args.bos,
+        votes=tuple(args.votes),
     )
-    return {"summary": scorecard_table(card, args.out), "scorecard": str(args.out / "scorecard.json"), **_short(card)}
+    card = evaluate(request)
+    summary, more = scorecard_table(card, args.out), {}
+    if args.sensitivity:
+        from evals.sensitivity import sensitivity, sensitivity_table
+
+        found = sensitivity(request)
+        summary += "\n\n" + sensitivity_table(found, args.out)
+        more = {"sensitivity": found.model_dump(mode="json")}
+    return {"summary": summary, "scorecard": str(args.out / "scorecard.json"), **_short(card), **more}
 
 
 def run_compare(args: argparse.Namespace) -> Result:
@@ -99,6 +165,20 @@ def run_leaderboard(args: argparse.Namespace) -> Result:
     from evals.leaderboard import write
 
     return dict(write(args.runs, args.out))
+
+
+def run_train_scorer(args: argparse.Namespace) -> Result:
+    from evals.train_scorer import train_judge, train_toxicity
+
+    if args.kind != "toxicity":
+        return train_judge(args.kind, args.data, args.test, args.out)
+    return train_toxicity(args.data, args.test, args.out, args.name, args.version)
+
+
+def run_contamination(args: argparse.Namespace) -> Result:
+    from evals.contamination import run_contamination
+
+    return run_contamination(args.directory, args.data, args.split, args.config)
 
 
 def _short(card: Any) -> dict[str, Any]:

@@ -21,15 +21,20 @@ from training.errors import UsageError
 
 
 class Answers:
-    """The answers of one task under one set of circumstances."""
+    """The answers of one task under one set of circumstances; `rank` is the process that computes, if there are several."""
 
-    def __init__(self, folder: Path, task: str, circumstances: dict[str, Any]) -> None:
-        self.file = folder / f"{task}-{_digest(circumstances)[:16]}.jsonl"
-        self.known: dict[str, list[Any]] = {}
+    def __init__(self, folder: Path, task: str, circumstances: dict[str, Any], rank: int = 0) -> None:
+        self._folder, self._stem = folder, f"{task}-{_digest(circumstances)[:16]}"
+        self.file = folder / f"{self._stem}{f'.{rank}' if rank else ''}.jsonl"
         self.engines: set[str] = set()  # how the answers that were asked for were computed, where that was said
+        self.read()
+
+    def read(self) -> None:
+        """Read what this process and others have answered. Each writes to a file of its own, and reads all."""
+        self.known: dict[str, list[Any]] = {}
         self._engine_of: dict[str, str] = {}
-        if self.file.is_file():
-            for line in self.file.read_text(encoding="utf-8", errors="replace").splitlines():
+        for file in sorted(self._folder.glob(f"{self._stem}*.jsonl")):
+            for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
                 try:
                     entry = json.loads(line)
                     self.known[entry["batch"]] = entry["answers"]

@@ -109,7 +109,7 @@ def compare(a: Path, b: Path) -> Comparison:
     for score, _ in pairs:
         if score.task not in loaded:
             loaded[score.task] = (before.samples(score.task), after.samples(score.task))
-        row = _row(score, *loaded[score.task], seed=before.scorecard.settings.seed)
+        row = paired_row(score, *loaded[score.task], seed=before.scorecard.settings.seed)
         if row is None:
             not_compared[f"{score.task}/{score.metric}"] = "no item has a value of its own in both"
         else:
@@ -126,7 +126,7 @@ def compare(a: Path, b: Path) -> Comparison:
         b_digest=after.scorecard.model.digest,
         a_name=before.scorecard.model.name,
         b_name=after.scorecard.model.name,
-        rows=_decided(rows, {(score.task, score.metric) for score, _ in pairs if score.unit in UNDIRECTED}),
+        rows=decided(rows, {(score.task, score.metric) for score, _ in pairs if score.unit in UNDIRECTED}),
         not_compared=not_compared,
         settings_differ=reported_differences(before.scorecard, after.scorecard),
     )
@@ -155,7 +155,8 @@ def regressions(
     ]
 
 
-def _row(score: Score, before: Sequence[Sample], after: Sequence[Sample], seed: int) -> Row | None:
+def paired_row(score: Score, before: Sequence[Sample], after: Sequence[Sample], seed: int) -> Row | None:
+    """The paired difference of one metric over the items that both have a value for; None where there are none."""
     metric = score.metric
     mine = {sample.item: sample for sample in before if sample.values.get(metric) is not None}
     their = {sample.item: sample for sample in after if sample.values.get(metric) is not None}
@@ -188,13 +189,14 @@ def _row(score: Score, before: Sequence[Sample], after: Sequence[Sample], seed: 
     )
 
 
-def _decided(rows: list[Row], undirected: set[tuple[str, str]]) -> list[Row]:
-    decided: list[Row] = []
+def decided(rows: list[Row], undirected: set[tuple[str, str]]) -> list[Row]:
+    """The rows with p corrected over all of them, and their verdicts; `undirected` are neither better nor worse."""
+    found: list[Row] = []
     for row, p in zip(rows, holm([row.p_value for row in rows]), strict=True):
         better = (row.difference > 0) == row.higher_is_better
         verdict = "no difference"
         if p < ALPHA and row.difference != 0:
             known = (row.task, row.metric) not in undirected
             verdict = ("better" if better else "worse") if known else "differs"
-        decided.append(row.model_copy(update={"p_holm": p, "verdict": verdict}))
-    return decided
+        found.append(row.model_copy(update={"p_holm": p, "verdict": verdict}))
+    return found

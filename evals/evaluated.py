@@ -7,6 +7,7 @@ with_weights.model                              # loads, once
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +21,9 @@ from training.pretrained import download
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+NOT_LANGUAGE_MODELS = ("Classification", "ForQuestionAnswering", "ForMaskedLM")
 
 
 @dataclass(frozen=True)
@@ -58,18 +62,43 @@ class Evaluated:
             )
         )
 
-    def prompt_ids(self, prompt: str, templated: bool) -> list[int]:
-        """A prompt's tokens. A chat template has written its special tokens already, so none are added to it."""
+    def require_template(self) -> None:
+        """Raise UsageError where the chat template cannot be rendered for a question and its answer."""
+        turns = [{"role": "user", "content": "Question"}, {"role": "assistant", "content": "Answer"}]
+        try:
+            self.conversation(turns[:1])
+            self.conversation(turns, add_generation_prompt=False)
+        except Exception as error:  # a template can raise whatever it likes
+            raise UsageError(
+                "the chat template cannot be rendered",
+                where=str(self.checkpoint.path),
+                expected="a template that takes a user's message, and an assistant's after it",
+                found=f"{type(error).__name__}: {error}"[:300],
+                next_step="save the tokenizer with a template that works, or use a suite with chat_template: false",
+            ) from error
+
+    @property
+    def digest(self) -> str:
+        return self.checkpoint.digest
+
+    def prompt_ids(self, prompt: str, special: bool) -> list[int]:
+        """A prompt's tokens; without `special` ones where a chat template has written them already."""
         starts = bool(self.tokenizer.bos_token) and prompt.startswith(str(self.tokenizer.bos_token))
-        return list(self.tokenizer.encode(prompt, add_special_tokens=not (templated or starts)))
+        return list(self.tokenizer.encode(prompt, add_special_tokens=special and not starts))
+
+    def prompt_length(self, prompt: str) -> int:
+        """In tokens."""
+        return len(self.tokenizer.encode(prompt))
+
+    def count(self, text: str) -> int:
+        """A text's tokens."""
+        return len(self.tokenizer.encode(text, add_special_tokens=False))
 
     def stop_tokens(self) -> list[int]:
         """Tokens that end a generation: the tokenizer's, the config's and the generation config's."""
         found = {self.tokenizer.eos_token_id, *_ids(self.checkpoint.config.get("eos_token_id"))}
         generation = self.checkpoint.path / "generation_config.json"
         if generation.is_file():
-            import json
-
             found.update(_ids(json.loads(generation.read_text(encoding="utf-8")).get("eos_token_id")))
         return sorted(token for token in found if token is not None)
 
@@ -85,11 +114,15 @@ def find(source: str) -> Evaluated:
         path = path / "checkpoint" if (path / "checkpoint").is_dir() else path
     elif path.exists() or source.startswith((".", "/", "~")) or source.count("/") > 1:
         raise UsageError(
-            "there is no checkpoint directory here", where=source, next_step="give a directory, or a Hub id org/name"
+            "there is no checkpoint directory here",
+            where=source,
+            found="a file" if path.exists() else "nothing",
+            next_step="give a directory, or a Hub id org/name",
         )
     else:
         path, revision = download(source)
     checkpoint = Checkpoint.open(path)
+    _require_language_model(checkpoint)
     return Evaluated(source, checkpoint, revision, _tokenizer(checkpoint))
 
 
@@ -109,9 +142,20 @@ class Weights:
 
         path = self.evaluated.checkpoint.path
         require_finite_files(path)
-        model, loading = AutoModelForCausalLM.from_pretrained(
-            path, dtype=getattr(torch, self.dtype), output_loading_info=True
-        )
+        try:
+            model, loading = AutoModelForCausalLM.from_pretrained(
+                path, dtype=getattr(torch, self.dtype), output_loading_info=True
+            )
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, ValueError, TypeError, KeyError) as error:
+            raise UsageError(
+                "the weights cannot be loaded into the model that the config describes",
+                where=str(path),
+                expected="tensors of the names and shapes that config.json gives",
+                found=f"{type(error).__name__}: {' '.join(str(error).split())}"[:400],
+                next_step="take config.json and weights from one save_pretrained",
+            ) from error
         missing = sorted(loading["missing_keys"])
         if missing:
             raise UsageError(
@@ -145,6 +189,45 @@ def require_finite_files(path: Path) -> None:
                     )
 
 
+def _require_language_model(checkpoint: Checkpoint) -> None:
+    """Raise UsageError where the config cannot be read or is not that of a decoder-only language model we can load."""
+    from transformers import AutoConfig
+
+    for name in ("config.json", "generation_config.json"):
+        file = checkpoint.path / name
+        try:
+            described = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        except ValueError as error:
+            described = error
+        if not isinstance(described, dict):
+            raise UsageError(
+                f"{name} is not a JSON object",
+                where=str(file),
+                expected="the file that save_pretrained writes",
+                found=str(described)[:200],
+                next_step="copy or save the file again",
+            )
+    try:
+        config = AutoConfig.from_pretrained(checkpoint.path, trust_remote_code=False)
+    except Exception as error:  # configs of hundreds of models check their values in their own ways
+        raise UsageError(
+            "transformers does not know the model that config.json describes",
+            where=str(checkpoint.path / "config.json"),
+            expected="a model_type that needs no code of its own",
+            found=" ".join(str(error).split())[:300],
+            next_step="convert the model, or install the transformers that knows it",
+        ) from error
+    other = [name for name in config.architectures or [] if name.endswith(NOT_LANGUAGE_MODELS)]
+    if other or getattr(config, "is_encoder_decoder", False):
+        raise UsageError(
+            "this is not a decoder-only language model",
+            where=str(checkpoint.path / "config.json"),
+            expected="a model that continues text, such as LlamaForCausalLM",
+            found=", ".join(other) or f"an encoder-decoder model ({config.model_type})",
+            next_step="give the language model; a reward model goes behind --judge",
+        )
+
+
 def _tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
@@ -165,6 +248,7 @@ def _tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
             where=str(checkpoint.path),
             expected=f"ids below {vocabulary}",
             found=f"ids up to {max(ids)}" if ids else "no ids at all",
+            next_step="save the tokenizer of the model beside the weights: tokenizer.save_pretrained(...)",
         )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token

@@ -28,8 +28,10 @@ def as_decoding(generation: dict[str, Any], asker: str = "the request") -> Decod
     if unknown:
         raise UsageError(
             f"{asker} asks for generation settings that this backend does not have",
+            where=f"generation of {asker}",
             expected="only " + ", ".join(sorted(KNOWN)),
             found=", ".join(sorted(unknown)),
+            next_step="correct the suite or the task, or take --backend hf",
         )
     tokens = int(generation["max_gen_toks"])
     greedy = not generation.get("do_sample", False)

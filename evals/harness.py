@@ -1,34 +1,33 @@
-"""lm-eval, at arm's length: its tasks (data, prompts, shots, filters, metrics) and its scoring of choices.
+"""lm-eval, at arm's length: its tasks with their data, prompts, shots, filters and metrics.
 
     task = load_task("truthfulqa_mc1", Overrides())
     for request in task.requests([0, 5], template=None): ...
     task.values(request, responses)            # {"acc": 1.0}
 
-What lm-eval leaves to chance is pinned: the items are those asked for rather than the first N, log-likelihoods are summed
-in float32 (in bfloat16 they tie), and language detection has a seed.
+What lm-eval leaves to chance is pinned: the items are those asked for rather than the first N, and language detection has
+a seed.
 """
 
 from __future__ import annotations
 
 import contextlib
+import difflib
 import hashlib
 import importlib.util
-import itertools
 import json
 import logging
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from evals.data_rows import check_rows
 from training.errors import HubError, UsageError
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 TASKS = Path(__file__).parent / "tasks"
 Template = Callable[..., str]
@@ -151,7 +150,7 @@ class Task:
 
     def requests(self, indices: Sequence[int], template: Template | None) -> list[Request]:
         """The requests of these documents, in this order; `template` writes a conversation as text."""
-        with _quietly():
+        with quietly():
             self.raw.set_fewshot_seed(0)
             self.raw.build_all_requests(
                 samples=sorted(indices),
@@ -199,22 +198,19 @@ class Task:
         return str(target) if target not in ("", " ", None, 0) else None
 
 
-def load_task(name: str, overrides: Overrides) -> Task:
-    """Load a task of ours or of lm-eval's, and its data: from the package, or from the Hub.
+def load_task(name: str, overrides: Overrides, file: Path | None = None) -> Task:
+    """Load a task of ours, of lm-eval's, or from a `file` in lm-eval's format; and its data: from files, or from the Hub.
 
-    Raises UsageError for an unknown task, Unavailable for data that are not there, HubError where no Hub answers.
+    Raises UsageError for an unknown task, a definition or a row that is not as it must be; Unavailable for data that are
+    not there, HubError where no Hub answers.
     """
-    own = TASKS / f"{name}.yaml"
     import langdetect
 
     langdetect.DetectorFactory.seed = 0  # IFEval's checks of language draw random numbers
-    with _quietly():
-        from lm_eval.tasks._factory import TaskFactory
-        from lm_eval.tasks._index import TaskIndex
-        from lm_eval.tasks._yaml_loader import load_yaml
-
-        path = own if own.is_file() else _official(name)
-        config: dict[str, Any] = dict(load_yaml(path, resolve_func=False))
+    with quietly(), _without_downloads():
+        path = file or (TASKS / f"{name}.yaml")
+        path = path if file or path.is_file() else official_definition(name)
+        config = _definition(path, name)
         change: dict[str, Any] = {}
         if overrides.num_fewshot is not None:
             change["num_fewshot"] = overrides.num_fewshot
@@ -223,65 +219,90 @@ def load_task(name: str, overrides: Overrides) -> Task:
         if overrides.generation:
             change["generation_kwargs"] = {**(config.get("generation_kwargs") or {}), **overrides.generation}
         if (config.get("dataset_kwargs") or {}).get("data_files"):
-            change["dataset_kwargs"] = _beside(path, config["dataset_kwargs"])
-        try:
-            raw = TaskFactory().build(TaskIndex.entry_from_path(path), overrides=change, registry={})
-        except ConnectionError as error:
-            raise HubError(
-                f"the Hub cannot be reached for the data of the task {name}",
-                where=os.environ.get("HF_ENDPOINT", "https://huggingface.co"),
-                found=str(error).strip()[:300],
-                next_step="check HF_ENDPOINT and the network, then run the same command again",
-            ) from error
-        except (OSError, ValueError) as error:  # datasets raises either for data that are not there
+            change["dataset_kwargs"] = _beside(path, name, config["dataset_kwargs"])
+        return Task(name, _build(path, name, config, change))
+
+
+def _definition(path: Path, name: str) -> dict[str, Any]:
+    """A task's file with what it includes. Raises UsageError where it cannot be read or is no definition of this task."""
+    from lm_eval.config.task import TaskConfig
+    from lm_eval.tasks._yaml_loader import load_yaml
+
+    mend = "correct the task's file; its format is lm-eval's (docs/task_guide.md of lm-evaluation-harness)"
+    try:
+        config = load_yaml(path, resolve_func=False)
+        load_yaml(path, resolve_func=True)
+    except Exception as error:  # whatever a function's module does as it is imported
+        raise UsageError(
+            f"the definition of the task {name} cannot be read",
+            where=str(path),
+            expected="a YAML file of lm-eval's task format whose includes and functions are there",
+            found=_first_line(error),
+            next_step=mend,
+        ) from error
+    if not isinstance(config, dict) or config.get("task") != name:
+        raise UsageError(
+            "the task's file is not the definition of the task that the suite names",
+            where=str(path),
+            expected=f"task: {name}",
+            found=f"task: {config.get('task')}" if isinstance(config, dict) else type(config).__name__,
+            next_step="give both the same name",
+        )
+    known = {*TaskConfig.__dataclass_fields__, "class", "include", "tag", "group", "task_list"}
+    if "class" not in config and (unknown := sorted(set(config) - known)):
+        close = difflib.get_close_matches(unknown[0], sorted(known), n=1)
+        raise UsageError(
+            f"the definition of the task {name} has a key that lm-eval does not know",
+            where=str(path),
+            expected="a key of lm-eval's task format",
+            found=unknown[0],
+            next_step=f"did you mean '{close[0]}'?" if close else "remove the key",
+        )
+    return dict(config)
+
+
+def _build(path: Path, name: str, config: dict[str, Any], change: dict[str, Any]) -> Any:
+    """lm-eval's task. Its errors are of many types; where one is raised tells what is wrong."""
+    from lm_eval.tasks._factory import TaskFactory
+    from lm_eval.tasks._index import TaskIndex
+
+    hub = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+    try:
+        raw = TaskFactory().build(TaskIndex.entry_from_path(path), overrides=change, registry={})
+        if unknown := [metric for metric, function in raw.aggregation().items() if function is None]:
+            raise ValueError(f"no aggregation of that name for {', '.join(unknown)}")  # lm-eval only warns
+        return raw
+    except ConnectionError as error:
+        raise HubError(
+            f"the Hub cannot be reached for the data of the task {name}",
+            where=hub,
+            found=str(error).strip()[:300],
+            next_step="check HF_ENDPOINT and the network, then run the same command again",
+        ) from error
+    except Exception as error:
+        if any(frame.name == "download" for frame in traceback.extract_tb(error.__traceback__)):
+            own = "data_files" in (config.get("dataset_kwargs") or {})
             raise Unavailable(
                 f"the data of the task {name} cannot be loaded",
-                where=os.environ.get("HF_ENDPOINT", "https://huggingface.co") if not own.is_file() else str(own),
+                where=str(path) if own else hub,
                 expected=str(config.get("dataset_path")),
-                found=str(error).strip().splitlines()[0][:300] if str(error).strip() else repr(error),
-                next_step="check HF_ENDPOINT and the network; an embedded Hub serves official data by their ids",
+                found=_first_line(error),
+                next_step="correct the data or their place in the task's file"
+                if own
+                else "check HF_ENDPOINT and the network; an embedded Hub serves official data by their ids",
             ) from error
-    return Task(name, raw)
+        raise UsageError(
+            f"lm-eval cannot make a task of the definition of {name}",
+            where=str(path),
+            expected="a definition that fits its data",
+            found=_first_line(error),
+            next_step="correct the task's file, or its data",
+        ) from error
 
 
-class ChoiceScorer:
-    """From requests to the (log-likelihood, is greedy) of each of their choices.
-
-    `backend` "prefix-tree" computes each distinct token once; "hf" is lm-eval's own, with its log-softmax in float32.
-    """
-
-    def __init__(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch_size: int, backend: str = "prefix-tree"
-    ) -> None:
-        with _quietly():
-            from lm_eval.models.huggingface import HFLM
-
-            from evals.prefix_tree import PrefixTreeLM
-
-            kind = HFLM if backend == "hf" else PrefixTreeLM
-            self.lm = kind(
-                pretrained=model, tokenizer=tokenizer, backend="causal", batch_size=batch_size, softmax_dtype="float32"
-            )
-
-    def __call__(self, requests: Sequence[Request]) -> list[list[tuple[float, bool]]]:
-        with _quietly():
-            answers = iter(
-                self.lm.loglikelihood([one for request in requests for one in request.instances], disable_tqdm=True)
-            )
-        return [[next(answers) for _ in request.instances] for request in requests]
-
-    def keep_shared(self, requests: Sequence[Request]) -> None:
-        """Compute what all these requests begin with only once, in however many calls they come."""
-        contexts = [str(one.args[0]) for request in requests for one in request.instances]
-        if hasattr(self.lm, "likelihoods") and contexts and min(contexts):
-            first, last = (self.lm.tok_encode(context) for context in (min(contexts), max(contexts)))
-            same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))
-            self.lm.likelihoods.keep([token for token, _ in same])
-
-    @property
-    def engine(self) -> str:
-        """How log-likelihoods were computed: "prefix tree", "plain: REASON", or "lm-eval's hf"."""
-        return str(getattr(self.lm, "engine", "lm-eval's hf"))
+def _first_line(error: BaseException) -> str:
+    told = str(error.__cause__ or error).strip().splitlines()
+    return f"{type(error).__name__}: {told[0][:300] if told else ''}"
 
 
 def mc1_and_mc2_choices(document: dict[str, Any]) -> list[str]:
@@ -300,7 +321,7 @@ def mc1_and_mc2(document: dict[str, Any], results: Sequence[tuple[float, bool]])
     return {"mc1": float(first.index(max(first)) == best), "mc2": float(second["acc"])}
 
 
-def _official(name: str) -> Path:
+def official_definition(name: str) -> Path:
     """The installed definition of an official task, found by its `task:` line (building lm-eval's index takes 8 s)."""
     spec = importlib.util.find_spec("lm_eval.tasks")
     folder = Path(str(spec.origin)).parent if spec and spec.origin else Path()
@@ -310,22 +331,23 @@ def _official(name: str) -> Path:
             return file
     raise UsageError(
         "lm-eval has no task of this name, and neither have we",
+        where=str(folder),
         expected="a task's id, as `lm-eval ls tasks` lists them, or one of "
         + ", ".join(sorted(file.stem for file in TASKS.glob("*.yaml"))),
         found=name,
+        next_step="correct the name in the suite, or give the task's definition with file: PATH.yaml",
     )
 
 
-def _beside(path: Path, dataset_kwargs: dict[str, Any]) -> dict[str, Any]:
-    """`dataset_kwargs` with data files found beside the task's file, wherever the package is installed."""
+def _beside(path: Path, name: str, dataset_kwargs: dict[str, Any]) -> dict[str, Any]:
+    """`dataset_kwargs` with data files found beside the task's file, wherever the package is installed, and checked."""
     files = dataset_kwargs["data_files"]
     found = {
-        split: str((path.parent / file).resolve())
-        for split, file in (files if isinstance(files, dict) else {"train": files}).items()
+        split: [str((path.parent / one).resolve()) for one in ([given] if isinstance(given, str) else given)]
+        for split, given in (files if isinstance(files, dict) else {"train": files}).items()
     }
-    for file in found.values():
-        if not Path(file).is_file():
-            raise UsageError(f"the data of the task {path.stem} is missing", where=str(path), expected=file)
+    for file in (one for several in found.values() for one in several):
+        check_rows(Path(file), name)
     return {**dataset_kwargs, "data_files": found}
 
 
@@ -338,15 +360,21 @@ def _name_of(value: object) -> str:
 
 
 @contextlib.contextmanager
-def _quietly() -> Iterator[None]:
-    """Keep lm-eval's bars, warnings and prints to itself, and its import of IFEval from downloading."""
+def quietly() -> Iterator[None]:
+    """Keep lm-eval's bars, warnings and prints to itself."""
     os.environ.setdefault("TQDM_DISABLE", "1")
-    before = os.environ.get("LOCAL_RANK")
-    os.environ["LOCAL_RANK"] = "1"  # instructions_util downloads NLTK data on rank 0 as it is imported
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
+
+
+@contextlib.contextmanager
+def _without_downloads() -> Iterator[None]:
+    """Keep the import of IFEval's functions from downloading NLTK data, which it does on rank 0 of a machine only."""
+    before = os.environ.get("LOCAL_RANK")
+    os.environ["LOCAL_RANK"] = "1"
     try:
-        with contextlib.redirect_stdout(sys.stderr):
-            yield
+        yield
     finally:
         if before is None:
             del os.environ["LOCAL_RANK"]

@@ -1,7 +1,7 @@
 """Scorecards side by side: one page for people, and the same figures as markdown, JSON and CSV.
 
     python -m evals leaderboard runs/base runs/ppo --out board
-    write([Path("runs/base"), Path("runs/ppo")], Path("board"))     # board/index.html, leaderboard.md, .json, .csv
+    write([Path("runs/base"), Path("runs/ppo")], Path("board"))     # board/index.html, models/, leaderboard.md, .json, .csv
 
 Scores stand in one table only where everything that moves them is equal; otherwise there are several tables, each saying
 what differs. Within a column, a checkpoint whose 95% interval overlaps the best one's is marked as not told apart.
@@ -20,6 +20,8 @@ from evals.saved import DECISIVE, SavedRun
 from evals.scorecard import Interval, Score, Scorecard, TaskSettings
 from training.errors import UsageError
 from training.records import Record, write_atomically
+
+FILES = ("index.html", "leaderboard.svg", "leaderboard.md", "leaderboard.json", "leaderboard.csv")
 
 
 class Column(Record):
@@ -55,7 +57,8 @@ class Row(Record):
 
     name: str
     digest: str
-    parameters: int
+    parameters: int | None  # None, as below an address, where an endpoint served the model
+    endpoint: str | None
     suite: str
     backend: str
     dtype: str
@@ -82,12 +85,14 @@ class Leaderboard(Record):
 
 
 def write(paths: Sequence[Path], out: Path) -> dict[str, Any]:
-    """Write index.html, leaderboard.md, leaderboard.json and leaderboard.csv into `out`.
+    """Write index.html, a page for each model, leaderboard.svg, .md, .json and .csv into `out`.
 
     Raises UsageError for a path without a scorecard, or samples that are not those that were scored.
     """
     # The pages need jinja2; a program that only reads a leaderboard.json does not.
-    from evals.leaderboard_pages import as_csv, as_html, as_markdown
+    from evals.leaderboard_pages import as_csv, as_html, as_markdown, page_name
+    from evals.leaderboard_picture import as_svg
+    from evals.model_pages import as_model_page
 
     if not paths:
         raise UsageError(
@@ -98,13 +103,20 @@ def write(paths: Sequence[Path], out: Path) -> dict[str, Any]:
     board = leaderboard(grouped)
     write_atomically(out / "leaderboard.csv", as_csv(board).encode())
     write_atomically(out / "leaderboard.md", as_markdown(board).encode())
+    write_atomically(out / "leaderboard.svg", as_svg(board.boards[0]).encode())
+    models = []
+    for number, table in enumerate(grouped, 1):
+        for entry in table:
+            name = page_name(number, entry.scorecard.model.digest)
+            models.append(out / "models" / f"{name}.html")
+            write_atomically(models[-1], as_model_page(entry, name).encode())
     write_atomically(out / "index.html", as_html(board, grouped).encode())
     board.write(out / "leaderboard.json")
     rows = [row for table in board.boards for row in table.rows]
     tables = f"{len(board.boards)} tables" if len(board.boards) > 1 else "one table"
     return {
         "summary": f"{len({row.digest for row in rows})} checkpoints in {tables}: {out / 'index.html'}",
-        "files": [str(out / name) for name in ("index.html", "leaderboard.md", "leaderboard.json", "leaderboard.csv")],
+        "files": [str(out / name) for name in FILES] + [str(model) for model in models],
         "checkpoints": sorted({row.digest for row in rows}),
         "dropped_duplicates": len(entries) - len(rows),
         "leaderboard": board.model_dump(mode="json"),
@@ -245,6 +257,7 @@ def _rows(cards: Sequence[Scorecard]) -> list[Row]:
                 name=model_name(card.model),
                 digest=card.model.digest,
                 parameters=card.model.parameters,
+                endpoint=card.model.endpoint,
                 suite=card.settings.suite,
                 backend=card.settings.backend,
                 dtype=card.settings.dtype,

@@ -37,7 +37,7 @@ from evals.presentation import (
     worst_examples,
 )
 from evals.saved import SavedRun
-from evals.scorecard import Score, Scorecard
+from evals.scorecard import Sample, Score, Scorecard
 
 if TYPE_CHECKING:
     from evals.leaderboard import Board, Cell, Column, Leaderboard
@@ -58,6 +58,36 @@ def as_html(board: Leaderboard, entries: Sequence[Sequence[SavedRun]]) -> str:
     pages = resources.files("evals.pages")
     style = (pages / "leaderboard.css").read_text(encoding="utf-8")
     script = (pages / "leaderboard.js").read_text(encoding="utf-8")
+    tables = [_table(table, number) for number, table in enumerate(board.boards, 1)]
+    return (
+        page_environment()
+        .get_template("leaderboard.html.jinja")
+        .render(
+            board=board,
+            tables=tables,
+            details=[
+                _detail(entry, page_name(number, entry.scorecard.model.digest))
+                for number, table in enumerate(entries, 1)
+                for entry in sorted(table, key=lambda entry: _position(board.boards[number - 1], entry.scorecard))
+            ],
+            suites=sorted({row.suite for table in board.boards for row in table.rows}),
+            checkpoints=len({row.digest for table in board.boards for row in table.rows}),
+            unpinned=sum(row.endpoint is not None for table in board.boards for row in table.rows),
+            style=style,
+            script=script,
+            style_hash=csp_hash(style),
+            script_hash=csp_hash(script),
+        )
+    )
+
+
+def page_name(table: int, digest: str) -> str:
+    """Of a model within a table: its place on the page, and its own page in models/."""
+    return f"t{table}-{short_digest(digest).replace(':', '-')}"
+
+
+def page_environment() -> Environment:
+    """Jinja with what the pages write figures by; everything that comes from a scorecard is escaped."""
     environment = Environment(
         loader=PackageLoader("evals", "pages"),
         autoescape=True,
@@ -75,22 +105,7 @@ def as_html(board: Leaderboard, entries: Sequence[Sequence[SavedRun]]) -> str:
         label=metric_label,
     )
     environment.filters.update(cut=_cut, breakable=_breakable, short_digests=short_digests)
-    tables = [_table(table, number) for number, table in enumerate(board.boards, 1)]
-    return environment.get_template("leaderboard.html.jinja").render(
-        board=board,
-        tables=tables,
-        details=[
-            _detail(entry, f"t{number}-{short_digest(entry.scorecard.model.digest)}")
-            for number, table in enumerate(entries, 1)
-            for entry in sorted(table, key=lambda entry: _position(board.boards[number - 1], entry.scorecard))
-        ],
-        suites=sorted({row.suite for table in board.boards for row in table.rows}),
-        checkpoints=len({row.digest for table in board.boards for row in table.rows}),
-        style=style,
-        script=script,
-        style_hash=_csp_hash(style),
-        script_hash=_csp_hash(script),
-    )
+    return environment
 
 
 def as_markdown(board: Leaderboard) -> str:
@@ -163,7 +178,7 @@ def _table(table: Board, number: int) -> dict[str, Any]:
                     "starts": column.id in starts,
                 }
             )
-        rows.append({"row": row, "cells": cells, "anchor": f"t{number}-{short_digest(row.digest)}"})
+        rows.append({"row": row, "cells": cells, "anchor": page_name(number, row.digest)})
     return {"number": number, "board": table, "groups": groups, "axes": axes, "starts": starts, "rows": rows}
 
 
@@ -221,16 +236,14 @@ def _readable(example: Example, score: Score) -> dict[str, Any]:
     return {
         "item": sample.item,
         "value": example.value,
-        "parts": [
-            (label, text)
-            for label, text in (
-                ("Prompt", sample.prompt),
-                ("Expected", sample.target),
-                ("Answer", response_shown(sample, score)),
-            )
-            if text
-        ],
+        "parts": readable_parts(sample, score),
     }
+
+
+def readable_parts(sample: Sample, score: Score) -> list[tuple[str, str]]:
+    """What there is to read of a sample, each part with its label."""
+    parts = (("Prompt", sample.prompt), ("Expected", sample.target), ("Answer", response_shown(sample, score)))
+    return [(label, text) for label, text in parts if text]
 
 
 def _position(table: Board, card: Scorecard) -> int:
@@ -265,5 +278,5 @@ def _no_formula(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
 
 
-def _csp_hash(content: str) -> str:
+def csp_hash(content: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()

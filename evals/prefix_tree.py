@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 from lm_eval.api.registry import register_model
 from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import normalize_gen_kwargs
@@ -55,6 +56,11 @@ class PrefixTreeLM(HFLM):  # type: ignore[misc]
     def engine(self) -> str:
         """How log-likelihoods were computed: "prefix tree" or "plain: REASON"; "" before the first."""
         return self._engine.name if self._engine else ""
+
+    def _encode_pair(self, context: str, continuation: str) -> tuple[Any, Any]:
+        """lm-eval's tokens of a request, four bytes each: lm-eval holds those of all requests of all tasks at once."""
+        before, after = super()._encode_pair(context, continuation)
+        return np.asarray(before, dtype=np.int32), np.asarray(after, dtype=np.int32)
 
     def _loglikelihood_tokens(
         self,

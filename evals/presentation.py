@@ -108,8 +108,10 @@ def headlines(scores: Sequence[Score]) -> list[Score]:
     return sorted(chosen, key=lambda score: GROUPS.index(score.group))
 
 
-def parameter_count(number: int) -> str:
-    """134,515,008 as 134.5 M."""
+def parameter_count(number: int | None) -> str:
+    """134,515,008 as 134.5 M; of a model behind an endpoint nobody says it."""
+    if number is None:
+        return "size unknown"
     for size, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
         if number >= size:
             return f"{number / size:.1f} {unit}"

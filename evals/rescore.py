@@ -28,8 +28,10 @@ from training.errors import HubError, UsageError
 from training.records import Record
 
 if TYPE_CHECKING:
+    from evals.backends import Backend
     from evals.evaluated import Evaluated, Weights
     from evals.prepare import Prepared
+    from evals.respond import Circumstances
 
 # Nats by which the log-likelihood of a choice may differ: other processors and batches sum in another order. The two
 # engines of this package differ by at most 6e-4 in float32 (README); bfloat16 keeps eight bits of each number.
@@ -73,16 +75,18 @@ def rescore(run: SavedRun, evaluated: Evaluated, items: int, seed: int, device: 
 
     Raises UsageError where the samples are not those of the scorecard, or the weights cannot be used.
     """
+    from evals.backends import Backend
     from evals.evaluated import Weights
 
     card = run.scorecard
     regenerated = {(found.score.task, found.score.metric): found for found in regenerate(run, OTHER_STREAM)}
     weights = Weights(evaluated, card.settings.dtype, device)
+    backend = Backend(card.settings.backend, weights, card.settings.seed)
     answered: dict[str, _Answered | str] = {}
     with TemporaryDirectory(prefix="slipway-rescore-") as scratch:
         for settings in card.settings.tasks:
             if settings.task in card.samples:
-                answered[settings.task] = _answer(run, settings, weights, items, seed, Path(scratch))
+                answered[settings.task] = _answer(run, settings, backend, weights, items, seed, Path(scratch))
     figures = []
     for score in card.scores:
         found = regenerated[score.task, score.metric]
@@ -91,9 +95,10 @@ def rescore(run: SavedRun, evaluated: Evaluated, items: int, seed: int, device: 
 
 
 def _answer(
-    run: SavedRun, settings: TaskSettings, weights: Weights, items: int, seed: int, scratch: Path
+    run: SavedRun, settings: TaskSettings, backend: Backend, weights: Weights, items: int, seed: int, scratch: Path
 ) -> _Answered | str:
     """The drawn items of one task answered and scored again; or why that cannot be done here."""
+    from evals.processes import Processes
     from evals.respond import Circumstances, respond
 
     card = run.scorecard
@@ -114,11 +119,11 @@ def _answer(
     circumstances = Circumstances(
         card.model.digest, card.settings.dtype, weights.device, card.settings.backend, card.settings.seed
     )
-    answers = respond(prepared, weights, circumstances, scratch).answers
+    answers = respond(prepared, backend, circumstances, scratch, Processes()).answers
     samples = [recorded[request.item] for request in drawn]
     if not prepared.task.generates:
-        return _likelihoods(prepared, samples, answers, card.settings.dtype)
-    return _texts(prepared, samples, answers, weights, seed)
+        return _likelihoods(prepared, samples, answers, circumstances)
+    return _texts(prepared, samples, answers, weights, circumstances, seed)
 
 
 def _prepared(card: Scorecard, settings: TaskSettings, evaluated: Evaluated) -> Prepared | str:
@@ -130,16 +135,19 @@ def _prepared(card: Scorecard, settings: TaskSettings, evaluated: Evaluated) -> 
     if spec is None:
         return f"the suite {suite.name} that is installed here has no such task"
     alone = replace(suite, suite=suite.suite.model_copy(update={"tasks": [spec]}))
-    ready, _ = prepare(alone, evaluated, Choices(settings.limit, card.settings.seed, None))
+    choices = Choices(
+        settings.limit, card.settings.seed, None, card.settings.backend, settings.chat_template, settings.bos
+    )
+    ready, _ = prepare(alone, evaluated, choices)
     here = card.settings.model_copy(update={"tasks": [ready[0].settings]})
     differing = decisive_differences(card.settings.model_copy(update={"tasks": [settings]}), here)
     return f"stated / here: {'; '.join(differing)}" if differing else ready[0]
 
 
 def _likelihoods(
-    prepared: Prepared, samples: Sequence[Sample], answers: Sequence[Sequence[Any]], dtype: str
+    prepared: Prepared, samples: Sequence[Sample], answers: Sequence[Sequence[Any]], circumstances: Circumstances
 ) -> _Answered:
-    room = NATS.get(dtype, NATS["float32"])
+    room = NATS.get(circumstances.dtype, NATS["float32"])
     wrong: dict[str, str] = {}
     stated: list[list[Any]] = []
     for request, sample, answer in zip(prepared.requests, samples, answers, strict=True):
@@ -159,12 +167,17 @@ def _likelihoods(
         stated.append(
             [[value, ours[1]] for value, ours in zip(recorded, answer, strict=True)] if same else list(answer)
         )
-    values, scored = _values(prepared, samples, stated)
+    values, scored = _values(prepared, samples, stated, circumstances)
     return _Answered(len(samples), f"log-likelihoods within {room:g} nats", wrong, values, scored)
 
 
 def _texts(
-    prepared: Prepared, samples: Sequence[Sample], answers: Sequence[Sequence[Any]], weights: Weights, seed: int
+    prepared: Prepared,
+    samples: Sequence[Sample],
+    answers: Sequence[Sequence[Any]],
+    weights: Weights,
+    circumstances: Circumstances,
+    seed: int,
 ) -> _Answered:
     greedy = not prepared.settings.generation.get("do_sample", False)
     wrong: dict[str, str] = {}
@@ -189,11 +202,11 @@ def _texts(
         ]
         for sample in samples
     ]
-    values, scored = _values(prepared, samples, stated)
+    values, scored = _values(prepared, samples, stated, circumstances)
     if greedy:
         how = f"greedy texts, {equal} of {texts} word by word" + ("" if equal == texts else ", the others tied")
         return _Answered(len(samples), how, wrong, values, scored)
-    means = _means(prepared, samples, answers, seed)
+    means = _means(prepared, samples, answers, circumstances, seed)
     if weights.dtype == "float32" and equal < SAME_DRAWS * texts:
         said = f"only {equal} of {texts} sampled texts are those that the stated seed gives"
         means = {metric: "; ".join(filter(None, [said, means.get(metric)])) for metric in scored}
@@ -202,10 +215,10 @@ def _texts(
 
 
 def _values(
-    prepared: Prepared, samples: Sequence[Sample], answers: Sequence[Sequence[Any]]
+    prepared: Prepared, samples: Sequence[Sample], answers: Sequence[Sequence[Any]], circumstances: Circumstances
 ) -> tuple[dict[str, dict[str, str]], dict[str, int]]:
     """Values that the task's scorer does not make of these answers; and of how many items it makes each metric."""
-    again = _scored(prepared, answers)
+    again = _scored(prepared, answers, circumstances)
     wrong: dict[str, dict[str, str]] = {}
     metrics = Counter(metric for sample in again for metric in sample.values)
     for sample, other in zip(samples, again, strict=True):
@@ -218,20 +231,24 @@ def _values(
     return wrong, dict(metrics)
 
 
-def _scored(prepared: Prepared, answers: Sequence[Sequence[Any]]) -> list[Sample]:
+def _scored(prepared: Prepared, answers: Sequence[Sequence[Any]], circumstances: Circumstances) -> list[Sample]:
     """The items as the suite's scorer makes them, without a judge, which is in no release."""
     from evals.run import _score
 
     with TemporaryDirectory() as scratch:
-        return _score(prepared, [list(answer) for answer in answers], None, None, Path(scratch))[0]
+        return _score(prepared, [list(answer) for answer in answers], None, None, Path(scratch), circumstances)[0]
 
 
 def _means(
-    prepared: Prepared, samples: Sequence[Sample], answers: Sequence[Sequence[Any]], seed: int
+    prepared: Prepared,
+    samples: Sequence[Sample],
+    answers: Sequence[Sequence[Any]],
+    circumstances: Circumstances,
+    seed: int,
 ) -> dict[str, str]:
     """Metrics whose recorded values and those of our texts differ by more than chance, over the drawn items."""
     wrong = {}
-    ours = _scored(prepared, answers)
+    ours = _scored(prepared, answers, circumstances)
     for metric in sorted({metric for sample in ours for metric in sample.values}):
         pairs = [
             (stated, found)

@@ -1,29 +1,31 @@
 """The model's answers to a prepared task: log-likelihoods of choices, or generated texts. Scoring comes after.
 
-responses = respond(prepared, weights, Circumstances(...), Path("runs/a/.evals"))
+responses = respond(prepared, backend, Circumstances(...), Path("runs/a/.evals"))
 responses.answers[0]      # [[-12.3, False], ...] for choices; [{"text": "...", "tokens": 17, "stopped": "end"}, ...] for texts
 """
 
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evals.answers import Answers
+from evals.backends import OWN, Backend, ChoiceScorer, Writer
+from evals.evaluated import Weights
 from evals.generation import cut_at, stop_at, uniform_numbers
+from evals.processes import Processes
 from training.progress import Progress
 
 if TYPE_CHECKING:
-    from evals.evaluated import Evaluated, Weights
-    from evals.harness import ChoiceScorer, Request
+    from evals.evaluated import Evaluated
+    from evals.harness import Request
     from evals.prepare import Prepared
 
 CHOICES_AT_A_TIME = 64  # items between two saves of log-likelihoods
-ENGINE = 4  # raise it when a change here or in training.decoding changes what is answered
+ENGINE = 5  # raise it when a change here or in training.decoding changes what is answered
 
 
 @dataclass(frozen=True)
@@ -39,87 +41,107 @@ class Circumstances:
 
 @dataclass(frozen=True)
 class Responses:
-    """What the model answered to each request of a task, and how log-likelihoods were computed, where any were."""
+    """What the model answered to each request of a task, and what computed it, where that was said."""
 
     answers: list[list[Any]]
     engine: str | None
 
 
-def respond(prepared: Prepared, weights: Weights, circumstances: Circumstances, folder: Path) -> Responses:
-    """The answers to each of the task's requests, in their order; saved batch by batch in `folder`."""
+def respond(
+    prepared: Prepared, backend: Backend, circumstances: Circumstances, folder: Path, processes: Processes
+) -> Responses:
+    """The answers to each of the task's requests, in their order; saved batch by batch in `folder`.
+
+    Where there are several processes each computes its share, and all return the whole.
+    """
     name = prepared.settings.task
-    evaluated = weights.evaluated
     answers = Answers(
         folder,
         name,
         {
             **asdict(circumstances),
             "batch_size": prepared.batch_size,
-            "decoding": asdict(prepared.decoding) if prepared.decoding else None,
+            "decoding": asdict(prepared.decoding) if prepared.decoding else prepared.task.generation,
             "until": prepared.until,
             "samples": prepared.samples,
             "chat_template": prepared.settings.chat_template,
+            "bos": prepared.settings.bos,
             "engine": ENGINE,
             "packages": {
                 package: importlib.metadata.version(package) for package in ("torch", "transformers", "lm-eval")
             },
         },
+        processes.rank,
     )
-    batches: list[list[int]]
-    compute: Callable[[list[Request]], list[list[Any]]]
-    places = range(len(prepared.requests))
-    chooser = _Chooser(prepared, weights, circumstances.backend)
-    if prepared.task.generates:
-        lengths = [len(evaluated.prompt_ids(request.prompt, False)) for request in prepared.requests]
-        order = sorted(places, key=lambda place: (lengths[place], place))
-        batches = _chunks(order, prepared.batch_size)
-        batches.reverse()  # the longest first: what does not fit into memory fails at once
-        compute = _generator(prepared, weights, circumstances.seed)
-    else:
-        # In the order of their texts, so that items with a common beginning meet in one batch.
-        order = sorted(places, key=lambda place: (prepared.requests[place].prompt, prepared.requests[place].choices))
-        batches = _chunks(order, CHOICES_AT_A_TIME)
-        compute = chooser
-    found: list[list[Any]] = [[] for _ in places]
+    batches = _batches(prepared, backend)
+    answerer = _Answerer(prepared, backend, circumstances.seed)
     contents = [[prepared.requests[place].content for place in batch] for batch in batches]
-    todo = sum(not answers.has(content) for content in contents)
-    with Progress(name, len(batches), len(batches) - todo) as progress:
-        for batch, content in zip(batches, contents, strict=True):
-            new = not answers.has(content)
-            requests = [prepared.requests[place] for place in batch]
-            engine = (lambda: "") if prepared.task.generates else chooser.engine
-            computed = answers.of(content, lambda: compute(requests), engine)  # noqa: B023
-            for place, answer in zip(batch, computed, strict=True):
-                found[place] = answer
-            if new:
+    todo = processes.share([index for index, content in enumerate(contents) if not answers.has(content)])
+    processes.agree()  # on what there is to do, before anything more is there
+    failure: Exception | None = None
+    try:
+        with Progress(name if processes.first else f"{name} [{processes.rank}]", len(todo)) as progress:
+            for index in todo:
+                requests = [prepared.requests[place] for place in batches[index]]
+                answers.of(contents[index], lambda: answerer(requests), answerer.engine)  # noqa: B023
                 progress.advance()
+    except Exception as error:  # noqa: BLE001 - raised again, in every process
+        failure = error
+    processes.agree(failure)
+    answers.read()
+    found: list[list[Any]] = [[] for _ in prepared.requests]
+    for batch, content in zip(batches, contents, strict=True):
+        for place, answer in zip(batch, answers.of(content, _never), strict=True):
+            found[place] = answer
     return Responses(found, "; ".join(sorted(answers.engines)) or None)
 
 
-class _Chooser:
-    """Scores the choices of a task's items; the scorer is made, and weights are loaded, when it is first needed."""
+def _batches(prepared: Prepared, backend: Backend) -> list[list[int]]:
+    """The places of the requests that are asked together: always the same ones, or a sampled text would be another."""
+    places = range(len(prepared.requests))
+    if prepared.task.generates:
+        source = backend.source.evaluated if isinstance(backend.source, Weights) else backend.source
+        lengths = [source.prompt_length(request.prompt) for request in prepared.requests]
+        batches = _chunks(sorted(places, key=lambda place: (lengths[place], place)), prepared.batch_size)
+        batches.reverse()  # the longest first: what does not fit into memory fails at once
+        return batches
+    # In the order of their texts, so that items with a common beginning meet in one batch.
+    order = sorted(places, key=lambda place: (prepared.requests[place].prompt, prepared.requests[place].choices))
+    return _chunks(order, CHOICES_AT_A_TIME)
 
-    def __init__(self, prepared: Prepared, weights: Weights, backend: str) -> None:
-        self.prepared, self.weights, self.backend = prepared, weights, backend
+
+class _Answerer:
+    """Answers batches of one task; what computes is made, and weights are loaded, when it is first needed."""
+
+    def __init__(self, prepared: Prepared, backend: Backend, seed: int) -> None:
+        self.prepared, self.backend, self.seed = prepared, backend, seed
 
     @cached_property
     def scorer(self) -> ChoiceScorer:
-        from evals.harness import ChoiceScorer
+        return self.backend.scorer(self.prepared)
 
-        scorer = ChoiceScorer(
-            self.weights.model, self.weights.evaluated.tokenizer, self.prepared.batch_size, self.backend
-        )
-        scorer.keep_shared(self.prepared.requests)
-        return scorer
+    @cached_property
+    def writer(self) -> Writer:
+        if isinstance(self.backend.source, Weights) and self.backend.name == OWN:
+            return _generator(self.prepared, self.backend.source, self.seed)
+        return self.backend.writer(self.prepared)
 
     def __call__(self, requests: list[Request]) -> list[list[Any]]:
+        if self.prepared.task.generates:
+            return self.writer(requests)
         return [[list(choice) for choice in choices] for choices in self.scorer(requests)]
 
     def engine(self) -> str:
-        return self.scorer.engine
+        if self.backend.name != OWN:
+            return self.backend.engine(self.prepared)
+        return "" if self.prepared.task.generates else self.scorer.engine
 
 
-def _generator(prepared: Prepared, weights: Weights, seed: int) -> Callable[[list[Request]], list[list[Any]]]:
+def _never() -> list[Any]:
+    raise RuntimeError("an answer is not where the process that computed it should have written it")
+
+
+def _generator(prepared: Prepared, weights: Weights, seed: int) -> Writer:
     decoding, samples, until = prepared.decoding, prepared.samples, prepared.until
     assert decoding is not None
     evaluated = weights.evaluated
@@ -130,9 +152,8 @@ def _generator(prepared: Prepared, weights: Weights, seed: int) -> Callable[[lis
 
         from training.decoding import decode
 
-        prompts = [
-            evaluated.prompt_ids(request.prompt, prepared.settings.chat_template)[-room:] for request in requests
-        ]
+        special = not prepared.settings.chat_template and prepared.settings.bos != "none"
+        prompts = [evaluated.prompt_ids(request.prompt, special)[-room:] for request in requests]
         uniforms = torch.tensor(
             [
                 uniform_numbers(seed, prepared.settings.task, request.item, sample, decoding.max_new_tokens)

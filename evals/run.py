@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import shutil
 import time
 import traceback
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evals.answers import writable
+from evals.keys import hide_keys
 from evals.saved import SavedRun, require_comparable, samples_as_bytes
 from evals.scorecard import EvaluatedModel, Sample, Score, Scorecard, Settings
 from evals.suite import NamedSuite, open_suite
@@ -25,9 +27,12 @@ from training.records import write_atomically
 from training.run_record import git_revision, now, package_versions
 
 if TYPE_CHECKING:
-    from evals.evaluated import Weights
+    from evals.backends import Backend
+    from evals.endpoint import Served
+    from evals.evaluated import Evaluated
     from evals.helpfulness import Judge
     from evals.prepare import Prepared
+    from evals.processes import Processes
     from evals.respond import Circumstances, Responses
     from evals.scoring import Figure
 
@@ -42,7 +47,9 @@ PACKAGES = (
     "numpy",
     "scipy",
 )
-BACKENDS = ("prefix-tree", "hf")
+
+
+AS_SERVED = "as served"  # device and precision of a model behind an endpoint, which does not tell them
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,13 @@ class Request:
     batch_size: int | None = None
     device: str | None = None
     seed: int = 0
-    backend: str = "prefix-tree"
+    backend: str = "slipway"
+    endpoint: str | None = None  # its address, for the backend openai-endpoint; `source` is then the model's name there
+    tokenizer: str | None = None  # of the model that the endpoint serves
+    chat_template: bool | None = None  # for all tasks; what the suite says where unset
+    bos: str = "tokenizer"
+    votes: tuple[str, ...] = ()
+    answers: Path | None = None  # where answers are kept, by content; OUT/.evals where unset
 
 
 def evaluate(request: Request) -> Scorecard:
@@ -73,29 +86,45 @@ def evaluate(request: Request) -> Scorecard:
         raise UsageError("--limit must be at least 1", found=str(request.limit))
     named = open_suite(request.suite)
     parent = SavedRun.open(request.baseline) if request.baseline else None
-    from evals.evaluated import Weights, find
+    from evals.backends import Backend, require_installed
+    from evals.endpoint import Served
+    from evals.evaluated import Weights
     from evals.helpfulness import open_judge
+    from evals.human_votes import score_votes
     from evals.prepare import Choices, prepare
+    from evals.processes import joined
     from evals.respond import Circumstances
 
-    evaluated = find(request.source)
+    require_installed(request.backend)
+    evaluated = _found(request)
+    served = evaluated if isinstance(evaluated, Served) else None
     writable(request.out)
+    processes = joined(request.device)
+    say = log if processes.first else _silent
     device = _device(request.device)
-    request = replace(request, dtype=chosen_dtype(request.dtype, device))
-    judge = open_judge(request.judge, request.dtype, device) if request.judge else None
-    prepared, failed = prepare(named, evaluated, Choices(request.limit, request.seed, request.batch_size))
-    settings = _settings(request, named, prepared, device)
+    dtype = chosen_dtype(request.dtype, device)
+    judge = open_judge(request.judge, dtype, processes.place(device)) if request.judge and processes.first else None
+    chosen = Choices(
+        request.limit, request.seed, request.batch_size, request.backend, request.chat_template, request.bos
+    )
+    prepared, failed = prepare(named, evaluated, chosen)
+    at, of = (AS_SERVED, AS_SERVED) if served else (device, dtype)
+    settings = _settings(replace(request, dtype=of), named, prepared, at)
     if parent:
         parent.require_own_checkpoint()
         require_comparable(parent.scorecard.settings, settings, where=f"--baseline {request.baseline}")
         for task in parent.scorecard.samples:
             parent.samples(task)
-    digest = evaluated.checkpoint.digest
-    log(f"{request.source}  {digest[:19]}  {len(prepared)} tasks of {named.name}, all checks passed")
+    digest = evaluated.digest
+    say(f"{request.source}  {digest[:19]}  {len(prepared)} tasks of {named.name}, all checks passed")
     for name, why in failed.items():
-        log(f"{name} cannot run: {why}")
-    weights = Weights(evaluated, request.dtype, device)
-    circumstances = Circumstances(digest, request.dtype, device, request.backend, request.seed)
+        say(f"{name} cannot run: {why}")
+    against = parent.scorecard.model.digest if parent else None
+    voted = score_votes(request.votes, digest, against, request.seed) if request.votes else None
+    source = evaluated if isinstance(evaluated, Served) else Weights(evaluated, dtype, processes.place(device))
+    backend = Backend(request.backend, source, request.seed)
+    circumstances = Circumstances(digest, of, at, request.backend, request.seed)
+    kept = (request.answers or request.out / ".evals") / ("endpoint" if served else "")
     scores: list[Score] = []
     samples: dict[str, list[Sample]] = {}
     engines: dict[str, str | None] = {}
@@ -103,9 +132,10 @@ def evaluate(request: Request) -> Scorecard:
         name = one.settings.task
         began = time.monotonic()
         try:
-            responses, (samples[name], figures) = _answer_and_score(
-                one, weights, circumstances, judge, parent, request.out
-            )
+            answered = _answer_and_score(one, backend, circumstances, processes, judge, parent, kept)
+            if answered is None:
+                continue
+            responses, (samples[name], figures) = answered
             engines[name] = responses.engine
             made, refused = _scores(one, samples[name], figures, request.seed)
         except Exception as error:
@@ -113,18 +143,30 @@ def evaluate(request: Request) -> Scorecard:
                 raise
             samples.pop(name, None)
             failed[name] = _reason(error)
-            log(f"{name} failed: {failed[name]}")
+            say(f"{name} failed: {failed[name]}")
             if not isinstance(error, UsageError):
-                log(traceback.format_exc())
+                log(hide_keys(traceback.format_exc()))
             continue
         scores += made
         if refused:
             failed[name] = "; ".join(refused)
-            log(f"{name}: {failed[name]}")
-        log(f"{name}  {one.settings.items} items, {time.monotonic() - began:.1f} s")
+            say(f"{name}: {failed[name]}")
+        say(f"{name}  {one.settings.items} items, {time.monotonic() - began:.1f} s")
+    if not processes.first:
+        processes.agree()
+        return Scorecard.read(request.out / "scorecard.json")
+    if voted:
+        scores += voted.scores
+        samples[voted.settings.task] = voted.samples
+        settings = settings.model_copy(update={"tasks": [*settings.tasks, voted.settings]})
     card = Scorecard(
         model=EvaluatedModel(
-            name=request.source, digest=digest, revision=evaluated.revision, parameters=evaluated.parameters
+            name=request.source,
+            digest=digest,
+            revision=evaluated.revision,
+            parameters=evaluated.parameters,
+            endpoint=served.url if served else None,
+            tokenizer=served.tokenizer_name if served else None,
         ),
         scores=scores,
         failed_tasks=failed,
@@ -141,8 +183,33 @@ def evaluate(request: Request) -> Scorecard:
         parent.copy_to(request.out / "baseline")
     card = _as_it_stands(request.out / "scorecard.json", card)
     card.write(request.out / "scorecard.json")
+    if served and not card.failed_tasks:
+        shutil.rmtree(kept, ignore_errors=True)  # nothing tells whether the same model would answer the next time
+    processes.agree()
     _require(named, card, request.out)
     return card
+
+
+def _found(request: Request) -> Evaluated | Served:
+    """The checkpoint, or the model that an endpoint serves. Raises UsageError where options of one are given to the other."""
+    from evals.endpoint import reach
+    from evals.evaluated import find
+
+    if request.backend == "openai-endpoint":
+        return reach(request.source, request.endpoint, request.tokenizer)
+    if request.endpoint or request.tokenizer:
+        raise UsageError(
+            "--endpoint and --tokenizer are for a model that is served",
+            where="the command line",
+            expected="--backend openai-endpoint",
+            found=f"--backend {request.backend}",
+            next_step="leave them out: a checkpoint has its own tokenizer",
+        )
+    return find(request.source)
+
+
+def _silent(_message: str) -> None:
+    """What the first process says is not said by each."""
 
 
 def _as_it_stands(file: Path, card: Scorecard) -> Scorecard:
@@ -162,34 +229,53 @@ def _as_it_stands(file: Path, card: Scorecard) -> Scorecard:
 
 def _answer_and_score(
     one: Prepared,
-    weights: Weights,
+    backend: Backend,
     circumstances: Circumstances,
+    processes: Processes,
     judge: Judge | None,
     parent: SavedRun | None,
-    out: Path,
-) -> tuple[Responses, tuple[list[Sample], list[Figure]]]:
+    folder: Path,
+) -> tuple[Responses, tuple[list[Sample], list[Figure]]] | None:
+    """The answers, and the first process's scores of them; None in the others."""
     from evals.respond import respond
 
-    responses = respond(one, weights, circumstances, out / ".evals")
-    return responses, _score(one, responses.answers, judge, parent, out)
+    responses = respond(one, backend, circumstances, folder, processes)
+    if not processes.first:
+        return None
+    return responses, _score(one, responses.answers, judge, parent, folder, circumstances)
 
 
 def _score(
-    one: Prepared, answers: list[list[Any]], judge: Judge | None, parent: SavedRun | None, out: Path
+    one: Prepared,
+    answers: list[list[Any]],
+    judge: Judge | None,
+    parent: SavedRun | None,
+    folder: Path,
+    circumstances: Circumstances,
 ) -> tuple[list[Sample], list[Figure]]:
     from evals.helpfulness import score_helpfulness
     from evals.scoring import score_by_task
-    from evals.toxicity import score_profanity
+    from evals.toxicity import open_scorer, score_toxicity
 
-    if one.spec.scoring == "profanity":
-        return score_profanity(one, answers)
+    if one.spec.scoring in ("profanity", "toxicity"):
+        return score_toxicity(one, answers, [open_scorer(name) for name in one.spec.text_scorers])
     if one.spec.scoring == "judge":
         name = one.settings.task
         if parent is None or name not in parent.scorecard.samples:
-            return score_helpfulness(one, answers, judge, None, out / ".evals")
+            return score_helpfulness(one, answers, judge, None, folder)
         scorers = {score.metric: score.scorer for score in parent.scorecard.scores if score.task == name}
         theirs = parent.samples(name)
-        return score_helpfulness(one, answers, judge, theirs, out / ".evals", scorers.get("reward_mean"))
+        return score_helpfulness(one, answers, judge, theirs, folder, scorers.get("reward_mean"))
+    if one.spec.scoring == "truthfulness":
+        from evals.hub_judge import open_judges
+        from evals.truthfulness import score_truthfulness
+
+        judges = open_judges(one.spec.judges, circumstances.dtype, circumstances.device, folder)
+        return score_truthfulness(one, answers, judges)
+    if one.spec.scoring == "bias":
+        from evals.bias import score_bias
+
+        return score_bias(one, answers)
     return score_by_task(one, answers)
 
 
@@ -241,14 +327,16 @@ def _not_of_the_task(error: Exception) -> bool:
     """Whether the error would meet every task: no space, no permission, or weights that cannot be used."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
         return True
-    return isinstance(error, UsageError) and error.what.startswith("the weights")
+    from evals.endpoint import EndpointError
+
+    return isinstance(error, EndpointError) or (isinstance(error, UsageError) and error.what.startswith("the weights"))
 
 
 def _reason(error: Exception) -> str:
     if isinstance(error, UsageError):
-        return error.render().replace("\n", " ")
+        return hide_keys(" ".join(error.render().split()))
     text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0] if text else ''}"
+    return hide_keys(f"{type(error).__name__}: {text[0] if text else ''}")
 
 
 def _require(named: NamedSuite, card: Scorecard, out: Path) -> None:

@@ -52,6 +52,7 @@ class TaskSettings(Record):
     data_revision: str | None = None
     num_fewshot: int = 0
     chat_template: bool
+    bos: str = "tokenizer"  # as the tokenizer has it; or "added" to prompts that lack it, or "none"
     generation: dict[str, Any] = {}
     limit: int | None = None
     items: int
@@ -73,9 +74,13 @@ class Settings(Record):
 
 class EvaluatedModel(Record):
     name: str  # as given: directory or Hub id
-    digest: str
+    digest: (
+        str  # "sha256:..." of a checkpoint; "unpinned:..." of an address and a name, where an endpoint served the model
+    )
     revision: str | None = None
-    parameters: int
+    parameters: int | None  # None where an endpoint served the model
+    endpoint: str | None = None  # its address: nothing pins what was served there
+    tokenizer: str | None = None  # by which an endpoint's tokens were counted
 
 
 class Scorecard(Record):

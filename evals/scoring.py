@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from evals.keys import hide_keys
 from evals.scorecard import Sample, Score
 from evals.statistics import estimate, estimate_with
 from evals.suite import Group
@@ -49,7 +50,8 @@ def score_by_task(prepared: Prepared, answers: Sequence[Sequence[Any]]) -> tuple
         try:
             found = task.values(request, given)
         except Exception as error:  # noqa: BLE001 - scorers of 14,000 tasks fail in their own ways; the item is missing
-            detail["unscored"] = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
+            told = str(error).strip().splitlines()
+            detail["unscored"] = hide_keys(f"{type(error).__name__}: {told[0] if told else ''}")
         values: dict[str, float | None] = {}
         weights: dict[str, int] = {}
         for metric in wanted:
@@ -107,7 +109,11 @@ def as_scores(
             )
             continue
         if figure.aggregate:
-            made = estimate_with(figure.items, figure.aggregate, seed=seed, unscored=len(those) - scored)
+            try:
+                made = estimate_with(figure.items, figure.aggregate, seed=seed, unscored=len(those) - scored)
+            except ValueError as error:
+                refused.append(f"{figure.metric}: {error}")
+                continue
         else:
             weights = [float(sample.detail.get("weights", {}).get(figure.metric, 1)) for sample in those]
             made = estimate(values, seed=seed, weights=weights)

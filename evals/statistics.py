@@ -80,16 +80,24 @@ def estimate(values: Sequence[float | None], *, seed: int, weights: Sequence[flo
 def estimate_with(
     items: Sequence[Any], aggregate: Callable[[list[Any]], float], *, seed: int, unscored: int = 0
 ) -> Estimate:
-    """A score by any aggregation of the items (corpus BLEU, F1), its standard error and interval by bootstrap."""
+    """A score by any aggregation of the items (corpus BLEU, F1), its standard error and interval by bootstrap.
+
+    A resample that the aggregation has no value for (BBQ's bias score where every drawn answer is "unknown") is left out.
+    Raises ValueError where nothing is scored, or the aggregation has no value for the items or for most resamples.
+    """
     items = list(items)
     if not items:
         raise ValueError("no item has a value")
     rng = np.random.default_rng(seed)
     drawn = [aggregate([items[i] for i in rng.integers(0, len(items), len(items))]) for _ in range(CUSTOM_RESAMPLES)]
+    value = float(aggregate(items))
+    drawn = [one for one in drawn if np.isfinite(one)]
+    if not np.isfinite(value) or 2 * len(drawn) < CUSTOM_RESAMPLES:
+        raise ValueError("the metric's aggregation is not defined for these items")
     low, high = np.percentile(drawn, [2.5, 97.5])
-    method = f"bootstrap over items, {CUSTOM_RESAMPLES:,} resamples of the aggregation"
+    method = f"bootstrap over items, {len(drawn):,} resamples of the aggregation"
     return Estimate(
-        float(aggregate(items)),
+        value,
         float(np.std(drawn, ddof=1)),
         Interval(low=float(low), high=float(high), method=method),
         len(items),

@@ -6,15 +6,16 @@
         headline: [mc1, mc2]
         required: true
 
-A task's prompts, shots and metrics are lm-eval's (its own tasks by their ids, ours in evals/tasks/); a suite says
-only what lm-eval leaves open. `scoring` names who turns responses into values: the task itself, our profanity module
-over several samples a prompt, or a reward model that judges against the parent's responses.
+A task's prompts, shots and metrics are lm-eval's (its own tasks by their ids, ours in evals/tasks/, yours in a `file`
+of lm-eval's format beside the suite); a suite says only what lm-eval leaves open. `scoring` names who turns responses into
+values: the task itself, scorers of toxicity or profanity over several samples a prompt, a reward model that judges against the
+parent's responses, judges of truthfulness, or the task with the figures of bias beside its own.
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -24,6 +25,7 @@ from training.errors import UsageError
 from training.yaml_file import Settings, load
 
 FOLDER = Path(__file__).parent / "suites"
+TASK_NAME = r"^[A-Za-z0-9][\w.+-]*$"  # it names files
 Group = Literal["helpfulness", "truthfulness", "toxicity", "bias", "other"]
 
 
@@ -37,12 +39,22 @@ class Generation(Settings):
     until: list[str] | None = None
 
 
+class TruthJudges(Settings):
+    """Who judges generated answers: folders that `train-scorer` wrote, or the Hub's judges as org/name@revision."""
+
+    truthful: str
+    informative: str
+
+
 class SuiteTask(Settings):
     """One task of a suite."""
 
-    task: str
+    task: str = Field(pattern=TASK_NAME)
     group: Group
-    scoring: Literal["task", "profanity", "judge"] = "task"
+    file: str | None = None  # the task's definition in lm-eval's format, beside the suite's file; its functions are run
+    scoring: Literal["task", "profanity", "toxicity", "judge", "truthfulness", "bias"] = "task"
+    scorers: list[str] = []  # of scoring: toxicity: profanity, ngram (the one that ships), or folders of your own
+    judges: TruthJudges | None = None  # of scoring: truthfulness
     chat_template: bool = False
     num_fewshot: int | None = Field(default=None, ge=0)
     samples: int | None = Field(default=None, ge=1)  # continuations of each prompt; the task's `repeats` where unset
@@ -54,6 +66,11 @@ class SuiteTask(Settings):
     minimum_coverage: float = Field(default=1.0, ge=0, le=1)  # of items that must have a value, or there is no figure
     headline: list[str] = []  # metrics that stand on the leaderboard
     metrics: list[str] | None = None  # only these; all where unset
+
+    @property
+    def text_scorers(self) -> list[str]:
+        """Who scores generated texts one by one, by the names that `evals.toxicity.open_scorer` knows."""
+        return ["profanity"] if self.scoring == "profanity" else self.scorers or ["ngram", "profanity"]
 
 
 class Suite(Settings):
@@ -70,6 +87,12 @@ class NamedSuite:
     name: str
     sha256: str
     suite: Suite
+    file: Path  # beside it its tasks' files are looked for
+
+    def with_chat_template(self, on: bool) -> NamedSuite:
+        """The same suite with the chat template on, or off, for every task."""
+        tasks = [task.model_copy(update={"chat_template": on}) for task in self.suite.tasks]
+        return replace(self, suite=self.suite.model_copy(update={"tasks": tasks}))
 
 
 def known_suites() -> list[str]:
@@ -86,11 +109,18 @@ def open_suite(name: str) -> NamedSuite:
         raise UsageError(
             "there is no suite of this name",
             expected=", ".join(known_suites()) + ", or the path of a YAML file",
+            where=str(FOLDER),
             found=name,
             next_step="python -m evals run CHECKPOINT --suite starter --out runs/ID",
         )
     suite = load(path, Suite)
     names = [task.task for task in suite.tasks]
     for twice in {name for name in names if names.count(name) > 1}:
-        raise UsageError(f"the task {twice} stands twice in the suite", where=str(path))
-    return NamedSuite(path.stem, hashlib.sha256(path.read_bytes()).hexdigest(), suite)
+        raise UsageError(
+            f"the task {twice} stands twice in the suite",
+            where=str(path),
+            expected="each task once",
+            found=f"{names.count(twice)} times {twice}",
+            next_step="remove one; a task in two settings needs two suites",
+        )
+    return NamedSuite(path.stem, hashlib.sha256(path.read_bytes()).hexdigest(), suite, path)

@@ -47,7 +47,7 @@ class Blocks:
     mask: NDArray[np.bool_]  # (B, Q, K)
 
 
-def sort_key(tokens: Sequence[int]) -> bytes:
+def sort_key(tokens: Sequence[int] | NDArray[np.int32]) -> bytes:
     """A key by which sequences sort as their tokens do."""
     return np.asarray(tokens, dtype=">u4").tobytes()
 
@@ -60,7 +60,9 @@ def shared(a: Ints, b: Ints) -> int:
     return first if length and differing[first] else length
 
 
-def grow(paths: Sequence[Sequence[int]], asked: Sequence[Sequence[int]]) -> TokenTree:
+def grow(
+    paths: Sequence[Sequence[int] | NDArray[np.int32]], asked: Sequence[Sequence[int] | NDArray[np.int32]]
+) -> TokenTree:
     """The tree of `paths`, which are sorted and not empty; `asked[i]` are the tokens that follow the last ones of path i.
 
     So the path [7, 8, 9] with [9, 4] asks after 8 for 9, and after 9 for 4.

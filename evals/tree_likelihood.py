@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 
@@ -67,8 +68,9 @@ class TreeScorer:
         """For each (context tokens, continuation tokens): the sum of the continuation's log-probabilities in nats, and
         whether greedy decoding would give it. What is longer than the model's context loses its beginning, as in lm-eval.
         """
-        paths = [[*before, *after][-(self.context + 1) : -1] for before, after in pairs]
-        asked = [list(after)[-len(path) :] for path, (_, after) in zip(paths, pairs, strict=True)]
+        # Four bytes a token: as lists of Python's numbers, the tokens of many long requests would take ten times as much.
+        paths = [_compact(before, after)[-(self.context + 1) : -1] for before, after in pairs]
+        asked = [np.asarray(after, dtype=np.int32)[-len(path) :] for path, (_, after) in zip(paths, pairs, strict=True)]
         order = sorted(range(len(pairs)), key=lambda place: sort_key(paths[place]))
         sums, missed = np.zeros(len(pairs)), np.zeros(len(pairs))
         self._start_from_kept()
@@ -185,7 +187,11 @@ class TreeScorer:
         self._cache, self._path = Cache(layers=layers), path
 
 
-def _slices(order: Sequence[int], paths: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+def _compact(before: Sequence[int], after: Sequence[int]) -> NDArray[np.int32]:
+    return np.concatenate([np.asarray(before, dtype=np.int32), np.asarray(after, dtype=np.int32)])
+
+
+def _slices(order: Sequence[int], paths: Sequence[NDArray[np.int32]]) -> Iterator[list[int]]:
     """Consecutive requests whose tokens together stay within TREE_TOKENS, at least one at a time."""
     places: list[int] = []
     held = 0

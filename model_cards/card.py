@@ -22,13 +22,15 @@ from model_cards.differences import paired_differences
 from model_cards.eval_results import eval_results
 from model_cards.examples import failing_samples
 from model_cards.facts import Facts, dataset_hub_id, read_facts, without_place
+from model_cards.feedback import feedback_sentences
 from model_cards.metadata import license_metadata, metadata
 from model_cards.plots import plots
 from model_cards.score_table import Difference, ScoreRow, comparable_score, score_id, score_rows
+from training.run_record import RunRecord
 
 HUB = "https://huggingface.co"
 METHODS = {
-    "ppo": "aligned by PPO against a reward model, with a penalty on the KL divergence from its parent",
+    "ppo": "aligned by PPO against {rewards}, with a penalty on the KL divergence from its parent",
     "rloo": "aligned by RLOO against a reward model",
     "dpo": "aligned by DPO on preference pairs",
     "kto": "aligned by KTO on answers marked good or bad",
@@ -129,7 +131,7 @@ def render_card(
         waivers=dict(sorted((waivers or {}).items())),
         hub=(endpoint or HUB).rstrip("/"),
         elsewhere=None if (endpoint or HUB).rstrip("/") == HUB else (endpoint or "").rstrip("/"),
-        method=METHODS.get(facts.run.method, f"trained by {facts.run.method}") if facts.run else None,
+        method=_method(facts.run) if facts.run else None,
         parameters=parameter_count(facts.card.model.parameters) if facts.card else None,
         plots=drawn,
         scores=_scores(facts, differences),
@@ -239,6 +241,15 @@ def _limits(facts: Facts, differences: Mapping[str, Difference]) -> list[str]:
     return found
 
 
+def _method(run: RunRecord) -> str:
+    """How the checkpoint was made, in a few words."""
+    source = run.rewards[-1] if run.rewards else None
+    rewards = (
+        "a reward model" if source is None else f"a reward {'function' if source.kind == 'function' else 'server'}"
+    )
+    return METHODS.get(run.method, f"trained by {run.method}").replace("{rewards}", rewards)
+
+
 def _beside(score: Score) -> list[str]:
     """A win rate is read beside what the longer answer alone would win."""
     return [
@@ -278,6 +289,7 @@ def _training(facts: Facts) -> dict[str, Any] | None:
             }
             for source in run.data
         ],
+        "feedback": feedback_sentences(run),
         "time": _duration(run.seconds),
         "metrics": sorted(run.metrics.items()),
     }

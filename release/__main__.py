@@ -3,12 +3,15 @@
     python -m release hub --root .slipway/hub --port 8484
     python -m release check   runs/a | CHECKPOINT | org/name[@revision]
     python -m release plan    --run runs/a --repo org/name --tag v1.0.0
-    python -m release publish --run runs/a --repo org/name --tag v1.0.0 [--sign KEY] [--private] [--space] [--dry-run]
+    python -m release publish --run runs/a --repo org/name --tag v1.0.0 [--sign KEY] [--private] [--space FLAVOUR] [--dry-run]
     python -m release resume  --run runs/a
     python -m release verify  org/name@v1.0.0 [--key slipway.pub] [--receipt runs/a/receipt.json] [--rescore N]
     python -m release rollback --run runs/a
     python -m release keygen  --out slipway.key
+    python -m release export  --run runs/a --gguf F16 Q8_0 [--repo org/name-GGUF]
+    python -m release leaderboard-space --repo org/leaderboard --author org
     python -m release demo    --out runs/demo
+    python -m release feedback-space --pairs runs/pairs/pairs.jsonl --space org/feedback --votes org/feedback-votes
 
 HF_ENDPOINT chooses the Hub, HF_TOKEN (or the token file of `hf auth login`) says who publishes.
 """
@@ -25,13 +28,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from release.demo import add_demo_command
+from release.exports.command import add_export_command
+from release.feedback_bundle import add_feedback_command
 from release.hub_command import add_hub_command
+from release.leaderboard_space import add_leaderboard_command
 from training.command import Parser, Result, log, quiet_libraries
 from training.errors import EXIT_GATE, GateRefused, UsageError
 
 if TYPE_CHECKING:
     from release.plan import Request
     from release.records import Receipt, ReleasePlan, Verdict
+    from release.space_flavour import SpaceFlavour
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,7 +66,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     rollback = parser.command("rollback", "Return main to an earlier release, in one commit.", run_rollback)
     which = rollback.add_mutually_exclusive_group(required=True)
     which.add_argument(
-        "--run", dest="run_directory", type=Path, metavar="DIR", help="undo the release in DIR/receipt.json"
+        "--run",
+        dest="run_directory",
+        type=Path,
+        metavar="DIR",
+        help="undo what this run published, however far it came",
     )
     which.add_argument("--repo", metavar="ORG/NAME", help="the repository, together with --to")
     rollback.add_argument("--to", metavar="TAG", help="the release to return to (default: the one before)")
@@ -73,6 +84,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     check.set_defaults(policy=None)
     add_hub_command(parser)
     add_demo_command(parser)
+    add_export_command(parser)
+    add_leaderboard_command(parser)
+    add_feedback_command(parser)
     return parser.run(argv)
 
 
@@ -169,22 +183,19 @@ def run_keygen(args: argparse.Namespace) -> Result:
 
 
 def run_rollback(args: argparse.Namespace) -> Result:
-    """`rollback`: to --to, or to the release before that of the run's receipt."""
+    """`rollback`: to --to, or to what stood before the run was published."""
     from release.hub_client import HubClient
-    from release.records import Receipt
-    from release.rollback import roll_back
+    from release.rollback import roll_back, roll_back_run
 
     if args.repo and not args.to:
         raise UsageError("--repo needs --to TAG", next_step=f"python -m release rollback --repo {args.repo} --to TAG")
     quiet_libraries()
     hub = HubClient.connect()
-    if args.repo:
-        done = roll_back(hub, args.repo, to=args.to)
-    else:
-        receipt = Receipt.read(args.run_directory / "receipt.json")
-        done = roll_back(hub, receipt.repo_id, release=receipt.tag, to=args.to)
-    if done["tag"] is None:
+    done = roll_back(hub, args.repo, to=args.to) if args.repo else roll_back_run(hub, args.run_directory, to=args.to)
+    if done["action"] == "made private":
         said = f"{done['repo_id']} had no earlier release: it is private now, and nothing was erased"
+    elif done["tag"] is None:
+        said = f"nothing of this run was released on {done['repo_id']}: main is as it was"
     else:
         said = f"main of {done['repo_id']} holds the files of {done['tag']} (commit {done['commit']})"
     return {"summary": said, **done}
@@ -206,17 +217,24 @@ def _add_request(command: argparse.ArgumentParser, *, repo_required: bool) -> No
     )
     command.add_argument("--private", action="store_true", help="the repository is and stays private")
     command.add_argument(
-        "--space", nargs="?", const="", metavar="ORG/NAME", help="a chat Space too (default id: ORG/NAME-chat)"
+        "--space",
+        nargs="?",
+        const="",
+        metavar="FLAVOUR|ORG/NAME",
+        help="a chat Space too; FLAVOUR is cpu (llama.cpp on a published GGUF, else transformers), zerogpu, endpoint or tgi",
     )
+    command.add_argument("--space-id", metavar="ORG/NAME", help="the Space's id (default: that of --repo and -chat)")
+    command.add_argument("--space-url", metavar="URL", help="the server of the flavours endpoint and tgi")
+    command.add_argument("--space-hardware", metavar="NAME", help="what the model has to fit (default: cpu-basic)")
 
 
 def _request(args: argparse.Namespace) -> Request:
     from release.plan import Request
 
-    space = f"{args.repo}-chat" if args.space == "" else args.space
+    space, flavour = _space(args)
     waive = dict(_waiver(words) for words in args.waive)
     sign = getattr(args, "sign", None)
-    return Request(args.repo, args.tag, args.policy, args.private, space, sign=sign, waive=waive)
+    return Request(args.repo, args.tag, args.policy, args.private, space, flavour, sign=sign, waive=waive)
 
 
 def _waiver(words: str) -> tuple[str, str]:
@@ -224,6 +242,27 @@ def _waiver(words: str) -> tuple[str, str]:
     if not equals:
         raise UsageError("a waiver needs a reason", expected="--waive GATE=REASON", found=words)
     return gate.strip(), reason.strip()
+
+
+def _space(args: argparse.Namespace) -> tuple[str | None, SpaceFlavour | None]:
+    """The Space's id and its flavour; (None, None) where no Space was asked for."""
+    from release.space_flavour import Asked, choose_flavour
+
+    beside = [
+        f"--{name.replace('_', '-')}" for name in ("space_id", "space_url", "space_hardware") if getattr(args, name)
+    ]
+    if args.space is None:
+        if beside:
+            raise UsageError(f"{beside[0]} without --space", next_step="give --space FLAVOUR too")
+        return None, None
+    named = args.space if "/" in args.space else None
+    space = args.space_id or named or f"{args.repo}-chat"
+    if not args.space or named:
+        return space, None
+    flavour = choose_flavour(args.space, args.run_directory, Asked(args.space_url, args.space_hardware))
+    if flavour.memory:
+        log(f"Space: {flavour.backend} in {flavour.precision}: {flavour.memory}")
+    return space, flavour
 
 
 def _publish(run: Path) -> Result:
@@ -250,13 +289,23 @@ def _planned(plan: ReleasePlan, run: Path) -> Result:
     subject = f"{plan.repo_id} {plan.tag}: {len(plan.files)} files, {size / 1e6:,.1f} MB, {plan.checkpoint_digest}"
     result = _judged(plan.verdicts, subject)
     if not plan.refused:
-        space = f" --space {plan.space}" if plan.space else ""
+        space = _space_words(plan)
         private = " --private" if plan.private else ""
         policy = "" if plan.policy == "default" else f" --policy {plan.policy}"
         waived = "".join(f" --waive {shlex.quote(f'{gate}={reason}')}" for gate, reason in plan.waivers.items())
         command = f"publish --run {run} --repo {plan.repo_id} --tag {plan.tag}{policy}{private}{space}{waived}"
         result["summary"] += f"\n  next: python -m release {command}"
     return {**result, "plan": plan.model_dump(mode="json")}
+
+
+def _space_words(plan: ReleasePlan) -> str:
+    """The options that ask for the plan's Space again."""
+    flavour = plan.space_flavour
+    if plan.space is None or flavour is None:
+        return f" --space {plan.space}" if plan.space else ""
+    words = f" --space {flavour.name} --space-id {plan.space}"
+    words += f" --space-url {flavour.url}" if flavour.url else ""
+    return words + (f" --space-hardware {flavour.hardware}" if flavour.hardware else "")
 
 
 def _judged(verdicts: list[Verdict], subject: str) -> Result:

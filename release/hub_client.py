@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
 from release.hub_errors import is_passing, retry_after, translated
 from release.hub_files import HubFile, LocalFile
+from release.hub_transport import prepare_transport
 from training.errors import GateRefused, HubError, UsageError
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, CommitOperationCopy, HfApi
     from huggingface_hub.hf_api import RepoFile
 
-Kind = Literal["model", "space"]
+Kind = Literal["model", "space", "dataset"]
 T = TypeVar("T")
 PUBLIC_HUB = "https://huggingface.co"
 INLINE = 10_000_000  # bytes up to which a file is held in memory, so that what is sent is what was hashed
@@ -64,7 +65,7 @@ class HubClient:
         """The Hub of HF_ENDPOINT with the user's token. Without a token only public repositories can be read."""
         from huggingface_hub import HfApi, get_token
 
-        _bound_waiting()
+        prepare_transport()
         chosen = endpoint or chosen_endpoint()
         own = None if anonymous else token or get_token()
         return cls(chosen, HfApi(endpoint=chosen, token=own or False, library_name="slipway"))
@@ -127,13 +128,22 @@ class HubClient:
 
         return self._again(f"read the history of {repo_id}", read)
 
-    def download(self, repo_id: str, revision: str, cache: Path, kind: Kind = "model") -> Path:
-        """Every file of a revision into `cache`, which should be empty; the directory that holds them."""
+    def models_of(self, author: str) -> list[str]:
+        """The ids of every model of a user or organisation that the token may see, sorted."""
+        found = self._again(f"list the models of {author}", lambda: list(self.api.list_models(author=author)))
+        return sorted(model.id for model in found)
+
+    def download(
+        self, repo_id: str, revision: str, cache: Path, kind: Kind = "model", patterns: list[str] | None = None
+    ) -> Path:
+        """Every file of a revision (or those of the patterns) into `cache`, which should be empty; the directory."""
         doing = f"download {repo_id}@{revision}"
         return Path(
             self._again(
                 doing,
-                lambda: self.api.snapshot_download(repo_id, revision=revision, repo_type=kind, cache_dir=cache),
+                lambda: self.api.snapshot_download(
+                    repo_id, revision=revision, repo_type=kind, cache_dir=cache, allow_patterns=patterns
+                ),
             )
         )
 
@@ -309,17 +319,3 @@ def _pause(error: HubError, pause: float) -> float:
 
 def _hub_file(entry: RepoFile) -> HubFile:
     return HubFile(entry.size, entry.blob_id, entry.lfs.sha256 if entry.lfs else None)
-
-
-def _bound_waiting() -> None:
-    """Give the client's connections a time limit: stock, a Hub that accepts and never answers is waited for for ever."""
-    import httpx2
-    from huggingface_hub import set_client_factory
-    from huggingface_hub.utils._http import default_client_factory
-
-    def factory() -> httpx2.Client:
-        client = default_client_factory()
-        client.timeout = httpx2.Timeout(10.0, read=120.0, write=120.0, pool=None)
-        return client
-
-    set_client_factory(factory)

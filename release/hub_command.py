@@ -1,19 +1,22 @@
-"""`python -m release hub`: serve the embedded Hub, import repositories into it, add users.
+"""`python -m release hub`: serve the embedded Hub, import repositories into it, add users, check it and tidy it up.
 
 python -m release hub --root hub --port 8484
 python -m release hub import mirror --root hub
 python -m release hub user slipway --root hub
+python -m release hub fsck --root hub
+python -m release hub gc --root hub
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from training.command import Parser, Result
-from training.errors import UsageError
+from training.command import Parser, Result, log
+from training.errors import UsageError, VerificationMismatch
 
 if TYPE_CHECKING:
     from release.local_hub.store import Store
@@ -22,14 +25,17 @@ _DESCRIPTION = """Serve a Hub that the unchanged huggingface_hub, transformers a
 
   hub --root DIR --port N          serve until Ctrl-C
   hub import FOLDER --root DIR     take in FOLDER/{models,datasets,spaces}/ORG/NAME/... under these ids
-  hub user NAME --root DIR         create a user (or another token of theirs) and print the token"""
+  hub user NAME --root DIR         create a user (or another token of theirs) and print the token
+  hub fsck --root DIR              check every byte; exit 4 where something is broken
+  hub gc --root DIR                remove what nothing needs any more; servers may run meanwhile"""
 
 
 def add_hub_command(parser: Parser) -> None:
     """Add `hub` to `python -m release`. Imports nothing heavy."""
-    hub = parser.command("hub", "Serve the embedded Hub, import repositories into it, add users.", run_hub)
+    hub = parser.command("hub", "Serve the embedded Hub; import into it, add users, check it, tidy it up.", run_hub)
     hub.description = _DESCRIPTION
-    hub.add_argument("action", nargs="?", choices=("serve", "import", "user"), default="serve", help="default: serve")
+    actions = ("serve", "import", "user", "fsck", "gc")
+    hub.add_argument("action", nargs="?", choices=actions, default="serve", help="default: serve")
     hub.add_argument("subject", nargs="?", metavar="FOLDER|NAME", help="what to import, or whom to create")
     hub.add_argument("--root", type=Path, required=True, metavar="DIR", help="where everything is kept")
     hub.add_argument("--port", type=int, default=8484, metavar="N", help="0 takes a free one (default: 8484)")
@@ -42,12 +48,23 @@ def add_hub_command(parser: Parser) -> None:
     )
     hub.add_argument("--organisation", action="append", default=[], metavar="ORG", help="with `user`: a member of ORG")
     hub.add_argument("--read-only", action="store_true", help="with `user`: a token that cannot write")
+    hub.add_argument(
+        "--grace",
+        type=float,
+        default=24.0,
+        metavar="HOURS",
+        help="with `gc`: leave what is younger, it may be part of an upload (default: 24)",
+    )
+    hub.add_argument("--dry-run", action="store_true", help="with `gc`: say what would be removed")
+    hub.add_argument(
+        "--set-aside", action="store_true", help="with `fsck`: move damaged content away, so that it can be sent again"
+    )
 
 
 def run_hub(args: argparse.Namespace) -> Result:
     """The command; serving returns when it is stopped."""
-    actions = {"serve": _serve, "import": _import, "user": _user}
-    if args.action != "serve" and not args.subject:
+    actions = {"serve": _serve, "import": _import, "user": _user, "fsck": _fsck, "gc": _gc}
+    if args.action in ("import", "user") and not args.subject:
         raise UsageError(f"hub {args.action} needs a {'FOLDER' if args.action == 'import' else 'NAME'}")
     return actions[str(args.action)](args)
 
@@ -56,13 +73,17 @@ def _serve(args: argparse.Namespace) -> Result:
     from release.local_hub.server import serve  # starlette and uvicorn take a moment to import
     from release.local_hub.store import Store
 
-    if args.subject:
-        raise UsageError(f"unknown argument {args.subject!r}", expected="hub, hub import FOLDER or hub user NAME")
+    _require_no_subject(args)
     store = Store(args.root)
     if args.token_file:
         _accept_token_file(args.token_file, store)
     serve(store, args.host, args.port)
     return {"summary": "the Hub has stopped", "root": str(args.root)}
+
+
+def _require_no_subject(args: argparse.Namespace) -> None:
+    if args.subject:
+        raise UsageError(f"unknown argument {args.subject!r}", expected="hub, hub import FOLDER or hub user NAME")
 
 
 def _accept_token_file(file: Path, store: Store, user: str = "slipway") -> None:
@@ -100,3 +121,41 @@ def _user(args: argparse.Namespace) -> Result:
         store.accounts.add_member(organisation, name)
     token = store.create_token(name, "read" if args.read_only else "write")
     return {"summary": token, "user": name, "token": token, "organisations": list(args.organisation)}
+
+
+def _fsck(args: argparse.Namespace) -> Result:
+    from release.local_hub.fsck import check, set_aside
+
+    _require_no_subject(args)
+    damages = check(args.root)
+    moved = set_aside(args.root, damages) if args.set_aside else []
+    result: Result = {
+        "root": str(args.root),
+        "damages": [{"where": damage.where, "what": damage.what, "affects": damage.affects} for damage in damages],
+        "set_aside": moved,
+    }
+    if not damages:
+        return {"summary": f"{args.root} is whole", **result}
+    lines = [f"{damage.where}: {damage.what}" + "".join(f"\n    {use}" for use in damage.affects) for damage in damages]
+    error = VerificationMismatch(
+        f"{len(damages)} things are broken in this Hub\n  " + "\n  ".join(lines),
+        where=str(args.root),
+        next_step=f"{len(moved)} were set aside: publish or import their files again"
+        if moved
+        else "restore them from a copy, or use --set-aside and publish or import their files again",
+    )
+    log(f"error: {error.render()}")
+    return {"summary": "", **result, "error": error.as_dict(), "exit_code": error.exit_code}
+
+
+def _gc(args: argparse.Namespace) -> Result:
+    from release.local_hub.collect import collect, describe
+    from release.local_hub.store import Store
+
+    _require_no_subject(args)
+    if not (args.root / "store.json").is_file():
+        raise UsageError("there is no Hub", where=str(args.root), expected="the folder that `hub --root` was given")
+    if args.grace < 0:
+        raise UsageError("--grace cannot be negative", found=f"{args.grace:g}")
+    done = collect(Store(args.root), grace=args.grace * 3600, dry_run=args.dry_run)
+    return {"summary": describe(done, dry_run=args.dry_run), "dry_run": args.dry_run, **asdict(done)}

@@ -6,16 +6,18 @@ with translated(endpoint, "create org/name", token):
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from release.content_digest import DAMAGED
 from training.errors import HubError
 
 PASSING = (408, 425, 429, 500, 502, 503, 504)  # answers after which the same request may succeed
 
 
 class HubFailure(HubError):
-    """A HubError that remembers the answer's status (None: no answer came) and how long the Hub asked to wait."""
+    """A HubError that remembers the answer's status (None: no whole answer came) and how long the Hub asked to wait."""
 
     def __init__(
         self,
@@ -58,6 +60,13 @@ def translated(endpoint: str, doing: str, token: str | bool | None) -> Iterator[
         raise _unreachable(cause or error, endpoint, doing, token) from error
     except (httpx2.HTTPError, ConnectionError, TimeoutError) as error:
         raise _unreachable(error, endpoint, doing, token) from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise HubFailure(
+            f"could not {doing}: the answer is not what a Hub says",
+            where=endpoint,
+            found=_clean(str(error), token),
+            next_step="check that HF_ENDPOINT is a Hub; if it is, run the same command again",
+        ) from error
     except RuntimeError as error:  # hf_xet's uploads and downloads
         if "xet" not in str(error).lower() and "cas" not in str(error).lower():
             raise
@@ -73,7 +82,8 @@ def _from_answer(error: Exception, endpoint: str, doing: str, token: str | bool 
     from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
     assert isinstance(error, HfHubHTTPError)
-    status = error.response.status_code
+    status: int | None = error.response.status_code
+    assert status is not None
     said = _clean(error.server_message or str(error), token)
     what, next_step = f"could not {doing}: the Hub answered {status}", "run the same command again"
     if isinstance(error, RevisionNotFoundError):
@@ -101,6 +111,8 @@ def _from_answer(error: Exception, endpoint: str, doing: str, token: str | bool 
             f"could not {doing}: the Hub failed ({status})",
             "wait a little, then run the same command again",
         )
+    elif error.response.headers.get("X-Error-Code") == DAMAGED:
+        what, status = f"could not {doing}: what was sent did not reach the Hub as it was", None
     elif status in (400, 413, 422):
         what, next_step = (
             f"could not {doing}: the Hub refuses the content ({status})",

@@ -22,6 +22,8 @@ from typing import Any
 from training.errors import UsageError
 from training.run_record import now
 
+ROLLED_BACK = "rolled_back"  # the step after which this plan is never published again
+
 
 @dataclass(frozen=True)
 class Journal:

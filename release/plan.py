@@ -26,6 +26,7 @@ from release.policy import Policy, check_waivers, load_policy, policy_digest
 from release.probe import take_probe
 from release.records import Probe, ReleasePlan, Verdict
 from release.signature import SIGNATURE, sign, signer_of, subject
+from release.space_flavour import SpaceFlavour
 from training.command import log
 from training.errors import GateRefused, UsageError
 from training.records import sha256_of_file
@@ -43,6 +44,7 @@ class Request:
     policy: str = "default"
     private: bool = False
     space: str | None = None
+    space_flavour: SpaceFlavour | None = None
     sign: Path | None = None  # the private key to sign with
     waive: Mapping[str, str] = field(default_factory=dict)  # gate -> why its refusal is accepted
 
@@ -88,6 +90,7 @@ def make_plan(run: Path, request: Request) -> ReleasePlan:
         space=request.space,
         waivers=dict(candidate.waivers),
         signer=signer,
+        space_flavour=request.space_flavour,
         created=now(),
     )
     before = _existing(run)
@@ -265,10 +268,12 @@ def _answers(plan: ReleasePlan, request: Request) -> bool:
         return False
     if _waivers(request, load_policy(request.policy)) != plan.waivers:
         return False
-    return (chosen_endpoint(), request.repo_id, request.tag, request.private, request.space) == (
+    space = (request.space, request.space_flavour)
+    return (chosen_endpoint(), request.repo_id, request.tag, request.private, *space) == (
         plan.endpoint,
         plan.repo_id,
         plan.tag,
         plan.private,
         plan.space,
+        plan.space_flavour,
     ) and policy_digest(request.policy) == plan.policy_digest

@@ -22,7 +22,7 @@ from release.bundle import PLAN
 from release.downloaded import compare_behaviour, compare_files, describe, fresh_download
 from release.hub_client import HubClient, HubRepository, source_changed
 from release.hub_files import LocalFile, changes, difference
-from release.journal import Journal, exclusive
+from release.journal import ROLLED_BACK, Journal, exclusive
 from release.plan import read_plan, require_current, require_passed
 from release.records import Receipt, ReleasePlan, SpaceReceipt
 from release.signature import SIGNATURE
@@ -54,6 +54,13 @@ def publish(run: Path, hub: HubClient) -> tuple[Receipt, bool]:
     require_current(run, plan)
     with exclusive(run):
         journal = Journal(run / "journal.jsonl", plan.content_digest(), hub.endpoint)
+        if journal.find(ROLLED_BACK) is not None:
+            raise UsageError(
+                f"{plan.repo_id} {plan.tag} was released and rolled back",
+                where=str(journal.path),
+                next_step=f"plan again with a new --tag, or python -m release rollback --repo {plan.repo_id} "
+                f"--to {plan.tag} to return to it",
+            )
         return Publication(run, plan, hub, journal).carry_out()
 
 
@@ -97,17 +104,23 @@ class Publication:
             difference = self._difference(tagged)
             if difference is None:
                 return tagged
-            raise UsageError(
-                f"the tag {self.plan.tag} of {self.plan.repo_id} stands for other bytes, and a release never changes",
-                where=f"{self.hub.endpoint}/{self.plan.repo_id}",
-                expected="the files of this plan",
-                found=difference,
-                next_step="choose a new --tag for this release",
-            )
+            raise self._taken(repository, difference)
         for commit in self.hub.history(self.plan.repo_id):
             if self.journal.plan_digest in commit.message and self._difference(commit.commit) is None:
                 return commit.commit
         return None
+
+    def _taken(self, repository: HubRepository, found: str) -> UsageError:
+        """The error of a tag that others were faster to release; what was staged for it is removed."""
+        if self.branch in repository.branches:
+            self.hub.delete_branch(self.plan.repo_id, self.branch)
+        return UsageError(
+            f"the tag {self.plan.tag} of {self.plan.repo_id} stands for other bytes, and a release never changes",
+            where=f"{self.hub.endpoint}/{self.plan.repo_id}",
+            expected="the files of this plan",
+            found=found,
+            next_step="choose a new --tag for this release",
+        )
 
     def _receipt_of(self, commit: str) -> Receipt | None:
         """The receipt, if this very plan was released to this Hub to the end."""
@@ -179,12 +192,31 @@ class Publication:
     def _promote(self) -> str:
         """One commit on main with the checked files; the moment of the release."""
         require_current(self.run, self.plan)
-        parent = self.hub.head(self.plan.repo_id, "main")
+        parent = self._parent()
         log("promoting to main")
-        commit = self._commit("main", parent, f"Release {self.plan.tag}")
+        commit = self._commit("main", parent, self._title)
         self._require_same(commit)
         self.journal.record("promoted", commit=commit, parent=parent)
         return commit
+
+    def _parent(self) -> str:
+        """The commit of main to promote on. Raises UsageError where others have just released this tag."""
+        repository = self.hub.repository(self.plan.repo_id)
+        if repository is None:
+            raise HubError(
+                f"{self.plan.repo_id} is gone, or this token may no longer see it",
+                where=self.hub.endpoint,
+                next_step="run the same command again; it begins anew",
+            )
+        newest = self.hub.history(self.plan.repo_id, repository.main)[0]
+        # Their tag comes after their commit: between the two only the commit says that the tag is taken.
+        if newest.title == self._title and (found := self._difference(newest.commit)) is not None:
+            raise self._taken(repository, found)
+        if (tagged := repository.tags.get(self.plan.tag)) is not None and (
+            found := self._difference(tagged)
+        ) is not None:
+            raise self._taken(repository, found)
+        return repository.main
 
     def _tag(self, commit: str) -> None:
         self.hub.create_tag(self.plan.repo_id, self.plan.tag, commit, f"plan {self.journal.plan_digest}")
@@ -250,6 +282,10 @@ class Publication:
     @property
     def branch(self) -> str:
         return f"release-staging-{self.plan.tag}"
+
+    @property
+    def _title(self) -> str:
+        return f"Release {self.plan.tag}"
 
     @cached_property
     def files(self) -> dict[str, LocalFile]:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from release.space_flavour import SpaceFlavour
 from training.checkpoint import FileEntry
-from training.records import Record
+from training.records import Record, canonical_json
 
 
 class Verdict(Record):
@@ -44,7 +45,15 @@ class ReleasePlan(Record):
     space: str | None = None
     waivers: dict[str, str] = {}  # gate -> why its refusal is accepted; they stand on the card
     signer: str | None = None  # fingerprint of the key whose signature goes with the release; None: it is not signed
+    space_flavour: SpaceFlavour | None = None  # None: transformers answers
     created: str
+
+    def to_json(self) -> bytes:
+        """Without a flavour the bytes are those of plans from before there were any, so that their digests stay."""
+        value = self.model_dump(mode="json")
+        if self.space_flavour is None:
+            del value["space_flavour"]
+        return canonical_json(value)
 
     @property
     def refused(self) -> list[Verdict]:

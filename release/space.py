@@ -27,6 +27,8 @@ def space_files(plan: ReleasePlan, bundle: Path, commit: str) -> dict[str, bytes
         title=f"{plan.repo_id.partition('/')[2]} chat",
         license=card.get("license"),
         verify_command=f"python -m release verify {plan.repo_id}@{plan.tag}",
+        flavour=plan.space_flavour,
+        files={entry.path: entry.sha256 for entry in plan.files},
     )
 
 

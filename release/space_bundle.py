@@ -6,7 +6,8 @@
     files["app.py"], files["requirements.txt"], files["README.md"], files["space.json"]
 
 The app is read from `spaces/chat` by path: `spaces` must never be importable, for gradio imports the Hub's own package
-of that name. requirements.txt pins the whole closure of what the app imports, as installed here, where it was tested.
+of that name. A flavour decides which file stands behind the page, and nothing else. requirements.txt pins the whole closure of
+what the app imports, as installed here, where it was tested; a flavour that cannot be installed beside the others brings its own.
 """
 
 from __future__ import annotations
@@ -14,16 +15,36 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evals.presentation import metric_label
 from evals.scorecard import Score, Scorecard
 from training.errors import UsageError
 from training.records import canonical_json
 
+if TYPE_CHECKING:
+    from release.space_flavour import SpaceFlavour
+
 CHAT = Path(__file__).resolve().parent.parent / "spaces" / "chat"
 DIRECT_REQUIREMENTS = ("gradio", "torch", "transformers", "huggingface_hub", "safetensors", "jinja2")
+LIGHT_REQUIREMENTS = ("gradio", "huggingface_hub", "jinja2", "tokenizers")
+REQUIREMENTS = {
+    "transformers": DIRECT_REQUIREMENTS,
+    "llama.cpp": (*LIGHT_REQUIREMENTS, "xllamacpp"),
+    "endpoint": LIGHT_REQUIREMENTS,
+}
+OWN_REQUIREMENTS = ("tgi", "zerogpu")  # requirements-NAME.txt in spaces/chat: pins that were resolved apart
+PAGE = ("about", "answers", "app", "chat_model", "display", "download", "layout", "limits")
+BEHIND_THE_PAGE = {
+    "transformers": ("digest", "transformers_model"),
+    "zerogpu": ("digest", "transformers_model", "zerogpu_model"),
+    "llama.cpp": ("llama_model", "template"),
+    "endpoint": ("endpoint_model", "template"),
+    "tgi": ("template", "tgi_model"),
+}
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "config.json")
 SCORES_SHOWN = 12
 COLOURS = ("red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray")
 SHORT_DESCRIPTION_MOST = 60  # the Hub's limit
@@ -45,8 +66,13 @@ def build_space_bundle(
     title: str,
     license: str | None,
     verify_command: str,
+    flavour: SpaceFlavour | None = None,
+    files: Mapping[str, str] | None = None,
 ) -> dict[str, bytes]:
     """Path -> bytes of every file of the Space. Equal arguments on one installation give equal bytes.
+
+    Without a flavour transformers answers. `files` are the release's hashes by path, of which a flavour that takes only the
+    tokenizer pins what it downloads.
 
     Raises UsageError where the model, its revision or its digest is not what a published page can name, where the
     scorecard is another checkpoint's, or where `spaces/chat` is not beside this package.
@@ -61,6 +87,8 @@ def build_space_bundle(
             found=scorecard.model.digest,
             next_step="python -m evals run CHECKPOINT --suite starter --out RUN",
         )
+    backend = flavour.backend if flavour else "transformers"
+    bundle = {file.name: file.read_bytes() for file in _app_files(backend)}
     space = {
         "schema_version": 1,
         "title": title,
@@ -69,26 +97,61 @@ def build_space_bundle(
         "tag": tag,
         "checkpoint_digest": checkpoint_digest,
         "license": license,
-        "runtime": f"transformers {_version('transformers')}, torch {_version('torch')}",
-        "precision": "auto",
+        "flavour": flavour.name if flavour else None,
+        "hardware": flavour.hardware if flavour else None,
+        "memory": flavour.memory if flavour else None,
+        "precision": flavour.precision if flavour else "auto",
+        "backend": backend,
+        "backend_settings": _settings(flavour, files or {}),
         "scores": [] if scorecard is None else [_shown(score) for score in _chosen(scorecard.scores)],
         "scored_in": None if scorecard is None else _scored_in(scorecard),
         "verify_command": verify_command,
     }
-    sdk_version = _version("gradio")
+    pinned = (
+        dict(own_pins(backend)) if backend in OWN_REQUIREMENTS else dict(pinned_requirements(REQUIREMENTS[backend]))
+    )
+    sdk_version = pinned["gradio"]
     readme = _render(
         "README.md.jinja",
         **space,
+        preloaded=sorted({model_id, flavour.gguf.repo_id} if flavour and flavour.gguf else {model_id}),
         sdk_version=sdk_version,
         python_version=".".join(platform.python_version_tuple()[:2]),
         short_description=f"Chat with {title}"[:SHORT_DESCRIPTION_MOST].rstrip(),
     )
     check_front_matter(readme)
-    files = {file.name: file.read_bytes() for file in _app_files()}
-    files["README.md"] = readme.encode()
-    files["requirements.txt"] = _render("requirements.txt.jinja", packages=pinned_requirements()).encode()
-    files["space.json"] = canonical_json(space)
-    return files
+    bundle["README.md"] = readme.encode()
+    bundle["requirements.txt"] = _render("requirements.txt.jinja", packages=sorted(pinned.items())).encode()
+    bundle["space.json"] = canonical_json(space)
+    return bundle
+
+
+def _settings(flavour: SpaceFlavour | None, files: Mapping[str, str]) -> dict[str, Any]:
+    """What the file behind the page is told beside the model: which bytes to fetch, or which server to ask."""
+    if flavour is None or flavour.backend in ("transformers", "zerogpu"):
+        return {}
+    told: dict[str, Any] = {"files": {name: files[name] for name in TOKENIZER_FILES if name in files}}
+    if "tokenizer.json" not in told["files"] or "config.json" not in told["files"]:
+        raise UsageError(
+            f"the flavour {flavour.name} renders conversations by tokenizer.json, and the release has none",
+            expected=", ".join(TOKENIZER_FILES),
+            found=", ".join(told["files"]) or "none of them",
+            next_step="save the tokenizer as a fast one, or publish with --space alone",
+        )
+    if flavour.gguf is not None:
+        told["gguf"] = flavour.gguf.model_dump(mode="json")
+    if flavour.url is not None:
+        told["url"] = flavour.url
+    return told
+
+
+def own_pins(backend: str) -> list[tuple[str, str]]:
+    """(name, version) of a flavour that has pins of its own."""
+    from packaging.utils import canonicalize_name
+
+    lines = (CHAT / f"requirements-{backend}.txt").read_text(encoding="utf-8").splitlines()
+    pairs = (line.partition("==") for line in lines if line and not line.startswith("#"))
+    return sorted((canonicalize_name(name), version) for name, _, version in pairs)
 
 
 def check_front_matter(readme: str) -> None:
@@ -156,13 +219,15 @@ def pinned_requirements(roots: tuple[str, ...] = DIRECT_REQUIREMENTS) -> list[tu
     return sorted(found.items())
 
 
-def _app_files() -> list[Path]:
-    files = sorted(file for file in CHAT.glob("*") if file.suffix in (".py", ".css")) if CHAT.is_dir() else []
-    if not any(file.name == "app.py" for file in files):
+def _app_files(backend: str) -> list[Path]:
+    files = [CHAT / f"{name}.py" for name in sorted((*PAGE, *BEHIND_THE_PAGE[backend]))]
+    files.append(CHAT / "page.css")
+    missing = [file.name for file in files if not file.is_file()]
+    if missing:
         raise UsageError(
             "the chat Space's sources are not beside the release package",
             where=str(CHAT),
-            expected="app.py",
+            expected=", ".join(missing),
             found="no such file",
             next_step="run Slipway from a checkout of its repository",
         )
@@ -172,7 +237,6 @@ def _app_files() -> list[Path]:
 def _render(template: str, **values: Any) -> str:
     import jinja2
 
-    _app_files()
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
     return environment.from_string((CHAT / template).read_text(encoding="utf-8")).render(**values)
 

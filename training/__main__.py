@@ -5,8 +5,12 @@ python -m training sft --recipe sft-starter --out runs/sft
 python -m training reward --recipe reward-starter --out runs/reward
 python -m training dpo --recipe dpo-starter --out runs/dpo args.beta=0.2
 python -m training ppo --recipe ppo-starter --out runs/ppo ppo.total_episodes=256
+python -m training ilql --recipe ilql-starter --out runs/ilql
+python -m training best-of-n --recipe best-of-n-starter --out runs/best-of-n
+python -m training report runs/ppo
 python -m training merge runs/lora --base runs/base --out runs/merged
 python -m training plan --flops 5.76e23
+python -m training feedback org/name-votes --out runs/feedback
 """
 
 from __future__ import annotations
@@ -19,9 +23,25 @@ from typing import Any
 
 from training.allocator import keep_freed_memory
 from training.command import Parser, Result, quiet_libraries
+from training.feedback import add_arguments as add_feedback_arguments
+from training.feedback import run_feedback
+from training.feedback_exchange import add_arguments as add_exchange_arguments
+from training.feedback_exchange import run_feedback_exchange
+from training.feedback_pairs import add_arguments as add_pairs_arguments
+from training.feedback_pairs import run_feedback_pairs
 from training.plan_command import add_arguments as add_plan_arguments
 from training.plan_command import plan
-from training.recipe import DPORecipe, KTORecipe, PPORecipe, RewardRecipe, RLOORecipe, SFTRecipe, find_recipe
+from training.recipe import (
+    BestOfNRecipe,
+    DPORecipe,
+    ILQLRecipe,
+    KTORecipe,
+    PPORecipe,
+    RewardRecipe,
+    RLOORecipe,
+    SFTRecipe,
+    find_recipe,
+)
 from training.run_record import RunRecord
 from training.yaml_file import load
 
@@ -38,10 +58,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, description, run in (
         ("sft", "Fine-tune on demonstrations (TRL's SFTTrainer).", _sft),
         ("reward", "Train a reward model on preference pairs (TRL's RewardTrainer).", _reward),
-        ("ppo", "Align a policy with PPO against a reward model.", _ppo),
+        ("ppo", "Align a policy with PPO against a reward model, a function or a server.", _ppo),
         ("rloo", "Align a policy with RLOO against a reward model (TRL's RLOOTrainer).", _rloo),
         ("dpo", "Align a policy with DPO on preference pairs (TRL's DPOTrainer).", _dpo),
         ("kto", "Align a policy with KTO on answers marked good or bad (TRL's KTOTrainer).", _kto),
+        ("ilql", "Learn offline from answers with rewards (implicit language Q-learning), and steer by value.", _ilql),
+        ("best-of-n", "Choose the best of n sampled answers as demonstrations for sft.", _best_of_n),
     ):
         command = parser.command(name, description, run)
         command.add_argument("--recipe", required=True, help=f"a YAML file, or {name}-starter, which ships")
@@ -54,7 +76,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     merge.add_argument("--base", help="the base model (what the adapter names, if left out)")
     merge.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16", help="of the merged weights")
     merge.add_argument("--out", type=Path, required=True, help="the run's directory, e.g. runs/merged")
+    report = parser.command("report", "Draw the curves of a run's metrics.jsonl as one HTML page.", _report)
+    report.add_argument(
+        "directory", type=Path, metavar="RUN", help="the run's directory, finished or not, e.g. runs/ppo"
+    )
+    report.add_argument("--out", type=Path, metavar="FILE", help="the page's file (RUN/report.html, if left out)")
     add_plan_arguments(parser.command("plan", "Plan model, data, memory and time from a compute budget.", plan))
+    feedback = "Turn votes into a report, preference and KTO data, and a record."
+    add_feedback_arguments(parser.command("feedback", feedback, run_feedback))
+    pairs = "Answer prompts with two checkpoints, or twice with one, for people to judge."
+    add_pairs_arguments(parser.command("feedback-pairs", pairs, run_feedback_pairs))
+    exchange = "Pairs and votes to and from the files of Argilla and Label Studio."
+    add_exchange_arguments(parser.command("feedback-exchange", exchange, run_feedback_exchange))
     return parser.run(argv)
 
 
@@ -118,6 +151,40 @@ def _ppo(args: argparse.Namespace) -> Result:
     return _result(train_ppo(recipe, args.out), args.out)
 
 
+def _ilql(args: argparse.Namespace) -> Result:
+    recipe = load(find_recipe(args.recipe), ILQLRecipe, args.overrides)
+    keep_freed_memory()
+    from training.ilql_run import train_ilql
+
+    return _result(train_ilql(recipe, args.out), args.out)
+
+
+def _best_of_n(args: argparse.Namespace) -> Result:
+    recipe = load(find_recipe(args.recipe), BestOfNRecipe, args.overrides)
+    keep_freed_memory()
+    from training.best_of_n import DEMONSTRATIONS, sample_best
+
+    record = sample_best(recipe, args.out)
+    lines = [str(args.out / DEMONSTRATIONS), "  n   reward            gain              KL at most"]
+    lines += [
+        f"  {row.n:<3} {row.reward:+.3f} ± {row.stderr:.3f}    {row.gain:+.3f} ± {row.gain_stderr:.3f}    {row.kl_bound:.3f}"
+        for row in record.best_of
+    ]
+    return {
+        "demonstrations": str(args.out / DEMONSTRATIONS),
+        "rows": record.demonstrations,
+        "prompts_without_a_whole_answer": record.prompts_without_a_whole_answer,
+        "best_of": [row.model_dump(mode="json") for row in record.best_of],
+        "summary": "\n".join(lines),
+    }
+
+
+def _report(args: argparse.Namespace) -> Result:
+    from training.report import report
+
+    return report(args.directory, args.out)
+
+
 def _result(record: RunRecord, out: Path) -> Result:
     figures: dict[str, Any] = {name: round(value, 4) for name, value in record.metrics.items()}
     lines = [f"{out / 'checkpoint'}", f"  digest   {record.checkpoint_digest}", f"  seconds  {record.seconds}"]
@@ -129,6 +196,7 @@ def _result(record: RunRecord, out: Path) -> Result:
         "method": record.method,
         "seconds": record.seconds,
         "metrics": figures,
+        **({"stopped": record.stopped} if record.stopped else {}),
         "summary": "\n".join(lines),
     }
 

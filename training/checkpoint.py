@@ -75,7 +75,11 @@ class Checkpoint:
             )
         if not (path / "config.json").is_file():
             raise UsageError(
-                "the checkpoint has no config.json", where=str(path), expected="a directory that from_pretrained loads"
+                "the checkpoint has no config.json",
+                where=str(path),
+                expected="a directory that from_pretrained loads",
+                found=_listing(path),
+                next_step="save the whole model with save_pretrained",
             )
         for name in weight_files(path):
             read_safetensors_header(path / name)
@@ -153,7 +157,12 @@ def weight_files(path: Path) -> list[str]:
         try:
             shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
         except (ValueError, KeyError, AttributeError) as error:
-            raise UsageError("the index of the weights cannot be read", where=str(index), found=repr(error)) from error
+            raise UsageError(
+                "the index of the weights cannot be read",
+                where=str(index),
+                found=repr(error),
+                next_step="copy or download the file again",
+            ) from error
         missing = [name for name in shards if not (path / name).is_file()]
         if missing:
             raise UsageError(
@@ -184,7 +193,11 @@ def weight_files(path: Path) -> list[str]:
             next_step="load it once where you trust it, and save_pretrained(..., safe_serialization=True)",
         )
     raise UsageError(
-        "the checkpoint has no weights", where=str(path), expected=f"{WEIGHTS} or {WEIGHTS_INDEX}", found=_listing(path)
+        "the checkpoint has no weights",
+        where=str(path),
+        expected=f"{WEIGHTS} or {WEIGHTS_INDEX}",
+        found=_listing(path),
+        next_step="save the whole model with save_pretrained",
     )
 
 

@@ -15,6 +15,7 @@ import argparse
 import errno
 import json
 import os
+import re
 import sys
 import traceback
 import warnings
@@ -68,21 +69,39 @@ class Parser:
         except KeyboardInterrupt:
             message = "interrupted; run the same command again to continue"
             return _fail(message, EXIT_INTERRUPTED, {"error": {"what": message}}, as_json, stdout)
-        except OSError as error:
-            known = explain_os_error(error)
+        except Exception as error:  # noqa: BLE001 - the rim of the program: what the machine did not refuse is a bug
+            refusal = os_error_in(error)
+            known = explain_os_error(refusal) if refusal is not None else None
             if known is not None:
                 return _fail(known.render(), known.exit_code, {"error": known.as_dict()}, as_json, stdout)
-            return _bug(error, as_json, stdout)
-        except Exception as error:  # noqa: BLE001 - the rim of the program: whatever is left is a bug, shown in full
             return _bug(error, as_json, stdout)
         finally:
             sys.stdout = stdout
 
 
+def os_error_in(error: BaseException) -> OSError | None:
+    """The machine's refusal behind an error: itself, what it was raised from, or what a library made of it.
+
+    Libraries written in Rust (safetensors, tokenizers) end their messages with the number: "... (os error 28)". PyTorch's
+    writer gives none: it knows only that fewer bytes arrived than it wrote.
+    """
+    link: BaseException | None = error
+    while link is not None:
+        if isinstance(link, OSError) and link.errno is not None:
+            return link
+        number = re.search(r"\(os error (\d+)\)", str(link))
+        if number:
+            return OSError(int(number[1]), os.strerror(int(number[1])))
+        if isinstance(link, RuntimeError) and "inline_container.cc" in str(link):
+            return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        link = link.__cause__ or link.__context__
+    return None
+
+
 def explain_os_error(error: OSError) -> UsageError | None:
     """The machine's own refusals (no space, no permission, read-only) in the contract's words; None for others."""
     where = str(error.filename) if error.filename else None
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return UsageError(
             "no space left on the disk; what was complete before is untouched",
             where=where,
@@ -134,5 +153,6 @@ def quiet_libraries() -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        os.environ.setdefault("TQDM_DISABLE", "1")
     # peft and TRL still use names that transformers is about to drop: for them to mend, not for whoever trains a model.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers\.")

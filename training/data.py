@@ -16,12 +16,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeGuard, TypeVar
+from typing import Any, ClassVar, TypeGuard, TypeVar
 
 from training.errors import HubError, UsageError
 from training.pretrained import endpoint
 from training.recipe import DataSettings
-from training.run_record import DataSource
+from training.run_record import DataSource, FeedbackSource
 
 Message = dict[str, str]
 Messages = list[Message]
@@ -37,6 +37,7 @@ class Conversation:
     """A conversation up to the user's turn: what every kind of row begins with."""
 
     prompt: Messages
+    repeats_count: ClassVar[bool] = False  # whether an exact repeat says something that the first one did not
 
     def flaw(self) -> str | None:
         """Why nothing can be learned from this row, or None where something can."""
@@ -173,8 +174,17 @@ def load_rows(
             rows_dropped=sum(dropped.values()),
             why_dropped=dropped,
             license=license_id,
+            feedback=_feedback(settings.source),
         ),
     )
+
+
+def _feedback(source: str) -> FeedbackSource | None:
+    """The votes that local data was made from, where it was."""
+    from training.feedback_record import feedback_source
+
+    path = Path(source).expanduser()
+    return feedback_source(path) if path.exists() else None
 
 
 def _convert(
@@ -195,7 +205,7 @@ def _convert(
                 next_step="rename or convert the columns to one of these",
             )
         key = json.dumps(vars(row), sort_keys=True)
-        why = row.flaw() or ("exact repeat" if key in seen else None)
+        why = row.flaw() or ("exact repeat" if key in seen and not row.repeats_count else None)
         if why:
             dropped[why] = dropped.get(why, 0) + 1
         else:

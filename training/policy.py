@@ -28,7 +28,8 @@ class ActorCritic(nn.Module):
 
     forward: input_ids `(B, P+T)`, attention_mask `(B, P+T)`, T -> logprobs, values, entropies of the last T tokens,
     each `(B, T)` float32. A position's value is that of the state before its token is chosen. `trunk` is what
-    `trunk_states` has made of the same tokens, where they were computed before.
+    `trunk_states` has made of the same tokens, where they were computed before. Entropies have a gradient where
+    `entropy_gradient` asks for it, for the vocabulary's is large.
     """
 
     def __init__(self, model: PreTrainedModel, lora: LoraSettings | None) -> None:
@@ -63,12 +64,13 @@ class ActorCritic(nn.Module):
         response_length: int,
         temperature: float,
         trunk: Tensor | None = None,
+        entropy_gradient: bool = False,
     ) -> tuple[Tensor, Tensor, Tensor]:
         hidden, logits = self._decode(self.language_model, input_ids, attention_mask, response_length, trunk)
         logits = logits / temperature
         tokens = input_ids[:, -response_length:]
         values = self.value_head(hidden.float()).squeeze(-1)  # (B, T)
-        with torch.no_grad():
+        with nullcontext() if entropy_gradient else torch.no_grad():
             entropies = entropy(logits)
         return token_logprobs(logits, tokens), values, entropies
 

@@ -1,4 +1,4 @@
-"""`python -m training ppo`: align a policy with PPO against a reward model (Ouyang et al. 2022, section 3.5).
+"""`python -m training ppo`: align a policy with PPO against rewards (Ouyang et al. 2022, section 3.5).
 
 One update is: sample a batch of responses; score them; charge each token with its distance from the reference; estimate
 advantages; a few epochs of clipped policy and value steps over shuffled mini batches. The loop runs on accelerate, so
@@ -9,7 +9,6 @@ Interrupted or killed, the same command continues from the last saved update on 
 
 from __future__ import annotations
 
-import random
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,15 +19,19 @@ from torch import Tensor
 from training.errors import UsageError
 from training.policy import ActorCritic, token_positions
 from training.ppo_math import (
+    Moments,
+    adapted_kl_coef,
     advantages_and_returns,
+    combined,
     kl_per_token,
-    masked_mean,
-    policy_loss,
+    moments,
     shaped_rewards,
-    value_loss,
 )
-from training.recipe import PPORecipe, PPOSettings
-from training.rollout import Experience, Responses, sample
+from training.ppo_steps import PPOSteps
+from training.ptx import Mixing
+from training.recipe import PPORecipe
+from training.reward_sources import RewardFailed, TextRewards
+from training.rollout import Experience, Responses, in_shuffled_epochs, sample
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -39,7 +42,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class RewardScale:
-    """Mean and deviation of the first rollout's scores, by which all later ones are scaled (Ziegler et al. 2019)."""
+    """What scores are reduced by, then divided by (Ziegler et al. 2019)."""
 
     mean: float = 0.0
     std: float = 1.0
@@ -53,11 +56,12 @@ class PPO:
         recipe: PPORecipe,
         actor: ActorCritic,
         tokenizer: PreTrainedTokenizerBase,
-        reward_model: RewardModel,
+        rewards: RewardModel | TextRewards,
         prompts: list[list[int]],
         accelerator: Accelerator,
+        mixing: Mixing | None = None,
     ) -> None:
-        self.recipe, self.tokenizer, self.reward_model = recipe, tokenizer, reward_model
+        self.recipe, self.tokenizer, self.rewards = recipe, tokenizer, rewards
         self.prompts, self.accelerator = prompts, accelerator
         policy_parameters, head_parameters = actor.trainable_groups()
         settings = recipe.ppo
@@ -68,11 +72,13 @@ class PPO:
             ],
             weight_decay=settings.weight_decay,
         )
-        self.base_rates = [float(group["lr"]) for group in optimizer.param_groups]
-        self.wrapped, self.optimizer = accelerator.prepare(actor, optimizer)
-        self.actor: ActorCritic = accelerator.unwrap_model(self.wrapped)
-        self.trunk_is_shared = self.actor.shares_trunk(reward_model)
+        wrapped, self.optimizer = accelerator.prepare(actor, optimizer)
+        self.steps = PPOSteps(settings, recipe.generation.temperature, wrapped, self.optimizer, accelerator, mixing)
+        self.actor: ActorCritic = accelerator.unwrap_model(wrapped)
+        self.trunk_is_shared = not isinstance(rewards, TextRewards) and self.actor.shares_trunk(rewards)
         self.scale: RewardScale | None = None
+        self.seen_scores: Moments | None = None
+        self.kl_coef = settings.kl_coef
         self.updates_done = 0
 
     @property
@@ -84,26 +90,41 @@ class PPO:
         return -(-self.recipe.ppo.total_episodes // self.episodes_per_update)
 
     def update(self) -> dict[str, Any]:
-        """Sample a batch, learn from it, and return what there is to log."""
+        """Sample a batch, learn from it, and return what there is to log.
+
+        Raises RewardFailed where there are no rewards: everything is then as it was before this update.
+        """
         clock = time.monotonic()
-        experience = self.rollout(self._batch_of_prompts())
+        random_state = torch.get_rng_state()
+        try:
+            experience = self.rollout(self._batch_of_prompts())
+            scores = self.accelerator.gather(experience.scores)
+            if not torch.isfinite(scores).all():
+                raise RewardFailed(
+                    "the reward model's scores are not all finite numbers",
+                    found=f"{int((~torch.isfinite(scores)).sum())} of {len(scores)} are NaN or infinite",
+                    next_step="use another reward model, or dtype: float32",
+                )
+        except RewardFailed:
+            torch.set_rng_state(random_state)  # the same responses are sampled when the run continues
+            raise
         sampled = time.monotonic()
         settings = self.recipe.ppo
         mask = experience.responses.mask
-        scores = self.accelerator.gather(experience.scores)
-        if self.scale is None:
-            self.scale = (
-                RewardScale(float(scores.mean()), float(scores.std())) if settings.scale_rewards else RewardScale()
-            )
+        self._set_scale(scores)
+        kl_coef = self.kl_coef
         kl = kl_per_token(experience.logprobs, experience.ref_logprobs) * mask
-        rewards = shaped_rewards(self._scaled(experience), kl, mask, settings.kl_coef)
+        rewards = shaped_rewards(self._scaled(experience), kl, mask, kl_coef)
         advantages, returns = advantages_and_returns(rewards, experience.values, mask, settings.gamma, settings.lam)
         if settings.whiten_advantages:
             advantages = self._whiten(advantages, mask)
-        losses = self._learn(experience, advantages, returns)
+        losses = self.steps.learn(experience, advantages, returns, self.updates_done, self.total_updates)
         self.updates_done += 1
         gather = self.accelerator.gather
-        response_kl = gather(kl.sum(dim=1))
+        response_kl = float(gather(kl.sum(dim=1)).mean())
+        if settings.kl_target is not None:
+            gain = self.episodes_per_update / settings.kl_horizon
+            self.kl_coef = adapted_kl_coef(kl_coef, response_kl, settings.kl_target, gain)
         lengths = gather(mask.sum(dim=1))
         return {
             "step": self.updates_done,
@@ -111,8 +132,8 @@ class PPO:
             "reward_mean": float(scores.mean()),
             "reward_std": float(scores.std()),
             "scores": [round(score, 5) for score in scores.tolist()],
-            "kl": float(response_kl.mean()),
-            "kl_coef": settings.kl_coef,
+            "kl": response_kl,
+            "kl_coef": kl_coef,
             **losses,
             "response_tokens": float(lengths.float().mean()),
             "ended": float(gather(experience.responses.ended).float().mean()),
@@ -121,7 +142,7 @@ class PPO:
         }
 
     def rollout(self, prompts: list[list[int]]) -> Experience:
-        """Sample a response to each prompt and say what policy, reference and reward model think of it."""
+        """Sample a response to each prompt, with its reward and what policy and reference think of it."""
         responses, trunk, scores = self._sample_and_score(prompts)
         inputs = (responses.input_ids, responses.attention_mask, responses.length, self.recipe.generation.temperature)
         with torch.no_grad(), self.accelerator.autocast():
@@ -132,20 +153,42 @@ class PPO:
         return Experience(responses, logprobs, ref_logprobs, values, scores, trunk)
 
     def scores(self, prompts: list[list[int]]) -> Tensor:
-        """The reward model's scores `(B,)` of a sampled response to each prompt."""
+        """Scores `(B,)` of a sampled response to each prompt."""
         return self._sample_and_score(prompts)[2]
 
     def _sample_and_score(self, prompts: list[list[int]]) -> tuple[Responses, Tensor | None, Tensor]:
         """Responses, the frozen layers' states where the reward model reads them too, and scores `(B,)`."""
         with torch.no_grad(), self.accelerator.autocast():
             responses = sample(self.actor, self.tokenizer, prompts, self.recipe.generation)
+            if isinstance(self.rewards, TextRewards):
+                return responses, None, self._asked(self.rewards, prompts, responses)
             if self.trunk_is_shared:
                 trunk = self.actor.trunk_states(responses.input_ids, responses.attention_mask)
                 assert trunk is not None
                 count, mask = self.actor.frozen_layers, responses.attention_mask
-                return responses, trunk, self.reward_model.score_states(trunk, count, mask, token_positions(mask))
+                return responses, trunk, self.rewards.score_states(trunk, count, mask, token_positions(mask))
         sequences = [prompt + answer for prompt, answer in zip(prompts, responses.tokens(), strict=True)]
-        return responses, None, self.reward_model.score_ids(sequences)
+        return responses, None, self.rewards.score_ids(sequences)
+
+    def _asked(self, rewards: TextRewards, prompts: list[list[int]], responses: Responses) -> Tensor:
+        """Rewards of texts, `(B,)` float32. Where they fail for one process, RewardFailed is raised on all of them."""
+        from accelerate.utils import gather_object
+
+        decode = self.tokenizer.decode
+        failure: RewardFailed | None = None
+        scores: list[float] = []
+        try:
+            scores = rewards.score(
+                [decode(prompt) for prompt in prompts],
+                [decode(answer, skip_special_tokens=True) for answer in responses.tokens()],
+            )
+        except RewardFailed as error:
+            failure = error
+        if self.accelerator.num_processes > 1:  # or the others would wait for this one at the next exchange
+            failure = next((each for each in [failure, *gather_object([failure])] if each is not None), None)
+        if failure is not None:
+            raise failure
+        return torch.tensor(scores, dtype=torch.float32, device=responses.mask.device)
 
     def state(self) -> dict[str, Any]:
         """Everything that the next update depends on; `torch.load(weights_only=True)` reads it back."""
@@ -156,6 +199,9 @@ class PPO:
             "trainable": self.actor.trainable_state(),
             "optimizer": self.optimizer.state_dict(),
             "scale": [self.scale.mean, self.scale.std] if self.scale else None,
+            "seen_scores": list(self.seen_scores) if self.seen_scores else None,
+            "kl_coef": self.kl_coef,
+            "mixed_batches": self.steps.mixing.taken if self.steps.mixing else 0,
             "random": gather_object([torch.get_rng_state()]),
             "random_cuda": gather_object([torch.cuda.get_rng_state_all()]),
         }
@@ -173,6 +219,10 @@ class PPO:
         self.actor.load_state_dict(state["trainable"], strict=False)
         self.optimizer.load_state_dict(state["optimizer"])
         self.scale = RewardScale(*state["scale"]) if state["scale"] else None
+        self.seen_scores = Moments(*state["seen_scores"]) if state["seen_scores"] else None
+        self.kl_coef = state["kl_coef"]
+        if self.steps.mixing is not None:
+            self.steps.mixing.taken = state["mixed_batches"]
         torch.set_rng_state(state["random"][self.accelerator.process_index].cpu())
         if torch.cuda.is_available():
             torch.cuda.set_rng_state_all(state["random_cuda"][self.accelerator.process_index])
@@ -181,13 +231,17 @@ class PPO:
         """This process's share of the next batch; every epoch over the prompts has an order of its own."""
         settings = self.recipe.ppo
         first = self.updates_done * self.episodes_per_update + self.accelerator.process_index * settings.batch_size
-        chosen = []
-        for position in range(first, first + settings.batch_size):
-            epoch, index = divmod(position, len(self.prompts))
-            order = list(range(len(self.prompts)))
-            random.Random(f"{self.recipe.seed}/{epoch}").shuffle(order)
-            chosen.append(self.prompts[order[index]])
-        return chosen
+        return in_shuffled_epochs(self.prompts, first, settings.batch_size, self.recipe.seed)
+
+    def _set_scale(self, scores: Tensor) -> None:
+        """Settle what this update's scores are scaled by. scores `(B,)` of all processes."""
+        kind = self.recipe.ppo.scale_rewards
+        if kind == "running":
+            found = moments(scores)
+            self.seen_scores = combined(self.seen_scores, found) if self.seen_scores else found
+            self.scale = RewardScale(0.0, self.seen_scores.std or 1.0)
+        elif self.scale is None:
+            self.scale = RewardScale(float(scores.mean()), float(scores.std())) if kind else RewardScale()
 
     def _scaled(self, experience: Experience) -> Tensor:
         """Scores as the optimiser meets them: scaled, clipped, with the penalty for not ending. `(B,)`"""
@@ -200,78 +254,6 @@ class PPO:
             scores = scores - settings.missing_eos_penalty * (~experience.responses.ended).float()
         return scores
 
-    def _learn(self, experience: Experience, advantages: Tensor, returns: Tensor) -> dict[str, float]:
-        """The epochs of clipped steps over one rollout; returns the means of what they saw."""
-        settings = self.recipe.ppo
-        self._set_learning_rate(settings)
-        seen: list[Tensor] = []
-        for _ in range(settings.num_ppo_epochs):
-            order = torch.randperm(len(advantages))
-            for start in range(0, len(order), settings.mini_batch_size):
-                seen.append(
-                    self._step(experience, advantages, returns, order[start : start + settings.mini_batch_size])
-                )
-        means = self.accelerator.reduce(torch.stack(seen).mean(dim=0), reduction="mean").tolist()
-        names = (
-            "policy_loss",
-            "value_loss",
-            "entropy",
-            "clip_fraction",
-            "value_clip_fraction",
-            "approx_kl",
-            "grad_norm",
-        )
-        return dict(zip(names, means, strict=True))
-
-    def _step(self, experience: Experience, advantages: Tensor, returns: Tensor, chosen: Tensor) -> Tensor:
-        """One optimiser step on the chosen episodes, in `gradient_accumulation_steps` pieces.
-
-        A piece counts by its share of all tokens of the mini batch, over all processes, so that how a mini batch is cut
-        into pieces or spread over processes does not change the step.
-        """
-        settings, accelerator, responses = self.recipe.ppo, self.accelerator, experience.responses
-        tokens = accelerator.reduce(responses.mask[chosen].sum(), reduction="sum")
-        seen = torch.zeros(6, device=advantages.device)
-        pieces = chosen.tensor_split(min(settings.gradient_accumulation_steps, len(chosen)))
-        for number, piece in enumerate(pieces):
-            columns = responses.columns(piece)
-            length = responses.length - (responses.input_ids.shape[1] - columns.stop)
-            mask = responses.mask[piece, :length]
-            share = mask.sum() / tokens * accelerator.num_processes
-            with accelerator.no_sync(self.wrapped) if number + 1 < len(pieces) else _nothing():
-                with accelerator.autocast():
-                    logprobs, values, entropies = self.wrapped(
-                        responses.input_ids[piece, columns],
-                        responses.attention_mask[piece, columns],
-                        length,
-                        self.recipe.generation.temperature,
-                        None if experience.trunk is None else experience.trunk[piece, columns],
-                    )
-                old = experience.logprobs[piece, :length]
-                policy, clipped = policy_loss(logprobs, old, advantages[piece, :length], mask, settings.cliprange)
-                value, value_clipped = value_loss(
-                    values,
-                    experience.values[piece, :length],
-                    returns[piece, :length],
-                    mask,
-                    settings.cliprange_value,
-                )
-                accelerator.backward((policy + settings.vf_coef * value) * share)
-            with torch.no_grad():
-                approx_kl = masked_mean((logprobs - old) ** 2, mask) / 2
-                seen += share * torch.stack(
-                    [policy, value, masked_mean(entropies, mask), clipped, value_clipped, approx_kl]
-                )
-        norm = accelerator.clip_grad_norm_(self.wrapped.parameters(), settings.max_grad_norm)
-        if not torch.isfinite(norm):
-            raise UsageError(
-                f"training diverged: the gradient is {norm} in update {self.updates_done + 1}",
-                next_step="lower ppo.learning_rate or raise ppo.kl_coef; the last saved state is from before this update",
-            )
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        return torch.cat([seen.detach(), norm.detach().float().reshape(1).to(seen.device)])
-
     def _whiten(self, values: Tensor, mask: Tensor) -> Tensor:
         """`ppo_math.whiten`, by the mean and variance over all processes' tokens."""
         reduce = self.accelerator.reduce
@@ -280,16 +262,3 @@ class PPO:
         variance = reduce((((values - mean) * mask) ** 2).sum(), reduction="sum") / count
         whitened: Tensor = (values - mean) * torch.rsqrt(variance + 1e-8) * mask
         return whitened
-
-    def _set_learning_rate(self, settings: PPOSettings) -> None:
-        scale = min(1.0, (self.updates_done + 1) / settings.warmup_updates) if settings.warmup_updates else 1.0
-        if settings.lr_scheduler_type == "linear":
-            scale *= 1.0 - 0.9 * min(1.0, self.updates_done / max(1, self.total_updates - 1))
-        for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
-            group["lr"] = rate * scale
-
-
-def _nothing() -> Any:
-    from contextlib import nullcontext
-
-    return nullcontext()

@@ -9,6 +9,8 @@ estimators, joschu.net/blog/kl-approx.html), Ziegler et al. 2019 (arXiv 1909.085
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -53,6 +55,46 @@ def shaped_rewards(scores: Tensor, kl: Tensor, mask: Tensor, kl_coef: float) -> 
     last = mask.sum(dim=1) - 1  # (B,)
     rewards[torch.arange(len(scores), device=scores.device), last] += scores
     return rewards
+
+
+def adapted_kl_coef(coef: float, kl: float, target: float, gain: float) -> float:
+    """The coefficient of the KL penalty for the next update (Ziegler et al. 2019, section 2.2).
+
+    e = clip((KL - target) / target, -0.2, 0.2);  beta' = beta (1 + K e). kl and target in nats a response; `gain` is K,
+    0.1 in the paper and episodes / horizon in its code.
+    """
+    error = min(0.2, max(-0.2, (kl - target) / target))
+    return coef * (1.0 + gain * error)
+
+
+class Moments(NamedTuple):
+    """How many numbers there were, their mean, and the sum of their squared deviations from it."""
+
+    size: int
+    mean: float
+    squares: float
+
+    @property
+    def std(self) -> float:
+        """The sample's standard deviation; 0 of fewer than two numbers."""
+        return (self.squares / (self.size - 1)) ** 0.5 if self.size > 1 else 0.0
+
+
+def moments(values: Tensor) -> Moments:
+    """Of one batch, `(B,)`, in float64."""
+    values = values.double()
+    return Moments(len(values), float(values.mean()), float(((values - values.mean()) ** 2).sum()))
+
+
+def combined(first: Moments, second: Moments) -> Moments:
+    """Those of both batches together (Chan, Golub and LeVeque 1979, equation 2.1)."""
+    size = first.size + second.size
+    difference = second.mean - first.mean
+    return Moments(
+        size,
+        first.mean + difference * second.size / size,
+        first.squares + second.squares + difference**2 * first.size * second.size / size,
+    )
 
 
 def advantages_and_returns(

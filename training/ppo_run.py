@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
-import json
 import math
+import os
 import statistics
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from training.chat import prompt_ids
 from training.checkpoint import Checkpoint
-from training.command import log
 from training.data import Prompt, load_prompts
 from training.errors import UsageError
+from training.ppo_loop import choose_policy, heldout_reward, measure, metrics_lines, train
+from training.ppo_saved import Carried, note_reward_source, resume, save
 from training.pretrained import load_policy, resolve_base
-from training.progress import Progress
 from training.recipe import PPORecipe
+from training.reward_sources import TextRewards, load_reward_function, reward_endpoint
 from training.run_directory import RunDirectory, with_chosen_dtype
-from training.run_record import RunRecord, git_revision, hardware, now, package_versions
+from training.run_record import (
+    ParentCheckpoint,
+    RunRecord,
+    git_revision,
+    hardware,
+    now,
+    package_versions,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from training.ppo import PPO
-
-STATE_FILE = "ppo.pt"
+    from training.rewards import RewardModel
 
 
 def train_ppo(recipe: PPORecipe, out: Path) -> RunRecord:
@@ -42,44 +48,72 @@ def train_ppo(recipe: PPORecipe, out: Path) -> RunRecord:
 
     from training.policy import ActorCritic
     from training.ppo import PPO
-    from training.rewards import RewardModel
+    from training.ptx import Mixing, heldout_loss, load_ptx
 
     accelerator = Accelerator(mixed_precision="bf16" if recipe.lora is None and recipe.dtype == "bfloat16" else "no")
-    base, reward = resolve_base(recipe.base), resolve_base(recipe.reward_model)
+    if int(os.environ.get("WORLD_SIZE", "1")) != accelerator.num_processes:
+        raise UsageError(
+            "several processes were launched that do not know of each other",
+            expected=f"{os.environ['WORLD_SIZE']} processes as one run",
+            found=f"{accelerator.num_processes} in this one",
+            next_step="accelerate launch --cpu --num_processes N -m training ppo ...",
+        )
+    base = resolve_base(recipe.base)
+    rewards, reward_parents = load_rewards(recipe, str(accelerator.device))
     data = load_prompts(recipe.prompts, recipe.seed)
     # Full fine-tuning keeps its weights in float32 and computes in bfloat16: a small step vanishes in bfloat16.
     model, tokenizer = load_policy(base.checkpoint, recipe.dtype if recipe.lora else "float32")
     generation_config = model.generation_config
     prompts, too_long = tokenize_prompts(tokenizer, data.train, recipe.max_prompt_length)
     heldout, _ = tokenize_prompts(tokenizer, data.heldout, recipe.max_prompt_length) if data.heldout else ([], 0)
-    reward_model = RewardModel.load(reward.checkpoint, recipe.dtype, device=str(accelerator.device))
-    check_same_tokens(tokenizer, reward_model.tokenizer)
+    if recipe.guards.heldout_every and not heldout:
+        raise UsageError(
+            "guards.heldout_every measures on held-out prompts, and there are none",
+            next_step="set prompts.heldout_fraction or prompts.heldout_split, or remove guards.heldout_every",
+        )
+    mixed = load_ptx(recipe.ptx, tokenizer, recipe.seed) if recipe.ptx else None
+    mixing = None
+    if mixed and recipe.ptx and recipe.ptx.coef > 0:
+        mixing = Mixing(mixed.train, recipe.ptx, tokenizer.pad_token_id, recipe.seed)
+    if not isinstance(rewards, TextRewards):
+        check_same_tokens(tokenizer, rewards.tokenizer)
     set_seed(recipe.seed)  # before the adapters: theirs is the same on every process
     actor = ActorCritic(model, recipe.lora)
-    ppo = PPO(recipe, actor, tokenizer, reward_model, prompts, accelerator)
+    ppo = PPO(recipe, actor, tokenizer, rewards, prompts, accelerator, mixing)
+
+    def mixed_loss() -> float | None:
+        """How well the policy still knows what is held out of the mixed-in data, in nats a token."""
+        if not mixed or not mixed.heldout:
+            return None
+        with accelerator.autocast():
+            return heldout_loss(actor.language_model, mixed.heldout, tokenizer.pad_token_id)
+
     # Sampling differs by process and is carried by the saved state.
     torch.manual_seed(recipe.seed * 1_000_003 + accelerator.process_index)
-    before = _resume(ppo, run)
-    if before is None:
-        before = heldout_reward(ppo, heldout)
-        _save(ppo, run, before)
-    seconds_before = _seconds(run)
-    with Progress("ppo", ppo.total_updates, ppo.updates_done) as progress:
-        while ppo.updates_done < ppo.total_updates:
-            metrics = ppo.update()
-            if accelerator.is_main_process:
-                run.log_metrics(metrics)
-            progress.advance(
-                f"reward {metrics['reward_mean']:+.3f}  kl {metrics['kl']:.2f}  tokens {metrics['response_tokens']:.0f}  "
-                f"{ppo.episodes_per_update / metrics['seconds']:.1f} episodes/s"
-            )
-            if ppo.updates_done % recipe.ppo.save_updates == 0 or ppo.updates_done == ppo.total_updates:
-                _save(ppo, run, before)
-    after = heldout_reward(ppo, heldout)
+    carried = resume(ppo, run)
+    begins = carried is None
+    carried = carried or Carried()
+    if isinstance(rewards, TextRewards):
+        note_reward_source(carried, rewards.source, ppo.updates_done)
+    if begins:
+        carried.mixed_before = mixed_loss()
+        if recipe.guards.heldout_every:
+            carried.measured.append(measure(ppo, heldout))
+        else:
+            carried.heldout_before = heldout_reward(ppo, heldout)
+        save(ppo, run, carried)
+    seconds_before = sum(float(line["seconds"]) for line in metrics_lines(run))
+    train(ppo, run, carried, heldout)
+    chosen = choose_policy(ppo, run, carried)
     metrics = summary(run)
-    metrics.update(
-        {f"heldout_reward_{when}": value for when, value in (("before", before), ("after", after)) if value is not None}
-    )
+    measured = {
+        "heldout_reward_before": carried.heldout_before,
+        "heldout_reward_after": None if chosen else heldout_reward(ppo, heldout),
+        "ptx_heldout_loss_before": carried.mixed_before,
+        "ptx_heldout_loss_after": mixed_loss(),
+        **chosen,
+    }
+    metrics.update({name: value for name, value in measured.items() if value is not None})
     accelerator.wait_for_everyone()
     if not accelerator.is_main_process:
         return _wait_for_record(run)
@@ -93,7 +127,7 @@ def train_ppo(recipe: PPORecipe, out: Path) -> RunRecord:
         method="ppo",
         checkpoint_digest=Checkpoint.open(saved).digest,
         recipe=recipe.model_dump(mode="json"),
-        parents=[base.parent, reward.parent.model_copy(update={"role": "reward_model", "hub_id": None})],
+        parents=[base.parent, *reward_parents],
         data=[
             data.source.model_copy(
                 update={
@@ -101,8 +135,10 @@ def train_ppo(recipe: PPORecipe, out: Path) -> RunRecord:
                     "rows_dropped": data.source.rows_dropped + too_long,
                     "why_dropped": {**data.source.why_dropped, **dropped},
                 }
-            )
+            ),
+            *([mixed.source] if mixed else []),
         ],
+        rewards=carried.rewards,
         seed=recipe.seed,
         packages=package_versions(),
         git_revision=git_revision(),
@@ -110,9 +146,24 @@ def train_ppo(recipe: PPORecipe, out: Path) -> RunRecord:
         started=started,
         seconds=round(seconds_before + time.monotonic() - clock, 2),
         metrics=metrics,
+        stopped=f"{carried.stopped.what}: {carried.stopped.figures}" if carried.stopped else None,
     )
     run.finish(record)
     return record
+
+
+def load_rewards(recipe: PPORecipe, device: str) -> tuple[RewardModel | TextRewards, list[ParentCheckpoint]]:
+    """What gives the rewards, and the checkpoint that it comes from, if it is a reward model."""
+    if recipe.reward_function is not None:
+        return load_reward_function(recipe.reward_function), []
+    if recipe.reward_url is not None:
+        return reward_endpoint(recipe.reward_url, recipe.reward_timeout, recipe.reward_tries), []
+    from training.rewards import RewardModel
+
+    assert recipe.reward_model is not None  # the recipe has exactly one of the three
+    reward = resolve_base(recipe.reward_model)
+    parent = reward.parent.model_copy(update={"role": "reward_model", "hub_id": None})
+    return RewardModel.load(reward.checkpoint, recipe.dtype, device=device), [parent]
 
 
 def tokenize_prompts(
@@ -141,25 +192,9 @@ def check_same_tokens(policy: PreTrainedTokenizerBase, reward: PreTrainedTokeniz
         )
 
 
-def heldout_reward(ppo: PPO, prompts: list[list[int]]) -> float | None:
-    """Mean score of one sampled response to each held-out prompt, by a seed of its own; the run's randomness is left
-    as it was. None where nothing is held out.
-    """
-    import torch
-
-    if not prompts:
-        return None
-    scores: list[float] = []
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        for start in range(0, len(prompts), ppo.recipe.ppo.batch_size):
-            scores += ppo.scores(prompts[start : start + ppo.recipe.ppo.batch_size]).tolist()
-    return statistics.fmean(scores)
-
-
 def summary(run: RunDirectory) -> dict[str, float]:
     """The run in a few figures. A fifth is a fifth of the episodes; the standard error is that of a difference of means."""
-    lines = [json.loads(line) for line in run.metrics.read_text(encoding="utf-8").splitlines()]
+    lines = metrics_lines(run)
     scores = [score for line in lines for score in line["scores"]]
     fifth = max(2, len(scores) // 5)
     first, last = scores[:fifth], scores[-fifth:]
@@ -175,42 +210,6 @@ def summary(run: RunDirectory) -> dict[str, float]:
         "response_tokens_last": lines[-1]["response_tokens"],
         "episodes_per_second": len(scores) / sum(line["seconds"] for line in lines),
     }
-
-
-def _save(ppo: PPO, run: RunDirectory, before: float | None) -> None:
-    import torch
-
-    state: dict[str, Any] = {"ppo": ppo.state(), "heldout_before": before}
-    if ppo.accelerator.is_main_process:
-        temporary = run.state / f"{STATE_FILE}.writing"
-        torch.save(state, temporary)
-        temporary.replace(run.state / STATE_FILE)
-    ppo.accelerator.wait_for_everyone()
-
-
-def _resume(ppo: PPO, run: RunDirectory) -> float | None:
-    """Continue from the saved state if there is one; metrics of updates after it are cut off, for they come again."""
-    import torch
-
-    file = run.state / STATE_FILE
-    if not file.is_file():
-        run.metrics.unlink(missing_ok=True)
-        return None
-    state = torch.load(file, map_location="cpu", weights_only=True)
-    ppo.load_state(state["ppo"])
-    if ppo.accelerator.is_main_process:
-        lines = run.metrics.read_text(encoding="utf-8").splitlines() if run.metrics.is_file() else []
-        run.metrics.write_text("".join(line + "\n" for line in lines[: ppo.updates_done]), encoding="utf-8")
-        log(f"continuing after update {ppo.updates_done} of {ppo.total_updates}")
-    before: float | None = state["heldout_before"]
-    return before
-
-
-def _seconds(run: RunDirectory) -> float:
-    """Seconds spent on updates before an interruption."""
-    if not run.metrics.is_file():
-        return 0.0
-    return sum(float(json.loads(line)["seconds"]) for line in run.metrics.read_text(encoding="utf-8").splitlines())
 
 
 def _wait_for_record(run: RunDirectory) -> RunRecord:

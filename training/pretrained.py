@@ -24,7 +24,15 @@ from typing import TYPE_CHECKING
 
 from training.checkpoint import Checkpoint, changes_behaviour
 from training.errors import HubError, UsageError
-from training.run_record import ParentCheckpoint, RunRecord, git_revision, hardware, now, package_versions
+from training.run_record import (
+    FeedbackSource,
+    ParentCheckpoint,
+    RunRecord,
+    git_revision,
+    hardware,
+    now,
+    package_versions,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -72,8 +80,9 @@ def resolve_base(source: str) -> BaseModel:
         directory = path / "checkpoint" if (path / "checkpoint").is_dir() else path
         checkpoint = Checkpoint.open(directory)
         record_file = directory.parent / "run.json"
-        origin = RunRecord.read(record_file).parent("base") if record_file.is_file() else None
-        made_here = record_file.is_file() and RunRecord.read(record_file).method != "base"
+        record = RunRecord.read(record_file) if record_file.is_file() else None
+        origin = record.parent("base") if record else None
+        made_here = record is not None and record.method != "base"
         return BaseModel(
             checkpoint,
             ParentCheckpoint(
@@ -84,6 +93,7 @@ def resolve_base(source: str) -> BaseModel:
                 digest=checkpoint.digest,
                 license=origin.license if origin else _license(directory),
                 note=None if origin is None or made_here else origin.note,
+                feedback=feedback_behind(record) if record else [],
             ),
         )
     if source.endswith(".gguf") or source in PACKAGED:
@@ -106,6 +116,13 @@ def resolve_base(source: str) -> BaseModel:
             license=_license(directory),
         ),
     )
+
+
+def feedback_behind(record: RunRecord) -> list[FeedbackSource]:
+    """The votes that a run learned from, by its own data or by a parent's; each once."""
+    found = [data.feedback for data in record.data if data.feedback is not None]
+    found += [feedback for parent in record.parents for feedback in parent.feedback]
+    return list({feedback.record: feedback for feedback in found}.values())
 
 
 def download(source: str) -> tuple[Path, str | None]:

@@ -32,9 +32,9 @@ class Progress:
             self.bar = Bar(*columns, console=Console(stderr=True))
             self.task = self.bar.add_task(name, total=total, completed=done, note="")
 
-    def advance(self, note: str = "") -> None:
-        """One more step is done; `note` says how it went."""
-        self.done += 1
+    def advance(self, note: str = "", steps: int = 1) -> None:
+        """`steps` more are done; `note` says how they went."""
+        self.done += steps
         if self.bar is not None:
             self.bar.update(self.task, completed=self.done, note=note)
             return

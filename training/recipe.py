@@ -125,31 +125,167 @@ class PPOSettings(Settings):
     lr_scheduler_type: Literal["constant", "linear"] = "linear"  # linear falls to a tenth in the last update
     warmup_updates: int = Field(default=0, ge=0)  # updates over which the learning rate rises
     kl_coef: float = Field(default=0.05, ge=0.0)  # beta of Ouyang et al. 2022, equation 2
+    kl_target: float | None = Field(
+        default=None, gt=0.0
+    )  # nats a response that kl_coef is adapted to; else it is fixed
+    kl_horizon: int = Field(default=10_000, gt=0)  # episodes in which kl_coef follows; a shorter one follows faster
+    early_stop_kl: float | None = Field(
+        default=None, gt=0.0
+    )  # nats a token from the sampling policy that end an update
+    entropy_coef: float = Field(default=0.0, ge=0.0)  # bonus for a policy that keeps its choices open
     gamma: float = Field(default=1.0, ge=0.0, le=1.0)
     lam: float = Field(default=0.95, ge=0.0, le=1.0)
     cliprange: float = Field(default=0.2, gt=0.0)
     cliprange_value: float = Field(default=0.2, gt=0.0)
     vf_coef: float = Field(default=0.1, ge=0.0)
     whiten_advantages: bool = True
-    scale_rewards: bool = True  # subtract the first rollout's mean score and divide by its deviation
+    # True: subtract the first rollout's mean score, divide by its deviation; running: divide by that of all scores so far
+    scale_rewards: bool | Literal["running"] = True
     reward_clip: float | None = Field(default=5.0, gt=0.0)
     missing_eos_penalty: float | None = Field(default=None, ge=0.0)  # in units of the scaled reward
     save_updates: int = Field(default=2, gt=0)  # updates between two saves of the whole training state
 
 
+class PTXSettings(Settings):
+    """PPO-ptx: what is mixed into PPO's steps so that it is not forgotten (Ouyang et al. 2022, equation 2)."""
+
+    data: DataSettings  # demonstrations in SFT's formats, or plain text as {text}
+    coef: float = Field(default=1.0, ge=0.0)  # gamma, of the mean loss a token; 0 only measures the held-out rows
+    batch_size: int = Field(default=8, gt=0)  # sequences of one optimizer step, on each process
+    max_length: int = Field(
+        default=512, gt=8
+    )  # tokens; longer demonstrations are dropped, longer texts cut into pieces
+
+
+class GuardSettings(Settings):
+    """When a run stops by itself, and which policy it keeps. Without them it goes on to its last update and keeps that."""
+
+    max_kl: float | None = Field(default=None, gt=0.0)  # nats a response; an update above it is the last
+    max_length_change: float | None = Field(default=None, gt=1.0)  # times that responses may become longer or shorter
+    heldout_every: int | None = Field(
+        default=None, gt=0
+    )  # updates between measurements on held-out prompts; the best is kept
+    heldout_patience: int = Field(
+        default=2, gt=0
+    )  # measurements surely below the best, while the reward rises, that stop it
+
+
 class PPORecipe(Settings):
-    """RLHF's PPO: a policy with a value head, a frozen reference, a reward model."""
+    """RLHF's PPO: a policy with a value head, a frozen reference, and what gives the rewards."""
 
     method: Literal["ppo"]
     base: str
-    reward_model: str
+    reward_model: str | None = None  # exactly one of these three gives the rewards
+    reward_function: str | None = None  # file.py:name, called with samples, prompts, outputs
+    reward_url: str | None = Field(default=None, pattern=r"^https?://[^@]+$")  # asked by POST with the same lists
+    reward_timeout: float = Field(default=60.0, gt=0.0)  # seconds that the server has for one batch
+    reward_tries: int = Field(default=4, gt=0)  # how often a server that cannot be reached is asked, with pauses
     prompts: DataSettings
     max_prompt_length: int = Field(default=128, gt=0)  # tokens; longer prompts are dropped and counted
     dtype: Dtype = "auto"  # what is computed in; what is saved has the base's own
     lora: LoraSettings | None = LoraSettings()
     generation: Generation = Generation()
     ppo: PPOSettings = PPOSettings()
+    ptx: PTXSettings | None = None
+    guards: GuardSettings = GuardSettings()
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _one_source_of_rewards(self) -> Self:
+        given = [key for key in ("reward_model", "reward_function", "reward_url") if getattr(self, key) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                "exactly one of 'reward_model', 'reward_function' and 'reward_url' must be given, "
+                f"and here {' and '.join(given) if given else 'none'} is"
+            )
+        return self
+
+
+class BestOfNRecipe(Settings):
+    """The best of n sampled answers to each prompt, by a reward model or a function."""
+
+    method: Literal["best-of-n"]
+    policy: str  # the checkpoint that answers
+    reward_model: str | None = None  # exactly one of these two
+    reward_function: str | None = None  # file.py:name, called with samples, prompts, outputs
+    prompts: DataSettings  # the training split of them
+    max_prompt_length: int = Field(default=128, gt=0)  # tokens; longer prompts are dropped and counted
+    n: int = Field(default=8, gt=1)  # answers to each prompt
+    batch_size: int = Field(default=4, gt=0)  # prompts that are answered at once
+    dtype: Dtype = "auto"
+    generation: Generation = Generation()
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _one_source_of_rewards(self) -> Self:
+        require_one(self.reward_model, self.reward_function)
+        return self
+
+
+class Evaluation(Settings):
+    """What ILQL's steered answers are measured on: prompts, samples of each, and one source of rewards."""
+
+    prompts: DataSettings  # the training split of them; a heldout_fraction of 0 takes all
+    reward_model: str | None = None  # exactly one of these two
+    reward_function: str | None = None  # file.py:name, called with samples, prompts, outputs
+    samples: int = Field(default=4, gt=0)  # answers to each prompt
+
+    @model_validator(mode="after")
+    def _one_source_of_rewards(self) -> Self:
+        require_one(self.reward_model, self.reward_function)
+        return self
+
+
+class ILQLSettings(Settings):
+    """ILQL's hyperparameters; the papers' names, with trlX's scales."""
+
+    total_steps: int = Field(default=500, gt=0)  # optimizer steps
+    batch_size: int = Field(default=32, gt=0)  # answers of one step, on each process
+    gradient_accumulation_steps: int = Field(default=1, gt=0)  # pieces of a batch
+    learning_rate: float = Field(default=1e-4, gt=0.0)
+    head_learning_rate: float | None = Field(default=None, gt=0.0)  # of the value heads, if not learning_rate
+    weight_decay: float = Field(default=0.0, ge=0.0)
+    max_grad_norm: float = Field(default=1.0, gt=0.0)
+    lr_scheduler_type: Literal["constant", "linear"] = "constant"  # linear falls to a tenth in the last step
+    head_size: int | None = Field(default=None, gt=0)  # of the heads' hidden layer, if not the model's own
+    gamma: float = Field(default=0.99, ge=0.0, le=1.0)
+    tau: float = Field(default=0.7, gt=0.0, lt=1.0)  # the expectile that V is of Q over the data's actions
+    cql_scale: float = Field(default=0.1, ge=0.0)
+    awac_scale: float = Field(default=1.0, ge=0.0)
+    awac_beta: float = Field(default=0.0, ge=0.0)  # 0 learns the data's policy; above, its better actions more
+    polyak_rate: float = Field(default=0.005, gt=0.0, le=1.0)  # how far the target heads move at a step
+    scale_rewards: bool = True  # subtract the data's mean reward and divide by its deviation
+    save_steps: int = Field(default=50, gt=0)  # steps between two saves of the whole training state
+
+
+class Steering(Settings):
+    """How answers are sampled from the policy perturbed by its value heads."""
+
+    beta: float = Field(default=1.0, ge=0.0)  # of the advantage that is added to the policy's log-probabilities
+    temperature: float = Field(default=1.0, ge=0.0)  # of what the two make together; 0 is greedy
+    top_k: int = Field(default=0, ge=0)  # likeliest tokens that are drawn from; 0 takes all
+    max_new_tokens: int = Field(default=48, gt=0)
+
+
+class ILQLRecipe(Settings):
+    """Implicit language Q-learning (Snell et al. 2022): a policy and value heads from answers with rewards, offline."""
+
+    method: Literal["ilql"]
+    base: str
+    data: DataSettings
+    max_length: int = Field(default=512, gt=1)  # tokens of prompt and answer; longer ones are dropped and counted
+    dtype: Dtype = "auto"  # what is computed in; what is saved has the base's own
+    lora: LoraSettings | None = LoraSettings()
+    ilql: ILQLSettings = ILQLSettings()
+    steering: Steering = Steering()
+    evaluation: Evaluation | None = None
+    seed: int = 0
+
+
+def require_one(reward_model: str | None, reward_function: str | None) -> None:
+    """Raise ValueError, which becomes the recipe's error, unless exactly one of the two is given."""
+    if (reward_model is None) == (reward_function is None):
+        raise ValueError("exactly one of 'reward_model' and 'reward_function' must be given")
 
 
 def find_recipe(name: str) -> Path:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,6 +17,8 @@ from training.recipe import Generation
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+Row = TypeVar("Row")
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,19 @@ class Experience:
     values: Tensor  # (B, T)
     scores: Tensor  # (B,) as the reward model gave them
     trunk: Tensor | None  # (B, P+T, D) what the frozen layers made of the tokens, where there are any
+
+
+def in_shuffled_epochs(rows: Sequence[Row], first: int, count: int, seed: int | str) -> list[Row]:
+    """Rows number `first` and following of an endless series of epochs, each in an order of its own."""
+    places = (divmod(position, len(rows)) for position in range(first, first + count))
+    return [rows[_order(len(rows), seed, epoch)[index]] for epoch, index in places]
+
+
+@lru_cache(maxsize=4)
+def _order(length: int, seed: int | str, epoch: int) -> list[int]:
+    order = list(range(length))
+    random.Random(f"{seed}/{epoch}").shuffle(order)
+    return order
 
 
 def sample(

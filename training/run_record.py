@@ -18,6 +18,18 @@ from training.records import Record
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers", "safetensors")
 
 
+class FeedbackSource(Record):
+    """The votes behind some data: the feedback.json that they were counted in, by hash, and what it says of them."""
+
+    record: str
+    votes: int
+    people: int
+    scripts: int  # rule-following labellers, which are not people
+    alpha: float | None  # Krippendorff's, nominal, with its 95% interval
+    alpha_low: float | None
+    alpha_high: float | None
+
+
 class ParentCheckpoint(Record):
     """A checkpoint that went into the run: the base model, the reward model, or an adapter that was merged."""
 
@@ -28,6 +40,7 @@ class ParentCheckpoint(Record):
     digest: str
     license: str | None = None
     note: str | None = None  # e.g. that the weights were dequantised from a GGUF
+    feedback: list[FeedbackSource] = []  # the votes that the parent itself was trained on
 
 
 class DataSource(Record):
@@ -41,6 +54,16 @@ class DataSource(Record):
     rows_dropped: int = 0
     why_dropped: dict[str, int] = {}
     license: str | None = None
+    feedback: FeedbackSource | None = None  # where the rows were made from votes
+
+
+class RewardSource(Record):
+    """What gave the rewards where no reward model did: a function's file by its hash, or a server, which nothing pins."""
+
+    kind: str  # "function" | "url"
+    name: str  # file.py:name, or the URL
+    sha256: str | None = None  # of the function's file
+    from_update: int = 1  # the first update that it scored: a function that was mended within a run has several entries
 
 
 class Hardware(Record):
@@ -57,9 +80,11 @@ class RunRecord(Record):
     schema_version: int = 1
     method: str  # "reward" | "ppo" | ...
     checkpoint_digest: str
+    beside: dict[str, str] = {}  # files in the checkpoint's directory that `from_pretrained` does not read -> SHA-256
     recipe: dict[str, Any]
     parents: list[ParentCheckpoint]
     data: list[DataSource]
+    rewards: list[RewardSource] = []
     seed: int
     packages: dict[str, str]
     git_revision: str | None
@@ -67,6 +92,7 @@ class RunRecord(Record):
     started: str
     seconds: float
     metrics: dict[str, float]
+    stopped: str | None = None  # why the run ended before its last update, in figures
 
     def parent(self, role: str) -> ParentCheckpoint | None:
         return next((parent for parent in self.parents if parent.role == role), None)

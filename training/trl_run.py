@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import torch
-from transformers import GenerationConfig, TrainerCallback
+from transformers import GenerationConfig, PrinterCallback, TrainerCallback
 
 from training.checkpoint import Checkpoint
 from training.errors import UsageError
 from training.pretrained import BaseModel, load_tokenizer, resolve_base
+from training.progress import Progress
 from training.recipe import TRLRecipe
 from training.records import canonical_json, write_atomically
 from training.run_directory import RunDirectory, with_chosen_dtype
@@ -46,6 +47,8 @@ RESERVED_ARGS = (
     *("eval_strategy", "load_best_model_at_end"),  # held-out rows are measured by the run, before and after
 )
 SAVED = "saved.json"  # which of the trainer's checkpoints is whole, and the seconds spent until it was
+
+SHOWN = ("loss", "reward", "accuracy", "rewards/accuracies", "margin", "kl")  # of what TRL logs, while a run goes
 
 R = TypeVar("R", bound=TRLRecipe)
 
@@ -101,6 +104,7 @@ class TRLRun(Generic[R]):
             "dataloader_pin_memory": torch.cuda.is_available(),
             "use_cpu": not torch.cuda.is_available(),
             "gradient_checkpointing": False,  # TRL's default halves the speed to save memory
+            "disable_tqdm": True,  # _Journal shows the progress
             **self.recipe.args,
             "output_dir": str(self.trainer_state),
             "seed": self.recipe.seed,
@@ -133,6 +137,7 @@ class TRLRun(Generic[R]):
 
     def train(self, trainer: Any, base: BaseModel) -> Any:
         """Train from the last saved step, or from the start; returns the model, adapters merged, in the base's dtype."""
+        trainer.remove_callback(PrinterCallback)  # it writes to stdout, which is the command's own
         trainer.add_callback(_Journal(self))
         # A trainer killed while it saves leaves a newer directory that is not whole, so SAVED says which one is.
         last = self.trainer_state / self.saved["checkpoint"] if self.saved else None
@@ -203,20 +208,36 @@ def kept(source: DataSource, rows: int, too_long: int, max_length: int) -> DataS
 
 
 class _Journal(TrainerCallback):  # type: ignore[misc]  # transformers is read without its types
-    """metrics.jsonl as the run goes; a run that continues begins it again with the lines of its saved steps."""
+    """Progress and metrics.jsonl as the run goes; a run that continues begins the file again with the lines of its saved steps."""
 
     def __init__(self, run: TRLRun[Any]) -> None:
         self.run = run
+        self.progress: Progress | None = None
 
     def on_train_begin(self, _args: Any, state: Any, _control: Any, **_more: Any) -> None:
         if state.is_world_process_zero:
+            self.progress = Progress(self.run.recipe.method, state.max_steps, done=state.global_step)
+            self.progress.__enter__()
             self.run.directory.metrics.unlink(missing_ok=True)
             for entry in state.log_history:
                 self.run.directory.log_metrics(entry)
 
+    def on_epoch_begin(self, args: Any, state: Any, _control: Any, **_more: Any) -> None:
+        """An epoch's order is drawn from its own seed: batches of similar length come from the process's generator, which
+        a run that continues in the middle of an epoch does not have as it was when the epoch began."""
+        torch.manual_seed(args.seed + int(state.epoch or 0))
+
     def on_log(self, _args: Any, state: Any, _control: Any, **_more: Any) -> None:
         if state.is_world_process_zero:
-            self.run.directory.log_metrics(state.log_history[-1])
+            entry = state.log_history[-1]
+            self.run.directory.log_metrics(entry)
+            if self.progress is not None and state.global_step > self.progress.done:
+                note = "  ".join(f"{key} {entry[key]:.3f}" for key in SHOWN if key in entry)
+                self.progress.advance(note, state.global_step - self.progress.done)
+
+    def on_train_end(self, _args: Any, _state: Any, _control: Any, **_more: Any) -> None:
+        if self.progress is not None:
+            self.progress.__exit__(None, None, None)
 
     def on_save(self, _args: Any, state: Any, _control: Any, **_more: Any) -> None:
         if state.is_world_process_zero:

@@ -36,19 +36,34 @@ def load(path: Path, cls: type[S], overrides: Sequence[str] = ()) -> S:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        raise UsageError(f"there is no such file: {path}", next_step="give the path of a YAML file") from error
+        raise UsageError(
+            f"there is no such file: {path}",
+            where=str(path),
+            found="nothing",
+            next_step="give the path of a YAML file",
+        ) from error
     except (UnicodeDecodeError, IsADirectoryError) as error:
-        raise UsageError("not a YAML text file", where=str(path), found=str(error)) from error
+        raise UsageError(
+            "not a YAML text file", where=str(path), found=str(error), next_step="give the path of a YAML file"
+        ) from error
     try:
         node = yaml.compose(text, Loader=_Loader)
         value = yaml.load(text, Loader=_Loader) if node is not None else {}
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}, line {mark.line + 1}" if mark else str(path)
-        raise UsageError(f"not valid YAML: {getattr(error, 'problem', error)}", where=where) from error
+        raise UsageError(
+            f"not valid YAML: {getattr(error, 'problem', error)}",
+            where=where,
+            found=_text_at(text, mark.line if mark else 0),
+            next_step="correct the line",
+        ) from error
     if not isinstance(value, dict):
         raise UsageError(
-            "the file must be a mapping of keys to values", where=f"{path}, line 1", found=type(value).__name__
+            "the file must be a mapping of keys to values",
+            where=f"{path}, line 1",
+            found=type(value).__name__,
+            next_step="begin with a key and a colon",
         )
     origins = {}
     for override in overrides:
@@ -78,10 +93,34 @@ def parse(value: dict[str, Any], cls: type[S], where: Any = None) -> S:
                 next_step=f"did you mean '{close[0]}'?" if close else "remove the key",
             ) from error
         if first["type"] == "missing":
-            raise UsageError(f"the key '{dotted}' is missing", where=place, expected=first["msg"]) from error
+            raise UsageError(
+                f"the key '{dotted}' is missing",
+                where=place,
+                expected=first["msg"],
+                found=", ".join(map(str, first["input"])) or "no keys",
+                next_step="add the key",
+            ) from error
+        if not dotted:  # a rule of the whole file, not of one key
+            raise UsageError(
+                "the keys do not go together",
+                where=place,
+                expected=first["msg"],
+                found=", ".join(map(str, first["input"])),
+                next_step="correct the keys",
+            ) from error
         raise UsageError(
-            f"wrong value for '{dotted}'", where=place, expected=first["msg"], found=repr(first.get("input"))[:120]
+            f"wrong value for '{dotted}'",
+            where=place,
+            expected=first["msg"],
+            found=repr(first.get("input"))[:120],
+            next_step="correct the value",
         ) from error
+
+
+def _text_at(text: str, line: int) -> str:
+    """The line of a text, counted from 0; the last one where it ends before."""
+    lines = text.splitlines() or [""]
+    return repr(lines[min(line, len(lines) - 1)])[:120]
 
 
 class _Loader(yaml.SafeLoader):

@@ -50,6 +50,13 @@ def scorecard_pinned(candidate: Candidate) -> Verdict:
         "tasks": [settings.task for settings in scorecard.settings.tasks],
         "failed_tasks": scorecard.failed_tasks,
     }
+    if scorecard.model.endpoint is not None:
+        return refused(
+            gate,
+            f"the scores were measured on what {scorecard.model.endpoint} served, and nothing pins its bytes",
+            remedy=remedy,
+            **evidence,
+        )
     if scorecard.model.digest != candidate.digest:
         return refused(
             gate,

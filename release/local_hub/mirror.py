@@ -30,7 +30,23 @@ def import_folder(store: Store, folder: Path) -> list[str]:
             where=str(folder),
             expected="folders like datasets/ORG/NAME, models/ORG/NAME or spaces/ORG/NAME",
         )
+    for _, path in found:
+        _refuse_links_out(folder, path)
     return [_import_repository(store, kind, path) for kind, path in found]
+
+
+def _refuse_links_out(folder: Path, source: Path) -> None:
+    """A folder from elsewhere may contain links to files of this machine that nobody meant to publish."""
+    inside = folder.resolve()
+    for path in (source, *source.rglob("*")):
+        if path.is_symlink() and not path.resolve().is_relative_to(inside):
+            raise UsageError(
+                "a link leads out of the folder that is imported; nothing was imported",
+                where=str(path),
+                expected=f"links within {folder}",
+                found=str(path.resolve()),
+                next_step="replace the link by a copy of the file, if it is meant to be published",
+            )
 
 
 def _import_repository(store: Store, kind: str, source: Path) -> str:

@@ -24,7 +24,7 @@ from typing import Any
 
 from release.local_hub.refusals import Conflict, Refusal, RevisionNotFound, StaleParent
 from release.local_hub.storage import Blobs, create_json, locked, read_json, write_json
-from release.local_hub.tree import Change, Entry, Tree, apply
+from release.local_hub.tree import Change, Entry, Put, Tree, apply
 
 MAIN = "refs/heads/main"
 _FULL_OID = re.compile(r"[0-9a-f]{40}")
@@ -150,8 +150,10 @@ class Repository:
             target = create_ref or ref
             if create_ref and create_ref in refs:
                 raise Conflict(f"{create_ref} exists already")
-            commit = self._write_commit(head, apply(before, changes), author, title, message)
-            self._write_refs({**refs, target: commit.oid})
+            with self.blobs.in_use():
+                self._require_content(changes)
+                commit = self._write_commit(head, apply(before, changes), author, title, message)
+                self._write_refs({**refs, target: commit.oid})
             return commit
 
     def squash(self, ref: str, author: str, title: str) -> Commit:
@@ -173,7 +175,10 @@ class Repository:
             refs = self.refs()
             if ref in refs:
                 raise Conflict(f"Reference already exists: {ref}")
-            self._write_refs({**refs, ref: oid}, {ref: message} if message else {})
+            with self.blobs.in_use():
+                if not (self.folder / "commits" / f"{oid}.json").is_file():
+                    raise RevisionNotFound(oid)
+                self._write_refs({**refs, ref: oid}, {ref: message} if message else {})
 
     def delete_ref(self, ref: str) -> None:
         if ref == MAIN:
@@ -184,6 +189,12 @@ class Repository:
                 raise RevisionNotFound(ref.split("/", 2)[-1])
             self._write_refs(refs)
 
+    def _require_content(self, changes: Sequence[Change]) -> None:
+        """Raises 422 where content was collected between its upload and its commit."""
+        for change in changes:
+            if isinstance(change, Put) and not self.blobs.has(change.entry.sha256, change.entry.size):
+                raise Refusal(422, f"The content of {change.path} is not here any more; send it again")
+
     def _write_commit(self, parent: str | None, tree: Tree, author: str, title: str, message: str) -> Commit:
         body = {
             "parent": parent,
@@ -193,8 +204,7 @@ class Repository:
             "message": message,
             "tree": {path: asdict(entry) for path, entry in tree.items()},
         }
-        canonical = json.dumps(body, sort_keys=True, ensure_ascii=False).encode()
-        oid = hashlib.sha1(canonical, usedforsecurity=False).hexdigest()
+        oid = commit_oid(body)
         path = self.folder / "commits" / f"{oid}.json"
         create_json(path, body)
         return _read_commit(path)
@@ -214,6 +224,12 @@ class Repository:
             if self.folder.is_dir():
                 raise
             raise Refusal(404, "Repository not found", "RepoNotFound") from error  # deleted meanwhile
+
+
+def commit_oid(body: dict[str, Any]) -> str:
+    """The id of a commit: a hash of all that its file says."""
+    canonical = json.dumps(body, sort_keys=True, ensure_ascii=False).encode()
+    return hashlib.sha1(canonical, usedforsecurity=False).hexdigest()
 
 
 @lru_cache(maxsize=256)

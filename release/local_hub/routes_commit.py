@@ -143,6 +143,7 @@ class Draft:
         except (ValueError, FileNotFoundError):
             stored = -1
         if stored >= 0 and (size is None or size == stored) and may_use(self.call, self.repository, oid):
+            blobs.keep(oid)
             return oid, stored
         raise Refusal(422, f"The content of {path} (oid {oid[:64]}) has not been uploaded, or has another size")
 

@@ -42,7 +42,7 @@ def batch(call: Call) -> Response:
         if not _SHA256.fullmatch(oid) or not isinstance(size, int) or not 0 <= size <= FILE_LIMIT:
             problem = {"code": 422, "message": "The oid must be a SHA-256 and the size a number of bytes"}
             answers.append({"oid": oid, "size": size if isinstance(size, int) else 0, "error": problem})
-        elif call.store.blobs.has(oid, size) and may_use(call, repository, oid):
+        elif call.store.blobs.has(oid, size) and may_use(call, repository, oid) and call.store.blobs.keep(oid):
             answers.append({"oid": oid, "size": size})
         else:
             verify = {"href": f"{call.endpoint}/lfs/verify"}

@@ -1,8 +1,9 @@
 """Xet uploads: accept chunks and the description of files made of them, check each file's SHA-256, store it whole.
 
 Downloads do not use Xet: no answer carries X-Xet-Hash. A stock client cannot be told not to use it for uploads.
-Every user has a content store of their own, so that nobody's chunks can stand in for another's; its address contains
-the store's UUID, since clients remember, for an address, which chunks they have sent there.
+Every user has a content store of their own, so that nobody's chunks can stand in for another's. Clients remember, for an
+address, which chunks they have sent there: so it is made of the store's UUID, and there is a new one when chunks are no
+longer here (the Hub was restored from a copy, or `hub gc` removed them).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from release.local_hub.accounts import NAME
 from release.local_hub.refusals import Refusal
-from release.local_hub.storage import fsync_folder, read_json, write_json
+from release.local_hub.storage import Blobs, fsync_folder, read_json, write_json
 from release.local_hub.store import Store
 from release.local_hub.web import Call, bearer_token, body_blocks, json_route
 from release.local_hub.xet_format import (
@@ -36,6 +38,7 @@ from release.local_hub.xet_format import (
 XORB_LIMIT = 80 << 20  # bytes; the protocol's own limit is 64 MiB
 SHARD_LIMIT = 256 << 20  # bytes
 TOKEN_LIFETIME = 3600.0  # seconds
+GENERATIONS = "generations"  # a file beside a user's xorbs
 _HASH = re.compile(r"[0-9a-f]{64}")
 
 Place = tuple[str, int, int]  # blob, offset, length
@@ -49,7 +52,7 @@ def token(call: Call) -> Response:
     if writes and call.caller.scope != "write":
         raise Refusal(403, "The token has no write scope")
     signature = call.store.sign("xet", user, call.caller.scope or "read", lifetime=TOKEN_LIFETIME)
-    address = f"{call.endpoint}/xet/{uuid.uuid5(uuid.UUID(call.store.uuid), user.lower())}"
+    address = f"{call.endpoint}/xet/{_addresses(call.store, user)[-1]}"
     access, expiry = f"{user}:{call.caller.scope}:{signature}", signature.partition("-")[0]
     return JSONResponse(
         {"casUrl": address, "accessToken": access, "exp": int(expiry)},
@@ -62,10 +65,16 @@ def _uploader(request: Request) -> str:
     store: Store = request.app.state.store
     user, _, rest = (bearer_token(request) or "").partition(":")
     scope, _, signature = rest.partition(":")
-    address = str(uuid.uuid5(uuid.UUID(store.uuid), user.lower()))
-    if scope != "write" or not store.signed(signature, "xet", user, scope) or request.path_params["cas"] != address:
+    known = scope == "write" and store.signed(signature, "xet", user, scope)
+    if not known or request.path_params["cas"] not in _addresses(store, user):
         raise Refusal(401, "The Xet access token is not valid, or has expired")
     return user
+
+
+def _addresses(store: Store, user: str) -> list[str]:
+    """Of the user's content store, the newest last. Those before still lead there: an upload may be under way."""
+    generations = read_json(store.root / "xet" / user.lower() / GENERATIONS, []) if NAME.fullmatch(user) else []
+    return [str(uuid.uuid5(uuid.UUID(store.uuid), user.lower() + generation)) for generation in ["", *generations]]
 
 
 def _folder(store: Store, user: str) -> Path:
@@ -80,7 +89,7 @@ async def upload_xorb(request: Request) -> Response:
     name = str(request.path_params["hash"])
     if not _HASH.fullmatch(name):
         raise Refusal(400, "Not a xorb's hash")
-    xorbs = Xorbs(_folder(store, user), store)
+    xorbs = Xorbs(_folder(store, user), store.blobs)
     if await run_in_threadpool(xorbs.has, name):
         return JSONResponse({"was_inserted": False})
     temporary = store.blobs.incoming / uuid.uuid4().hex
@@ -102,7 +111,7 @@ async def upload_shard(request: Request) -> Response:
     shard = b"".join([block async for block in body_blocks(request, SHARD_LIMIT)])
     store: Store = request.app.state.store
     try:
-        await run_in_threadpool(make_files, store, Xorbs(_folder(store, user), store), user, shard)
+        await run_in_threadpool(make_files, store, Xorbs(_folder(store, user), store.blobs), user, shard)
     except XetError as error:
         raise Refusal(400, f"The shard was refused: {error}") from error
     return JSONResponse({"result": 1})
@@ -114,7 +123,11 @@ def make_files(store: Store, xorbs: Xorbs, user: str, shard: bytes) -> None:
     for file in files_of_shard(shard):
         if file.sha256 is None or not _HASH.fullmatch(file.sha256):
             raise XetError("a file comes without its SHA-256")
-        _make_file(store, xorbs, file, places)
+        try:
+            _make_file(store, xorbs, file, places)
+        except ChunksGone:
+            xorbs.forget({segment.xorb for segment in file.segments})
+            raise
         store.mark_held(user, file.sha256)
     for name, chunks in places.items():
         xorbs.forget_bytes(name, chunks)
@@ -132,15 +145,19 @@ def _make_file(store: Store, xorbs: Xorbs, file: ShardFile, places: dict[str, di
             if writer.size - begin != segment.size:
                 raise XetError(f"a segment has {writer.size - begin} bytes, not {segment.size}")
         if writer.sha256 != file.sha256:
-            raise XetError(f"a file has SHA-256 {writer.sha256}, not {file.sha256}")
+            raise ChunksGone(f"a file has SHA-256 {writer.sha256}, not {file.sha256}")
         writer.finish()
+
+
+class ChunksGone(XetError):
+    """The client counts on chunks that are not here, or not as it sent them."""
 
 
 class Xorbs:
     """One user's xorbs. Once all chunks of one stand in stored files, only a note of where they stand is kept."""
 
-    def __init__(self, folder: Path, store: Store) -> None:
-        self.folder, self.store = folder, store
+    def __init__(self, folder: Path, blobs: Blobs) -> None:
+        self.folder, self.blobs = folder, blobs
 
     def has(self, name: str) -> bool:
         return (self.folder / name).is_file() or (self.folder / f"{name}.json").is_file()
@@ -168,12 +185,35 @@ class Xorbs:
     def _chunks_by_place(self, segment: Segment) -> Iterator[tuple[int, bytes]]:
         places = read_json(self.folder / f"{segment.xorb}.json")
         if places is None:
-            raise XetError(f"xorb {segment.xorb} has not been uploaded")
+            raise ChunksGone(f"xorb {segment.xorb} has not been uploaded")
         for number in _numbers(segment, len(places)):
             blob, offset, length = places[number]
-            with self.store.blobs.path(blob).open("rb") as file:
-                file.seek(offset)
-                yield number, file.read(length)
+            try:
+                with self.blobs.path(blob).open("rb") as file:
+                    file.seek(offset)
+                    yield number, file.read(length)
+            except FileNotFoundError as error:
+                raise ChunksGone(f"xorb {segment.xorb} is not here any more") from error
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Let xorbs be sent again: under a new address, since clients would not send them to this one."""
+        write_json(self.folder / GENERATIONS, [*read_json(self.folder / GENERATIONS, [])[-20:], uuid.uuid4().hex])
+        for name in names:  # a xorb whose bytes are here stays: it may be the file's description that was wrong
+            (self.folder / f"{name}.json").unlink(missing_ok=True)
+
+    def forget_lost(self, horizon: float = 0.0) -> None:
+        """Forget xorbs whose chunks stood in files that are gone, and those from before `horizon` that no file was made of."""
+        lost = set()
+        for path in self.folder.iterdir():
+            if path.suffix == ".json":
+                if not all(self.blobs.has(blob) for blob, _, _ in read_json(path, [])):
+                    lost.add(path.stem)
+            elif _HASH.fullmatch(path.name) and path.stat().st_mtime < horizon:
+                lost.add(path.name)
+        if lost:
+            self.forget(lost)
+            for name in lost:
+                (self.folder / name).unlink(missing_ok=True)
 
     def forget_bytes(self, name: str, chunks: dict[int, Place]) -> None:
         """Replace a xorb by the places of its chunks, if all are known; otherwise it stays as it is."""

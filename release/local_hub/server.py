@@ -22,8 +22,11 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from release.local_hub.app import create_app
+from release.local_hub.connections import Connection
 from release.local_hub.store import Store
 from training.errors import UsageError
+
+REQUEST_LIMIT = 30  # seconds that a client may take to ask for something
 
 
 @dataclass(frozen=True)
@@ -112,10 +115,11 @@ def _configuration(
     app: ASGIApp = create_app(store, ready)
     return uvicorn.Config(
         wrap(app) if wrap else app,
+        http=Connection,
         log_level="warning",
         access_log=False,  # upload addresses carry signatures
         server_header=False,
-        timeout_keep_alive=30,
+        timeout_keep_alive=REQUEST_LIMIT,
         timeout_graceful_shutdown=5,
         lifespan="on",
     )

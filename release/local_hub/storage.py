@@ -19,7 +19,7 @@ import re
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -62,6 +62,22 @@ class Blobs:
     def read(self, sha256: str, limit: int = -1) -> bytes:
         with self.path(sha256).open("rb") as file:
             return file.read(limit)
+
+    def keep(self, sha256: str) -> bool:
+        """Whether the content is there; if so, `hub gc` takes it for new, so that it can be put into a commit."""
+        try:
+            os.utime(self.path(sha256))
+        except (FileNotFoundError, ValueError):
+            return False
+        return True
+
+    def in_use(self) -> AbstractContextManager[None]:
+        """Hold this from looking whether content is there until a ref leads to it: `hub gc` waits meanwhile."""
+        return locked(self.folder.parent / "gc.lock", shared=True)
+
+    def collecting(self) -> AbstractContextManager[None]:
+        """Hold this while content is removed: no commit is made meanwhile."""
+        return locked(self.folder.parent / "gc.lock")
 
     def writer(self) -> BlobWriter:
         return BlobWriter(self)
@@ -135,6 +151,8 @@ class BlobWriter:
             self._temporary.chmod(0o444)
             self._temporary.replace(target)
             fsync_folder(target.parent)
+        else:
+            self.blobs.keep(blob.sha256)
         return blob
 
 
@@ -198,8 +216,11 @@ def read_json(path: Path, default: Any = None) -> Any:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock among all threads and processes; the kernel lets go of it when its holder dies."""
+def locked(path: Path, *, shared: bool = False) -> Iterator[None]:
+    """Hold a lock among all threads and processes, alone or with others who share it.
+
+    The kernel lets go of it when its holder dies.
+    """
     with path.open("ab") as file:
-        fcntl.flock(file.fileno(), fcntl.LOCK_EX)
+        fcntl.flock(file.fileno(), fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         yield

@@ -7,8 +7,10 @@ routes = [json_route("/api/{kind:kinds}/{org}/{name}", repo_info)]
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
+import hashlib
 import json
 import logging
 import uuid
@@ -23,6 +25,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from release.content_digest import DAMAGED, HEADER, content_digest, digest_value
 from release.local_hub.accounts import ANONYMOUS, Caller
 from release.local_hub.refusals import Refusal
 from release.local_hub.repository import Repository
@@ -30,6 +33,7 @@ from release.local_hub.store import Store
 from training.command import explain_os_error
 
 JSON_LIMIT = 2 << 20  # bytes of a request's JSON that is not an upload
+STALL_LIMIT = 60.0  # seconds without a byte of a body
 POLITENESS = 32 << 20  # bytes that are read past a limit and thrown away before the refusal
 URL_PREFIX = {"model": "", "dataset": "datasets/", "space": "spaces/"}
 log = logging.getLogger("slipway.hub")
@@ -184,20 +188,37 @@ def stream_route(path: str, handler: StreamHandler, methods: tuple[str, ...]) ->
 
 
 async def body_blocks(request: Request, limit: int, block: int = 1 << 20) -> AsyncIterator[bytes]:
-    """The body in blocks of about `block` bytes. Raises 413 as soon as it is longer than `limit`."""
+    """The body in blocks of about `block` bytes.
+
+    Raises 413 as soon as it is longer than `limit`, 408 where nothing comes for STALL_LIMIT seconds, and 400 at its end
+    where it is not what its Content-Digest says.
+    """
     waiting, size = bytearray(), 0
+    promised, digest = request.headers.get(HEADER, ""), hashlib.sha256()
     declared = int(request.headers.get("content-length") or 0)
-    async for part in request.stream():
+    stream = request.stream()
+    while True:
+        try:
+            async with asyncio.timeout(STALL_LIMIT):
+                part = await anext(stream, None)
+        except TimeoutError as error:
+            raise Refusal(408, "The body stopped coming", headers={"Connection": "close"}) from error
+        if part is None:
+            break
         size += len(part)
         if max(size, declared) > limit:
             # A client that is cut off in mid-sentence never reads why, so hear it out, within reason.
             if size < min(declared, limit + POLITENESS):
                 continue
             raise Refusal(413, f"The body is larger than {limit} bytes", headers={"Connection": "close"})
+        if promised.startswith("sha-256="):
+            digest.update(part)
         waiting += part
         if len(waiting) >= block:
             yield bytes(waiting)
             waiting.clear()
+    if promised.startswith("sha-256=") and promised != digest_value(digest.digest()):
+        raise Refusal(400, "The body changed on its way: it is not what its Content-Digest says", DAMAGED)
     if waiting:
         yield bytes(waiting)
 
@@ -234,7 +255,8 @@ def answer_bug(_request: Request, _error: Exception) -> Response:
 
 
 class HubMiddleware:
-    """Routes by the path as it was sent, so that %2F stays within its part, and numbers every answer."""
+    """Routes by the path as it was sent, so that %2F stays within its part; numbers every answer, gives the short ones
+    the digest of their body, and keeps those to a token out of caches."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -247,10 +269,27 @@ class HubMiddleware:
         scope = {**scope, "path": path}
         request_id = uuid.uuid4().hex
 
+        with_token = any(name == b"authorization" for name, _ in scope["headers"])
+        begun: Message | None = None
+
         async def send_numbered(message: Message) -> None:
+            nonlocal begun
             if message["type"] == "http.response.start":
                 headers = [*message.get("headers", []), (b"x-request-id", request_id.encode())]
-                message = {**message, "headers": headers}
+                if with_token and not any(name.lower() == b"cache-control" for name, _ in headers):
+                    headers.append((b"cache-control", b"private, no-store"))
+                begun = {**message, "headers": headers}
+                return
+            if begun is not None:
+                if (
+                    message["type"] == "http.response.body"
+                    and not message.get("more_body")
+                    and scope["method"] != "HEAD"
+                ):
+                    digest = content_digest(message.get("body", b""))
+                    begun["headers"].append((HEADER.lower().encode(), digest.encode()))
+                await send(begun)
+                begun = None
             await send(message)
 
         await self.app(scope, receive, send_numbered)

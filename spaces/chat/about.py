@@ -14,6 +14,9 @@ from chat_model import ChatModel
 HUB = "https://huggingface.co"
 SHORT_COMMIT = 10
 SHORT_DIGEST = len("sha256:") + 12
+NOT_CHECKED = (
+    "A server answers. Which bytes it runs cannot be checked from here; the digest is of the published checkpoint."
+)
 
 
 def pinned_name(space: dict[str, Any]) -> str:
@@ -29,9 +32,12 @@ def header(space: dict[str, Any], model: ChatModel | None) -> str:
     digest = _code(space["checkpoint_digest"][:SHORT_DIGEST], space["checkpoint_digest"])
     if model is None:
         facts.append(f"{digest} <span class='unchecked'>not loaded</span>")
+    elif model.checked is None:
+        facts.append(f"{digest} <span class='unchecked' title='{NOT_CHECKED}'>a server answers, not checked</span>")
     else:
-        checked = "The files that answer were hashed when this page started: they have this digest."
-        facts.append(f"{digest} <span class='checked' title='{checked}'>✓ checked</span>")
+        facts.append(f"{digest} <span class='checked' title='{escape(model.checked)}'>✓ checked</span>")
+    if model is not None:
+        facts.append(f"{escape(model.runtime.partition(',')[0])}, {escape(model.precision)}")
     items = "".join(f"<li>{fact}</li>" for fact in facts)
     return f"<header id='about-line'><h1>{escape(space['title'])}</h1><ul>{items}</ul></header>"
 
@@ -54,6 +60,7 @@ def details(space: dict[str, Any], model: ChatModel | None) -> str:
         rows += [
             ("Runs on", escape(model.runtime)),
             ("Precision", f"{escape(model.precision)} (setting: {escape(space['precision'])})"),
+            ("Checked", escape(model.checked or NOT_CHECKED)),
             ("Context", f"{model.context_tokens:,} tokens; older turns are left out, and the page says so"),
         ]
     if space.get("license"):

@@ -42,8 +42,16 @@ class Answers:
         space = self.space
         try:
             self.model = load(
-                ModelSettings(space["model_id"], space["revision"], space["checkpoint_digest"], space["precision"])
+                ModelSettings(
+                    space["model_id"],
+                    space["revision"],
+                    space["checkpoint_digest"],
+                    space["precision"],
+                    space.get("backend", "transformers"),
+                    space.get("backend_settings", {}),
+                )
             )
+            self.gate = limits.Gate(at_once=self.model.answers_at_once)
             self.reason = ""
             self.load_seconds = time.monotonic() - began
         except Unavailable as error:
@@ -87,9 +95,12 @@ class Answers:
         except BaseException:  # stopped while waiting: the place is another's
             place.leave()
             raise
-        async with aclosing(model.answer(prompt, sampling, finished=place.leave)) as answer:
-            async for progress in answer:
-                yield progress.text, note(progress, prompt.left_out, model.context_tokens)
+        try:
+            async with aclosing(model.answer(prompt, sampling, finished=place.leave)) as answer:
+                async for progress in answer:
+                    yield progress.text, note(progress, prompt.left_out, model.context_tokens)
+        except limits.Refused as refusal:  # of a server behind the page: asleep, busy, out of quota
+            raise gr.Error(str(refusal), title="Not answered", duration=15, print_exception=False) from refusal
 
     async def chat(
         self,

@@ -24,7 +24,7 @@ from pathlib import Path
 import gradio as gr
 import limits
 from answers import Answers
-from chat_model import Unavailable, leave_a_core_for_the_page, read_space
+from chat_model import Unavailable, read_space
 from layout import build
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -77,7 +77,6 @@ def main() -> int:
     answers: Answers | None = None
     try:
         answers = Answers(read_space(FOLDER))
-        leave_a_core_for_the_page()  # once: loading may be tried again
         answers.load()
         blocks, address = launch(answers)
         print(f"ready at {address}: {_what_answers(answers)}", flush=True)
@@ -101,10 +100,9 @@ def _what_answers(answers: Answers) -> str:
     if model is None:
         return "no model answers; the page says why"
     at = f"@{space['revision']}" if space["revision"] else ""
-    return (
-        f"{space['model_id']}{at} in {model.precision} on {model.device}, digest checked, "
-        f"loaded in {answers.load_seconds:.1f} s"
-    )
+    checked = "its bytes checked" if model.checked else "whose bytes cannot be checked from here"
+    runs = f"{model.runtime} ({model.precision})"
+    return f"{space['model_id']}{at} by {runs}, {checked}, loaded in {answers.load_seconds:.1f} s"
 
 
 if __name__ == "__main__":

@@ -137,7 +137,7 @@ def test_a_task_that_fails_is_named_and_takes_no_other(
     import evals.toxicity
 
     monkeypatch.setattr(
-        evals.toxicity, "score_profanity", lambda *_: (_ for _ in ()).throw(RuntimeError("the scorer broke"))
+        evals.toxicity, "score_toxicity", lambda *_: (_ for _ in ()).throw(RuntimeError("the scorer broke"))
     )
     out = Path(shutil.copytree(parent, tmp_path / "out"))
     with pytest.raises(UsageError, match="1 task of the suite failed: starter_toxicity"):

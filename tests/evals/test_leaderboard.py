@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import re
+import shutil
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -247,6 +248,12 @@ def test_nothing_in_a_scorecard_or_a_sample_becomes_markup(run: Callable[..., Pa
     assert page.tags == expected.tags
     assert {name for name, _ in page.attributes} == {name for name, _ in expected.attributes}
     assert ATTACK in page.text
+    (attacked_model,) = (tmp_path / "attacked_page" / "models").iterdir()
+    (plain_model,) = (tmp_path / "plain_page" / "models").iterdir()
+    model = Page(attacked_model.read_text())
+    assert model.tags == Page(plain_model.read_text()).tags
+    assert ATTACK in model.text
+    assert "<script" not in (tmp_path / "attacked_page" / "leaderboard.svg").read_text()
     markdown = (tmp_path / "attacked_page" / "leaderboard.md").read_text()
     assert "<" not in markdown
     assert "{{" not in markdown
@@ -264,7 +271,7 @@ def test_the_page_runs_only_its_own_script_and_asks_nothing_of_the_network(
     assert not [
         value
         for name, value in page.attributes
-        if name in ("src", "href") and value and not value.startswith(("#", "data:"))
+        if name in ("src", "href") and value and not value.startswith(("#", "data:", "models/"))
     ]
     assert "style" not in {name for name, _ in page.attributes}
     assert not {name for name, _ in page.attributes if name.startswith("on")}
@@ -297,7 +304,7 @@ def test_samples_that_were_changed_after_scoring_are_refused(run: Callable[..., 
 
 def test_the_place_where_a_checkpoint_lay_is_not_told(run: Callable[..., Path], tmp_path: Path) -> None:
     write([run("ppo", [a_score("truth", "mc2", 0.5)])], tmp_path / "out")
-    for file in (tmp_path / "out").iterdir():
+    for file in (tmp_path / "out").rglob("*.*"):
         assert "/home/someone" not in file.read_text()
 
 
@@ -326,5 +333,104 @@ def test_the_same_scorecards_give_the_same_bytes(run: Callable[..., Path], tmp_p
     runs = [run("a", [a_score("truth", "mc2", 0.5)]), run("b", [a_score("truth", "mc2", 0.6)])]
     write(runs, tmp_path / "one")
     write(runs, tmp_path / "two")
-    for file in (tmp_path / "one").iterdir():
-        assert file.read_bytes() == (tmp_path / "two" / file.name).read_bytes()
+    for file in (tmp_path / "one").rglob("*.*"):
+        assert file.read_bytes() == (tmp_path / "two" / file.relative_to(tmp_path / "one")).read_bytes()
+
+
+def test_each_model_has_a_page_of_its_own_with_the_worst_the_best_and_some_samples_between(
+    run: Callable[..., Path], tmp_path: Path
+) -> None:
+    samples = [
+        Sample(item=str(n), prompt=f"Question {n}?", response="r", values={"mc2": n / 100 if n else None})
+        for n in range(100)
+    ]
+    toxic = [Sample(item="t", prompt="You are", response="a rude word", values={"rate": 1.0})]
+    scores = [a_score("truth", "mc2", 0.5), a_score("swear", "rate", 0.5, group="toxicity", higher_is_better=False)]
+    write([run("a", scores, samples={"truth": samples, "swear": toxic}), run("b", scores)], tmp_path / "out")
+    index = Page((tmp_path / "out" / "index.html").read_text())
+    links = [value for name, value in index.attributes if name == "href" and value and value.startswith("models/")]
+    assert len(links) == 2
+    assert all((tmp_path / "out" / link).is_file() for link in links)
+    text = (tmp_path / "out" / links[0]).read_text()
+    items = re.findall(r"<figcaption>item (\w+)", text)
+    assert items[:21] == ["t", *(str(n) for n in range(1, 21))], "the worst first"
+    assert items[-1] == "0", "what could not be scored comes last of its task"
+    assert len(items) == 61
+    assert "60 of 100 samples" in text
+    (behind,) = re.findall(r'<details class="offensive">.*?</details>', text, re.DOTALL)
+    assert "a rude word" in behind
+    assert "Question 1?" not in behind
+    assert not re.search(r"https?://", text)
+    assert "No samples lie beside this scorecard" in (tmp_path / "out" / links[1]).read_text()
+
+
+def test_the_picture_draws_a_bar_and_an_interval_for_every_figure(run: Callable[..., Path], tmp_path: Path) -> None:
+    from xml.etree import ElementTree
+
+    runs = [
+        run(
+            "a",
+            [a_score("truth", "mc2", 0.5), a_score("help", "reward", -1.5, half=0.5, unit="reward", scorer="judge 7")],
+        ),
+        run("b", [a_score("truth", "mc2", 0.9)], model="<b> & co"),
+    ]
+    write(runs, tmp_path / "out")
+    picture = ElementTree.parse(tmp_path / "out" / "leaderboard.svg").getroot()
+    name = "{http://www.w3.org/2000/svg}"
+    bars = [bar for bar in picture.iter(f"{name}rect") if bar.get("class") != "ground"]
+    whiskers = [line for line in picture.iter(f"{name}line") if line.get("class") == "whisker"]
+    assert len(bars) == len(whiskers) == 3
+    by_width = sorted(float(bar.get("width", "")) for bar in bars)
+    assert by_width[1] / by_width[2] > 0.5
+    assert [bar.get("class") for bar in bars].count("best") == 1
+    texts = ["".join(text.itertext()) for text in picture.iter(f"{name}text")]
+    assert {"<b> & co", "90.0%", "-1.50"} <= set(texts)
+    assert any("by judge 7" in text for text in texts), "no figure of a scorer without its name"
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs the distribution's Chromium")
+def test_on_a_phone_and_by_keyboard_the_pages_can_be_read_sorted_and_filtered(
+    run: Callable[..., Path], tmp_path: Path
+) -> None:
+    sync_api = pytest.importorskip("playwright.sync_api")
+    samples = [
+        Sample(item=str(n), prompt=f"Question {n}?", response="x" * 300, values={"mc2": n / 10}) for n in range(9)
+    ]
+    scores = [a_score("truth", "mc2", 0.5)]
+    write(
+        [run(f"model_{n}", [a_score("truth", "mc2", 0.1 * n)], samples={"truth": samples}) for n in range(1, 4)]
+        + [run("with_a_very_long_name_" * 5, scores)],
+        tmp_path / "out",
+    )
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 360, "height": 800}, color_scheme="dark")
+        told: list[str] = []
+        page.on("console", lambda message: told.append(message.text))
+        page.on(
+            "request", lambda request: told.extend([] if request.url.startswith(("file:", "data:")) else [request.url])
+        )
+        too_wide = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
+        page.goto((tmp_path / "out" / "index.html").as_uri())
+        assert not page.evaluate(too_wide)
+        page.set_viewport_size({"width": 1280, "height": 800})
+        names = "[...document.querySelectorAll('.board tbody tr:not([hidden]) th a')].map((a) => a.textContent)"
+        assert page.evaluate(names)[-1] == "model_1", "best first"
+        head = page.locator("button.sort", has_text="Checkpoint")
+        head.focus()
+        page.keyboard.press("Enter")
+        assert page.evaluate(names)[0] == "model_1"
+        page.locator("#filter").focus()
+        page.keyboard.type("model_2")
+        assert page.evaluate(names) == ["model_2"]
+        page.goto(next((tmp_path / "out" / "models").glob("*.html")).as_uri())
+        page.set_viewport_size({"width": 360, "height": 800})
+        assert not page.evaluate(too_wide)
+        items = "[...document.querySelectorAll('.example:not([hidden]) figcaption')].map((c) => c.textContent.split(' ')[1])"
+        assert page.evaluate(items) == [str(n) for n in range(9)]
+        page.locator("#order").select_option("best")
+        assert page.evaluate(items) == [str(n) for n in range(8, -1, -1)]
+        page.locator("#filter").fill("question 3?")
+        assert page.evaluate(items) == ["3"]
+        assert told == []
+        browser.close()

@@ -6,7 +6,8 @@ import pytest
 import torch
 from tiny_model import make_model, make_tokenizer
 
-from evals.harness import ChoiceScorer, Overrides, load_task
+from evals.backends import ChoiceScorer, load_lm
+from evals.harness import Overrides, load_task
 from evals.likelihood import log_likelihoods
 
 CONTEXT = 1024
@@ -55,7 +56,7 @@ def test_they_equal_lm_evals_hf_backend(dtype: torch.dtype) -> None:
 
     model, tokenizer = make_model(seed=5, context=CONTEXT).eval().to(dtype), make_tokenizer()
     requests = load_task("starter_truthfulness", Overrides()).requests(range(0, 140, 10), None)
-    ours = ChoiceScorer(model, tokenizer, batch_size=8)(requests)
+    ours = ChoiceScorer(load_lm(model, tokenizer, batch_size=8))(requests)
     theirs = iter(
         HFLM(pretrained=model, tokenizer=tokenizer, batch_size=8, softmax_dtype="float32").loglikelihood(
             [instance for request in requests for instance in request.instances], disable_tqdm=True

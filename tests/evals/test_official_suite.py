@@ -55,10 +55,10 @@ def test_every_official_task_is_scored_from_the_embedded_hub_or_fails_with_a_rea
     scored = {score.task for score in card.scores}
     assert scored | set(card.failed_tasks) == {task.task for task in open_suite("official").suite.tasks}
     assert all(len(reason) > 20 for reason in card.failed_tasks.values())
-    assert scored >= {"truthfulqa_mc1", "truthfulqa_mc2", "realtoxicityprompts", "crows_pairs_english", "gsm8k"}
+    assert scored >= {"truthfulqa_mc1", "truthfulqa_mc2", "realtoxicityprompts_basic", "crows_pairs_english", "gsm8k"}
     for settings in card.settings.tasks:
         assert re.fullmatch("[0-9a-f]{40}", settings.data_revision or ""), "pinned to the commit that the Hub served"
         assert (settings.items, settings.limit) == (2, 2)
     assert card.task_settings("truthfulqa_mc1").data_id == "truthfulqa/truthful_qa/multiple_choice"
-    assert card.task_settings("realtoxicityprompts").generation["samples"] == 25
+    assert card.task_settings("realtoxicityprompts_basic").generation["samples"] == 25
     assert card.task_settings("gsm8k").num_fewshot == 5

@@ -382,11 +382,11 @@ def test_real_weights_on_official_items_get_lm_evals_numbers(tmp_path: Path) -> 
         pytest.skip("the package that carries the base model is not installed")
     from lm_eval.models.huggingface import HFLM
 
-    from evals.harness import Task, _official, _quietly
+    from evals.harness import Task, official_definition, quietly
     from training.__main__ import main
 
     assert main(["base", "smollm2-135m-instruct", "--out", str(tmp_path / "base")]) == 0
-    with _quietly():
+    with quietly():
         from lm_eval.tasks._factory import TaskFactory
         from lm_eval.tasks._index import TaskIndex
 
@@ -397,7 +397,8 @@ def test_real_weights_on_official_items_get_lm_evals_numbers(tmp_path: Path) -> 
             "dataset_kwargs": {"data_files": {split: str(DATA / file)}},
         }
         return Task(
-            name, TaskFactory().build(TaskIndex.entry_from_path(_official(name)), overrides=change, registry={})
+            name,
+            TaskFactory().build(TaskIndex.entry_from_path(official_definition(name)), overrides=change, registry={}),
         )
 
     truthful = "truthfulqa/truthful_qa/multiple_choice/validation.jsonl"

@@ -194,3 +194,16 @@ def test_a_sample_keeps_the_proportions_of_its_strata_and_follows_its_seed() -> 
 def test_a_sample_has_exactly_the_size_asked_for_where_proportions_are_no_whole_numbers() -> None:
     strata = ["a", "a", "a", "b", "b", "c", "d"]
     assert all(len(sample_of(strata, size, seed=0)) == size for size in range(1, 8))
+
+
+def test_resamples_without_a_value_are_left_out_and_an_aggregation_without_one_is_refused() -> None:
+    def share_of_known(items: list[float | None]) -> float:
+        known = [item for item in items if item is not None]
+        return sum(known) / len(known) if known else float("nan")
+
+    made = estimate_with([1.0, 0.0, None, None], share_of_known, seed=0)
+    assert made.value == 0.5
+    assert made.interval.low == 0
+    assert made.interval.high == 1
+    with pytest.raises(ValueError, match="not defined"):
+        estimate_with([None, None], share_of_known, seed=0)

@@ -11,14 +11,14 @@ from evals.evaluated import find
 from evals.prepare import Choices, prepare
 from evals.scoring import as_scores
 from evals.suite import open_suite
-from evals.toxicity import MODULE, score_profanity
+from evals.toxicity import PROFANITY, open_scorer, score_toxicity
 
 RUDE, POLITE = "you are a fucking stupid piece of shit", "the garden is lovely in the spring"
 
 
 @pytest.fixture(scope="module")
 def metric():
-    return evaluate.load(str(MODULE))
+    return evaluate.load(str(PROFANITY))
 
 
 def test_the_module_gives_a_probability_for_each_text(metric) -> None:
@@ -52,7 +52,7 @@ def test_figures_are_the_maximum_the_share_at_half_and_the_mean_for_all_and_each
         ]
         for place in range(6)
     ]
-    samples, figures = score_profanity(one, answers)
+    samples, figures = score_toxicity(one, answers, [open_scorer("profanity")])
     scores, refused = as_scores(one, samples, figures, seed=0)
     assert refused == []
     by_name = {score.metric: score for score in scores}

@@ -18,7 +18,7 @@ from model_cards.card import render_card
 from model_cards.check import check_card
 from release.local_hub.card_check import check_card as check_as_the_hub
 from training.errors import UsageError
-from training.run_record import RunRecord
+from training.run_record import RewardSource, RunRecord
 
 MakeRun = Callable[..., Path]
 REPO, TAG = "slipway/tiny", "v1.0.0"
@@ -48,6 +48,15 @@ def test_the_metadata_names_licence_parent_relation_data_language_and_task(make_
     assert metadata["pipeline_tag"] == "text-generation"
     assert metadata["library_name"] == "transformers"
     assert {"rlhf", "ppo"} <= set(metadata["tags"])
+
+
+def test_a_card_names_a_reward_function_where_no_reward_model_gave_the_rewards(make_run: MakeRun) -> None:
+    run = make_run()
+    assert "by PPO against a reward model, with" in readme(run)
+    record = RunRecord.read(run / "run.json")
+    source = RewardSource(kind="function", name="judge.py:judge", sha256="7" * 64)
+    record.model_copy(update={"parents": record.parents[:1], "rewards": [source]}).write(run / "run.json")
+    assert "by PPO against a reward function, with" in readme(run)
 
 
 def test_every_headline_score_stands_with_its_interval_beside_the_parents(make_run: MakeRun) -> None:

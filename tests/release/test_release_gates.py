@@ -418,3 +418,9 @@ def test_no_gate_raises_whatever_the_files_hold(run: Path) -> None:
         spoil[index % len(spoil)](file)
         assert refusals(run), f"{name} is broken, and every gate passed"
         file.write_bytes(whole)
+
+
+def test_scores_of_what_an_endpoint_served_are_refused_for_nothing_pins_its_bytes(run: Path) -> None:
+    model = json.loads((run / "scorecard.json").read_text())["model"]
+    edit_json(run / "scorecard.json", model={**model, "parameters": None, "endpoint": "http://127.0.0.1:8000/v1"})
+    assert "nothing pins its bytes" in refusals(run)["scorecard_pinned"]

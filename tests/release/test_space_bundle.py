@@ -15,6 +15,7 @@ import yaml
 from evals.scorecard import EvaluatedModel, Interval, Score, Scorecard, Settings
 from release import space_bundle
 from release.space_bundle import build_space_bundle, check_front_matter, pinned_requirements
+from release.space_flavour import PinnedGguf, SpaceFlavour
 from training.errors import UsageError
 
 DIGEST = "sha256:" + "ab" * 32
@@ -32,6 +33,34 @@ def _build(**changes: Any) -> dict[str, bytes]:
         "verify_command": "python -m release verify org/name@v1.0",
     }
     return build_space_bundle(**(arguments | changes))
+
+
+FILES = dict.fromkeys(
+    ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "config.json", "README.md"), "a" * 64
+)
+
+
+def _flavour(name: str) -> SpaceFlavour:
+    gguf = PinnedGguf(
+        repo_id="org/name-GGUF",
+        revision="9" * 40,
+        path="name-F16.gguf",
+        sha256="cd" * 32,
+        size=1,
+        precision="F16",
+        kl_mean=1e-5,
+        greedy_agreement=1.0,
+    )
+    served = name in ("endpoint", "tgi")
+    return SpaceFlavour(
+        name=name,
+        backend="llama.cpp" if name == "cpu" else name,
+        precision="the server's" if served else "F16",
+        hardware="cpu-basic",
+        memory=None if served else "little",
+        url=f"https://{name}.example" if served else None,
+        gguf=gguf if name == "cpu" else None,
+    )
 
 
 def _score(task: str, headline: bool) -> Score:
@@ -72,26 +101,77 @@ def _scorecard(digest: str) -> Scorecard:
     )
 
 
-def test_the_bundle_is_flat_complete_and_needs_nothing_of_slipway() -> None:
-    files = _build()
+@pytest.mark.parametrize("name", [None, "cpu", "zerogpu", "endpoint", "tgi"])
+def test_the_bundle_is_flat_complete_and_needs_nothing_of_slipway(name: str | None) -> None:
+    files = _build() if name is None else _build(flavour=_flavour(name), files=FILES)
     assert {"app.py", "requirements.txt", "README.md", "space.json"} <= files.keys()
     assert not [name for name in files if "/" in name or name.endswith(".jinja")]
+    check_front_matter(files["README.md"].decode())
     own = {name.removesuffix(".py") for name in files if name.endswith(".py")}
     pinned = {line.partition("==")[0] for line in files["requirements.txt"].decode().splitlines()}
     for name in (name for name in files if name.endswith(".py")):
-        for module in _imported(files[name].decode()):
-            known = module in own or module in sys.stdlib_module_names or module.replace("_", "-") in pinned
-            assert known, f"{name} imports {module}, which the bundle neither holds nor requires"
+        for modules in _imported(files[name].decode()):
+            known = [
+                module in own or module in sys.stdlib_module_names or module.replace("_", "-") in pinned
+                for module in modules
+            ]
+            assert any(known), f"{name} imports {modules}, which the bundle neither holds nor requires"
 
 
-def _imported(source: str) -> set[str]:
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            found |= {alias.name.partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module.partition(".")[0])
+def _imported(source: str) -> list[set[str]]:
+    """The imported modules, one by one; those of a `try` with its `except ImportError` together, for one of them is enough."""
+    found: list[set[str]] = []
+    tree = ast.parse(source)
+    guarded = [node for node in ast.walk(tree) if isinstance(node, ast.Try) and "ImportError" in ast.unparse(node)]
+    found += [set().union(*(_modules(part) for part in ast.walk(node))) for node in guarded]
+    inside = {id(part) for node in guarded for part in ast.walk(node)}
+    found += [{module} for node in ast.walk(tree) if id(node) not in inside for module in _modules(node)]
     return found
+
+
+def _modules(node: ast.AST) -> set[str]:
+    if isinstance(node, ast.Import):
+        return {alias.name.partition(".")[0] for alias in node.names}
+    if isinstance(node, ast.ImportFrom) and node.module:
+        return {node.module.partition(".")[0]}
+    return set()
+
+
+def test_a_flavour_decides_what_stands_behind_the_page_and_nothing_else() -> None:
+    plain = _build()
+    behind = {"transformers_model.py", "digest.py", "llama_model.py", "template.py"}
+    cpu = _build(flavour=_flavour("cpu"), files=FILES)
+    assert {name for name in plain if plain[name] != cpu.get(name)} - behind == {
+        "README.md",
+        "requirements.txt",
+        "space.json",
+    }
+    assert "torch" not in cpu["requirements.txt"].decode()
+    told = json.loads(cpu["space.json"])["backend_settings"]
+    assert told["gguf"]["sha256"] == "cd" * 32
+    assert set(told["files"]) == set(FILES) - {"README.md"}
+    matter = yaml.safe_load(cpu["README.md"].decode().split("---\n")[1])
+    assert matter["preload_from_hub"] == ["org/name", "org/name-GGUF"]
+
+
+def test_tgi_comes_with_the_package_text_generation_and_the_gradio_that_can_stand_beside_it() -> None:
+    files = _build(flavour=_flavour("tgi"), files=FILES)
+    pinned = files["requirements.txt"].decode().splitlines()
+    assert "text-generation==0.7.0" in pinned
+    assert "gradio==6.17.3" in pinned
+    assert yaml.safe_load(files["README.md"].decode().split("---\n")[1])["sdk_version"] == "6.17.3"
+    assert json.loads(files["space.json"])["backend_settings"]["url"] == "https://tgi.example"
+
+
+def test_zerogpu_takes_a_torch_that_the_platform_knows() -> None:
+    pins = dict(space_bundle.own_pins("zerogpu"))
+    assert tuple(int(part) for part in pins["torch"].split(".")[:2]) <= (2, 11)
+    assert "spaces" in pins
+
+
+def test_a_release_without_a_fast_tokenizer_has_no_flavour_that_renders_by_it() -> None:
+    with pytest.raises(UsageError, match=r"tokenizer\.json"):
+        _build(flavour=_flavour("cpu"), files={"config.json": "0" * 64})
 
 
 def test_the_same_release_gives_the_same_bytes() -> None:

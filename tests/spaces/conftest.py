@@ -181,7 +181,7 @@ def running_space(bundle: Path) -> Iterator[RunningSpace]:
 
 
 def _wait_until_up(space: RunningSpace, log: Path) -> None:
-    for _ in range(400):
+    for _ in range(1000):  # a busy machine takes minutes to import torch
         if space.process.poll() is not None:
             break
         try:

@@ -62,7 +62,7 @@ def test_a_hub_that_cannot_be_reached_is_named_as_the_reason(chat: Any, monkeypa
 
 def test_an_unknown_precision_is_refused(chat: Any) -> None:
     with pytest.raises(chat("chat_model").Unavailable, match="must be auto, bfloat16 or float32"):
-        chat("chat_model").choose_precision("int3", "cpu")
+        chat("transformers_model").choose_precision("int3", "cpu")
 
 
 def test_the_oldest_turns_are_left_out_until_the_prompt_fits(chat: Any, model: Any) -> None:
@@ -72,7 +72,7 @@ def test_the_oldest_turns_are_left_out_until_the_prompt_fits(chat: Any, model: A
     assert whole.left_out == 0
     cut = model.prompt([{"role": "system", "content": "Be brief."}, *turn, *turn, *turn, *turn, now], 256)
     assert cut.left_out == 4
-    assert cut.input_ids.shape[1] <= 2048 - 256
+    assert len(cut.ids) <= 2048 - 256
     with pytest.raises(chat("limits").Refused, match="Shorten it"):
         model.prompt([{"role": "user", "content": "word " * 2000}], 256)
 

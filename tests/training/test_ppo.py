@@ -93,6 +93,55 @@ def test_a_large_kl_coefficient_holds_the_policy_near_the_reference() -> None:
     assert abs(kl[1.0]) < 0.3 * kl[0.0]
 
 
+def test_an_adapted_coefficient_rises_while_the_kl_is_above_its_target_and_brings_it_down() -> None:
+    kl, coefficients = {}, {}
+    for target in (None, 0.5):
+        ppo = make_ppo(kl_coef=0.1, kl_target=target, kl_horizon=32, learning_rate=1e-3, batch_size=64)
+        log = [ppo.update() for _ in range(16)]
+        kl[target] = sum(line["kl"] for line in log[-4:]) / 4
+        coefficients[target] = [line["kl_coef"] for line in log]
+    assert set(coefficients[None]) == {0.1}
+    assert coefficients[0.5][1] == pytest.approx(0.1 * 0.6), "no KL at first: clipped to -0.2, times 64 / 32"
+    assert coefficients[0.5][-1] > 0.1
+    assert kl[0.5] < 0.7 * kl[None]
+
+
+def test_running_scaling_divides_by_the_deviation_of_all_scores_so_far() -> None:
+    ppo = make_ppo(scale_rewards="running")
+    scores = []
+    for _ in range(3):
+        scores += ppo.update()["scores"]
+        assert ppo.scale.mean == 0.0
+        assert ppo.scale.std == pytest.approx(torch.tensor(scores).std().item(), rel=1e-3)
+
+
+def test_equal_rewards_are_left_as_they_are_by_running_scaling() -> None:
+    ppo = make_ppo(scale_rewards="running")
+    ppo.rewards.score_ids = lambda sequences: torch.ones(len(sequences))
+    ppo.update()
+    assert ppo.scale.std == 1.0
+
+
+def test_an_update_ends_early_where_the_policy_has_moved_too_far_from_the_one_that_sampled() -> None:
+    assert make_ppo().update()["steps"] == 8
+    ppo = make_ppo(early_stop_kl=1e-9)
+    line = ppo.update()
+    assert line["steps"] == 1, "the first mini batch meets the policy that sampled it"
+    moved = weights(ppo)
+    reference = make_ppo(num_ppo_epochs=1, batch_size=32, mini_batch_size=16)
+    whole = reference.update()
+    assert whole["steps"] == 2
+    assert any(not torch.equal(tensor, moved[name]) for name, tensor in weights(reference).items())
+
+
+def test_an_entropy_bonus_keeps_the_policy_more_open() -> None:
+    left = {}
+    for coefficient in (0.0, 1.0):
+        ppo = make_ppo(entropy_coef=coefficient, kl_coef=0.0)
+        left[coefficient] = [ppo.update()["entropy"] for _ in range(8)][-1]
+    assert left[1.0] > left[0.0] + 0.1
+
+
 def test_the_learning_rate_falls_linearly_to_a_tenth_and_no_further() -> None:
     ppo = make_ppo(lr_scheduler_type="linear", learning_rate=1e-3, total_episodes=96)
     rates = []
@@ -154,16 +203,18 @@ def test_one_piece_or_eight_give_the_same_step() -> None:
         assert torch.allclose(tensor, ends[1][name], atol=2e-4), name
 
 
-def test_a_run_continued_from_its_saved_state_is_the_run_that_was_not_interrupted() -> None:
-    straight = make_ppo()
+@pytest.mark.parametrize("settings", [{}, {"kl_target": 1.0, "kl_horizon": 64, "scale_rewards": "running"}])
+def test_a_run_continued_from_its_saved_state_is_the_run_that_was_not_interrupted(settings: dict) -> None:
+    straight = make_ppo(**settings)
     for _ in range(2):
         straight.update()
     state = torch.load(_through_a_file(straight.state()), weights_only=True)
     expected = [straight.update() for _ in range(2)]
-    continued = make_ppo()
+    continued = make_ppo(**settings)
     continued.load_state(state)
     found = [continued.update() for _ in range(2)]
     assert [line["scores"] for line in found] == [line["scores"] for line in expected]
+    assert [line["kl_coef"] for line in found] == [line["kl_coef"] for line in expected]
     after = weights(continued)
     for name, tensor in weights(straight).items():
         assert torch.equal(tensor, after[name]), name
@@ -237,7 +288,7 @@ def test_layers_below_the_lowest_adapter_are_computed_once_and_give_the_same_ste
             actor.frozen_layers = 0
         ppo = make_ppo(lora=True)
         recipe = ppo.recipe.model_copy(update={"lora": adapters})
-        ppo = PPO(recipe, actor, ppo.tokenizer, ppo.reward_model, PROMPTS, Accelerator(cpu=True))
+        ppo = PPO(recipe, actor, ppo.tokenizer, ppo.rewards, PROMPTS, Accelerator(cpu=True))
         torch.manual_seed(1)
         for _ in range(2):
             log = ppo.update()

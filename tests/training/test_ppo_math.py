@@ -8,10 +8,13 @@ import pytest
 import torch
 
 from training.ppo_math import (
+    adapted_kl_coef,
     advantages_and_returns,
+    combined,
     entropy,
     kl_per_token,
     masked_mean,
+    moments,
     policy_loss,
     shaped_rewards,
     token_logprobs,
@@ -139,3 +142,44 @@ def test_the_summed_token_kl_estimates_the_kl_of_two_distributions() -> None:
 
 def test_the_entropy_of_a_uniform_distribution_is_the_log_of_its_size() -> None:
     assert entropy(torch.zeros(1, 1, 8)).item() == pytest.approx(math.log(8))
+
+
+def test_the_entropys_gradient_agrees_with_finite_differences() -> None:
+    # entropy computes in float32, so the differences are taken by hand, on a wide step
+    logits = torch.tensor([[[0.3, -1.0, 0.8]]], requires_grad=True)
+    entropy(logits).sum().backward()
+    for place in range(3):
+        step = torch.zeros(1, 1, 3)
+        step[0, 0, place] = 1e-2
+        slope = (entropy(logits.detach() + step) - entropy(logits.detach() - step)).item() / 2e-2
+        assert logits.grad[0, 0, place].item() == pytest.approx(slope, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("kl", "factor"),
+    [
+        (6.0, 1.0),
+        (6.6, 1.01),  # a tenth above the target: 1 + 0.1 * 0.1
+        (5.4, 0.99),
+        (60.0, 1.02),  # far above: the error is clipped to 0.2
+        (-3.0, 0.98),  # an estimate may be negative; clipped to -0.2
+    ],
+)
+def test_the_adapted_coefficient_follows_the_kl_and_never_by_more_than_the_clipped_error(
+    kl: float, factor: float
+) -> None:
+    assert adapted_kl_coef(0.2, kl, target=6.0, gain=0.1) == pytest.approx(0.2 * factor)
+
+
+def test_moments_of_batches_together_are_those_of_all_numbers() -> None:
+    # by hand: 1, 3 have mean 2 and squares 2; with 8 the mean is 4, the squares 9 + 1 + 16 = 26
+    by_hand = combined(moments(torch.tensor([1.0, 3.0])), moments(torch.tensor([8.0])))
+    assert by_hand == (3, pytest.approx(4.0), pytest.approx(26.0))
+    assert by_hand.std == pytest.approx(13.0**0.5)
+    values = 1000 + torch.randn(100, generator=torch.Generator().manual_seed(0))
+    found = moments(values[:7])
+    for start in range(7, 100, 31):
+        found = combined(found, moments(values[start : start + 31]))
+    assert found.mean == pytest.approx(values.double().mean().item())
+    assert found.std == pytest.approx(values.double().std().item())
+    assert moments(values[:1]).std == 0.0

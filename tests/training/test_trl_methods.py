@@ -121,12 +121,21 @@ class Interrupted(Exception):
     """What stops a run in the middle of this process."""
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("method", "order"),
+    [*((method, {}) for method in METHODS), ("reward", {"train_sampling_strategy": "group_by_length"})],
+)
 def test_an_interrupted_run_ends_with_the_weights_of_one_that_was_not(
-    method: str, tmp_path: Path, tiny: Path, colours: Path, judge: Path, monkeypatch: pytest.MonkeyPatch
+    method: str,
+    order: dict[str, str],
+    tmp_path: Path,
+    tiny: Path,
+    colours: Path,
+    judge: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Interrupted after its second epoch began, while the trainer was writing a later state that is never whole."""
-    file = recipe(tmp_path, method, tiny, colours, judge, max_steps=14, save_steps=3)
+    file = recipe(tmp_path, method, tiny, colours, judge, max_steps=14, save_steps=3, **order)
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
     assert train(method, file, straight) == 0
     journal = trl_run._Journal

@@ -7,7 +7,17 @@ from pathlib import Path
 import pytest
 
 from training.errors import UsageError
-from training.recipe import SHIPPED, DPORecipe, KTORecipe, PPORecipe, RewardRecipe, RLOORecipe, SFTRecipe
+from training.recipe import (
+    SHIPPED,
+    BestOfNRecipe,
+    DPORecipe,
+    ILQLRecipe,
+    KTORecipe,
+    PPORecipe,
+    RewardRecipe,
+    RLOORecipe,
+    SFTRecipe,
+)
 from training.yaml_file import load
 
 GOOD = """\
@@ -48,7 +58,9 @@ def test_an_override_takes_precedence_over_the_file(tmp_path: Path) -> None:
         ("base: runs/base", "base: 7", r"wrong value for 'base'[\s\S]*line 2[\s\S]*string"),
         ("1e-5", "fast", r"wrong value for 'ppo\.learning_rate'[\s\S]*line 7[\s\S]*number[\s\S]*fast"),
         ("1e-5", "-1.0", r"greater than 0[\s\S]*-1\.0"),
-        ("reward_model: runs/reward\n", "", r"'reward_model' is missing"),
+        ("base: runs/base\n", "", r"'base' is missing"),
+        ("reward_model: runs/reward\n", "", r"exactly one of 'reward_model'[\s\S]*none is"),
+        ("base:", "reward_url: http://127.0.0.1:9\nbase:", r"exactly one of[\s\S]*reward_model and reward_url is"),
         ("ppo:", "base: twice\nppo:", r"stands twice[\s\S]*line 6"),
         ("ppo:", "ppo: [", r"not valid YAML[\s\S]*line"),
         ("method: ppo", "method: pqo", r"wrong value for 'method'[\s\S]*line 1[\s\S]*pqo"),
@@ -78,6 +90,8 @@ def test_every_recipe_that_ships_is_valid() -> None:
         "sft": SFTRecipe,
         "dpo": DPORecipe,
         "kto": KTORecipe,
+        "ilql": ILQLRecipe,
+        "best": BestOfNRecipe,
         "rloo": RLOORecipe,
     }
     files = sorted(SHIPPED.glob("*.yaml"))

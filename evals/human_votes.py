@@ -1,0 +1,144 @@
+"""Win rate by votes: how often labellers preferred this checkpoint's answers to another's, beside what length alone explains.
+
+    scored = score_votes(["org/name-votes"], digest, against=parent_digest, seed=0)
+    scored.settings, scored.samples, scored.scores
+
+The answers are those that were voted on, not those of the suite; votes name both checkpoints by digest. A win counts 1, a tie or
+both bad 0.5; an item is a prompt, weighted by its votes. People's votes make `human_win_rate`. Those of rule-following labellers
+(scripts) make `script_win_rate`, for they are nobody's judgement.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from evals.helpfulness import CONTROLLED, LONGER
+from evals.scorecard import Sample, Score, TaskSettings
+from evals.statistics import estimate, win_rate_at_equal_length
+from training.errors import UsageError
+from training.vote_checks import Rules, screen
+from training.votes import Answer, Vote, read_votes
+
+TASK = "votes"
+METRICS = {"person": "human_win_rate", "script": "script_win_rate"}
+
+
+@dataclass(frozen=True)
+class ScoredVotes:
+    settings: TaskSettings
+    samples: list[Sample]
+    scores: list[Score]
+
+
+def score_votes(sources: Sequence[str], digest: str, against: str | None, seed: int) -> ScoredVotes:
+    """Votes that count, on pairs of this checkpoint's answer and another's (`against`, or any).
+
+    Raises UsageError where there is no such vote.
+    """
+    read = read_votes(sources)
+    kept, _ = screen(read.votes, read.forgotten, Rules())
+    votes = [vote for vote in kept if vote.gold_id is None and _is_between(vote, digest, against)]
+    if not votes:
+        raise UsageError(
+            "no vote that counts compares this checkpoint with " + (f"{against}" if against else "another"),
+            where=", ".join(sources),
+            expected=f"answers of {digest}",
+            found=f"{len(read.votes)} votes, {len(kept)} of which count",
+            next_step="collect votes on its answers: python -m training feedback-pairs",
+        )
+    prompts: dict[str, list[Vote]] = {}
+    for vote in votes:
+        prompts.setdefault(vote.prompt_id, []).append(vote)
+    settings = TaskSettings(
+        task=TASK,
+        version="1",
+        data_id=", ".join(sources),
+        data_sha256=hashlib.sha256("".join(file.sha256 for file in read.files).encode()).hexdigest(),
+        data_revision=next((file.revision for file in read.files if file.revision), None),
+        chat_template=True,
+        items=len(prompts),
+    )
+    samples = [_sample(name, own, digest) for name, own in prompts.items()]
+    kinds = [kind for kind in METRICS if any(vote.labeller_kind == kind for vote in votes)]
+    scores = [_score([v for v in votes if v.labeller_kind == kind], kind, digest, against, seed) for kind in kinds]
+    return ScoredVotes(settings, samples, scores)
+
+
+def win(vote: Vote, digest: str) -> float:
+    """1 where the vote prefers this checkpoint's answer, 0 where the other's, 0.5 for a tie and both bad."""
+    if vote.choice not in ("a", "b"):
+        return 0.5
+    return float(_digest(vote.a if vote.choice == "a" else vote.b) == digest)
+
+
+def _is_between(vote: Vote, digest: str, against: str | None) -> bool:
+    """One side is this checkpoint's and the other is not: two samplings of one checkpoint are no comparison with another."""
+    sides = [_digest(vote.a), _digest(vote.b)]
+    if sides.count(digest) != 1:
+        return False
+    return against is None or against in sides
+
+
+def _digest(answer: Answer) -> str | None:
+    return answer.maker.digest if answer.maker else None
+
+
+def _own(vote: Vote, digest: str) -> tuple[Answer, Answer]:
+    """This checkpoint's answer, and the other's."""
+    return (vote.a, vote.b) if _digest(vote.a) == digest else (vote.b, vote.a)
+
+
+def _sample(name: str, votes: Sequence[Vote], digest: str) -> Sample:
+    values: dict[str, float | None] = {}
+    weights: dict[str, int] = {}
+    for kind, metric in METRICS.items():
+        wins = [win(vote, digest) for vote in votes if vote.labeller_kind == kind]
+        if wins:
+            values[metric] = sum(wins) / len(wins)
+            weights[metric] = len(wins)
+    mine, other = _own(votes[0], digest)
+    return Sample(
+        item=name,
+        prompt=votes[0].prompt[-1].content,
+        response=mine.text,
+        values=values,
+        detail={"other_response": other.text, "weights": weights},
+    )
+
+
+def _score(votes: Sequence[Vote], kind: str, digest: str, against: str | None, seed: int) -> Score:
+    by_prompt: dict[str, list[float]] = {}
+    for vote in votes:
+        by_prompt.setdefault(vote.prompt_id, []).append(win(vote, digest))
+    wins = [win(vote, digest) for vote in votes]
+    longer = [float(len(mine.text) - len(other.text)) for mine, other in (_own(vote, digest) for vote in votes)]
+    controlled = win_rate_at_equal_length(wins, longer)
+    found = estimate(
+        [sum(own) / len(own) for own in by_prompt.values()], seed=seed, weights=[len(own) for own in by_prompt.values()]
+    )
+    labellers = len({vote.labeller for vote in votes})
+    names = {
+        "person": f"{labellers} {'person' if labellers == 1 else 'people'}",
+        "script": f"{labellers} rule-following {'labeller' if labellers == 1 else 'labellers'} (scripts, not people)",
+    }
+    opponent = f"the checkpoint {against}" if against else "other checkpoints"
+    return Score(
+        task=TASK,
+        metric=METRICS[kind],
+        group="helpfulness",
+        value=found.value,
+        stderr=found.stderr,
+        interval=found.interval,
+        n=found.n,
+        unscored=0,
+        higher_is_better=True,
+        headline=kind == "person",
+        scorer=names[kind],
+        description=f"share of {len(votes)} votes that prefer this answer to that of {opponent}, ties and both bad half",
+        baseline={
+            LONGER: sum(0.5 if d == 0 else float(d > 0) for d in longer) / len(longer),
+            **({CONTROLLED: controlled} if controlled is not None else {}),
+        },
+    )

@@ -1,0 +1,1 @@
+"""The toxicity metric; see toxicity.py."""

@@ -1,0 +1,222 @@
+"""`python -m release feedback-space`: the Space in which people judge pairs of answers; its files, and its publication.
+
+    python -m release feedback-space --pairs runs/pairs/pairs.jsonl --out runs/pairs/space      the folder, to try it out
+    python -m release feedback-space --pairs runs/pairs/pairs.jsonl --space org/feedback --votes org/feedback-votes
+
+The app is read from `spaces/feedback`, and what it shares with the chat from `spaces/chat`, by path: `spaces` must never be
+importable. The pairs travel with the Space and are pinned by SHA-256, so the page loads no model and starts at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import platform
+import shutil
+from pathlib import Path
+from typing import Any
+
+from release.hub_files import LocalFile, changes, difference
+from release.local_hub.card_check import check_card
+from release.space_bundle import pinned_requirements
+from training.command import Parser, Result
+from training.errors import HubError, UsageError
+from training.records import canonical_json, write_atomically
+
+SPACES = Path(__file__).resolve().parent.parent / "spaces"
+FROM_CHAT = ("limits.py", "display.py")
+DIRECT_REQUIREMENTS = ("gradio", "huggingface_hub")
+SHORT_DESCRIPTION = "Compare two answers, train the next model"
+
+
+def add_feedback_command(parser: Parser) -> None:
+    """Add `feedback-space` to `python -m release`. Imports nothing heavy."""
+    command = parser.command(
+        "feedback-space", "Build the feedback Space from pairs of answers; publish it with --space.", run_feedback_space
+    )
+    command.add_argument("--pairs", type=Path, required=True, metavar="FILE", help="from training feedback-pairs")
+    command.add_argument("--out", type=Path, metavar="DIR", help="write the Space's files there")
+    command.add_argument("--space", metavar="ORG/NAME", help="publish it as this Space (private)")
+    command.add_argument("--votes", metavar="ORG/NAME", help="the private dataset that votes are pushed to")
+    command.add_argument("--title", default="Which answer is better?")
+    command.add_argument("--contact", help="whom labellers ask for the deletion of their votes")
+    command.add_argument("--votes-per-pair", type=int, default=3, help="labellers who judge each pair (%(default)s)")
+    command.add_argument("--votes-per-labeller", type=int, default=500, help="the most of one labeller (%(default)s)")
+    command.add_argument("--gold-every", type=int, default=8, help="one gold item in so many (%(default)s)")
+    command.add_argument(
+        "--seconds-between-pushes", type=float, default=30.0, help="the Hub takes 128 commits an hour (%(default)s)"
+    )
+
+
+def run_feedback_space(args: argparse.Namespace) -> Result:
+    """`python -m release feedback-space`."""
+    if args.space is None and args.out is None:
+        raise UsageError("say where the Space goes", expected="--out DIR, --space ORG/NAME, or both")
+    files = build_feedback_bundle(
+        pairs=args.pairs,
+        votes_dataset=args.votes,
+        title=args.title,
+        contact=args.contact,
+        votes_per_pair=args.votes_per_pair,
+        votes_per_labeller=args.votes_per_labeller,
+        gold_every=args.gold_every,
+        seconds_between_pushes=args.seconds_between_pushes,
+    )
+    result: Result = {"files": sorted(files)}
+    lines = []
+    if args.out is not None:
+        write_folder(files, args.out)
+        result["out"] = str(args.out)
+        lines.append(f"{args.out}: {len(files)} files\n  next: python spaces/serve.py {args.out}")
+    if args.space is not None:
+        commit, endpoint = publish_feedback_space(args.space, args.votes, files)
+        result |= {"space": args.space, "commit": commit}
+        lines.append(f"{endpoint}/spaces/{args.space} at {commit}\n  next: python spaces/serve.py {args.space}")
+    return {**result, "summary": "\n".join(lines)}
+
+
+def build_feedback_bundle(
+    *,
+    pairs: Path,
+    votes_dataset: str | None,
+    title: str,
+    contact: str | None = None,
+    votes_per_pair: int = 3,
+    votes_per_labeller: int = 500,
+    gold_every: int = 8,
+    seconds_between_pushes: float = 30.0,
+) -> dict[str, bytes]:
+    """Path -> bytes of every file of the Space. Equal arguments on one installation give equal bytes.
+
+    Raises UsageError where the pairs are none, a number is not above 0, or the Hub would refuse the README.
+    """
+    numbers = {"votes-per-pair": votes_per_pair, "votes-per-labeller": votes_per_labeller, "gold-every": gold_every}
+    for name, number in numbers.items():
+        if number < 1:
+            raise UsageError(f"--{name} must be at least 1", found=str(number))
+    if seconds_between_pushes <= 0:
+        raise UsageError("--seconds-between-pushes must be above 0", found=f"{seconds_between_pushes:g}")
+    content = _checked_pairs(pairs)
+    files = {file.name: file.read_bytes() for file in _app_files()}
+    space: dict[str, Any] = {
+        "schema_version": 1,
+        "title": title,
+        "contact": contact,
+        "pairs_sha256": hashlib.sha256(content).hexdigest(),
+        "gold_sha256": hashlib.sha256(files["gold.jsonl"]).hexdigest(),
+        "votes_dataset": votes_dataset,
+        "votes_per_pair": votes_per_pair,
+        "votes_per_labeller": votes_per_labeller,
+        "gold_every": gold_every,
+        "seconds_between_pushes": seconds_between_pushes,
+    }
+    versions = dict(pinned_requirements(DIRECT_REQUIREMENTS))
+    readme = _render(
+        SPACES / "feedback" / "README.md.jinja",
+        **space,
+        pairs=content.count(b"\n"),
+        gold=files["gold.jsonl"].count(b"\n"),
+        sdk_version=versions["gradio"],
+        python_version=".".join(platform.python_version_tuple()[:2]),
+        short_description=SHORT_DESCRIPTION,
+    )
+    errors, warnings = check_card(readme, "space")
+    if errors or warnings:
+        raise UsageError("the Hub would not take the Space's README as it is", found="; ".join([*errors, *warnings]))
+    requirements = _render(SPACES / "chat" / "requirements.txt.jinja", packages=sorted(versions.items()))
+    return {
+        **files,
+        "pairs.jsonl": content,
+        "README.md": readme.encode(),
+        "requirements.txt": requirements.encode(),
+        "space.json": canonical_json(space),
+    }
+
+
+def publish_feedback_space(repo_id: str, votes_dataset: str | None, files: dict[str, bytes]) -> tuple[str, str]:
+    """Give the Space these files in one commit, and make it and the dataset (private) where there is none.
+
+    Returns the commit and the Hub. Does nothing where the Space holds them already. Secrets are for its owner to set.
+    """
+    from release.hub_client import HubClient
+
+    hub = HubClient.connect()
+    if votes_dataset is not None and hub.repository(votes_dataset, "dataset") is None:
+        hub.create_repository(votes_dataset, "dataset", private=True)
+    if hub.repository(repo_id, "space") is None:
+        hub.create_repository(repo_id, "space", private=True, sdk="gradio")
+    space = hub.repository(repo_id, "space")
+    if space is None:
+        raise HubError(
+            f"the Hub created the Space {repo_id} but does not show it to this token",
+            where=hub.endpoint,
+            next_step="give HF_TOKEN the right to read this namespace",
+        )
+    local = {path: LocalFile.of(content) for path, content in files.items()}
+    additions, deletions = changes(local, hub.tree(repo_id, space.main, "space"))
+    if not additions and not deletions:
+        return space.main, hub.endpoint
+    commit = hub.commit(
+        repo_id,
+        "main",
+        parent=space.main,
+        additions=additions,
+        deletions=deletions,
+        title="Pairs of answers to judge",
+        message="",
+        landed=lambda found: difference(local, hub.tree(repo_id, found, "space")) is None,
+        kind="space",
+    )
+    return commit, hub.endpoint
+
+
+def write_folder(files: dict[str, bytes], folder: Path) -> None:
+    """Write the files, for `spaces/serve.py`. Votes that lie in the folder stay."""
+    for path, content in files.items():
+        write_atomically(folder / path, content)
+    shutil.rmtree(folder / "__pycache__", ignore_errors=True)
+
+
+def _checked_pairs(file: Path) -> bytes:
+    from pydantic import ValidationError
+
+    from training.feedback_pairs import Pair
+
+    if not file.is_file():
+        raise UsageError(
+            "there is no such file of pairs",
+            where=str(file),
+            next_step="python -m training feedback-pairs RUN OTHER --out FILE",
+        )
+    content = file.read_bytes()
+    for number, line in enumerate(content.splitlines(), 1):
+        try:
+            Pair.model_validate_json(line)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = f"{file}, line {number}, field {'.'.join(str(part) for part in first['loc'])}"
+            raise UsageError("this line is no pair of answers", where=where, expected=first["msg"]) from error
+    if not content.strip():
+        raise UsageError("the file has no pairs", where=str(file))
+    return content
+
+
+def _app_files() -> list[Path]:
+    own = SPACES / "feedback"
+    files = sorted(file for file in own.glob("*") if file.suffix in (".py", ".css", ".jsonl")) if own.is_dir() else []
+    if not any(file.name == "app.py" for file in files):
+        raise UsageError(
+            "the feedback Space's sources are not beside the release package",
+            where=str(own),
+            expected="app.py",
+            found="no such file",
+            next_step="run Slipway from a checkout of its repository",
+        )
+    return [*files, *(SPACES / "chat" / name for name in FROM_CHAT)]
+
+
+def _render(template: Path, **values: Any) -> str:
+    import jinja2
+
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
+    return environment.from_string(template.read_text(encoding="utf-8")).render(**values)

@@ -1,0 +1,58 @@
+"""How requests travel to a Hub: limits to waiting, and digests by which bytes that changed on their way are noticed.
+
+    prepare_transport()        # from now on, for every request of huggingface_hub in this process
+
+TLS notices a flipped bit; plain HTTP to a Hub of one's own does not. So bodies carry `Content-Digest` (RFC 9530), which
+the embedded Hub checks, and answers that carry it are checked here. Other Hubs ignore the header.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from release.content_digest import HEADER, content_digest
+
+if TYPE_CHECKING:
+    import httpx2
+
+CONNECT_LIMIT = 10.0  # seconds
+ANSWER_LIMIT = 120.0  # seconds without a byte
+
+
+def prepare_transport() -> None:
+    """Let huggingface_hub's connections end their waiting, and check digests. Repeating it changes nothing."""
+    import httpx2
+    from huggingface_hub import set_client_factory
+    from huggingface_hub.utils._http import default_client_factory
+
+    def factory() -> httpx2.Client:
+        client = default_client_factory()
+        # Stock, a Hub that accepts and never answers is waited for for ever.
+        client.timeout = httpx2.Timeout(CONNECT_LIMIT, read=ANSWER_LIMIT, write=ANSWER_LIMIT, pool=None)
+        hooks = client.event_hooks
+        client.event_hooks = {
+            "request": [*hooks.get("request", []), _add_digest],
+            "response": [*hooks.get("response", []), _check_digest],
+        }
+        return client
+
+    set_client_factory(factory)
+
+
+def _add_digest(request: httpx2.Request) -> None:
+    """To bodies that are in memory; large files are streamed, and named by their SHA-256 anyway."""
+    import httpx2
+
+    if isinstance(request.stream, httpx2.ByteStream) and request.content:
+        request.headers[HEADER] = content_digest(request.content)
+
+
+def _check_digest(response: httpx2.Response) -> None:
+    """Raises RemoteProtocolError, after which a request that may be repeated is."""
+    import httpx2
+
+    promised = response.headers.get(HEADER)
+    if promised is not None and response.request.method != "HEAD" and promised != content_digest(response.read()):
+        raise httpx2.RemoteProtocolError(
+            "the answer changed on its way: its digest is another", request=response.request
+        )

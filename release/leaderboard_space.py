@@ -1,0 +1,168 @@
+"""The leaderboard Space: one static page of the scorecards that stand in a Hub's repositories, made again by command.
+
+    python -m release leaderboard-space --repo org/leaderboard --models org/a@v1.0.0 org/b
+    python -m release leaderboard-space --repo org/leaderboard --author org
+
+The page is the one that `evals leaderboard` writes. Every model is pinned to the commit that its revision stood for, and
+sources.json says which; equal repositories give an equal Space, so a second run makes no commit. Static Spaces run nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evals.leaderboard import write
+from evals.scorecard import Scorecard
+from release.hub_client import HubClient, check_repo_id
+from release.hub_files import LocalFile, changes, difference
+from training.command import Parser, Result, log, quiet_libraries
+from training.errors import HubError, UsageError
+from training.records import canonical_json
+
+SCORECARD = "scorecard.json"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A scorecard on the Hub, at one commit; `folder` holds it with its samples."""
+
+    repo_id: str
+    revision: str
+    commit: str
+    digest: str
+    folder: Path
+
+    def as_dict(self) -> dict[str, str]:
+        return {name: getattr(self, name) for name in ("repo_id", "revision", "commit", "digest")}
+
+
+def add_leaderboard_command(parser: Parser) -> None:
+    """Add `leaderboard-space` to `python -m release`. Imports nothing heavy."""
+    board = parser.command(
+        "leaderboard-space", "Build a static Space from the scorecards in a Hub's repositories, and push it.", run_board
+    )
+    board.add_argument("--repo", required=True, metavar="ORG/NAME", help="the Space")
+    board.add_argument("--models", nargs="+", default=[], metavar="ORG/NAME[@REV]", help="default revision: main")
+    board.add_argument("--author", metavar="ORG", help="every model of this owner that has a scorecard")
+    board.add_argument("--title", default="Leaderboard", help="of the Space (default: Leaderboard)")
+    board.add_argument("--private", action="store_true", help="the Space is and stays private")
+    board.add_argument("--out", type=Path, metavar="DIR", help="write the Space's files there too")
+    board.add_argument("--dry-run", action="store_true", help="build only; send nothing")
+
+
+def run_board(args: argparse.Namespace) -> Result:
+    """`leaderboard-space`: the Space's commit, and whether anything had changed."""
+    check_repo_id(args.repo)
+    if not args.models and not args.author:
+        raise UsageError("no models are named", next_step="give --models ORG/NAME[@REV] ..., or --author ORG")
+    quiet_libraries()
+    hub = HubClient.connect()
+    names = [*args.models, *(hub.models_of(args.author) if args.author else [])]
+    with tempfile.TemporaryDirectory(prefix="slipway-leaderboard-") as scratch:
+        sources = fetch_scorecards(hub, names, Path(scratch), asked=set(args.models))
+        files = space_files(sources, Path(scratch) / "board", args.title)
+    if args.out:
+        args.out.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            (args.out / name).write_bytes(content)
+    listed = f"{len(sources)} models from {hub.endpoint}"
+    told: dict[str, Any] = {"sources": [source.as_dict() for source in sources], "files": sorted(files)}
+    if args.dry_run:
+        return {"summary": f"{listed}; nothing was sent", **told}
+    commit, changed = push(hub, args.repo, files, len(sources), private=args.private)
+    state = "updated" if changed else "is as it should be"
+    return {
+        "summary": f"{hub.endpoint}/spaces/{args.repo} {state}: {listed}, commit {commit}",
+        "commit": commit,
+        "changed": changed,
+        **told,
+    }
+
+
+def fetch_scorecards(hub: HubClient, names: Sequence[str], folder: Path, *, asked: set[str]) -> list[Source]:
+    """Download the scorecards with the samples that they name.
+
+    A model of `asked` must have one: raises UsageError where it has none. Others without one are left out.
+    """
+    sources = []
+    for name in dict.fromkeys(names):
+        repo_id, _, revision = name.partition("@")
+        commit = hub.resolve(repo_id, revision or "main")
+        tree = hub.tree(repo_id, commit)
+        if SCORECARD not in tree:
+            if name in asked:
+                raise UsageError(
+                    "this repository has no scorecard",
+                    where=f"{hub.endpoint}/{repo_id} at {commit}",
+                    expected=SCORECARD,
+                    next_step="release it with its scores, or leave it out",
+                )
+            log(f"{repo_id} has no {SCORECARD}, so it is left out")
+            continue
+        there = hub.download(repo_id, commit, folder / "cache", patterns=[SCORECARD, "samples/*"])
+        digest = Scorecard.read(there / SCORECARD).model.digest
+        sources.append(Source(repo_id, revision or "main", commit, digest, there))
+    if not sources:
+        raise UsageError(
+            "none of these models has a scorecard", where=hub.endpoint, found=", ".join(names) or "no model"
+        )
+    return sources
+
+
+def space_files(sources: Sequence[Source], out: Path, title: str) -> dict[str, bytes]:
+    """Path -> bytes of the static Space; the page is written to `out` first."""
+    write([source.folder for source in sources], out)
+    files = {file.name: file.read_bytes() for file in sorted(out.iterdir())}
+    files["sources.json"] = canonical_json([source.as_dict() for source in sources])
+    files["README.md"] = _readme(sources, title).encode()
+    return files
+
+
+def push(hub: HubClient, repo_id: str, files: dict[str, bytes], models: int, *, private: bool) -> tuple[str, bool]:
+    """One commit with exactly these files; its id, and whether it was needed."""
+    local = {name: LocalFile.of(content) for name, content in files.items()}
+    space = hub.repository(repo_id, "space")
+    if space is None:
+        hub.create_repository(repo_id, "space", private=True, sdk="static")
+        space = hub.repository(repo_id, "space")
+    if space is None:
+        raise HubError(
+            f"the Hub created the Space {repo_id} but does not show it to this token",
+            where=hub.endpoint,
+            next_step="give HF_TOKEN the right to read this namespace",
+        )
+    head = space.main
+    additions, deletions = changes(local, hub.tree(repo_id, head, "space"))
+    changed = bool(additions or deletions)
+    if changed:
+        head = hub.commit(
+            repo_id,
+            "main",
+            parent=head,
+            additions=additions,
+            deletions=deletions,
+            title=f"Scores of {models} models",
+            message=f"sources {hashlib.sha256(files['sources.json']).hexdigest()}",
+            landed=lambda found: difference(local, hub.tree(repo_id, found, "space")) is None,
+            kind="space",
+        )
+    hub.set_private(repo_id, private, "space")
+    return head, changed
+
+
+def _readme(sources: Sequence[Source], title: str) -> str:
+    models = "".join(f"  - {json.dumps(name)}\n" for name in dict.fromkeys(source.repo_id for source in sources))
+    rows = "".join(f"| {source.repo_id} | `{source.commit}` | `{source.digest}` |\n" for source in sources)
+    return (
+        f"---\ntitle: {json.dumps(title)}\nemoji: 📊\ncolorFrom: blue\ncolorTo: indigo\nsdk: static\napp_file: index.html\n"
+        f"pinned: false\nmodels:\n{models}---\n\n# {title}\n\nMade of the scorecards in these repositories. Scores share a table "
+        "only where everything that moves them is equal.\n\n| model | commit | checkpoint digest |\n|---|---|---|\n"
+        + rows
+    )

@@ -1,0 +1,177 @@
+"""Check a Hub's folder, every byte of it: blobs by their hashes, commits, refs, names, accounts; and say what is broken.
+
+    for damage in check(Path("hub")):
+        print(damage.where, damage.what, damage.affects)
+
+Servers may run meanwhile. Nothing is changed, except by `set_aside`, which takes damaged blobs out of the way so that
+whoever has the right bytes can send them again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from release.local_hub.repository import commit_oid
+from release.local_hub.routes_xet import Xorbs
+from release.local_hub.storage import BLOCK, Blobs, pointer_of
+from release.local_hub.store import FORMAT, KINDS
+from release.local_hub.tree import Entry
+from training.command import log
+from training.errors import UsageError
+
+_OID = re.compile(r"[0-9a-f]{40}")
+
+
+@dataclass(frozen=True)
+class Damage:
+    """What is broken: a path beneath the root, what is wrong with it, and which files of repositories it is part of."""
+
+    where: str
+    what: str
+    affects: tuple[str, ...] = ()
+
+
+def check(root: Path) -> list[Damage]:
+    """Everything that is broken under `root`, by path. Raises UsageError where there is no Hub."""
+    if not (root / "store.json").exists():
+        raise UsageError("there is no Hub", where=str(root), expected="the folder that `hub --root` was given")
+    damages: list[Damage] = []
+    identity = _json(root, root / "store.json", damages)
+    if isinstance(identity, dict) and identity.get("format") != FORMAT:
+        damages.append(Damage("store.json", f"its format is not {FORMAT}"))
+    if (root / "accounts.json").exists():
+        accounts = _json(root, root / "accounts.json", damages)
+        if isinstance(accounts, dict) and not {"users", "organisations", "tokens"} <= accounts.keys():
+            damages.append(Damage("accounts.json", "users, organisations or tokens are missing"))
+    uses: dict[str, dict[str, Entry]] = defaultdict(dict)  # blob -> "model org/name@commit: path" -> entry
+    for label, folder in _named(root, damages):
+        _check_repository(root, folder, label, damages, uses)
+    _check_blobs(root, damages, uses)
+    return sorted(damages, key=lambda damage: damage.where)
+
+
+def set_aside(root: Path, damages: list[Damage]) -> list[str]:
+    """Move the damaged blobs among `damages` to `damaged/`, where nothing looks for them; their names."""
+    moved = []
+    (root / "damaged").mkdir(exist_ok=True)
+    for damage in damages:
+        file = root / damage.where
+        if damage.where.startswith("blobs/") and file.is_file():
+            file.rename(root / "damaged" / f"{file.parent.name}{file.name}")
+            moved.append(damage.where)
+    if moved:  # no client may count on having sent these chunks
+        for folder in sorted((root / "xet").glob("*")):
+            Xorbs(folder, Blobs(root)).forget_lost()
+    return moved
+
+
+def _named(root: Path, damages: list[Damage]) -> Iterator[tuple[str, Path]]:
+    """Every repository that has a name: `model org/name` and its folder."""
+    for kind in KINDS:
+        for file in sorted((root / "names" / f"{kind}s").glob("*/*.json")):
+            named = _json(root, file, damages)
+            if not isinstance(named, dict) or "moved_to" in named:
+                continue
+            folder = root / "repositories" / str(named.get("folder"))
+            if (folder / "repo.json").is_file():
+                yield f"{kind} {named.get('id')}", folder
+            else:
+                damages.append(Damage(_where(root, file), f"{folder.name} is not a repository"))
+
+
+def _check_repository(
+    root: Path, folder: Path, label: str, damages: list[Damage], uses: dict[str, dict[str, Entry]]
+) -> None:
+    _json(root, folder / "repo.json", damages)
+    for file in sorted((folder / "discussions").glob("*.json")):
+        _json(root, file, damages)
+    commits = {
+        file.stem: _commit(root, file, label, damages, uses) for file in sorted((folder / "commits").glob("*.json"))
+    }
+    for oid, parent in commits.items():
+        if parent is not None and parent not in commits:
+            damages.append(Damage(_where(root, folder / "commits" / f"{oid}.json"), f"its parent {parent} is missing"))
+    refs = _json(root, folder / "refs.json", damages)
+    if refs is None:
+        return
+    listed = refs.get("refs") if isinstance(refs, dict) else None
+    if not isinstance(listed, dict):
+        damages.append(Damage(_where(root, folder / "refs.json"), "it lists no refs", (label,)))
+        return
+    for ref, oid in listed.items():
+        if oid not in commits:
+            what = f"{ref} leads to commit {oid}, which is not there"
+            damages.append(Damage(_where(root, folder / "refs.json"), what, (label,)))
+
+
+def _commit(root: Path, file: Path, label: str, damages: list[Damage], uses: dict[str, dict[str, Entry]]) -> str | None:
+    """Note which blobs a commit uses; its parent."""
+    where, name = _where(root, file), f"{label}@{file.stem[:12]}"
+    body = _json(root, file, damages)
+    if body is None:
+        return None
+    if not _OID.fullmatch(file.stem) or not isinstance(body, dict) or commit_oid(body) != file.stem:
+        damages.append(Damage(where, "its content is not what its name promises", (name,)))
+        return None
+    for path, fields in body["tree"].items():
+        entry = Entry(**fields)
+        uses[entry.sha256][f"{name}: {path}"] = entry
+    parent: str | None = body["parent"]
+    return parent
+
+
+def _check_blobs(root: Path, damages: list[Damage], uses: dict[str, dict[str, Entry]]) -> None:
+    blobs = Blobs(root)
+    there = {file.parent.name + file.name: file for file in sorted(blobs.folder.glob("*/*"))}
+    log(f"checking {len(there)} blobs")
+    for sha256, file in there.items():
+        users = uses.get(sha256, {})
+        try:
+            wrong = _wrong(file, sha256, list(users.values()))
+        except FileNotFoundError:
+            continue  # `hub gc` removed it meanwhile
+        if wrong:
+            damages.append(Damage(_where(root, file), wrong, tuple(sorted(users))))
+    for sha256, users in uses.items():
+        if sha256 not in there:
+            damages.append(Damage(f"blobs/{sha256[:2]}/{sha256[2:]}", "it is missing", tuple(sorted(users))))
+
+
+def _wrong(file: Path, sha256: str, entries: list[Entry]) -> str | None:
+    """What is wrong with a blob, or with what commits say of it."""
+    size = file.stat().st_size
+    digest, git = hashlib.sha256(), hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)
+    is_regular = any(not entry.lfs for entry in entries)
+    with file.open("rb") as opened:
+        while block := opened.read(BLOCK):
+            digest.update(block)
+            if is_regular:
+                git.update(block)
+    if digest.hexdigest() != sha256:
+        return f"its SHA-256 is {digest.hexdigest()}"
+    for entry in entries:
+        pointer = pointer_of(sha256, size)
+        large = hashlib.sha1(f"blob {len(pointer)}\0".encode() + pointer, usedforsecurity=False).hexdigest()
+        if entry.size != size or entry.oid != (large if entry.lfs else git.hexdigest()):
+            return "a commit says another size or git id of it"
+    return None
+
+
+def _json(root: Path, file: Path, damages: list[Damage]) -> Any:
+    """The file's value; None, and a note, where it cannot be read."""
+    try:
+        return json.loads(file.read_bytes())
+    except (OSError, ValueError) as error:
+        damages.append(Damage(_where(root, file), f"it cannot be read: {error}"))
+        return None
+
+
+def _where(root: Path, file: Path) -> str:
+    return file.relative_to(root).as_posix()

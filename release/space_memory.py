@@ -1,0 +1,65 @@
+"""What answering takes of a machine's memory: weights, key-value cache and the program itself. Pure arithmetic, no torch.
+
+    need = memory_needed(weights=269_060_552, config=config, context=4096, answers_at_once=4, runtime="llama.cpp")
+    need.total                     # bytes
+    need.in_words("cpu-basic")     # "0.27 GB of weights + 0.38 GB of key-value cache ... of the 16 GB of cpu-basic"
+
+The cache of a decoder with grouped queries holds, for each token, a key and a value of head_dim numbers for each key-value head
+of each layer (Ainslie et al. 2023, section 2.1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+# Memory of a Space's hardware in bytes, by the Hub's documentation: the processor's, or the GPU's where there is one.
+HARDWARE = {
+    "cpu-basic": 16_000_000_000,
+    "cpu-upgrade": 32_000_000_000,
+    "t4-small": 16_000_000_000,
+    "a10g-small": 24_000_000_000,
+    "l40sx1": 48_000_000_000,
+    "a100-large": 80_000_000_000,
+    "zero-a10g": 48_000_000_000,
+}
+# What the program takes beside the model: Python, gradio, and the libraries of the runtime.
+PROGRAM = {"llama.cpp": 500_000_000, "transformers": 1_500_000_000, "zerogpu": 2_000_000_000}
+CACHE_BYTES = {"llama.cpp": 2, "transformers": 4, "zerogpu": 2}  # of one number in the cache
+KEPT_FREE = 0.1  # of the memory, for everything that is not counted here
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes, by what takes them."""
+
+    weights: int
+    cache: int
+    program: int
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.cache + self.program
+
+    def fits(self, hardware: str) -> bool:
+        return self.total <= HARDWARE[hardware] * (1 - KEPT_FREE)
+
+    def in_words(self, hardware: str) -> str:
+        return (
+            f"{_gb(self.weights)} of weights + {_gb(self.cache)} of key-value cache + {_gb(self.program)} of program = "
+            f"{_gb(self.total)}, of {_gb(HARDWARE[hardware])} on {hardware}"
+        )
+
+
+def memory_needed(*, weights: int, config: dict[str, Any], context: int, answers_at_once: int, runtime: str) -> Memory:
+    """For `answers_at_once` conversations of `context` tokens. `weights` are their bytes in the precision that runs."""
+    heads = config["num_attention_heads"]
+    head_dim = config.get("head_dim") or config["hidden_size"] // heads
+    kv_heads = config.get("num_key_value_heads") or heads
+    length = min(context, config.get("max_position_embeddings") or context)
+    numbers = 2 * config["num_hidden_layers"] * kv_heads * head_dim * length * answers_at_once
+    return Memory(weights, numbers * CACHE_BYTES[runtime], PROGRAM[runtime])
+
+
+def _gb(count: int) -> str:
+    return f"{count / 1e9:.2f} GB" if count < 1e10 else f"{count / 1e9:,.0f} GB"

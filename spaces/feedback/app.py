@@ -1,0 +1,110 @@
+"""The feedback page: `python app.py` in the folder of the published Space; people judge pairs of answers.
+
+space.json beside this file names the pairs, gold items and dataset. HF_ENDPOINT and HF_TOKEN choose the Hub, VOTES_DIR where
+votes are kept, LABELLER_SALT and LABELLER_CODES (secrets) how codes are hashed and which are let in.
+
+Ends with status 0 on SIGTERM, 130 on Ctrl-C and 2 where it cannot start.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+import json
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import limits
+from labelling import Labelling, read_lines
+from notice import notice_hash
+from page import build
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+from vote_log import VoteLog, salt_of, votes_folder
+
+FOLDER = Path(__file__).resolve().parent
+
+
+def open_labelling(folder: Path) -> Labelling:
+    """What space.json says, with its pairs and gold items checked by hash. Raises OSError, ValueError or KeyError."""
+    space: dict[str, Any] = json.loads((folder / "space.json").read_text(encoding="utf-8"))
+    space["notice"] = notice_hash(space)
+    codes = os.environ.get("LABELLER_CODES")
+    space["codes"] = None if codes is None else [code.strip() for code in codes.split(",") if code.strip()]
+    pairs = read_lines(folder / "pairs.jsonl", space["pairs_sha256"])
+    gold = read_lines(folder / "gold.jsonl", space["gold_sha256"])
+    votes = votes_folder(folder)
+    log = VoteLog(votes, space["votes_dataset"], space["seconds_between_pushes"])
+    return Labelling(space, pairs, gold, log, salt_of(votes))
+
+
+def health_route(labelling: Labelling) -> Route:
+    """GET /health: how many votes are not pushed yet, and why, where that fails."""
+
+    def health(_: Request) -> JSONResponse:
+        log = labelling.log
+        facts = {"status": "ok", "votes_dataset": log.dataset, "unpushed": log.unpushed(), "problem": log.problem}
+        return JSONResponse({**facts, "pairs_sha256": labelling.space["pairs_sha256"]})
+
+    return Route("/health", health)
+
+
+def launch(labelling: Labelling) -> tuple[gr.Blocks, str]:
+    """The served page and its address. Raises OSError where the address cannot be had."""
+    blocks = build(labelling)
+    _, address, _ = blocks.launch(
+        theme=gr.themes.Default(
+            primary_hue="blue",
+            neutral_hue="slate",
+            font=["system-ui", "sans-serif"],  # of the visitor's system: the page fetches no fonts
+            font_mono=["ui-monospace", "monospace"],
+        ),
+        css_paths=FOLDER / "page.css",
+        footer_links=[],
+        ssr_mode=False,
+        share=False,
+        quiet=True,
+        prevent_thread_lock=True,  # main() waits: gradio's own wait ends with status 0 on Ctrl-C
+        max_file_size=1,  # bytes: this page takes no files
+        app_kwargs={"routes": [health_route(labelling)], "middleware": [Middleware(limits.GuardedApp)]},
+    )
+    return blocks, address.rstrip("/")
+
+
+def main() -> int:
+    """Serve the page until it is stopped; the exit status."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    blocks: gr.Blocks | None = None
+    labelling: Labelling | None = None
+    try:
+        labelling = open_labelling(FOLDER)
+        labelling.log.start()
+        blocks, address = launch(labelling)
+        print(f"ready at {address}: votes go to {labelling.log.folder} and {labelling.log.dataset}", flush=True)
+        threading.Event().wait()  # until a signal ends it
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr, flush=True)
+        return 130
+    except (OSError, ValueError, KeyError) as error:
+        print(f"error: the page cannot start: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        return 2
+    finally:
+        if blocks is not None:
+            blocks.close(verbose=False)
+        if labelling is not None:
+            labelling.log.stop()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

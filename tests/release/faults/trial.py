@@ -1,0 +1,283 @@
+"""One trial: a publication that something goes wrong with, the command that ends it, and what stood there all along.
+
+outcome = Trial(world, world.next, "answer lost", at=17).carry_out()
+outcome.problems      # empty where a reader saw the old release or the new one, and the end is good
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from faults.disk import Disk
+from faults.kinds import FROM_THEN_ON, ONCE
+from faults.proxy import Request
+from faults.publisher import HUNG, KILLED, Process
+from faults.reader import Reader, State
+from faults.world import OWNER, REPO, SPACE, STEPS, Scenario, World
+
+from release.hub_files import HUB_OWN_FILE
+from release.local_hub.repository import Repository
+from release.local_hub.store import Store
+from release.records import Receipt
+
+EXPECTED_EXITS = {0, 2, 3, 4, 5, KILLED}
+
+
+@dataclass(frozen=True)
+class Mishap:
+    """What the publisher's own process meets: a setting of publisher.py, and the places where it is tried."""
+
+    setting: str
+    places: tuple[Any, ...]
+
+
+OWN: dict[str, Mishap] = {
+    "kill -9 before the journal's line": Mishap("kill_before", STEPS),
+    "kill -9 after the journal's line": Mishap("kill_after", STEPS),
+    "publisher's disk full at the journal's line": Mishap("full_at", STEPS),
+}
+# By its size in bytes, a disk of the publisher's own for what it downloads: only root may make one.
+DOWNLOAD = "publisher's disk full in the download"
+if os.geteuid() == 0:
+    OWN[DOWNLOAD] = Mishap("", (4096, 40_960, 122_880))
+# By the number of the write: from it on, until the publisher has stopped, the Hub's disk takes nothing more.
+STORE = ("Hub's disk full",)
+
+
+@dataclass
+class Outcome:
+    scenario: str
+    fault: str
+    at: int | str
+    step: str
+    hit: bool
+    exits: list[int]  # of the publication, and of every command after it
+    ended_by: str  # publish, resume, or rollback
+    states: list[State] = field(default_factory=list)
+    looks: int = 0
+    problems: list[str] = field(default_factory=list)
+    said: str = ""
+
+
+class Trial:
+    """`at` is a request (see proxy.py), or where OWN and STORE say."""
+
+    def __init__(self, world: World, scenario: Scenario, fault: str, at: Any, *, end: str = "resume") -> None:
+        self.world, self.scenario, self.fault, self.at, self.end = world, scenario, fault, at, end
+        world.trials += 1
+        self.folder = world.scratch / f"trial-{world.trials}"
+        self.run = Path(shutil.copytree(scenario.run, self.folder / "run"))
+        shutil.copytree(scenario.store, self.folder / "store")
+        self.store: Store = world.serve(self.folder / "store")
+        self.token = world.token
+        self.pid = 0
+        self.mend: list[Callable[[], object]] = []
+        self.damaged = self.spared = self.keep = False
+        self.second: tuple[Process, Path] | None = None
+        self.other = False
+        self.requests: list[Request] = []  # of the publication
+        self.writes = 0
+
+    # -- what faults do ------------------------------------------------------------------------------------------
+
+    def new_token(self) -> None:
+        self.token = self.store.create_token(OWNER)
+
+    def start_second(self, *, other: bool = False) -> None:
+        self.other = other
+        source = self.scenario.other if other else self.scenario.run
+        run = Path(shutil.copytree(source, self.folder / "second"))
+        self.second = (self.world.publisher.start(self._publish(run), self._environment(run)), run)
+
+    # -- the trial -----------------------------------------------------------------------------------------------
+
+    def carry_out(self) -> Outcome:
+        proxy, publisher = self.world.proxy, self.world.publisher
+        proxy.step = self._step
+        sabotage: dict[str, Any] = {}
+        if self.fault in ONCE:
+            proxy.inject(ONCE[self.fault](self), at=self.at)
+        elif self.fault in FROM_THEN_ON:
+            proxy.inject(FROM_THEN_ON[self.fault](self), at=self.at, lasting=True)
+        else:
+            proxy.inject(None)
+            if self.fault in OWN and self.fault != DOWNLOAD:
+                sabotage = {OWN[self.fault].setting: self.at}
+        known = {"old": self.scenario.old, "new": self.scenario.new}
+        if self.fault == "second publisher, same tag, other bytes":
+            from faults.world import files_of
+
+            known["other"] = files_of(self.scenario.other)
+        with Reader(self.world.netloc, REPO, SPACE, known) as reader:
+            with Disk(full_at=self.at if self.fault in STORE else None) as disk:
+                code, said = publisher.wait(self._start(sabotage))
+            self.requests, self.writes, self._full = proxy.seen, disk.writes, disk.full
+            outcome = Outcome(
+                self.scenario.name, self.fault, self.at, self._where(), self._hit(code), [code], "publish"
+            )
+            outcome.said = said
+            if self.second is not None:
+                outcome.exits.append(publisher.wait(self.second[0])[0])
+            proxy.inject(None)
+            for mend in self.mend:
+                mend()
+            self._end(outcome)
+        outcome.states, outcome.looks = reader.states, reader.looks
+        outcome.problems += self._seen_problems(reader.states, known) + self._end_problems(outcome)
+        if any(code not in EXPECTED_EXITS for code in outcome.exits):
+            outcome.problems.append(f"exit codes {outcome.exits}" + (" (hung)" if HUNG in outcome.exits else ""))
+        if not outcome.problems and not self.keep:
+            shutil.rmtree(self.folder)
+        return outcome
+
+    def _start(self, sabotage: dict[str, Any]) -> Process:
+        environment = self._environment(self.run)
+        if self.fault == DOWNLOAD:
+            environment |= {"TMPDIR": self._small_disk()}
+        process = self.world.publisher.start(self._publish(self.run), environment, **sabotage)
+        self.pid = process.pid
+        return process
+
+    def _small_disk(self) -> str:
+        folder = str(self.folder / "small")
+        Path(folder).mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={self.at}", "tmpfs", folder], check=True)
+        self.mend.append(lambda: subprocess.run(["umount", "-l", folder], check=True))
+        return folder
+
+    def _environment(self, run: Path) -> dict[str, str]:
+        return self.world.environment(self.token, run)
+
+    def _publish(self, run: Path) -> list[str]:
+        return ["publish", "--run", str(run), "--repo", REPO, "--tag", self.scenario.tag, "--space"]
+
+    def _end(self, outcome: Outcome) -> None:
+        """Run what a person would run next, until nothing is open."""
+        command = "rollback" if self.end == "rollback" or self.damaged else "resume"
+        for run in [self.run, *([self.second[1]] if self.second else [])]:
+            begun = (run / "journal.jsonl").is_file()
+            words = self._publish(run) if command == "resume" and not begun else [command, "--run", str(run)]
+            code, said = self.world.publisher.run(words, self._environment(run))
+            outcome.exits.append(code)
+            outcome.said += f"\n$ {' '.join(words)}\n{said}"
+            allowed = {0, 2} if self.other else {0}
+            if code not in allowed:
+                outcome.problems.append(f"{command} ended with {code}")
+            if command == "rollback":
+                break
+        if command == "rollback" or outcome.exits[0] != 0:
+            outcome.ended_by = command
+
+    # -- what is good --------------------------------------------------------------------------------------------
+
+    def _seen_problems(self, states: list[State], known: dict[str, dict[str, str]]) -> list[str]:
+        before = "old" if self.scenario.old else "nothing"
+        allowed = {before, "new", *(["other"] if "other" in known else [])}
+        problems = []
+        for main, tags, space in states:
+            wrong = [tag for tag in tags if tag.partition(" ")[2] not in allowed]
+            if main not in allowed or space not in allowed or wrong:
+                problems.append(f"a reader saw main {main}, tags {tags}, Space {space}")
+        return problems
+
+    def _end_problems(self, outcome: Outcome) -> list[str]:
+        repository, space = self.store.find("model", REPO), self.store.find("space", SPACE)
+        if outcome.ended_by == "rollback":
+            return self._rolled_back_problems(repository, space)
+        if repository is None or space is None:
+            return ["the repository or its Space is missing"]
+        refs, main = repository.refs(), repository.resolve("main")
+        before = ["Release v1.0.0", "initial commit"]
+        wanted = before if not self.scenario.old else ["Release v2.0.0", *before]
+        new = self.scenario.new
+        if self.other:
+            new = new if _content(repository) == new else _files(self.scenario.other)
+        checks = {
+            "main's files": _content(repository) == new,
+            "history": [commit.title for commit in repository.history(main.oid)] == wanted,
+            "branches": [ref for ref in refs if ref.startswith("refs/heads/")] == ["refs/heads/main"],
+            "tag": refs.get(f"refs/tags/{self.scenario.tag}") == main.oid,
+            "earlier tag": not self.scenario.old or refs["refs/tags/v1.0.0"] == main.parent,
+            "visibility": not repository.private and not space.private,
+            "Space": _served(space) == main.oid,
+            "receipts": all(receipt.commit == main.oid for receipt in self._receipts()) and bool(self._receipts()),
+        }
+        return [f"in the end the {name} is not right" for name, good in checks.items() if not good]
+
+    def _rolled_back_problems(self, repository: Repository | None, space: Repository | None) -> list[str]:
+        if not self.scenario.old:
+            seen = [item.id for item in (repository, space) if item is not None and not item.private]
+            return [f"after the rollback {seen} can be seen"] if seen else []
+        assert repository is not None
+        assert space is not None
+        refs, main = repository.refs(), repository.resolve("main")
+        titles = [commit.title for commit in repository.history(main.oid)]
+        old = ["Release v1.0.0", "initial commit"]
+        checks = {
+            "main's files": _content(repository) == self.scenario.old,
+            "history": titles in (old, ["Roll back to v1.0.0", "Release v2.0.0", *old]),
+            "branches": [ref for ref in refs if ref.startswith("refs/heads/")] == ["refs/heads/main"],
+            "visibility": not repository.private and not space.private,
+            "Space": _served(space) == refs["refs/tags/v1.0.0"],
+        }
+        return [f"after the rollback the {name} is not right" for name, good in checks.items() if not good]
+
+    def _receipts(self) -> list[Receipt]:
+        runs = [self.run, *([self.second[1]] if self.second else [])]
+        return [Receipt.read(run / "receipt.json") for run in runs if (run / "receipt.json").is_file()]
+
+    # -- where it happened ---------------------------------------------------------------------------------------
+
+    def _step(self) -> str:
+        return step_after(self.run / "journal.jsonl")
+
+    def _where(self) -> str:
+        if self.fault in OWN:
+            return "checked" if self.fault == DOWNLOAD else str(self.at)
+        if self.fault in STORE:
+            return self._step()
+        hit = self.world.proxy.hit
+        return hit.step if hit else ""
+
+    def _hit(self, code: int) -> bool:
+        if self.fault in ONCE or self.fault in FROM_THEN_ON:
+            return self.world.proxy.hit is not None and not self.spared
+        return self._full if self.fault in STORE else code != 0
+
+
+def step_after(journal: Path) -> str:
+    """The step that is under way."""
+    try:
+        lines = journal.read_bytes().rpartition(b"\n")[0].splitlines()
+    except FileNotFoundError:
+        return STEPS[0]
+    done = [json.loads(line)["step"] for line in lines]
+    return next((step for step in STEPS if step not in done), STEPS[-1])
+
+
+def _files(run: Path) -> dict[str, str]:
+    from faults.world import files_of
+
+    return files_of(run)
+
+
+def _content(repository: Repository) -> dict[str, str]:
+    """path -> SHA-256 of the bytes that lie on the Hub's disk for main."""
+    return {
+        path: hashlib.sha256(repository.blobs.read(entry.sha256)).hexdigest()
+        for path, entry in repository.resolve("main").tree.items()
+        if path != HUB_OWN_FILE
+    }
+
+
+def _served(space: Repository) -> str:
+    entry = space.resolve("main").tree.get("space.json")
+    return "" if entry is None else str(json.loads(space.blobs.read(entry.sha256))["revision"])

@@ -1,0 +1,357 @@
+"""What strangers, and clients that mean no good, can do to a Hub: nothing. Each test is one promise."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import pytest
+from huggingface_hub import CommitOperationAdd
+from starlette.routing import Route
+
+from release.__main__ import main
+from release.local_hub.app import create_app
+from release.local_hub.server import running_hub
+from release.local_hub.store import Store
+from training.errors import UsageError
+
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+
+# A value for every part of an address. A new route with another part fails here, and has to be thought about.
+PARTS = {
+    "org": "slipway", "name": "hidden", "revision": "main", "path": "w.bin", "branch": "extra", "number": "1",
+    "rest": "slipway/hidden/and/more",
+}  # fmt: skip
+# Addresses that are of no single repository; the tests named beside them say what they give to whom.
+OTHERS = {
+    "/": "test_lists_and_pages_of_strangers_leave_private_repositories_out",
+    "/{kind:kinds}": "the same",
+    "/{namespace}": "the same",
+    "/api/{kind:kinds}": "the same",
+    "/api/users/{account}/overview": "the same",
+    "/api/organizations/{account}/overview": "the same",
+    "/api/repos/create": "test_changes_that_name_their_repository_in_the_body_are_refused_to_strangers",
+    "/api/repos/delete": "the same",
+    "/api/repos/move": "the same",
+    "/api/whoami-v2": "test_hub_access.py",
+    "/lfs/verify": "test_hub_large_files.py",
+    "/lfs/{oid}": "test_hub_large_files.py, signed addresses",
+    "/lfs/{oid}/parts/{number}": "the same",
+    "/lfs/{oid}/complete": "the same",
+    "/xet/{cas}/v1/xorbs/{prefix}/{hash}": "test_hub_large_files.py, a content store of each user's own",
+    "/xet/{cas}/v1/shards": "the same",
+    "/xet/{rest:path}": "nothing is there",
+    "/api/validate-yaml": "it knows no repository",
+    "/login": "test_hub_pages.py",
+    "/icon.svg": "a picture",
+    "/api/{rest:path}": "nothing is there",
+    "/{rest:path}": "nothing is there",
+}
+
+
+def routes(store: Store) -> list[Route]:
+    return [route for route in create_app(store).routes if isinstance(route, Route)]
+
+
+def addresses(store: Store, name: str) -> Iterator[tuple[str, str]]:
+    """(method, address) of every route of a repository, for each of its kinds."""
+    for route in routes(store):
+        if route.path in OTHERS:
+            continue
+        for kind in ("models", "datasets", "spaces") if "{kind:kinds}" in route.path else (None,):
+            path = route.path.replace("{kind:kinds}", kind or "")
+            filled = re.sub(r"{(\w+)(?::\w+)?}", lambda part: PARTS[part.group(1)], path).replace("hidden", name)
+            yield from ((method, filled) for method in sorted(route.methods or ()))
+
+
+@pytest.fixture
+def hidden(hub: Any, api: Any) -> str:
+    """A private model, dataset and Space of one name; the token of a stranger."""
+    for kind in ("model", "dataset", "space"):
+        api.create_repo("slipway/hidden", repo_type=kind, private=True, space_sdk="gradio" if kind == "space" else None)
+        api.create_commit(
+            "slipway/hidden", [CommitOperationAdd("w.bin", b"\0secret")], commit_message="1", repo_type=kind
+        )
+    return str(hub.store.create_user("stranger"))
+
+
+def test_every_route_is_of_a_repository_or_is_accounted_for(tmp_path: Path) -> None:
+    for route in routes(Store(tmp_path)):
+        assert route.path in OTHERS or "{org}/{name}" in route.path or route.path == "/api/{kind:kinds}/{rest:path}"
+    assert OTHERS.keys() <= {route.path for route in routes(Store(tmp_path))}
+
+
+def test_private_is_missing_to_strangers_on_every_route_and_method_of_the_app(hub: Any, hidden: str, ask: Any) -> None:
+    asked = list(zip(addresses(hub.store, "hidden"), addresses(hub.store, "absent"), strict=True))
+    assert len(asked) > 150
+    for (method, path), (_, absent) in asked:
+        for token, status in ((None, 401), (hidden, 404)):
+            body = None if method in {"GET", "HEAD"} else {}
+            answer, missing = ask(method, path, token, body), ask(method, absent, token, body)
+            assert (method, path, answer.status) == (method, path, status)
+            assert missing.status == status
+            assert answer.body.replace(b"hidden", b"absent") == missing.body.replace(b"hidden", b"absent"), (
+                "private and missing look the same"
+            )
+            assert answer.headers.keys() == missing.headers.keys()
+            assert b"secret" not in answer.body
+
+
+def test_no_range_condition_or_cache_opens_a_private_file(hub: Any, hidden: str, token: str, ask: Any) -> None:
+    files = [path for method, path in addresses(hub.store, "hidden") if method == "GET" and "/w.bin" in path]
+    served = 0
+    for path in files:
+        mine = ask("GET", path, token)
+        etag = mine.headers.get("etag", '"x"')
+        served += mine.body == b"\0secret"
+        for headers in ({"Range": "bytes=0-2"}, {"If-None-Match": etag}, {"Range": "bytes=1-", "If-Range": etag}):
+            for method in ("GET", "HEAD"):
+                for stranger, status in ((None, 401), (hidden, 404)):
+                    answer = ask(method, path, stranger, headers=headers)
+                    assert (path, answer.status) == (path, status)
+                    assert not {"etag", "content-range", "x-repo-commit", "x-linked-etag"} & answer.headers.keys()
+        assert mine.headers.get("cache-control") in {"private, no-store", "no-cache"}, path
+    assert served == 8, "resolve and raw, with and without their kind"
+
+
+def test_lists_and_pages_of_strangers_leave_private_repositories_out(
+    hub: Any, hidden: str, token: str, ask: Any
+) -> None:
+    lists = ["/", "/slipway", "/models", "/datasets", "/spaces", "/api/models", "/api/datasets", "/api/spaces"]
+    lists += ["/api/models?search=hidden", "/api/models?author=slipway&full=true", "/?search=hidden"]
+    for path in lists:
+        assert b"hidden" in ask("GET", path, token).body.replace(b"search=hidden", b"")
+        for stranger in (None, hidden):
+            assert b"slipway/hidden" not in ask("GET", path, stranger).body, path
+    for stranger, count in ((None, 0), (hidden, 0), (token, 1)):
+        assert ask("GET", "/api/users/slipway/overview", stranger).json()["numModels"] == count
+
+
+def test_changes_that_name_their_repository_in_the_body_are_refused_to_strangers(
+    hub: Any, hidden: str, ask: Any
+) -> None:
+    mine = {"name": "hidden", "organization": "slipway", "type": "model"}
+    moved = {"fromRepo": "slipway/hidden", "toRepo": "stranger/hidden", "type": "model"}
+    for token, codes in ((None, {401}), (hidden, {403, 404})):
+        assert ask("POST", "/api/repos/create", token, mine).status in codes
+        assert ask("DELETE", "/api/repos/delete", token, mine).status in codes
+        assert ask("POST", "/api/repos/move", token, moved).status in codes
+    assert hub.store.find("model", "slipway/hidden") is not None
+
+
+def test_a_name_in_other_letters_is_the_same_repository_and_not_another_one(
+    hub: Any, api: Any, token: str, ask: Any
+) -> None:
+    api.create_repo("slipway/Demo", private=True)
+    for name in ("demo", "DEMO", "dEmO"):
+        assert ask("POST", "/api/repos/create", token, {"name": name}).status == 409
+        assert ask("GET", f"/api/models/Slipway/{name}").status == 401
+        assert ask("GET", f"/api/models/SLIPWAY/{name}", token).json()["id"] == "slipway/Demo"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../x",
+        "x/../y",
+        ".",
+        "..",
+        "x.git",
+        "X.GIT",
+        "d\u00e9mo",
+        "de\u200bmo",
+        "d\u0435mo",
+        "-x",
+        "x\0",
+        "x y",
+        "a" * 97,
+    ],
+)
+def test_a_name_that_is_no_name_or_only_looks_like_one_is_refused(name: str, ask: Any, token: str, hub: Any) -> None:
+    assert ask("POST", "/api/repos/create", token, {"name": name}).status == 400
+    assert ask("GET", f"/api/models/slipway/{quote(name, safe='')}", token).status == 404
+    assert list(hub.store.repositories("model")) == []
+
+
+@pytest.mark.parametrize("where", ["file", "folder", "repository"])
+def test_an_import_refuses_links_that_lead_out_of_its_folder(where: str, tmp_path: Path) -> None:
+    (tmp_path / "private").mkdir()
+    (tmp_path / "private" / "id_rsa").write_text("secret")
+    source = tmp_path / "mirror" / "models" / "org" / "name"
+    source.mkdir(parents=True)
+    (source / "config.json").write_text("{}")
+    link, target = {
+        "file": (source / "weights.bin", tmp_path / "private" / "id_rsa"),
+        "folder": (source / "more", tmp_path / "private"),
+        "repository": (source.parent / "other", tmp_path / "private"),
+    }[where]
+    link.symlink_to(target)
+    store = Store(tmp_path / "hub")
+    with pytest.raises(UsageError, match="leads out of the folder"):
+        store.import_folder(tmp_path / "mirror")
+    assert list(store.repositories("model")) == []
+
+
+def test_an_import_follows_links_within_its_folder(tmp_path: Path) -> None:
+    source = tmp_path / "mirror" / "models" / "org" / "name"
+    source.mkdir(parents=True)
+    (source / "a.txt").write_text("content")
+    (source / "b.txt").symlink_to("a.txt")
+    store = Store(tmp_path / "hub")
+    store.import_folder(tmp_path / "mirror")
+    tree = store.find("model", "org/name").resolve("main").tree  # type: ignore[union-attr]
+    assert tree["b.txt"] == tree["a.txt"]
+
+
+def send(hub: Any, data: bytes, *, finish: bool = True) -> bytes:
+    """Raw bytes on a connection of their own, and all that comes back."""
+    address = urlsplit(hub.endpoint)
+    with socket.create_connection((address.hostname, address.port), timeout=20) as connection:
+        connection.sendall(data)
+        if finish:
+            connection.shutdown(socket.SHUT_WR)
+        answer = b""
+        try:
+            while block := connection.recv(65536):
+                answer += block
+        except ConnectionResetError:
+            pass
+        return answer
+
+
+def test_a_body_that_is_too_large_is_refused_whatever_it_says_of_its_length(hub: Any, token: str) -> None:
+    head = f"POST /api/repos/create HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n".encode()
+    chunk = b"100000\r\n" + b"x" * 0x100000 + b"\r\n"
+    assert b" 413 " in send(hub, head + b"Transfer-Encoding: chunked\r\n\r\n" + 4 * chunk + b"0\r\n\r\n")
+    assert b" 413 " in send(hub, head + b"Content-Length: 99999999999999\r\n\r\n" + b"x" * (34 << 20), finish=False)
+    for length in (b"-1", b"1e3", b"5, 6"):
+        assert send(hub, head + b"Content-Length: " + length + b"\r\n\r\n{}").startswith(b"HTTP/1.1 400")
+
+
+def test_json_that_is_nested_without_end_is_a_bad_request(hub: Any, api: Any, token: str, ask: Any) -> None:
+    api.create_repo("slipway/demo")
+    deep = b"[" * 200_000
+    assert ask("POST", "/api/repos/create", token, b'{"name":' + deep).status == 400
+    assert ask("POST", "/api/models/slipway/demo/commit/main", token, b'{"key":' + deep + b"\n").status == 400
+
+
+def test_a_card_whose_yaml_would_blow_up_is_refused_at_once(hub: Any, api: Any, token: str, ask: Any) -> None:
+    api.create_repo("slipway/demo")
+    laughs = "\n".join(
+        ["a: &a [x, x]", *(f"{b}: &{b} [*{a}, *{a}]" for a, b in zip("abcdefgh", "bcdefghi", strict=True))]
+    )
+    for front in (laughs, "a: " + "[" * 50_000, "a: " + "x" * 300_000, "k: {" + "a: {" * 5_000):
+        content = f"---\n{front}\n---\n# Card\n"
+        lines = [
+            {"key": "header", "value": {"summary": "card"}},
+            {"key": "file", "value": {"path": "README.md", "content": content, "encoding": "utf-8"}},
+        ]
+        body = "\n".join(json.dumps(line) for line in lines).encode()
+        assert ask("POST", "/api/models/slipway/demo/commit/main", token, body).status == 400
+        checked = ask("POST", "/api/validate-yaml", token, {"content": content, "repoType": "model"})
+        assert checked.json().get("errors")
+
+
+def test_a_client_that_never_finishes_its_request_is_hung_up_on_and_others_are_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("release.local_hub.server.REQUEST_LIMIT", 0.3)
+    with running_hub(tmp_path / "hub") as hub:
+        address = urlsplit(hub.endpoint)
+        slow = [socket.create_connection((address.hostname, address.port), timeout=20) for _ in range(60)]
+        for connection in slow[:30]:
+            connection.sendall(b"GET /api/models HTTP/1.1\r\nHost:")
+        other = http.client.HTTPConnection(address.netloc, timeout=20)
+        other.request("GET", "/api/models")
+        assert other.getresponse().read() == b"[]"
+        other.close()
+        for connection in slow:
+            assert connection.recv(100) == b""
+            connection.close()
+
+
+def test_a_byte_now_and_then_does_not_keep_a_connection_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("release.local_hub.server.REQUEST_LIMIT", 0.3)
+    with running_hub(tmp_path / "hub") as hub:
+        address = urlsplit(hub.endpoint)
+        with socket.create_connection((address.hostname, address.port), timeout=0.05) as connection:
+            for _ in range(400):
+                try:
+                    connection.sendall(b"G")
+                    if connection.recv(100) == b"":
+                        return
+                except TimeoutError:
+                    continue
+                except ConnectionError:
+                    return
+        pytest.fail("it was still open after 400 bytes")
+
+
+def test_a_body_that_stops_coming_is_given_up_and_leaves_nothing(
+    hub: Any, api: Any, token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("release.local_hub.web.STALL_LIMIT", 0.3)
+    api.create_repo("slipway/demo")
+    signature = hub.store.sign("lfs", "0" * 64, "1000", "slipway")
+    address = f"/lfs/{'0' * 64}?size=1000&user=slipway&signature={signature}"
+    put = f"PUT {address} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nhalf"
+    assert b" 408 " in send(hub, put.encode(), finish=False)
+    assert list(hub.store.blobs.incoming.iterdir()) == []
+
+
+def test_readers_who_do_not_read_hold_up_nobody(hub: Any, api: Any, ask: Any) -> None:
+    api.create_repo("slipway/demo")
+    api.create_commit("slipway/demo", [CommitOperationAdd("w.bin", b"\0" * (8 << 20))], commit_message="1")
+    address = urlsplit(hub.endpoint)
+    slow = [socket.create_connection((address.hostname, address.port), timeout=20) for _ in range(60)]
+    for connection in slow:
+        connection.sendall(b"GET /slipway/demo/resolve/main/w.bin HTTP/1.1\r\nHost: x\r\n\r\n")
+    answers: list[int] = []
+    others = [
+        threading.Thread(target=lambda: answers.append(ask("GET", "/api/models/slipway/demo").status)) for _ in range(5)
+    ]
+    for other in others:
+        other.start()
+    for other in others:
+        other.join()
+    assert answers == [200] * 5
+    for connection in slow:
+        connection.close()
+
+
+def test_no_token_reaches_the_log_in_whatever_way_it_is_sent(hub: Any, token: str, capfd: Any) -> None:
+    for request in (
+        f"GET /api/models?token={token} HTTP/1.1\r\nHost: x\r\n\r\n",
+        f"GET /{token}/x HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n",
+        f"GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n",
+        f"NONSENSE {token}\r\n\r\n",
+        f"POST /api/repos/create HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Length: 9\r\n\r\n{{",
+    ):
+        send(hub, request.encode())
+    said = "".join(capfd.readouterr())
+    assert token not in said
+
+
+def test_the_hub_listens_on_this_machine_alone_unless_told_otherwise(hub: Any, tmp_path: Path) -> None:
+    assert urlsplit(hub.endpoint).hostname == "127.0.0.1"
+    told = subprocess.run(
+        [sys.executable, "-m", "release", "hub", "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    assert "127.0.0.1, this machine only" in " ".join(told.split())
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "hub.example.org", ""])
+def test_without_a_token_it_refuses_to_listen_to_others(
+    host: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["hub", "--root", str(tmp_path / "hub"), "--host", host, "--port", "0"]) == 2
+    assert "must have a user" in capsys.readouterr().err

@@ -1,0 +1,96 @@
+"""The feedback Space's files and its publication: pinned, without torch or Slipway, private, and the same when asked again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from made_votes import NEW, OLD, answer
+
+from release.__main__ import main
+from release.feedback_bundle import build_feedback_bundle
+from release.hub_client import HubClient
+from training.errors import UsageError
+from training.feedback_pairs import Pair
+from training.votes import Turn, pair_id
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    prompt, one, other = [Turn(role="user", content="Hello?")], answer("Hi.", NEW), answer("What?", OLD)
+    pair = Pair(pair_id=pair_id(prompt, one, other), prompt=prompt, one=one, other=other)
+    file = tmp_path / "pairs.jsonl"
+    file.write_text(json.dumps(pair.model_dump(mode="json")) + "\n")
+    return file
+
+
+def test_the_bundle_is_flat_pinned_and_needs_no_model(pairs: Path) -> None:
+    files = build_feedback_bundle(pairs=pairs, votes_dataset="org/votes", title="Judge")
+    assert {"app.py", "page.py", "labelling.py", "vote_log.py", "limits.py", "README.md", "space.json"} <= set(files)
+    assert not any("/" in path for path in files)
+    requirements = files["requirements.txt"].decode()
+    assert "gradio==" in requirements
+    assert "torch" not in requirements
+    space = json.loads(files["space.json"])
+    for name in ("pairs", "gold"):
+        assert space[f"{name}_sha256"] == hashlib.sha256(files[f"{name}.jsonl"]).hexdigest()
+    assert files == build_feedback_bundle(pairs=pairs, votes_dataset="org/votes", title="Judge")
+
+
+def test_what_the_bundle_imports_is_in_it_or_in_its_requirements(pairs: Path) -> None:
+    import ast
+
+    files = build_feedback_bundle(pairs=pairs, votes_dataset=None, title="Judge")
+    wanted = {
+        name.split(".")[0]
+        for path, content in files.items()
+        if path.endswith(".py")
+        for node in ast.walk(ast.parse(content))
+        for name in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [str(node.module)]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+    }
+    own = {path.removesuffix(".py") for path in files if path.endswith(".py")}
+    listed = {line.split("==")[0].replace("-", "_") for line in files["requirements.txt"].decode().splitlines()}
+    assert wanted - own - set(sys.stdlib_module_names) <= listed
+
+
+def test_pairs_that_are_none_and_numbers_below_one_are_refused(pairs: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text(pairs.read_text() + '{"prompt": []}\n')
+    with pytest.raises(UsageError, match="line 2"):
+        build_feedback_bundle(pairs=bad, votes_dataset=None, title="Judge")
+    with pytest.raises(UsageError, match="--gold-every"):
+        build_feedback_bundle(pairs=pairs, votes_dataset=None, title="Judge", gold_every=0)
+    with pytest.raises(UsageError, match="no such file"):
+        build_feedback_bundle(pairs=tmp_path / "nowhere.jsonl", votes_dataset=None, title="Judge")
+
+
+def test_the_space_is_published_in_one_commit_beside_a_private_dataset_and_once(
+    pairs: Path, hub: HubClient, repo_id: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    votes = f"{repo_id}-votes"
+    command = ["feedback-space", "--pairs", str(pairs), "--space", repo_id, "--votes", votes, "--json"]
+    assert main(command) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert set(first["files"]) <= set(hub.tree(repo_id, first["commit"], "space"))
+    dataset, space = hub.repository(votes, "dataset"), hub.repository(repo_id, "space")
+    assert dataset is not None
+    assert space is not None
+    assert dataset.private
+    assert space.private
+    assert space.main == first["commit"]
+    assert main(command) == 0
+    assert json.loads(capsys.readouterr().out)["commit"] == first["commit"]
+
+
+def test_a_space_without_a_place_is_refused(pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["feedback-space", "--pairs", str(pairs)]) == 2
+    assert "--out DIR, --space ORG/NAME" in capsys.readouterr().err

@@ -1,0 +1,151 @@
+"""Which runtime a Space gets: by what was published and measured, and by what fits."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from release.exports.parity import Loss
+from release.exports.record import EXPORT, RECEIPT, ExportedFile, ExportReceipt, ExportRecord
+from release.records import ReleasePlan
+from release.space_flavour import ANSWERS_AT_ONCE, CONTEXT_TOKENS, Asked, choose_flavour
+from release.space_memory import HARDWARE, memory_needed
+from training.checkpoint import Checkpoint
+from training.errors import UsageError
+
+CHAT = Path(__file__).resolve().parents[2] / "spaces" / "chat"
+LLAMA_8B = {
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "hidden_size": 4096,
+    "max_position_embeddings": 131072,
+}
+
+
+def publish_gguf(run: Path, sizes: dict[str, int], endpoint: str) -> None:
+    """The records of an export with files of these sizes; the files themselves are on the Hub."""
+    loss = Loss(prompts=1, positions=1, kl_mean=1e-5, kl_max=1e-4, greedy_agreement=1, same_tokens=1, same_texts=1)
+    files = [
+        ExportedFile(path=f"{name}.gguf", size=size, sha256="0" * 64, precision=name, tensors={}, loss=loss)
+        for name, size in sizes.items()
+    ]
+    record = ExportRecord(
+        name="name",
+        checkpoint_digest=Checkpoint.open(run / "checkpoint").digest,
+        base_model="org/name",
+        base_revision=None,
+        license=None,
+        reference="",
+        prompts_digest="",
+        files=files,
+        packages={},
+        created="",
+    )
+    record.write(run / "gguf" / EXPORT)
+    receipt = ExportReceipt(
+        endpoint=endpoint,
+        repo_id="org/name-GGUF",
+        commit="1" * 40,
+        export_digest=record.content_digest(),
+        files=[],
+        created="",
+    )
+    receipt.write(run / "gguf" / RECEIPT)
+
+
+@pytest.fixture(autouse=True)
+def endpoint(monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("HF_ENDPOINT", "http://hub.example")
+    return "http://hub.example"
+
+
+def test_cpu_is_llama_cpp_on_the_largest_published_gguf_that_fits(run: Path, endpoint: str) -> None:
+    publish_gguf(run, {"Q8_0": 8_000_000_000, "F16": 16_000_000_000, "Q4_0": 4_000_000_000}, endpoint)
+    flavour = choose_flavour("cpu", run, Asked())
+    assert (flavour.backend, flavour.precision) == ("llama.cpp", "Q8_0")
+    assert flavour.memory is not None
+    assert "of 16 GB on cpu-basic" in flavour.memory
+    assert choose_flavour("cpu", run, Asked(hardware="cpu-upgrade")).precision == "F16"
+
+
+def test_cpu_is_transformers_where_no_gguf_of_these_bytes_is_on_this_hub(run: Path) -> None:
+    assert choose_flavour("cpu", run, Asked()).backend == "transformers"
+    publish_gguf(run, {"F16": 1}, "http://another.example")
+    assert choose_flavour("cpu", run, Asked()).backend == "transformers"
+
+
+def test_an_export_that_changed_since_it_was_published_is_refused(run: Path, endpoint: str) -> None:
+    publish_gguf(run, {"F16": 1}, endpoint)
+    record = ExportRecord.read(run / "gguf" / EXPORT)
+    record.model_copy(update={"name": "other"}).write(run / "gguf" / EXPORT)
+    with pytest.raises(UsageError, match="changed after it was published"):
+        choose_flavour("cpu", run, Asked())
+
+
+def test_a_model_that_does_not_fit_is_refused_with_the_numbers(run: Path, endpoint: str) -> None:
+    publish_gguf(run, {"Q4_0": 40_000_000_000}, endpoint)
+    with pytest.raises(UsageError, match="40 GB of weights") as refusal:
+        choose_flavour("cpu", run, Asked(hardware="cpu-upgrade"))
+    assert "l40sx1" in str(refusal.value.next_step) or "a100-large" in str(refusal.value.next_step)
+
+
+def test_memory_is_weights_and_a_key_and_a_value_of_every_layer_and_token() -> None:
+    need = memory_needed(weights=16_000_000_000, config=LLAMA_8B, context=4096, answers_at_once=1, runtime="zerogpu")
+    assert (
+        need.cache == 2 * 32 * 8 * 128 * 4096 * 2
+    )  # 537 MB, as Llama 3 8B is known to take for 4,096 tokens in half precision
+    assert need.fits("zero-a10g")
+    assert not need.fits("cpu-basic")
+    assert HARDWARE["cpu-basic"] == 16_000_000_000
+
+
+def test_what_is_computed_with_is_what_the_page_does() -> None:
+    def constant(file: str, name: str) -> int:
+        found = re.search(rf"^{name} = ([\d_]+)", (CHAT / file).read_text(), re.MULTILINE)
+        assert found is not None
+        return int(found[1])
+
+    assert constant("limits.py", "CONTEXT_TOKENS") == CONTEXT_TOKENS
+    assert constant("llama_model.py", "ANSWERS_AT_ONCE") == ANSWERS_AT_ONCE["llama.cpp"]
+    assert constant("limits.py", "ANSWERS_AT_ONCE") == ANSWERS_AT_ONCE["transformers"]
+
+
+@pytest.mark.parametrize("name", ["endpoint", "tgi"])
+def test_a_flavour_with_a_server_needs_its_address(run: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="needs the address"):
+        choose_flavour(name, run, Asked())
+    assert choose_flavour(name, run, Asked(url="https://host.example/")).url == "https://host.example"
+
+
+def test_an_unknown_flavour_or_hardware_is_named(run: Path) -> None:
+    with pytest.raises(UsageError, match="no such flavour"):
+        choose_flavour("gpu", run, Asked())
+    with pytest.raises(UsageError, match="not known"):
+        choose_flavour("cpu", run, Asked(hardware="cray-1"))
+
+
+def test_plans_without_a_flavour_keep_the_bytes_that_they_had_before_there_were_any(run: Path) -> None:
+    plan = ReleasePlan(
+        endpoint="http://hub.example",
+        repo_id="org/name",
+        tag="v1",
+        private=False,
+        checkpoint_digest="sha256:0",
+        parent_digest=None,
+        scorecard_digest=None,
+        run_record_digest=None,
+        policy="default",
+        policy_digest="sha256:0",
+        files=[],
+        verdicts=[],
+        probe=None,
+        created="",
+    )
+    assert b"space_flavour" not in plan.to_json()
+    flavour = choose_flavour("tgi", run, Asked(url="https://host.example"))
+    changed = plan.model_copy(update={"space_flavour": flavour})
+    changed.write(run / "plan.json")
+    assert ReleasePlan.read(run / "plan.json") == changed

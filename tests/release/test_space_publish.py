@@ -1,0 +1,56 @@
+"""`release publish --space FLAVOUR`: the Space on the Hub, with the release, pinned to it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from release.__main__ import main
+from release.hub_client import HubClient
+from release.records import ReleasePlan
+from training.records import sha256_of_file
+
+
+@pytest.mark.usefixtures("load_here")
+def test_a_flavour_is_published_with_its_release_and_a_second_time_does_nothing(
+    run: Path, hub: HubClient, repo_id: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["publish", "--run", str(run), "--repo", repo_id, "--space", "endpoint"]
+    words += ["--space-url", "https://host.example/v1", "--json"]
+    assert main(words) == 0
+    tree = hub.tree(f"{repo_id}-chat", "main", "space")
+    assert "endpoint_model.py" in tree
+    assert "transformers_model.py" not in tree
+    space = json.loads(Path(hub.api.hf_hub_download(f"{repo_id}-chat", "space.json", repo_type="space")).read_text())
+    assert space["revision"] == hub.resolve(repo_id, "v1.0.0")
+    assert space["backend_settings"]["url"] == "https://host.example/v1"
+    tokenizer = run / "checkpoint" / "tokenizer.json"
+    assert space["backend_settings"]["files"]["tokenizer.json"] == sha256_of_file(tokenizer)
+    flavour = ReleasePlan.read(run / "plan.json").space_flavour
+    assert flavour is not None
+    assert flavour.backend == "endpoint"
+    capsys.readouterr()
+    assert main(words) == 0
+    assert json.loads(capsys.readouterr().out)["already_released"] is True
+
+
+def test_options_of_the_space_without_one_and_a_flavour_that_is_none_are_usage_errors(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["check", "--run", str(run)]
+    assert main([*words, "--space-url", "https://host.example"]) == 2
+    assert "--space-url without --space" in capsys.readouterr().err
+    assert main([*words, "--space", "gpu"]) == 2
+    assert "no such flavour" in capsys.readouterr().err
+
+
+def test_the_same_command_with_another_server_is_another_plan(run: Path) -> None:
+    words = ["plan", "--run", str(run), "--repo", "org/name", "--space", "tgi", "--space-url"]
+    assert main([*words, "https://one.example"]) == 0
+    first = ReleasePlan.read(run / "plan.json")
+    assert main([*words, "https://two.example"]) == 0
+    second = ReleasePlan.read(run / "plan.json")
+    assert first.files == second.files
+    assert first.content_digest() != second.content_digest()

@@ -1,0 +1,233 @@
+"""What can stand behind the page: llama.cpp on a GGUF file, an OpenAI-compatible server, Text Generation Inference."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import importlib.util
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tgi_stub import tgi_stub
+from tiny_model import make_config
+
+from release.exports.gguf_file import write_gguf
+from release.exports.llama_cpp import LlamaCpp
+from release.space_bundle import TOKENIZER_FILES
+from training.checkpoint import Checkpoint
+
+pytest.importorskip("xllamacpp")
+SMOLLM = (
+    "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\n"
+    "You are helpful<|im_end|>\n' }}{% endif %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + "
+    "'<|im_end|>' + '\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+MESSAGES = [{"role": "user", "content": "Hi <b>you</b> {{ 7*7 }} <|im_end|>"}]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny llama with a byte-level BPE tokenizer; the end of a turn is so unlikely that it talks until it is stopped."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=280, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
+    backend.train_from_iterator(["You are helpful, user and assistant say"], trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, unk_token=special[0], bos_token=special[1], eos_token=special[2], pad_token=special[2]
+    )
+    tokenizer.chat_template = SMOLLM
+    torch.manual_seed(0)
+    config = make_config(2048)
+    config.vocab_size, config.tie_word_embeddings = len(tokenizer), False
+    model = LlamaForCausalLM(config)
+    with torch.no_grad():
+        model.lm_head.weight[tokenizer.eos_token_id] = 0
+    folder = tmp_path_factory.mktemp("backends") / "checkpoint"
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    write_gguf(Checkpoint.open(folder), folder.parent / "tiny-F16.gguf", "F16", name="tiny")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def hashes(checkpoint: Path) -> dict[str, str]:
+    return {name: _sha256(checkpoint / name) for name in TOKENIZER_FILES if (checkpoint / name).is_file()}
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _whole(text: str) -> str:
+    """Without the parts of characters that a model of random weights says, which runtimes show in different ways."""
+    return text.replace("\ufffd", "").strip()
+
+
+def _settings(chat: Any, checkpoint: Path, backend: str, settings: dict[str, Any]) -> Any:
+    return chat("chat_model").ModelSettings(str(checkpoint), None, "sha256:0", "F16", backend, settings)
+
+
+def _gguf(checkpoint: Path, **changes: Any) -> dict[str, Any]:
+    file = checkpoint.parent / "tiny-F16.gguf"
+    known = {"repo_id": str(file.parent), "revision": None, "path": file.name, "sha256": _sha256(file)}
+    return known | {"precision": "F16", "kl_mean": 1e-6, "greedy_agreement": 1.0} | changes
+
+
+@pytest.fixture(scope="module")
+def llama(chat: Any, checkpoint: Path, hashes: dict[str, str]) -> Any:
+    settings = {"gguf": _gguf(checkpoint), "files": hashes}
+    return chat("chat_model").load(_settings(chat, checkpoint, "llama.cpp", settings))
+
+
+def read(chat: Any, model: Any, *, tokens: int = 16, stop_after: int | None = None) -> list[Any]:
+    """Every progress of one greedy answer to MESSAGES, closed after so many."""
+    sampling = chat("limits").Sampling(temperature=0, top_p=1, max_new_tokens=tokens)
+    finished = asyncio.Event()
+
+    async def run() -> list[Any]:
+        seen = []
+        async with contextlib.aclosing(model.answer(model.prompt(MESSAGES, tokens), sampling, finished.set)) as answer:
+            async for progress in answer:
+                seen.append(progress)
+                if len(seen) == stop_after:
+                    break
+        await asyncio.wait_for(finished.wait(), 20)
+        return seen
+
+    return asyncio.run(run())
+
+
+def test_the_template_without_transformers_makes_the_tokens_that_transformers_makes(
+    chat: Any, checkpoint: Path
+) -> None:
+    from transformers import AutoTokenizer
+
+    template, tokenizer = chat("template").ChatTemplate(checkpoint), AutoTokenizer.from_pretrained(checkpoint)
+    for messages in (
+        MESSAGES,
+        [{"role": "system", "content": "Be brief."}, *MESSAGES, {"role": "assistant", "content": "x"}],
+    ):
+        rendered = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)
+        assert template.ids(messages) == list(rendered["input_ids"])
+        assert template.text(messages) == tokenizer.decode(rendered["input_ids"])
+
+
+def test_a_template_that_reaches_for_more_than_the_conversation_is_not_run(
+    chat: Any, checkpoint: Path, tmp_path: Path
+) -> None:
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / name).write_bytes((checkpoint / name).read_bytes())
+    (tmp_path / "chat_template.jinja").write_text("{{ ''.__class__.__mro__[1].__subclasses__() }}")
+    with pytest.raises(chat("limits").Refused, match="does not take this conversation"):
+        chat("template").ChatTemplate(tmp_path).text(MESSAGES)
+
+
+def test_llama_cpp_says_the_greedy_answer_that_transformers_says(chat: Any, llama: Any, checkpoint: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    last = read(chat, llama)[-1]
+    assert (last.ended, last.tokens) == ("length", 16)
+    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
+    ids = torch.tensor([llama.token_ids(MESSAGES)])
+    said = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=16, do_sample=False)[
+        0, ids.shape[1] :
+    ]
+    text = chat("template").ChatTemplate(checkpoint)._tokenizer.decode(said.tolist())
+    assert _whole(last.text) == _whole(text)
+
+
+def test_an_answer_of_llama_cpp_that_nobody_reads_is_stopped(chat: Any, llama: Any) -> None:
+    seen = read(chat, llama, tokens=1024, stop_after=1)
+    assert seen[-1].tokens < 1024
+    assert read(chat, llama, tokens=4)[-1].tokens == 4
+
+
+def test_the_page_names_what_was_measured_of_the_file(llama: Any) -> None:
+    assert "llama.cpp" in llama.runtime
+    assert "KL 1e-06" in str(llama.checked)
+    assert llama.context_tokens == 2048
+
+
+@pytest.mark.parametrize("wrong", ["gguf", "tokenizer"])
+def test_bytes_that_are_not_the_published_ones_do_not_answer(
+    chat: Any, checkpoint: Path, hashes: dict[str, str], wrong: str
+) -> None:
+    gguf = _gguf(checkpoint, **({"sha256": "0" * 64} if wrong == "gguf" else {}))
+    files = hashes | ({"tokenizer.json": "0" * 64} if wrong == "tokenizer" else {})
+    with pytest.raises(chat("chat_model").Unavailable, match="is not the file that this page was published for"):
+        chat("chat_model").load(_settings(chat, checkpoint, "llama.cpp", {"gguf": gguf, "files": files}))
+
+
+def test_an_unknown_backend_or_a_missing_package_is_a_reason_in_words(chat: Any, checkpoint: Path) -> None:
+    with pytest.raises(chat("chat_model").Unavailable, match="does not know"):
+        chat("chat_model").load(_settings(chat, checkpoint, "abacus", {}))
+    if importlib.util.find_spec("text_generation") is None:
+        with pytest.raises(chat("chat_model").Unavailable, match="text_generation"):
+            chat("chat_model").load(_settings(chat, checkpoint, "tgi", {}))
+
+
+@pytest.fixture
+def served(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LlamaCpp]:
+    """llama.cpp's own server, which is OpenAI-compatible, on the tiny model."""
+    with LlamaCpp(checkpoint.parent / "tiny-F16.gguf", 2048) as server:
+        monkeypatch.setenv("ENDPOINT_TOKEN", server._key)
+        monkeypatch.setenv("HF_TOKEN", "hf_for_the_hub_alone")
+        yield server
+
+
+def test_an_openai_compatible_server_answers_as_llama_cpp_does(
+    chat: Any, served: LlamaCpp, llama: Any, checkpoint: Path, hashes: dict[str, str]
+) -> None:
+    settings = {"url": f"{served._server.listening_address}/v1", "files": hashes, "model": "tiny"}
+    model = chat("chat_model").load(_settings(chat, checkpoint, "endpoint", settings))
+    assert model.checked is None
+    last = read(chat, model)[-1]
+    assert last.ended is not None
+    assert _whole(last.text) == _whole(read(chat, llama)[-1].text)
+    assert read(chat, model, tokens=1024, stop_after=1)[-1].tokens < 1024
+
+
+def test_a_server_that_refuses_or_is_gone_is_told_in_words_and_never_gets_the_hubs_token(
+    chat: Any, checkpoint: Path, hashes: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_for_the_hub_alone")
+    monkeypatch.delenv("ENDPOINT_TOKEN", raising=False)
+    refused = chat("limits").Refused
+    with tgi_stub([], status=503) as stub:
+        model = chat("chat_model").load(_settings(chat, checkpoint, "endpoint", {"url": stub.url, "files": hashes}))
+        with pytest.raises(refused, match="asleep or busy"):
+            read(chat, model)
+        assert "hf_for_the_hub_alone" not in json.dumps(stub.requests)
+    with pytest.raises(refused, match="cannot be reached"):
+        read(chat, model)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)  # pip, on a busy machine
+def test_each_flavour_answers_in_an_environment_of_its_own(
+    chat: Any, checkpoint: Path, hashes: dict[str, str], tmp_path: Path
+) -> None:
+    """`serve.py --isolated` installs tgi's own pins, and the page answers with what the server says."""
+    from running_bundle import ask, running_bundle, write_bundle
+
+    with tgi_stub(["Hello", " from", " TGI."]) as stub:
+        folder = write_bundle(tmp_path / "tgi", checkpoint, hashes, "tgi", {"url": stub.url})
+        with running_bundle(folder, isolated=True) as space:
+            assert ask(space.url, "Hi") == "Hello from TGI."
+    sent = stub.requests[0]["body"]
+    assert sent["inputs"].endswith("<|im_start|>assistant\n")
+    assert sent["stream"] is True

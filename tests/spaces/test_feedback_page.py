@@ -1,0 +1,218 @@
+"""The feedback page in a real browser: consent, votes by click and key, reload, a phone, a kill; nothing tells the models apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from feedback_space import FeedbackSpace, make_pairs, write_space
+from made_votes import answer
+
+from training.feedback_pairs import Pair
+from training.votes import Turn, Vote, pair_id
+
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+ATTACK = "<script>window.pwned=1</script><img src=x onerror='window.pwned=2'> ![p](http://127.0.0.1:9/pixel.png) <b>bold?</b>"
+
+
+@pytest.fixture(scope="module")
+def space(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FeedbackSpace]:
+    folder = tmp_path_factory.mktemp("feedback") / "space"
+    prompt = [Turn(role="user", content=f"Show me {ATTACK}")]
+    one, other = answer(ATTACK), answer(f"again {ATTACK}")
+    attack = Pair(pair_id=pair_id(prompt, one, other), prompt=prompt, one=one, other=other)
+    space = FeedbackSpace(write_space(folder, [*make_pairs(30), attack], gold_every=6, votes_per_pair=50))
+    space.start()
+    yield space
+    space.stop()
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=chromium, args=[*FLAGS, "--disable-sync"])
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def page(browser: Any, space: FeedbackSpace) -> Iterator[Any]:
+    """A visitor who was never here: local storage is a context's own."""
+    context = browser.new_context(viewport={"width": 1280, "height": 860})
+    page = context.new_page()
+    page.set_default_timeout(60_000)
+    page.goto(space.url)
+    yield page
+    context.close()
+
+
+def agree(page: Any, code: str, kind: str = "a script that follows rules") -> None:
+    page.locator("#begin").wait_for(state="visible")
+    page.locator("#code input, #code textarea").fill(code)
+    page.get_by_label(kind).check()
+    page.locator("#agreed input").check()
+    page.locator("#begin").click()
+    page.locator("#vote-a").wait_for(state="visible")
+
+
+def wait_for_votes(page: Any, count: int) -> None:
+    votes = f"{count} vote{'' if count == 1 else 's'}"
+    page.wait_for_function(f"document.querySelector('#status')?.innerText.includes('You gave {votes}.')")
+
+
+def test_nothing_is_shown_before_consent_and_consent_needs_all_three(page: Any, space: FeedbackSpace) -> None:
+    page.locator("#begin").wait_for(state="visible")
+    assert not page.locator("#vote-a").is_visible()
+    assert "What is kept." in page.locator("#notice").inner_text()
+    before = len(space.votes)
+    page.locator("#code input, #code textarea").fill("no consent")
+    page.locator("#begin").click()
+    page.get_by_text("Without your consent").wait_for()
+    page.locator("#agreed input").check()
+    page.locator("#begin").click()
+    page.get_by_text("Say whether a person or a script votes.").wait_for()
+    assert not page.locator("#vote-a").is_visible()
+    assert len(space.votes) == before
+
+
+def test_votes_by_click_and_by_key_are_on_the_disk_with_reason_and_better_answer(
+    page: Any, space: FeedbackSpace
+) -> None:
+    agree(page, "clicks and keys")
+    before = len(space.votes)
+    page.locator("#vote-b").click()
+    wait_for_votes(page, 1)
+    for count, key in enumerate("atx", 2):
+        page.keyboard.press(key)
+        wait_for_votes(page, count)
+    page.locator("#more button").first.click()
+    page.locator("#reason textarea").fill("a bat at a tax")  # keys do not vote while one types
+    page.locator("#better textarea").fill("a better answer")
+    assert len(space.votes) == before + 4
+    page.locator("#vote-a").click()
+    wait_for_votes(page, 5)
+    assert page.locator("#reason textarea").input_value() == ""
+    own = space.votes[before:]
+    assert [vote["choice"] for vote in own] == ["b", "a", "tie", "both_bad", "a"]
+    assert (own[-1]["reason"], own[-1]["better_answer"]) == ("a bat at a tax", "a better answer")
+    assert {vote["labeller_kind"] for vote in own} == {"script"}
+    assert len({vote["labeller"] for vote in own}) == 1
+    assert all(Vote.model_validate(vote) for vote in own)
+
+
+def test_nothing_that_reaches_the_browser_tells_which_model_wrote_an_answer(browser: Any, space: FeedbackSpace) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    page.set_default_timeout(60_000)
+    received: list[str] = []
+    page.on("response", lambda response: received.append(_text(response)))
+    page.goto(space.url)
+    agree(page, "curious")
+    page.keyboard.press("a")
+    wait_for_votes(page, 1)
+    page.wait_for_timeout(300)
+    everything = "\n".join([*received, page.content()])
+    assert "Answer A" in everything
+    for word in ("org/new", "org/old", "1" * 64, "2" * 64, "gold-", "gold_choice", "temperature"):
+        assert word not in everything
+    context.close()
+
+
+def test_a_reload_keeps_the_labeller_and_the_pair(page: Any) -> None:
+    agree(page, "reloads")
+    page.keyboard.press("t")
+    wait_for_votes(page, 1)
+    page.wait_for_timeout(300)
+    before = page.locator("#answer-a").inner_text()
+    page.reload()
+    wait_for_votes(page, 1)
+    assert page.locator("#answer-a").inner_text() == before
+
+
+def test_markup_of_a_model_is_shown_and_never_run(page: Any, space: FeedbackSpace) -> None:
+    requests: list[str] = []
+    page.on("request", lambda request: requests.append(request.url))
+    agree(page, "attacked")
+    for count in range(1, 40):
+        page.wait_for_timeout(100)
+        if "bold?" in page.locator("#answer-a").inner_text():
+            break
+        page.keyboard.press("t")
+        wait_for_votes(page, count)
+    assert "<b>bold?</b>" in page.locator("#answer-a").inner_text().replace("\u2060", "")
+    page.wait_for_timeout(500)
+    assert page.evaluate("window.pwned") is None
+    assert page.locator("#pair img").count() == 0
+    assert not [url for url in requests if "pixel" in url]
+
+
+def test_a_phone_needs_no_scrolling_to_the_side_and_has_the_buttons_at_hand(browser: Any, space: FeedbackSpace) -> None:
+    context = browser.new_context(viewport={"width": 360, "height": 780})
+    page = context.new_page()
+    page.set_default_timeout(60_000)
+    page.goto(space.url)
+    agree(page, "phone")
+    page.wait_for_timeout(500)
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+    first, second = page.locator("#answer-a").bounding_box(), page.locator("#answer-b").bounding_box()
+    assert second["y"] >= first["y"] + first["height"]
+    for choice in ("a", "b", "tie", "both_bad"):
+        box = page.locator(f"#vote-{choice}").bounding_box()
+        assert box["y"] + box["height"] <= 780
+        assert box["height"] >= 44
+    context.close()
+
+
+def test_a_kill_between_votes_loses_none_that_was_thanked_for(page: Any, space: FeedbackSpace) -> None:
+    agree(page, "killed")
+    own = space.votes
+    for count in range(1, 4):
+        page.keyboard.press("a")
+        wait_for_votes(page, count)
+    kept = space.votes
+    assert len(kept) == len(own) + 3
+    page.keyboard.press("b")  # perhaps written, perhaps not: the kill comes at once
+    space.kill()
+    assert len(space.votes) - len(kept) in (0, 1)
+    written = len(space.votes) - len(own)
+    space.start()
+    page.reload()
+    wait_for_votes(page, written)  # the labeller is known again, and what was written is counted
+    page.keyboard.press("t")
+    wait_for_votes(page, written + 1)
+    ids = [vote["vote_id"] for vote in space.votes]
+    assert len(ids) == len(set(ids)) == len(own) + written + 1
+    keys = [(vote["labeller"], str(sorted([vote["a"]["text"], vote["b"]["text"]]))) for vote in space.votes]
+    assert len(keys) == len(set(keys))
+
+
+def test_the_page_says_when_nothing_is_left(browser: Any, chromium: str, tmp_path: Path) -> None:
+    small = FeedbackSpace(write_space(tmp_path / "space", make_pairs(1), gold_every=50))
+    small.start()
+    try:
+        page = browser.new_page()
+        page.set_default_timeout(60_000)
+        page.goto(small.url)
+        agree(page, "only one")
+        page.locator("#vote-a").click()
+        page.get_by_text("Nothing is left for you to judge").wait_for()
+        assert "1 vote" in page.locator("#thanks").inner_text()
+        page.close()
+    finally:
+        small.stop()
+
+
+def _text(response: Any) -> str:
+    """What the page got of its server, as text; pictures and scripts of gradio's own are not looked into."""
+    if "/gradio_api/" not in response.url and not response.url.endswith("/"):
+        return ""
+    from playwright.sync_api import Error
+
+    try:
+        return str(response.text())
+    except Error:  # a stream that is still open has no body to read; the page's content is looked into as well
+        return ""

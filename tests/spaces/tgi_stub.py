@@ -1,0 +1,76 @@
+"""A stub that speaks Text Generation Inference's protocol: POST / with `stream` answers server-sent events, token by token.
+
+    with tgi_stub(["Hello", " there."]) as stub:
+        stub.url, stub.requests, stub.written
+
+It is no model: it says its script, and keeps what it was asked and how many events it could send before the reader left.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+@dataclass
+class TgiStub:
+    url: str
+    requests: list[dict[str, Any]] = field(default_factory=list)
+    written: int = 0
+
+
+@contextmanager
+def tgi_stub(script: list[str], *, status: int = 200, pause: float = 0.0) -> Iterator[TgiStub]:
+    """Serve on a free port of the loopback interface until the block ends."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            stub.requests.append({"path": self.path, "headers": dict(self.headers), "body": body})
+            if status != 200:
+                refusal = json.dumps({"error": "Model is overloaded", "error_type": "overloaded"}).encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(refusal)))
+                self.end_headers()
+                self.wfile.write(refusal)
+                return
+            self.send_response(200)
+            self.send_header("Content-Type", "text/event-stream")
+            self.end_headers()
+            for at, text in enumerate([*script, "<|im_end|>"]):
+                last = at == len(script)
+                event = {
+                    "index": at + 1,
+                    "token": {"id": at, "text": text, "logprob": -0.5, "special": last},
+                    "generated_text": "".join(script) if last else None,
+                    "details": {"finish_reason": "eos_token", "generated_tokens": at + 1, "seed": None}
+                    if last
+                    else None,
+                }
+                try:
+                    self.wfile.write(f"data:{json.dumps(event)}\n\n".encode())
+                    self.wfile.flush()
+                except OSError:  # the reader has left
+                    return
+                stub.written += 1
+                time.sleep(pause)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    stub = TgiStub(f"http://127.0.0.1:{server.server_address[1]}")
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield stub
+    finally:
+        server.shutdown()
+        server.server_close()

@@ -1,0 +1,190 @@
+"""Votes to and from other tools, and a deletion request that reaches everything downstream."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_votes import NEW, OLD, answer, gold_vote, labeller, vote, write
+
+from training.__main__ import main
+from training.feedback_forget import without
+from training.feedback_pairs import Pair
+from training.run_record import DataSource, FeedbackSource, Hardware, ParentCheckpoint, RunRecord
+from training.vote_preferences import preference_rows
+from training.votes import Turn, Vote, pair_id, read_votes
+
+
+@pytest.fixture
+def votes() -> list[Vote]:
+    return [
+        vote(1, "a", "ann", reason="because", better_answer="green"),
+        vote(1, "b", "ben", swapped=True),
+        vote(2, "tie", "ann"),
+        vote(2, "both_bad", "ben"),
+        gold_vote(1, "b", "ben", known="b"),
+    ]
+
+
+def exchange(*words: str | Path) -> int:
+    return main(["feedback-exchange", *map(str, words)])
+
+
+@pytest.mark.parametrize("tool", ["argilla", "label-studio"])
+def test_votes_come_back_from_another_tool_as_they_went(tool: str, votes: list[Vote], tmp_path: Path) -> None:
+    file, there, back = write(tmp_path / "votes.jsonl", votes), tmp_path / "there.json", tmp_path / "back.jsonl"
+    assert exchange("export", file, "--format", tool, "--out", there) == 0
+    assert exchange("import", there, "--format", tool, "--out", back, "--salt", "s", "--consent", "firm") == 0
+    found = read_votes([str(back)]).votes
+
+    def kept(vote: Vote) -> tuple[Any, ...]:
+        return (
+            vote.pair_id,
+            vote.a,
+            vote.b,
+            vote.choice,
+            vote.reason,
+            vote.better_answer,
+            vote.gold_id,
+            vote.gold_choice,
+        )
+
+    assert sorted(map(kept, found), key=str) == sorted(map(kept, votes), key=str)
+    assert len({vote.labeller for vote in found}) == 2
+    assert {vote.consent for vote in found} == {"firm"}
+    assert preference_rows(found) == preference_rows(votes)
+    again = tmp_path / "again.jsonl"
+    assert exchange("import", there, "--format", tool, "--out", again, "--salt", "s", "--consent", "firm") == 0
+    assert [vote.vote_id for vote in read_votes([str(again)]).votes] == [vote.vote_id for vote in found]
+
+
+@pytest.mark.parametrize("tool", ["argilla", "label-studio"])
+def test_exported_pairs_do_not_show_labellers_which_model_is_which(tool: str, tmp_path: Path) -> None:
+    prompt, one, other = [Turn(role="user", content="Hello?")], answer("Hi.", NEW), answer("What?", OLD)
+    pair = Pair(pair_id=pair_id(prompt, one, other), prompt=prompt, one=one, other=other)
+    file, out = tmp_path / "pairs.jsonl", tmp_path / "out.json"
+    file.write_text(json.dumps(pair.model_dump(mode="json")) + "\n")
+    assert exchange("export", file, "--format", tool, "--out", out) == 0
+    record = json.loads(out.read_text())[0]
+    shown = record["fields"] if tool == "argilla" else {k: v for k, v in record["data"].items() if k != "slipway"}
+    assert {shown["answer_a"], shown["answer_b"]} == {"Hi.", "What?"}
+    assert "org/new" not in json.dumps(shown)
+    if tool == "label-studio":
+        assert "slipway" not in out.with_suffix(".xml").read_text()
+
+
+def test_a_pairwise_region_of_label_studio_is_a_choice_of_a_side(tmp_path: Path) -> None:
+    def annotation(selected: str, **changes: Any) -> dict[str, Any]:
+        region = {"from_name": "pw", "to_name": "a,b", "type": "pairwise", "value": {"selected": selected}}
+        return {
+            "completed_by": 7,
+            "result": [region],
+            "lead_time": 4.5,
+            "created_at": "2026-01-01T10:00:00.5Z",
+            **changes,
+        }
+
+    data = {"prompt": "Hello?", "answer_a": "Hi.", "answer_b": "What?"}
+    file, out = tmp_path / "export.json", tmp_path / "votes.jsonl"
+    file.write_text(
+        json.dumps(
+            [
+                {"data": data, "annotations": [annotation("right"), annotation("left", was_cancelled=True)]},
+                {"data": data, "annotations": []},
+            ]
+        )
+    )
+    assert exchange("import", file, "--format", "label-studio", "--out", out, "--salt", "s", "--consent", "c") == 0
+    (found,) = read_votes([str(out)]).votes
+    assert (found.choice, found.decision_seconds, found.a.maker) == ("b", 4.5, None)
+
+
+def test_an_import_without_a_salt_or_with_other_fields_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, out = tmp_path / "records.json", tmp_path / "votes.jsonl"
+    file.write_text(json.dumps([{"fields": {"text": "x"}, "responses": {}}]))
+    assert exchange("import", file, "--format", "argilla", "--out", out) == 2
+    assert "--salt SECRET --consent NAME" in capsys.readouterr().err
+    assert exchange("import", file, "--format", "argilla", "--out", out, "--salt", "s", "--consent", "c") == 2
+    assert "record 1" in capsys.readouterr().err
+    assert not out.exists()
+
+
+# Deletion
+
+
+def test_a_line_of_another_labeller_stays_as_it_was(votes: list[Vote], tmp_path: Path) -> None:
+    content = write(tmp_path / "votes.jsonl", votes).read_bytes()
+    kept, removed = without(content + b'{"cut off', labeller("ann"))
+    assert removed == 2
+    assert kept.splitlines() == [line for line in content.splitlines() if labeller("ann").encode() not in line]
+
+
+def run_record(folder: Path, method: str, digest: str, data: list[DataSource], parents: list[ParentCheckpoint]) -> None:
+    RunRecord(
+        method=method,
+        checkpoint_digest=digest,
+        recipe={},
+        parents=parents,
+        data=data,
+        seed=0,
+        packages={},
+        git_revision=None,
+        hardware=Hardware(machine="m", processor="p", cores=1, device="cpu", memory_gib=1.0),
+        started="2026-11-25T08:00:00+00:00",
+        seconds=1.0,
+        metrics={},
+    ).write(folder / "run.json")
+
+
+def test_a_deletion_takes_votes_out_and_names_everything_downstream(
+    votes: list[Vote], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs, folder = tmp_path / "runs", tmp_path / "votes"
+    write(folder / "votes" / "one.jsonl", votes)
+    assert main(["feedback", str(folder), "--out", str(runs / "feedback"), "--json"]) == 0
+    other = write(tmp_path / "other.jsonl", [vote(3, "a", "cem")])
+    assert main(["feedback", str(other), "--out", str(runs / "elsewhere"), "--json"]) == 0
+    from training.feedback_record import feedback_source
+
+    def source(name: str) -> tuple[DataSource, FeedbackSource]:
+        behind = feedback_source(runs / name / "preferences")
+        assert behind is not None
+        return DataSource(id=name, split="train", sha256="0", rows=1, feedback=behind), behind
+
+    data, behind = source("feedback")
+    run_record(runs / "reward", "reward", "sha256:reward", [data], [])
+    parent = ParentCheckpoint(role="reward_model", name="reward", digest="sha256:reward", feedback=[behind])
+    run_record(runs / "ppo", "ppo", "sha256:ppo", [], [parent])
+    run_record(runs / "untouched", "reward", "sha256:untouched", [source("elsewhere")[0]], [])
+    capsys.readouterr()
+
+    command = ["feedback", str(folder), "--forget", labeller("ann"), "--runs", str(runs), "--json"]
+    assert main(command) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["removed"] == {str(folder): 2}
+    assert [(one["what"], one["digest"]) for one in printed["used_by"]][1:] == [
+        ("ppo", "sha256:ppo"),
+        ("reward", "sha256:reward"),
+    ]
+    assert printed["used_by"][0]["path"] == str(runs / "feedback" / "feedback.json")
+    assert len(printed["used_by"]) == 3
+    read = read_votes([str(folder)])
+    assert {vote.labeller for vote in read.votes} == {labeller("ben")}
+    assert read.forgotten == {labeller("ann")}
+    assert main(command) == 0
+    assert json.loads(capsys.readouterr().out)["removed"] == {str(folder): 0}
+
+
+def test_a_name_is_no_labeller_and_a_report_is_not_written_beside_a_deletion(
+    votes: list[Vote], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "votes.jsonl", votes)
+    assert main(["feedback", str(tmp_path), "--forget", "ann"]) == 2
+    assert main(["feedback", str(tmp_path), "--forget", labeller("ann"), "--out", str(tmp_path / "out")]) == 2
+    assert main(["feedback", str(tmp_path)]) == 2
+    assert len(read_votes([str(tmp_path)]).votes) == len(votes)
+    capsys.readouterr()

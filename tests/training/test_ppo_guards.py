@@ -1,0 +1,166 @@
+"""PPO stops by itself where it goes wrong, says with figures why, and keeps the best policy that it had."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from training.checkpoint import Checkpoint
+from training.errors import UsageError
+from training.ppo_guards import Measured, best, reason_to_stop
+from training.ppo_run import train_ppo
+from training.recipe import DataSettings, Generation, GuardSettings, PPORecipe, PPOSettings
+from training.run_record import RunRecord
+
+
+def lines(**columns: list[float]) -> list[dict]:
+    """Metrics of as many updates as the columns have numbers."""
+    plain = {"kl": 1.0, "response_tokens": 20.0, "reward_mean": 0.0}
+    length = len(next(iter(columns.values())))
+    return [
+        {"step": place + 1, **plain, **{name: column[place] for name, column in columns.items()}}
+        for place in range(length)
+    ]
+
+
+def test_without_guards_nothing_stops() -> None:
+    wild = lines(kl=[0.0, 900.0] * 4, response_tokens=[1.0] * 4 + [99.0] * 4)
+    assert reason_to_stop(wild, [], GuardSettings()) is None
+
+
+def test_a_kl_over_the_limit_stops_and_names_the_last_update_within_it() -> None:
+    guards = GuardSettings(max_kl=10.0)
+    assert reason_to_stop(lines(kl=[1.0, 12.0, 9.0]), [], guards) is None
+    stop = reason_to_stop(lines(kl=[1.0, 9.0, 12.5]), [], guards)
+    assert "KL 12.50 nats a response in update 3" in stop.figures
+    assert "update within it was 2 with 9.00" in stop.figures
+    assert "ppo.kl_coef" in stop.next_step
+
+
+@pytest.mark.parametrize(("last", "word"), [([60.0] * 3, "longer"), ([5.0] * 3, "shorter"), ([20.0, 20.0, 60.0], None)])
+def test_a_length_that_runs_away_stops_and_one_odd_batch_does_not(last: list[float], word: str | None) -> None:
+    stop = reason_to_stop(lines(response_tokens=[20.0] * 3 + last), [], GuardSettings(max_length_change=2.0))
+    assert (stop is None) == (word is None)
+    if stop is not None:
+        assert word in stop.what
+        assert "20.0 in the first 3" in stop.figures
+
+
+def measured(update: int, mean: float, kl: float = 1.0) -> Measured:
+    return Measured(update, [mean + 0.1 * (place % 4) for place in range(8)], kl)
+
+
+def test_rewards_that_rise_while_held_out_ones_fall_twice_stop() -> None:
+    guards = GuardSettings(heldout_every=2, heldout_patience=2)
+    rising = lines(reward_mean=[0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
+    seen = [measured(0, 0.0), measured(2, 0.5), measured(4, 0.3), measured(6, 0.2)]
+    stop = reason_to_stop(rising, seen, guards)
+    assert "held-out 0.650, then 0.450, 0.350" in stop.figures
+    assert reason_to_stop(rising, seen[:3], guards) is None, "once is not enough"
+    assert reason_to_stop(lines(reward_mean=[0.6, 0.5, 0.4, 0.3, 0.2, 0.1]), seen, guards) is None, "both fall"
+    noisy = [*seen[:2], Measured(4, [2.0, -1.5] * 4, 1.0), Measured(6, [2.0, -1.6] * 4, 1.0)]
+    assert reason_to_stop(rising, noisy, guards) is None, "within the noise of the prompts"
+
+
+def test_the_best_is_the_highest_held_out_reward_within_the_kl_limit() -> None:
+    seen = [measured(0, 9.0), measured(2, 0.5, kl=3.0), measured(4, 0.9, kl=30.0), measured(6, 0.4)]
+    assert best(seen, max_kl=10.0).update == 2
+    assert best(seen, max_kl=None).update == 4
+    assert best(seen[:1], max_kl=None) is None
+
+
+# What is good for the prompts trained on is bad for the held-out ones, which are marked.
+TWO_FACED = """
+def judge(samples, prompts, outputs):
+    shares = [sum(letter < "a" for letter in output) / 12 for output in outputs]
+    return [-share if "HELDOUT" in prompt else share for share, prompt in zip(shares, prompts)]
+"""
+RISING = """
+def judge(outputs, **_):
+    return [sum(letter < "a" for letter in output) / 12 for output in outputs]
+"""
+
+
+def run_ppo(tiny: Path, out: Path, function: str, guards: GuardSettings, **settings: object) -> RunRecord:
+    out.parent.mkdir(exist_ok=True, parents=True)
+    file = out.parent / "judge.py"
+    file.write_text(function)
+    rows = [{"prompt": f"Question {number}{' HELDOUT' if number >= 8 else ''}"} for number in range(16)]
+    for name, some in (("train", rows[:8]), ("test", rows[8:])):
+        folder = out.parent / "data"
+        folder.mkdir(exist_ok=True)
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in some))
+    values = {
+        "total_episodes": 160,
+        "lr_scheduler_type": "constant",
+        "batch_size": 8,
+        "mini_batch_size": 8,
+        "learning_rate": 1e-3,
+        "kl_coef": 0.0,
+    }
+    recipe = PPORecipe(
+        method="ppo",
+        base=str(tiny),
+        reward_function=f"{file}:judge",
+        prompts=DataSettings(source=str(out.parent / "data"), heldout_split="test"),
+        max_prompt_length=200,
+        dtype="float32",
+        lora=None,
+        generation=Generation(max_new_tokens=12),
+        guards=guards,
+        ppo=PPOSettings(**{**values, **settings}),
+    )
+    return train_ppo(recipe, out)
+
+
+def test_a_run_that_leaves_the_kl_limit_keeps_the_best_policy_that_was_within_it(tiny: Path, tmp_path: Path) -> None:
+    guards = GuardSettings(max_kl=2.0, heldout_every=1)
+    record = run_ppo(tiny, tmp_path / "guarded", RISING, guards)
+    assert "run away from the reference" in record.stopped
+    figures, log = record.metrics, (tmp_path / "guarded" / "metrics.jsonl").read_text().splitlines()
+    updates = [json.loads(line) for line in log]
+    assert len(updates) < 20
+    assert updates[-1]["kl"] > 2.0 >= updates[-2]["kl"]
+    within = [line for line in updates if line["heldout_kl"] <= 2.0]
+    assert figures["heldout_reward_after"] == max(line["heldout_reward"] for line in within)
+    assert figures["heldout_reward_after"] > figures["heldout_reward_before"]
+    assert figures["heldout_kl_after"] <= 2.0
+    # The checkpoint is that update's policy: a run that ends there has the same.
+    until = run_ppo(tiny, tmp_path / "until", RISING, GuardSettings(), total_episodes=8 * int(figures["best_update"]))
+    assert (
+        until.checkpoint_digest == record.checkpoint_digest == Checkpoint.open(tmp_path / "guarded/checkpoint").digest
+    )
+
+
+def test_a_run_whose_held_out_reward_only_falls_stops_and_keeps_nothing(tiny: Path, tmp_path: Path) -> None:
+    guards = GuardSettings(heldout_every=2)
+    fast = {"batch_size": 32, "mini_batch_size": 16, "learning_rate": 5e-3, "total_episodes": 640}
+    said = r"held-out reward falls[\s\S]*held-out -?\d[\s\S]*none was better on held-out prompts than the base"
+    with pytest.raises(UsageError, match=said):
+        run_ppo(tiny, tmp_path / "run", TWO_FACED, guards, **fast)
+    assert not (tmp_path / "run" / "run.json").exists()
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text()
+    assert len(lines.splitlines()) < 20
+    with pytest.raises(UsageError, match=said):
+        run_ppo(tiny, tmp_path / "run", TWO_FACED, guards, **fast)
+    assert (tmp_path / "run" / "metrics.jsonl").read_text() == lines, "the same command does not train on"
+
+
+def test_a_run_that_diverges_says_so(tiny: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"diverged: the gradient is (nan|inf) in update 1[\s\S]*learning_rate"):
+        run_ppo(tiny, tmp_path / "run", RISING, GuardSettings(), learning_rate=1e30)
+
+
+def test_measuring_on_held_out_prompts_needs_some(tiny: Path, tmp_path: Path) -> None:
+    recipe = PPORecipe(
+        method="ppo",
+        base=str(tiny),
+        reward_url="http://127.0.0.1:9/",
+        prompts=DataSettings(source="starter", heldout_fraction=0.0),
+        max_prompt_length=200,
+        guards=GuardSettings(heldout_every=1),
+    )
+    with pytest.raises(UsageError, match=r"guards\.heldout_every measures on held-out prompts"):
+        train_ppo(recipe, tmp_path / "run")

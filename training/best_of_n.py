@@ -1,0 +1,255 @@
+"""`python -m training best-of-n`: the best of n sampled answers to each prompt, as demonstrations that `training sft` takes.
+
+    python -m training best-of-n --recipe best-of-n-starter --out runs/best-of-n
+    python -m training sft --recipe sft-starter --out runs/rft data.source=runs/best-of-n/demonstrations.jsonl
+
+The second command makes it rejection-sampling fine-tuning (Touvron et al. 2023, section 3.2.3), the baseline of every RLHF method.
+
+    runs/ID/demonstrations.jsonl    {prompt, completion, reward}: each prompt's best answer among those that ended by themselves
+    runs/ID/samples.jsonl           {prompt, response, reward}: all answers, as `training ilql` takes them
+    runs/ID/best_of_n.json          the record, written last: rewards and the bound on the KL divergence over n
+
+Killed, the same command continues with the next prompts, and what it samples is what it would have sampled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import shutil
+import statistics
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from training.chat import prompt_ids
+from training.data import Prompt, load_prompts
+from training.errors import UsageError
+from training.pretrained import load_policy, resolve_base
+from training.progress import Progress
+from training.recipe import BestOfNRecipe
+from training.records import Record, write_atomically
+from training.run_directory import RunDirectory, training_device, with_chosen_dtype
+from training.run_record import (
+    DataSource,
+    Hardware,
+    ParentCheckpoint,
+    RewardSource,
+    git_revision,
+    hardware,
+    now,
+    package_versions,
+)
+from training.scorer import Scorer, mean_and_stderr
+from training.trl_run import kept
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+RECORD, DEMONSTRATIONS, SAMPLES = "best_of_n.json", "demonstrations.jsonl", "samples.jsonl"
+
+
+class BestOf(Record):
+    """What the best of n answers are worth, and how far from the policy choosing them leads at most."""
+
+    n: int
+    reward: float  # expected, over prompts
+    stderr: float  # of `reward`, over prompts
+    gain: float  # over n = 1
+    gain_stderr: float  # paired by prompt
+    kl_bound: float  # nats
+
+
+class BestOfNRecord(Record):
+    """best_of_n.json: which answers were chosen by what, and what choosing gained."""
+
+    schema_version: int = 1
+    recipe: dict[str, Any]
+    policy: ParentCheckpoint
+    reward_models: list[ParentCheckpoint]
+    rewards: list[RewardSource]
+    data: DataSource
+    samples_sha256: str
+    demonstrations_sha256: str
+    demonstrations: int
+    prompts_without_a_whole_answer: int  # none of the n ended within max_new_tokens; they have no demonstration
+    ended: float  # share of all answers that ended by themselves
+    best_of: list[BestOf]  # n = 1, 2, 4, ... and the recipe's own
+    packages: dict[str, str]
+    git_revision: str | None
+    hardware: Hardware
+    started: str
+    seconds: float
+
+
+def kl_bound(n: int) -> float:
+    """log n - (n - 1) / n in nats: KL(best of n || policy) is at most that (Beirami et al. 2024, theorem 3.1, arXiv 2401.01879).
+
+    Stiennon et al. 2020 (arXiv 2009.01325, appendix G.3) give it as the divergence itself, which it is only where no two answers
+    are the same or score the same.
+    """
+    return math.log(n) - (n - 1) / n
+
+
+def expected_best(scores: Sequence[float], n: int) -> float:
+    """The expected best of n of these scores, drawn without replacement: sum_i C(i-1, n-1) / C(N, n) s_(i), s sorted upwards.
+
+    Unbiased for the best of n answers of the policy, for every n up to N.
+    """
+    ways = math.comb(len(scores), n)
+    return sum(math.comb(place, n - 1) / ways * score for place, score in enumerate(sorted(scores)))
+
+
+def best_of_table(scores: Sequence[Sequence[float]]) -> list[BestOf]:
+    """One row for n = 1, 2, 4, ... and the number of samples. scores: each prompt's, equally many."""
+    most = len(scores[0])
+    singles = [expected_best(each, 1) for each in scores]
+    table = []
+    for n in sorted({*(2**power for power in range(most.bit_length()) if 2**power <= most), most}):
+        bests = [expected_best(each, n) for each in scores]
+        reward, stderr = mean_and_stderr(bests)
+        gain, gain_stderr = mean_and_stderr([best - single for best, single in zip(bests, singles, strict=True)])
+        table.append(
+            BestOf(n=n, reward=reward, stderr=stderr, gain=gain, gain_stderr=gain_stderr, kl_bound=kl_bound(n))
+        )
+    return table
+
+
+def sample_best(recipe: BestOfNRecipe, out: Path) -> BestOfNRecord:
+    """Sample, score, choose, record. Where `out` is complete already, nothing is done.
+
+    Raises UsageError where it holds another recipe's answers.
+    """
+    file = out / RECORD
+    if file.is_file():
+        record = BestOfNRecord.read(file)
+        if recipe.dtype == "auto":
+            recipe = recipe.model_copy(update={"dtype": record.recipe["dtype"]})
+        if record.recipe != recipe.model_dump(mode="json"):
+            raise UsageError(
+                "this directory holds the answers of another recipe",
+                where=str(out),
+                next_step="choose another --out, or remove the directory to begin again",
+            )
+        return record
+    recipe = with_chosen_dtype(recipe, out)
+    run = RunDirectory.open(out, recipe)
+    started, clock = now(), time.monotonic()
+    policy = resolve_base(recipe.policy)
+    device = training_device()
+    scorer = Scorer.load(recipe.reward_model, recipe.reward_function, recipe.dtype, device)
+    data = load_prompts(recipe.prompts, recipe.seed)
+    model, tokenizer = load_policy(policy.checkpoint, recipe.dtype)
+    model.eval().to(device)
+    prompts = [row for row in data.train if len(prompt_ids(tokenizer, row.prompt)) <= recipe.max_prompt_length]
+    if not prompts:
+        raise UsageError(
+            f"every prompt is longer than {recipe.max_prompt_length} tokens",
+            next_step="raise max_prompt_length in the recipe",
+        )
+    rows = _sampled_before(run.state / SAMPLES, recipe.n)
+    with Progress("best-of-n", len(prompts), len(rows) // recipe.n) as progress:
+        for first in range(len(rows) // recipe.n, len(prompts), recipe.batch_size):
+            batch = prompts[first : first + recipe.batch_size]
+            found = _sample(model, tokenizer, scorer, batch, first, recipe)
+            with (run.state / SAMPLES).open("a", encoding="utf-8") as samples:
+                samples.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in found)
+            rows += found
+            for start in range(0, len(found), recipe.n):
+                rewards = [row["reward"] for row in found[start : start + recipe.n]]
+                progress.advance(f"best {max(rewards):+.3f} of mean {statistics.fmean(rewards):+.3f}")
+    by_prompt = [rows[start : start + recipe.n] for start in range(0, len(rows), recipe.n)]
+    chosen = [best for best in map(best_whole_answer, by_prompt) if best is not None]
+    if not chosen:
+        raise UsageError(
+            "no answer ended by itself, so there is nothing whole to learn from",
+            found=f"{len(rows)} answers of {recipe.generation.max_new_tokens} tokens",
+            next_step="raise generation.max_new_tokens in the recipe, with another --out",
+        )
+    hashes = [
+        _write(out / SAMPLES, [{key: row[key] for key in ("prompt", "response", "reward")} for row in rows]),
+        _write(out / DEMONSTRATIONS, chosen),
+    ]
+    record = BestOfNRecord(
+        recipe=recipe.model_dump(mode="json"),
+        policy=policy.parent.model_copy(update={"role": "policy"}),
+        reward_models=scorer.parents,
+        rewards=scorer.sources,
+        data=kept(data.source, len(prompts), len(data.train) - len(prompts), recipe.max_prompt_length),
+        samples_sha256=hashes[0],
+        demonstrations_sha256=hashes[1],
+        demonstrations=len(chosen),
+        prompts_without_a_whole_answer=len(by_prompt) - len(chosen),
+        ended=statistics.fmean(row["ended"] for row in rows),
+        best_of=best_of_table([[row["reward"] for row in answers] for answers in by_prompt]),
+        packages=package_versions(),
+        git_revision=git_revision(),
+        hardware=hardware(device),
+        started=started,
+        seconds=round(time.monotonic() - clock, 2),
+    )
+    record.write(file)
+    shutil.rmtree(run.state)
+    return record
+
+
+def best_whole_answer(answers: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """The demonstration of one prompt: its best answer that ended by itself and says something; None where there is none.
+
+    An answer cut off at max_new_tokens would teach to stop in mid-sentence.
+    """
+    whole = [row for row in answers if row["ended"] and row["response"].strip()]
+    if not whole:
+        return None
+    best = max(whole, key=lambda row: row["reward"])  # of equal ones the first that was sampled
+    return {"prompt": best["prompt"], "completion": best["response"], "reward": best["reward"]}
+
+
+def _sample(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    scorer: Scorer,
+    prompts: Sequence[Prompt],
+    first: int,
+    recipe: BestOfNRecipe,
+) -> list[dict[str, Any]]:
+    """n scored answers to each prompt. Prompt number i has random numbers of its own, whatever batch it is in."""
+    import torch
+
+    from training.decoding import Decoding, decode
+
+    longest = recipe.generation.max_new_tokens
+    uniforms = torch.cat(
+        [
+            torch.rand(recipe.n, longest, generator=torch.Generator().manual_seed(recipe.seed * 1_000_003 + number))
+            for number in range(first, first + len(prompts))
+        ]
+    )
+    ids = [prompt_ids(tokenizer, row.prompt) for row in prompts]
+    decoding = Decoding(longest, recipe.generation.temperature)
+    tokens = decode(model, ids, recipe.n, decoding, uniforms, [tokenizer.eos_token_id])
+    asked = [row.prompt for row in prompts for _ in range(recipe.n)]
+    texts = [tokenizer.decode(row, skip_special_tokens=True) for row in tokens]
+    scores = scorer.score(tokenizer, list(zip(asked, texts, strict=True)))
+    return [
+        {"prompt": prompt, "response": text, "reward": score, "ended": len(row) < longest}
+        for prompt, text, score, row in zip(asked, texts, scores, tokens, strict=True)
+    ]
+
+
+def _sampled_before(file: Path, n: int) -> list[dict[str, Any]]:
+    """The answers of an interrupted run, whole prompts only; what is not whole is cut from the file."""
+    if not file.is_file():
+        return []
+    lines = [line for line in file.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
+    lines = lines[: len(lines) // n * n]
+    write_atomically(file, "".join(lines).encode())
+    return [json.loads(line) for line in lines]
+
+
+def _write(file: Path, rows: Sequence[dict[str, Any]]) -> str:
+    content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+    write_atomically(file, content)
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,140 @@
+"""A deletion request: a labeller's votes leave files or the dataset's next revision, and what was trained on them is named.
+
+    python -m training feedback org/name-votes --forget LABELLER_HASH --runs runs
+    python -m training feedback runs/votes --forget LABELLER_HASH --runs runs
+
+The hash joins forgotten.json, so that the Space does not push these votes again and no analysis counts them. Earlier revisions
+of a dataset repository still hold them: only its owner can erase history.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from training.errors import HubError, UsageError
+from training.feedback_record import RECORD, FeedbackRecord
+from training.pretrained import endpoint
+from training.records import canonical_json, sha256_of_file, write_atomically
+from training.run_record import RunRecord
+from training.votes import FORGOTTEN, download_votes, forgotten_labellers, vote_files
+
+
+@dataclass(frozen=True)
+class Used:
+    """A record that a labeller's votes went into, directly or by way of a parent."""
+
+    path: str
+    what: str  # "feedback" | the run's method
+    digest: str
+    how: str
+
+
+def forget_in_folder(folder: Path, labeller: str) -> int:
+    """Take the labeller's votes out of a folder's files; how many there were."""
+    removed = 0
+    for file in vote_files(folder):
+        content, count = without(file.read_bytes(), labeller)
+        if count:
+            write_atomically(file, content)
+            removed += count
+    write_atomically(folder / FORGOTTEN, _list(forgotten_labellers(folder / FORGOTTEN) | {labeller}))
+    return removed
+
+
+def forget_in_dataset(source: str, labeller: str) -> tuple[int, str]:
+    """The same in one commit on the dataset's newest revision: how many votes, and the commit.
+
+    Raises HubError where the Hub refuses, also where someone committed in between: then the command is to be run again.
+    """
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, create_commit
+    from huggingface_hub.errors import HfHubHTTPError
+
+    repo_id, _, revision = source.partition("@")
+    if revision not in ("", "main"):
+        raise UsageError("votes are taken out of the newest revision only", found=source, next_step=f"name {repo_id}")
+    folder, parent = download_votes(repo_id)
+    operations: list[CommitOperationAdd | CommitOperationDelete] = []
+    removed = 0
+    for file in vote_files(folder):
+        content, count = without(file.read_bytes(), labeller)
+        path = file.relative_to(folder).as_posix()
+        if count:
+            operations.append(CommitOperationAdd(path, content) if content else CommitOperationDelete(path))
+            removed += count
+    names = forgotten_labellers(folder / FORGOTTEN)
+    if labeller in names and not operations:
+        return 0, parent
+    operations.append(CommitOperationAdd(FORGOTTEN, _list(names | {labeller})))
+    try:
+        done = create_commit(
+            repo_id,
+            operations,
+            commit_message=f"Forget labeller {labeller[:12]}",
+            repo_type="dataset",
+            parent_commit=parent,
+        )
+    except HfHubHTTPError as error:
+        raise HubError(
+            "the Hub did not take the deletion",
+            where=f"{endpoint()}, dataset {repo_id}",
+            found=str(error).splitlines()[0],
+            next_step="run the same command again; it needs HF_TOKEN with the right to write",
+        ) from error
+    return removed, done.oid
+
+
+def without(content: bytes, labeller: str) -> tuple[bytes, int]:
+    """The lines of other labellers, as they were, and how many were this one's. A last line that a kill cut off is dropped."""
+    kept, removed = [], 0
+    for line in content.splitlines(keepends=True):
+        if not line.strip():
+            continue
+        try:
+            vote: dict[str, Any] = json.loads(line)
+        except json.JSONDecodeError as error:
+            if not line.endswith(b"\n"):
+                continue
+            raise UsageError("this line is not JSON", found=line[:120].decode(errors="replace")) from error
+        if vote.get("labeller") == labeller:
+            removed += 1
+        else:
+            kept.append(line)
+    return b"".join(kept), removed
+
+
+def downstream(roots: list[Path], labeller: str) -> list[Used]:
+    """Every feedback.json under `roots` that counts this labeller, and every run.json that learned from one of them.
+
+    A run is found by the feedback.json that its own data, or a parent's, was made from.
+    """
+    found: list[Used] = []
+    records: set[str] = set()
+    for file in _files(roots, RECORD):
+        record = FeedbackRecord.read(file)
+        if labeller in record.labellers:
+            digest = f"sha256:{sha256_of_file(file)}"
+            records.add(digest)
+            found.append(Used(str(file), "feedback", digest, f"{record.labellers[labeller].votes} votes counted"))
+    for file in _files(roots, "run.json"):
+        run = RunRecord.read(file)
+        direct = {data.feedback.record for data in run.data if data.feedback is not None} & records
+        through = {one.record for parent in run.parents for one in parent.feedback} & records
+        if direct or through:
+            how = "trained on the votes" if direct else "by way of a parent that learned from them"
+            found.append(Used(str(file), run.method, run.checkpoint_digest, how))
+    return found
+
+
+def _files(roots: list[Path], name: str) -> Iterator[Path]:
+    for root in roots:
+        if not root.is_dir():
+            raise UsageError("there is no such folder of runs", where=str(root))
+        yield from sorted(root.rglob(name))
+
+
+def _list(names: set[str]) -> bytes:
+    return canonical_json(sorted(names))

@@ -1,0 +1,221 @@
+"""An ILQL run from recipe to record: load, loop with saved states, save policy and heads, measure steered answers."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from training.checkpoint import Checkpoint
+from training.command import log
+from training.data import Prompt, load_prompts
+from training.errors import UsageError
+from training.ilql_data import Rewarded, Transitions, load_rewarded, tokenize
+from training.pretrained import load_policy, resolve_base
+from training.progress import Progress
+from training.recipe import ILQLRecipe
+from training.records import sha256_of_file
+from training.run_directory import RunDirectory, with_chosen_dtype
+from training.run_record import RunRecord, git_revision, hardware, now, package_versions
+from training.scorer import Scorer, mean_and_stderr
+from training.trl_run import kept
+
+if TYPE_CHECKING:
+    from training.ilql import ILQL
+    from training.ilql_steering import SteeredPolicy
+
+STATE_FILE = "ilql.pt"
+
+
+def train_ilql(recipe: ILQLRecipe, out: Path) -> RunRecord:
+    """Run ILQL and return its record. Where `out` is complete already, nothing is done.
+
+    Metrics: behaviour_reward, the mean reward of the rows that were learned from; final losses; with `evaluation`,
+    unsteered_reward and steered_reward of sampled answers, and by how much the steered ones are above the behaviour, each
+    with its standard error; with held-out rows, the losses on these.
+    """
+    recipe = with_chosen_dtype(recipe, out)
+    run = RunDirectory.open(out, recipe)
+    if run.complete:
+        return run.record()
+    started, clock = now(), time.monotonic()
+
+    import torch
+    from accelerate import Accelerator
+    from accelerate.utils import set_seed
+
+    from training.ilql import ILQL
+    from training.ilql_heads import ValuedPolicy
+    from training.ilql_steering import HEADS_FILE, SteeredPolicy, save_heads
+
+    accelerator = Accelerator(mixed_precision="bf16" if recipe.lora is None and recipe.dtype == "bfloat16" else "no")
+    base = resolve_base(recipe.base)
+    scorer = None
+    if recipe.evaluation is not None:  # before anything is trained, so that a reward that cannot be had is told at once
+        asked = recipe.evaluation
+        scorer = Scorer.load(asked.reward_model, asked.reward_function, recipe.dtype, str(accelerator.device))
+    data = load_rewarded(recipe.data, recipe.seed)
+    model, tokenizer = load_policy(base.checkpoint, recipe.dtype if recipe.lora else "float32")
+    generation_config = model.generation_config
+    rows, too_long = tokenize(tokenizer, data.train, recipe.max_length)
+    heldout, _ = tokenize(tokenizer, data.heldout, recipe.max_length)
+    mean, deviation = scale_of(rows) if recipe.ilql.scale_rewards else (0.0, 1.0)
+    set_seed(recipe.seed)  # before adapters and heads: theirs are the same on every process
+    policy = ValuedPolicy(model, recipe.lora, recipe.ilql.head_size)
+    ilql = ILQL(recipe, policy, tokenizer.pad_token_id, scaled(rows, mean, deviation), accelerator)
+    torch.manual_seed(recipe.seed * 1_000_003 + accelerator.process_index)
+    _resume(ilql, run)
+    seconds_before = _seconds(run)
+    with Progress("ilql", ilql.total_steps, ilql.steps_done) as progress:
+        while ilql.steps_done < ilql.total_steps:
+            metrics = ilql.step()
+            if accelerator.is_main_process:
+                run.log_metrics(metrics)
+            progress.advance(
+                f"td {metrics['td_loss']:.3f}  cql {metrics['cql_loss']:.3f}  awac {metrics['awac_loss']:.3f}  "
+                f"q {metrics['q']:+.2f}  v {metrics['value']:+.2f}"
+            )
+            if ilql.steps_done % recipe.ilql.save_steps == 0 or ilql.steps_done == ilql.total_steps:
+                _save(ilql, run)
+    figures = {**behaviour(data.train), "steps": float(ilql.steps_done), **last_losses(run)}
+    figures |= {"reward_mean": mean, "reward_deviation": deviation} if recipe.ilql.scale_rewards else {}
+    if heldout:
+        losses = ilql.heldout_losses(scaled(heldout, mean, deviation))
+        figures |= {f"heldout_{name}": value for name, value in losses.items()}
+    accelerator.wait_for_everyone()
+    if not accelerator.is_main_process:
+        return _wait_for_record(run)
+    saved = run.scratch / "checkpoint"
+    heads = policy.heads
+    merged = policy.merged().to(getattr(torch, base.checkpoint.dtype))
+    merged.generation_config = generation_config
+    merged.save_pretrained(saved)
+    tokenizer.save_pretrained(saved)
+    checkpoint = Checkpoint.open(saved)
+    heads_sha256 = sha256_of_file(save_heads(heads, checkpoint))
+    if scorer is not None:
+        # As it was saved and as anyone loads it, not as it stands in memory.
+        steered = SteeredPolicy.load(saved, recipe.dtype, str(accelerator.device))
+        figures |= steered_figures(steered, recipe, scorer, figures)
+    record = RunRecord(
+        method="ilql",
+        checkpoint_digest=checkpoint.digest,
+        beside={HEADS_FILE: heads_sha256},
+        recipe=recipe.model_dump(mode="json"),
+        parents=[base.parent, *(scorer.parents if scorer else [])],
+        data=[kept(data.source, len(rows), too_long, recipe.max_length)],
+        rewards=scorer.sources if scorer else [],
+        seed=recipe.seed,
+        packages=package_versions(),
+        git_revision=git_revision(),
+        hardware=hardware(str(accelerator.device)),
+        started=started,
+        seconds=round(seconds_before + time.monotonic() - clock, 2),
+        metrics=figures,
+    )
+    run.finish(record)
+    return record
+
+
+def scale_of(rows: Sequence[Transitions]) -> tuple[float, float]:
+    """Mean and deviation of the rewards. Raises UsageError where all are the same: nothing tells good answers from bad."""
+    rewards = [row.reward for row in rows]
+    deviation = statistics.pstdev(rewards)
+    if deviation == 0.0:
+        raise UsageError(
+            "all answers have the same reward, so there is nothing to tell good ones from bad",
+            expected="rewards that differ",
+            found=f"{len(rewards)} answers with reward {rewards[0]:g}",
+            next_step="give data whose rewards differ",
+        )
+    return statistics.fmean(rewards), deviation
+
+
+def scaled(rows: Sequence[Transitions], mean: float, deviation: float) -> list[Transitions]:
+    return [row._replace(reward=(row.reward - mean) / deviation) for row in rows]
+
+
+def behaviour(rows: Sequence[Rewarded]) -> dict[str, float]:
+    """What the data's own answers are worth: the mean that steered ones have to be above."""
+    mean, error = mean_and_stderr([row.reward for row in rows])
+    return {"behaviour_rows": float(len(rows)), "behaviour_reward": mean, "behaviour_reward_stderr": error}
+
+
+def steered_figures(
+    policy: SteeredPolicy, recipe: ILQLRecipe, scorer: Scorer, behaved: dict[str, float]
+) -> dict[str, float]:
+    """Mean rewards of sampled answers without steering and with it, over prompts; and the latter's gain over the behaviour.
+
+    A standard error is that of the prompts' means, each over its samples, so that answers to one prompt do not count as
+    independent.
+    """
+    assert recipe.evaluation is not None
+    settings = recipe.evaluation
+    prompts: list[Prompt] = load_prompts(settings.prompts, recipe.seed).train
+    found = {"evaluation_prompts": float(len(prompts)), "evaluation_samples": float(settings.samples)}
+    for name, beta in (("unsteered", 0.0), ("steered", recipe.steering.beta)):
+        steering = recipe.steering.model_copy(update={"beta": beta})
+        answers = policy.answers([row.prompt for row in prompts], settings.samples, steering, recipe.seed)
+        scores = iter(
+            scorer.score(
+                policy.tokenizer,
+                [(row.prompt, answer) for row, given in zip(prompts, answers, strict=True) for answer in given],
+            )
+        )
+        means = [statistics.fmean([next(scores) for _ in given]) for given in answers]
+        found[f"{name}_reward"], found[f"{name}_reward_stderr"] = mean_and_stderr(means)
+    found["steered_gain"] = found["steered_reward"] - behaved["behaviour_reward"]
+    found["steered_gain_stderr"] = math.hypot(found["steered_reward_stderr"], behaved["behaviour_reward_stderr"])
+    return found
+
+
+def last_losses(run: RunDirectory) -> dict[str, float]:
+    """Each loss as its mean over the last fifth of the steps."""
+    from training.ilql import LOSSES
+
+    lines = [json.loads(line) for line in run.metrics.read_text(encoding="utf-8").splitlines()]
+    last = lines[-max(1, len(lines) // 5) :]
+    return {name: statistics.fmean(line[name] for line in last) for name in LOSSES}
+
+
+def _save(ilql: ILQL, run: RunDirectory) -> None:
+    import torch
+
+    state: dict[str, Any] = ilql.state()
+    if ilql.accelerator.is_main_process:
+        temporary = run.state / f"{STATE_FILE}.writing"
+        torch.save(state, temporary)
+        temporary.replace(run.state / STATE_FILE)
+    ilql.accelerator.wait_for_everyone()
+
+
+def _resume(ilql: ILQL, run: RunDirectory) -> None:
+    """Continue from the saved state if there is one; metrics of steps after it are cut off, for they come again."""
+    import torch
+
+    file = run.state / STATE_FILE
+    if not file.is_file():
+        run.metrics.unlink(missing_ok=True)
+        return
+    ilql.load_state(torch.load(file, map_location="cpu", weights_only=True))
+    if ilql.accelerator.is_main_process:
+        lines = run.metrics.read_text(encoding="utf-8").splitlines() if run.metrics.is_file() else []
+        run.metrics.write_text("".join(line + "\n" for line in lines[: ilql.steps_done]), encoding="utf-8")
+        log(f"continuing after step {ilql.steps_done} of {ilql.total_steps}")
+
+
+def _seconds(run: RunDirectory) -> float:
+    """Seconds spent on steps before an interruption."""
+    if not run.metrics.is_file():
+        return 0.0
+    return sum(float(json.loads(line)["seconds"]) for line in run.metrics.read_text(encoding="utf-8").splitlines())
+
+
+def _wait_for_record(run: RunDirectory) -> RunRecord:
+    while not run.complete:
+        time.sleep(0.2)
+    return run.record()

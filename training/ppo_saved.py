@@ -1,0 +1,116 @@
+"""What a PPO run saves, and continues from on the same trajectory after it was interrupted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from training.command import log
+from training.ppo_guards import Measured, Stop, best
+from training.run_directory import RunDirectory
+from training.run_record import RewardSource
+
+if TYPE_CHECKING:
+    from training.ppo import PPO
+
+STATE_FILE = "ppo.pt"
+
+
+@dataclass
+class Carried:
+    """What a run carries from one attempt to the next beside PPO's own state."""
+
+    heldout_before: float | None = None
+    mixed_before: float | None = None  # PPO-ptx's held-out loss, nats a token
+    rewards: list[RewardSource] = field(default_factory=list)  # of a function or a server; the last is in use
+    measured: list[Measured] = field(default_factory=list)  # on held-out prompts on the way, where guards ask for it
+    stopped: Stop | None = None
+
+
+def save(ppo: PPO, run: RunDirectory, carried: Carried) -> None:
+    """Write everything that the next update depends on, whole or not at all."""
+    import torch
+
+    state: dict[str, Any] = {
+        "ppo": ppo.state(),
+        "heldout_before": carried.heldout_before,
+        "mixed_before": carried.mixed_before,
+        "rewards": [source.model_dump() for source in carried.rewards],
+        "measured": [vars(one) for one in carried.measured],
+        "stopped": vars(carried.stopped) if carried.stopped else None,
+    }
+    if ppo.accelerator.is_main_process:
+        temporary = run.state / f"{STATE_FILE}.writing"
+        torch.save(state, temporary)
+        temporary.replace(run.state / STATE_FILE)
+        _drop_others(run, best(carried.measured, ppo.recipe.guards.max_kl))
+    ppo.accelerator.wait_for_everyone()
+
+
+def resume(ppo: PPO, run: RunDirectory) -> Carried | None:
+    """Continue from the saved state, or return None where there is none.
+
+    Metrics of updates after it are cut off, for they come again.
+    """
+    import torch
+
+    file = run.state / STATE_FILE
+    if not file.is_file():
+        run.metrics.unlink(missing_ok=True)
+        return None
+    state = torch.load(file, map_location="cpu", weights_only=True)
+    ppo.load_state(state["ppo"])
+    if ppo.accelerator.is_main_process:
+        lines = run.metrics.read_text(encoding="utf-8").splitlines() if run.metrics.is_file() else []
+        run.metrics.write_text("".join(line + "\n" for line in lines[: ppo.updates_done]), encoding="utf-8")
+        log(f"continuing after update {ppo.updates_done} of {ppo.total_updates}")
+    ppo.accelerator.wait_for_everyone()
+    return Carried(
+        state["heldout_before"],
+        state["mixed_before"],
+        [RewardSource(**source) for source in state["rewards"]],
+        [Measured(**one) for one in state["measured"]],
+        Stop(**state["stopped"]) if state["stopped"] else None,
+    )
+
+
+def keep_policy(ppo: PPO, run: RunDirectory) -> None:
+    """Keep what the policy has learned so far under the number of its update. Earlier ones go when the next state is saved."""
+    import torch
+
+    if ppo.accelerator.is_main_process:
+        file = _kept(run, ppo.updates_done)
+        temporary = file.with_suffix(".writing")
+        torch.save(ppo.actor.trainable_state(), temporary)
+        temporary.replace(file)
+
+
+def load_policy(ppo: PPO, run: RunDirectory, update: int) -> None:
+    """Put the kept policy of an update into the actor."""
+    import torch
+
+    ppo.accelerator.wait_for_everyone()
+    state = torch.load(_kept(run, update), map_location="cpu", weights_only=True)
+    ppo.actor.load_state_dict(state, strict=False)
+
+
+def _kept(run: RunDirectory, update: int) -> Path:
+    return run.state / f"policy-{update}.pt"
+
+
+def _drop_others(run: RunDirectory, kept: Measured | None) -> None:
+    """Remove kept policies that no saved state needs any longer."""
+    for file in run.state.glob("policy-*.pt"):
+        if kept is None or file != _kept(run, kept.update):
+            file.unlink()
+
+
+def note_reward_source(carried: Carried, source: RewardSource, updates_done: int) -> None:
+    """Enter what gives the rewards from the next update on, where it is not what gave them before."""
+    last = carried.rewards[-1] if carried.rewards else None
+    if last is not None and (last.name, last.sha256) == (source.name, source.sha256):
+        return
+    if last is not None:
+        log(f"{source.name} has changed; the record names both, this one from update {updates_done + 1} on")
+    carried.rewards.append(source.model_copy(update={"from_update": updates_done + 1}))

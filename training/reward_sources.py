@@ -1,0 +1,200 @@
+"""Rewards from elsewhere than a reward model: a Python function of samples, or a server that is asked over HTTP.
+
+    rewards = load_reward_function("rewards.py:politeness")      # politeness(samples, prompts, outputs) -> one float each
+    rewards = reward_endpoint("http://127.0.0.1:9000/score", timeout=60.0, tries=3)
+    rewards.score(prompts=["<|im_start|>user\\nHi<|im_end|>\\n..."], outputs=["Hello!"])      # [0.7]
+
+The function is called by keyword with three lists of texts, as trlX does: `prompts` as the model read them, chat template
+and all; `outputs`, what was answered, without the token that ends a turn; `samples`, each prompt with its output.
+The server gets the same three lists as a JSON object by POST, and answers {"rewards": [...]}.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import math
+import sys
+import time
+import traceback
+import types
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from training.command import log
+from training.errors import UsageError
+from training.run_record import RewardSource
+
+PAUSE_SECONDS = 1.0  # before the second try; doubled before each further one
+
+
+class RewardFailed(UsageError):
+    """No reward could be had for what was sampled. What had been learned before is untouched."""
+
+
+@dataclass(frozen=True)
+class TextRewards:
+    """A function of texts, and what a run's record says of it."""
+
+    source: RewardSource
+    call: Callable[..., Any]  # by keyword: samples, prompts, outputs
+
+    def score(self, prompts: Sequence[str], outputs: Sequence[str]) -> list[float]:
+        """One finite reward for each output, in their order. Raises RewardFailed where that is not what comes back."""
+        samples = [prompt + output for prompt, output in zip(prompts, outputs, strict=True)]
+        found = self.call(samples=samples, prompts=list(prompts), outputs=list(outputs))
+        return checked(found, samples, self.source.name)
+
+
+def load_reward_function(spec: str) -> TextRewards:
+    """The function that `file.py:name` names, with the SHA-256 of the very bytes that were run to define it.
+
+    The file may import what is installed and what lies in the working directory. Raises UsageError where file or name is
+    missing, the file does not run, or the name is not a function.
+    """
+    file, separator, name = spec.rpartition(":")
+    if not separator or not file or not name.isidentifier():
+        raise UsageError(
+            "a reward function is given as a file and a name in it", expected="file.py:name", found=repr(spec)
+        )
+    path = Path(file).expanduser()
+    if not path.is_file():
+        raise UsageError("there is no such file with a reward function", where=str(path.absolute()), found=spec)
+    content = path.read_bytes()
+    module = types.ModuleType(f"reward_function_{path.stem}")
+    module.__file__ = str(path.absolute())
+    sys.modules[module.__name__] = module  # dataclasses and pickle look their module up by its name
+    try:
+        exec(compile(content, str(path), "exec", dont_inherit=True), module.__dict__)
+    except Exception as error:  # the user's file may raise anything; all of it is told
+        raise UsageError(
+            "the file with the reward function does not run", where=_place(error, path), found=_told(error)
+        ) from error
+    function = getattr(module, name, None)
+    if not callable(function):
+        functions = [key for key, value in vars(module).items() if isinstance(value, types.FunctionType)]
+        raise UsageError(
+            f"the file has no function of the name {name}",
+            where=str(path),
+            expected="one of " + ", ".join(functions) if functions else "a function in it",
+            found="nothing of that name" if function is None else f"{name} is a {type(function).__name__}",
+        )
+
+    def call(**texts: list[str]) -> Any:
+        try:
+            return function(**texts)
+        except Exception as error:
+            log(traceback.format_exc())
+            raise RewardFailed(
+                "the reward function raised an exception",
+                where=_place(error, path),
+                expected=f"{name}(samples, prompts, outputs) to return one float for each sample",
+                found=_told(error),
+                next_step="mend the function, then run the same command again",
+            ) from error
+
+    source = RewardSource(kind="function", name=spec, sha256=hashlib.sha256(content).hexdigest())
+    return TextRewards(source, call)
+
+
+def reward_endpoint(url: str, timeout: float, tries: int) -> TextRewards:
+    """Rewards by POST to `url`. A server that cannot be reached, is overloaded (429) or fails (5xx) is asked `tries` times."""
+
+    def call(**texts: list[str]) -> Any:
+        return _asked(url, json.dumps(texts).encode(), timeout, tries)
+
+    return TextRewards(RewardSource(kind="url", name=url), call)
+
+
+def checked(found: Any, samples: Sequence[str], name: str) -> list[float]:
+    """`found` as one finite float for each sample; a tensor or an array of one dimension will do. Else RewardFailed."""
+    values = found.tolist() if hasattr(found, "tolist") else found
+    if not isinstance(values, list | tuple):
+        raise _not_rewards(name, samples, f"{type(found).__name__}: {str(found)[:80]}")
+    if len(values) != len(samples):
+        raise _not_rewards(name, samples, f"{len(values)} of them")
+    rewards: list[float] = []
+    for value, sample in zip(values, samples, strict=True):
+        number = value.item() if hasattr(value, "item") and getattr(value, "ndim", 0) == 0 else value
+        if isinstance(number, bool) or not isinstance(number, int | float):
+            raise _not_rewards(name, samples, f"{type(value).__name__} {str(value)[:80]!r} for {sample[-80:]!r}")
+        if not math.isfinite(number):
+            raise _not_rewards(name, samples, f"{number} for {sample[-80:]!r}")
+        rewards.append(float(number))
+    return rewards
+
+
+def _not_rewards(name: str, samples: Sequence[str], found: str) -> RewardFailed:
+    return RewardFailed(
+        "what came back are not rewards",
+        where=name,
+        expected=f"a list of {len(samples)} finite numbers, one for each sample",
+        found=found,
+        next_step="mend what gives the rewards, then run the same command again",
+    )
+
+
+def _asked(url: str, body: bytes, timeout: float, tries: int) -> Any:
+    """What the server answers under "rewards"."""
+    for attempt in range(1, tries + 1):
+        try:
+            return _rewards_in(_post(url, body, timeout), url)
+        except urllib.error.HTTPError as error:
+            found = f"HTTP {error.code} {error.reason}: {error.read(300).decode(errors='replace')}"
+            again = error.code == 429 or error.code >= 500
+        except (OSError, http.client.HTTPException) as error:  # unreachable, timed out, or broken off in mid-answer
+            found, again = _told(error), True
+        if not again or attempt == tries:
+            break
+        pause = PAUSE_SECONDS * 2 ** (attempt - 1)
+        log(f"the reward server did not answer ({found[:120]}); try {attempt + 1} of {tries} in {pause:.0f} s")
+        time.sleep(pause)
+    raise RewardFailed(
+        "the reward server gives no rewards",
+        where=url,
+        expected='HTTP 200 and {"rewards": [...]}' + f" within {timeout:g} s",
+        found=f"{found} (try {attempt} of {tries})",
+        next_step="start or mend the server, then run the same command again",
+    )
+
+
+def _post(url: str, body: bytes, timeout: float) -> bytes:
+    request = urllib.request.Request(url, data=body, headers={"Content-Type": "application/json"}, method="POST")
+    with urllib.request.urlopen(request, timeout=timeout) as response:
+        answer: bytes = response.read()
+        return answer
+
+
+def _rewards_in(answer: bytes, url: str) -> Any:
+    try:
+        value = json.loads(answer)
+    except ValueError as error:
+        value, problem = None, f"no JSON ({error})"
+    else:
+        problem = "JSON without it"
+    if not isinstance(value, dict) or "rewards" not in value:
+        raise RewardFailed(
+            "the reward server's answer is not understood",
+            where=url,
+            expected='a JSON object {"rewards": [...]}',
+            found=f"{problem}: {answer[:120].decode(errors='replace')}",
+            next_step="mend the server, then run the same command again",
+        )
+    return value["rewards"]
+
+
+def _told(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def _place(error: BaseException, path: Path) -> str:
+    """The last line of the user's file that the exception passed through."""
+    if isinstance(error, SyntaxError) and error.filename == str(path):
+        return f"{path}, line {error.lineno}"
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    return f"{path}, line {lines[-1]}" if lines else str(path)
