@@ -268,7 +268,8 @@ def _is_a_tie(prepared: Prepared, prompt: str, sample: Sample, weights: Weights)
     import torch
 
     evaluated, stopped = weights.evaluated, sample.detail.get("stopped")
-    context = evaluated.prompt_ids(prompt, prepared.settings.chat_template)
+    special = not prepared.settings.chat_template and prepared.settings.bos != "none"  # as the texts were generated
+    context = evaluated.prompt_ids(prompt, special)
     tokens = list(evaluated.tokenizer.encode(sample.response or "", add_special_tokens=False))
     if stopped not in ("end", "length") or (
         stopped == "length" and len(tokens) != sample.detail.get("response_tokens")

@@ -30,6 +30,7 @@ GateName = Literal[
     "run_record_pinned",
     "scorecard_pinned",
     "figures_from_samples",
+    "contamination_bounded",
     "no_regression",
     "card_complete",
     "license_present",
@@ -69,6 +70,13 @@ class RegressionRules(Settings):
     tolerance: float = Field(default=0.0, ge=0)
 
 
+class ContaminationRules(Settings):
+    """Whether a contamination.json must be there, and the share of a task's items that may stand in the training data."""
+
+    report: Literal["required", "optional"] = "optional"
+    maximum_share: float = Field(default=0.05, ge=0, le=1)
+
+
 class Policy(Settings):
     """Gates in their order, with their thresholds."""
 
@@ -77,6 +85,7 @@ class Policy(Settings):
     run_record: Literal["required", "optional"]
     scorecard: ScorecardRules
     no_regression: RegressionRules
+    contamination: ContaminationRules = ContaminationRules()
     remote_code: Literal["refused", "allowed"] = "refused"
     waive: dict[GateName, str] = {}  # gate -> why its refusal is accepted; it is written on the card
 

@@ -7,7 +7,7 @@ refused = [verdict for verdict in verdicts if verdict.outcome == "refused"]
 from __future__ import annotations
 
 from release.gates.candidate import Candidate, Gate, refused
-from release.gates.evidence import figures_from_samples, run_record_pinned, scorecard_pinned
+from release.gates.evidence import contamination_bounded, figures_from_samples, run_record_pinned, scorecard_pinned
 from release.gates.loading import chat_template_renders, loads_clean, no_remote_code
 from release.gates.paperwork import card_complete, license_compatible, license_present
 from release.gates.private import no_local_paths, no_personal_data, no_secrets
@@ -27,6 +27,7 @@ GATES: dict[GateName, Gate] = {
     "run_record_pinned": run_record_pinned,
     "scorecard_pinned": scorecard_pinned,
     "figures_from_samples": figures_from_samples,
+    "contamination_bounded": contamination_bounded,
     "no_regression": no_regression,
     "card_complete": card_complete,
     "license_present": license_present,

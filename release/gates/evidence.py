@@ -97,6 +97,37 @@ def figures_from_samples(candidate: Candidate) -> Verdict:
     return passed(gate, f"{len(found) - len(unmade)} figures made again from their samples{rest}", **evidence)
 
 
+def contamination_bounded(candidate: Candidate) -> Verdict:
+    """Where the run has a contamination.json: it is of these scores, and no task has more items from the training data
+    than the policy allows."""
+    from evals.contamination import FILE, Contamination
+
+    gate, rules = "contamination_bounded", candidate.policy.contamination
+    remedy = f"python -m evals contamination {candidate.run.as_posix()}"
+    if not candidate.has(FILE):
+        if rules.report == "optional":
+            return skipped(gate, f"there is no {FILE}, and the policy does not ask for one")
+        return refused(gate, f"there is no {FILE}, so nobody knows which items were trained on", remedy=remedy)
+    report = Contamination.read(candidate.bundle / FILE)
+    shares = {task.task: task.share for task in report.tasks}
+    evidence = {"shares": shares, "maximum_share": rules.maximum_share, "record_covered": report.record_covered}
+    scored = next((entry.sha256 for entry in candidate.files if entry.path == "scorecard.json"), None)
+    if report.checkpoint_digest != candidate.digest or report.scorecard_sha256 != scored:
+        said = f"{FILE} is of the checkpoint {report.checkpoint_digest} and scores {report.scorecard_sha256[:16]}..."
+        return refused(gate, f"{said}, not of these", remedy=remedy, **evidence)
+    above = {task: share for task, share in shares.items() if share > rules.maximum_share}
+    if above:
+        told = ", ".join(f"{task} {share:.1%}" for task, share in sorted(above.items()))
+        return refused(
+            gate,
+            f"items that stand in the training data: {told}; the policy allows {rules.maximum_share:.1%}",
+            remedy="take these items out of the training data and train again",
+            **evidence,
+        )
+    rest = "" if report.record_covered else "; not all of the data that run.json names were searched"
+    return passed(gate, f"at most {report.highest_share:.1%} of a task's items in the training data{rest}", **evidence)
+
+
 def samples_problems(candidate: Candidate, scorecard: Scorecard, folder: str) -> list[str]:
     """Sample files that are missing or are not those that the scorecard was computed from."""
     problems = []

@@ -164,7 +164,7 @@ def test_another_greedy_text_counts_only_where_each_of_its_tokens_and_its_end_is
     weights = Weights(evaluated, "float32", "cpu")
     for prompt in map(chr, range(32, 127)):  # a byte is a token: find one after which a letter is likeliest
         with torch.no_grad():
-            logits = weights.model(torch.tensor([evaluated.prompt_ids(prompt, False)])).logits[0, -1]
+            logits = weights.model(torch.tensor([evaluated.prompt_ids(prompt, True)])).logits[0, -1]
         likeliest = str(evaluated.tokenizer.decode([int(logits.argmax())]))
         if likeliest.isascii() and likeliest.isprintable():
             break

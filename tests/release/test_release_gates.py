@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from tiny_run import change_weights, rescore, write_scores
 
+from evals.contamination import Contamination, TaskContamination
 from release.__main__ import main
 from release.hub_client import HubClient
 from release.plan import Request, check_run, make_plan, plan_for
@@ -18,6 +19,7 @@ from release.publish import publish
 from release.records import ReleasePlan, Verdict
 from training.checkpoint import Checkpoint
 from training.errors import UsageError
+from training.records import sha256_of_file
 from training.run_record import RunRecord
 
 
@@ -53,6 +55,7 @@ def test_a_whole_run_passes_every_gate(run: Path) -> None:
         "run_record_pinned": "passed",
         "scorecard_pinned": "passed",
         "figures_from_samples": "passed",
+        "contamination_bounded": "skipped",
         "no_regression": "passed",
         "card_complete": "passed",
         "license_present": "passed",
@@ -305,6 +308,46 @@ def test_a_figure_that_its_samples_do_not_give_is_refused_with_both(run: Path) -
     assert "2 of 6 figures" in refusals(run)["figures_from_samples"]
 
 
+def report_contamination(run: Path, share: float, **changes: object) -> None:
+    task = TaskContamination(
+        task="starter_truthfulness",
+        items=40,
+        too_short=0,
+        contaminated=round(40 * share),
+        share=share,
+        examples=[],
+        scores=[],
+    )
+    fields = {
+        "checkpoint_digest": Checkpoint.open(run / "checkpoint").digest,
+        "scorecard_sha256": sha256_of_file(run / "scorecard.json"),
+        "run_record_sha256": None,
+        "n": 13,
+        "shortest": 5,
+        "data": [],
+        "record_covered": True,
+        "tasks": [task],
+        "highest_share": share,
+        "created": "2026-11-25T00:00:00+00:00",
+    }
+    Contamination.model_validate(fields | changes).write(run / "contamination.json")
+
+
+def test_more_items_from_the_training_data_than_the_policy_allows_are_refused_by_task(
+    run: Path, tmp_path: Path
+) -> None:
+    report_contamination(run, 0.025)
+    assert verdicts(run)["contamination_bounded"].outcome == "passed"
+    report_contamination(run, 0.2)
+    assert "starter_truthfulness 20.0%; the policy allows 5.0%" in refusals(run)["contamination_bounded"]
+    report_contamination(run, 0.0, scorecard_sha256="0" * 64)
+    assert "not of these" in refusals(run)["contamination_bounded"]
+    (run / "contamination.json").unlink()
+    own = tmp_path / "own.yaml"
+    own.write_text((POLICIES / "default.yaml").read_text().replace("report: optional ", "report: required "))
+    assert "there is no contamination.json" in refusals(run, str(own))["contamination_bounded"]
+
+
 @pytest.mark.parametrize(
     ("parent", "said"),
     [
@@ -402,7 +445,7 @@ def test_a_release_on_a_hub_is_checked_by_its_id_with_its_own_records(
     publish(run, hub)
     assert main(["check", f"{repo_id}@v1.0.0", "--policy", "default", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)["verdicts"]
-    assert {verdict["outcome"] for verdict in said} == {"passed"}
+    assert {verdict["gate"] for verdict in said if verdict["outcome"] != "passed"} == {"contamination_bounded"}
 
 
 def test_no_gate_raises_whatever_the_files_hold(run: Path) -> None:
