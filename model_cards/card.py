@@ -202,7 +202,7 @@ def _glance(facts: Facts) -> list[tuple[str, str]]:
     context = config.get("max_position_embeddings")
     license = license_metadata(facts.base.license if facts.base else None)
     known = {
-        "Parameters": f"{facts.card.model.parameters:,}" if facts.card else None,
+        "Parameters": f"{facts.card.model.parameters:,}" if facts.card and facts.card.model.parameters else None,
         "Architecture": f"{(config.get('architectures') or ['unknown'])[0]}{shape}",
         "Context": f"{context:,} tokens" if isinstance(context, int) else None,
         "Stored as": f"safetensors, {config.get('dtype') or config.get('torch_dtype') or 'float32'}",
