@@ -17,8 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from release.hub_files import LocalFile, changes, difference
-from release.local_hub.card_check import check_card
-from release.space_bundle import pinned_requirements
 from training.command import Parser, Result
 from training.errors import HubError, UsageError
 from training.records import canonical_json, write_atomically
@@ -110,6 +108,8 @@ def build_feedback_bundle(
         "gold_every": gold_every,
         "seconds_between_pushes": seconds_between_pushes,
     }
+    from release.space_bundle import pinned_requirements  # it takes a moment to import
+
     versions = dict(pinned_requirements(DIRECT_REQUIREMENTS))
     readme = _render(
         SPACES / "feedback" / "README.md.jinja",
@@ -120,6 +120,8 @@ def build_feedback_bundle(
         python_version=".".join(platform.python_version_tuple()[:2]),
         short_description=SHORT_DESCRIPTION,
     )
+    from release.local_hub.card_check import check_card  # it takes a moment to import
+
     errors, warnings = check_card(readme, "space")
     if errors or warnings:
         raise UsageError("the Hub would not take the Space's README as it is", found="; ".join([*errors, *warnings]))

@@ -119,7 +119,8 @@ def fetch_scorecards(hub: HubClient, names: Sequence[str], folder: Path, *, aske
 def space_files(sources: Sequence[Source], out: Path, title: str) -> dict[str, bytes]:
     """Path -> bytes of the static Space; the page is written to `out` first."""
     write([source.folder for source in sources], out)
-    files = {file.name: file.read_bytes() for file in sorted(out.iterdir())}
+    pages = sorted(file for file in out.rglob("*") if file.is_file())
+    files = {file.relative_to(out).as_posix(): file.read_bytes() for file in pages}
     files["sources.json"] = canonical_json([source.as_dict() for source in sources])
     files["README.md"] = _readme(sources, title).encode()
     return files
