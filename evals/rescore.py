@@ -233,10 +233,12 @@ def _values(
 
 def _scored(prepared: Prepared, answers: Sequence[Sequence[Any]], circumstances: Circumstances) -> list[Sample]:
     """The items as the suite's scorer makes them, without a judge, which is in no release."""
-    from evals.run import _score
+    from evals.score_answers import score_answers
 
     with TemporaryDirectory() as scratch:
-        return _score(prepared, [list(answer) for answer in answers], None, None, Path(scratch), circumstances)[0]
+        return score_answers(prepared, [list(answer) for answer in answers], None, None, Path(scratch), circumstances)[
+            0
+        ]
 
 
 def _means(

@@ -13,14 +13,14 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from evals.answers import writable
 from evals.keys import hide_keys
 from evals.saved import SavedRun, require_comparable, samples_as_bytes
 from evals.scorecard import EvaluatedModel, Sample, Score, Scorecard, Settings
 from evals.suite import NamedSuite, open_suite
-from training.command import log
+from training.command import log, os_error_in
 from training.errors import UsageError
 from training.precision import chosen_dtype
 from training.records import write_atomically
@@ -238,45 +238,12 @@ def _answer_and_score(
 ) -> tuple[Responses, tuple[list[Sample], list[Figure]]] | None:
     """The answers, and the first process's scores of them; None in the others."""
     from evals.respond import respond
+    from evals.score_answers import score_answers
 
     responses = respond(one, backend, circumstances, folder, processes)
     if not processes.first:
         return None
-    return responses, _score(one, responses.answers, judge, parent, folder, circumstances)
-
-
-def _score(
-    one: Prepared,
-    answers: list[list[Any]],
-    judge: Judge | None,
-    parent: SavedRun | None,
-    folder: Path,
-    circumstances: Circumstances,
-) -> tuple[list[Sample], list[Figure]]:
-    from evals.helpfulness import score_helpfulness
-    from evals.scoring import score_by_task
-    from evals.toxicity import open_scorer, score_toxicity
-
-    if one.spec.scoring in ("profanity", "toxicity"):
-        return score_toxicity(one, answers, [open_scorer(name) for name in one.spec.text_scorers])
-    if one.spec.scoring == "judge":
-        name = one.settings.task
-        if parent is None or name not in parent.scorecard.samples:
-            return score_helpfulness(one, answers, judge, None, folder)
-        scorers = {score.metric: score.scorer for score in parent.scorecard.scores if score.task == name}
-        theirs = parent.samples(name)
-        return score_helpfulness(one, answers, judge, theirs, folder, scorers.get("reward_mean"))
-    if one.spec.scoring == "truthfulness":
-        from evals.hub_judge import open_judges
-        from evals.truthfulness import score_truthfulness
-
-        judges = open_judges(one.spec.judges, circumstances.dtype, circumstances.device, folder)
-        return score_truthfulness(one, answers, judges)
-    if one.spec.scoring == "bias":
-        from evals.bias import score_bias
-
-        return score_bias(one, answers)
-    return score_by_task(one, answers)
+    return responses, score_answers(one, responses.answers, judge, parent, folder, circumstances)
 
 
 def _scores(
@@ -325,7 +292,8 @@ def _write_samples(folder: Path, samples: dict[str, list[Sample]]) -> dict[str, 
 
 def _not_of_the_task(error: Exception) -> bool:
     """Whether the error would meet every task: no space, no permission, or weights that cannot be used."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+    refusal = os_error_in(error)
+    if refusal is not None and refusal.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
         return True
     from evals.endpoint import EndpointError
 

@@ -1,0 +1,32 @@
+"""The processes of a training run of our own, as they were launched: one on a CPU or a GPU, or many that know of each other."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from training.errors import UsageError
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from training.recipe import ILQLRecipe, PPORecipe
+
+
+def launched_accelerator(recipe: PPORecipe | ILQLRecipe) -> Accelerator:
+    """accelerate's view of them. Adapters need no master copy of the weights; full fine-tuning autocasts from float32.
+
+    Raises UsageError where several processes were launched that would each train on its own, into one directory.
+    """
+    from accelerate import Accelerator
+
+    accelerator = Accelerator(mixed_precision="bf16" if recipe.lora is None and recipe.dtype == "bfloat16" else "no")
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if launched != accelerator.num_processes:
+        raise UsageError(
+            "several processes were launched that do not know of each other",
+            expected=f"{launched} processes as one run",
+            found=f"{accelerator.num_processes} in this one",
+            next_step="without a GPU: ACCELERATE_USE_CPU=true python -m torch.distributed.run --nproc_per_node N -m training ...",
+        )
+    return accelerator
