@@ -16,8 +16,11 @@ python -m training feedback org/name-votes --out runs/feedback
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +46,55 @@ from training.recipe import (
     find_recipe,
 )
 from training.run_record import RunRecord
-from training.yaml_file import load
+from training.yaml_file import Settings, load
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to train: its recipe, and the module and function that take it. Imported when it is asked for, with torch."""
+
+    description: str
+    recipe: type[Settings]
+    module: str
+    function: str
+
+
+METHODS = {
+    "sft": Method("Fine-tune on demonstrations (TRL's SFTTrainer).", SFTRecipe, "training.sft", "train_sft"),
+    "reward": Method(
+        "Train a reward model on preference pairs (TRL's RewardTrainer).",
+        RewardRecipe,
+        "training.reward",
+        "train_reward_model",
+    ),
+    "ppo": Method(
+        "Align a policy with PPO against a reward model, a function or a server.",
+        PPORecipe,
+        "training.ppo_run",
+        "train_ppo",
+    ),
+    "rloo": Method(
+        "Align a policy with RLOO against a reward model (TRL's RLOOTrainer).",
+        RLOORecipe,
+        "training.rloo",
+        "train_rloo",
+    ),
+    "dpo": Method(
+        "Align a policy with DPO on preference pairs (TRL's DPOTrainer).", DPORecipe, "training.dpo", "train_dpo"
+    ),
+    "kto": Method(
+        "Align a policy with KTO on answers marked good or bad (TRL's KTOTrainer).",
+        KTORecipe,
+        "training.kto",
+        "train_kto",
+    ),
+    "ilql": Method(
+        "Learn offline from answers with rewards (implicit language Q-learning), and steer by value.",
+        ILQLRecipe,
+        "training.ilql_run",
+        "train_ilql",
+    ),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,16 +106,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     base.add_argument(
         "--license", metavar="ID", help="the model's licence by the Hub's id, where the source names none"
     )
-    for name, description, run in (
-        ("sft", "Fine-tune on demonstrations (TRL's SFTTrainer).", _sft),
-        ("reward", "Train a reward model on preference pairs (TRL's RewardTrainer).", _reward),
-        ("ppo", "Align a policy with PPO against a reward model, a function or a server.", _ppo),
-        ("rloo", "Align a policy with RLOO against a reward model (TRL's RLOOTrainer).", _rloo),
-        ("dpo", "Align a policy with DPO on preference pairs (TRL's DPOTrainer).", _dpo),
-        ("kto", "Align a policy with KTO on answers marked good or bad (TRL's KTOTrainer).", _kto),
-        ("ilql", "Learn offline from answers with rewards (implicit language Q-learning), and steer by value.", _ilql),
-        ("best-of-n", "Choose the best of n sampled answers as demonstrations for sft.", _best_of_n),
-    ):
+    from_recipes: dict[str, tuple[str, Callable[[argparse.Namespace], Result]]] = {
+        name: (method.description, partial(_train, method)) for name, method in METHODS.items()
+    }
+    from_recipes["best-of-n"] = ("Choose the best of n sampled answers as demonstrations for sft.", _best_of_n)
+    for name, (description, run) in from_recipes.items():
         command = parser.command(name, description, run)
         command.add_argument("--recipe", required=True, help=f"a YAML file, or {name}-starter, which ships")
         command.add_argument("--out", type=Path, required=True, help="the run's directory, e.g. runs/ID")
@@ -97,66 +143,17 @@ def _base(args: argparse.Namespace) -> Result:
     return _result(write_base(args.source, args.out, args.license), args.out)
 
 
-def _reward(args: argparse.Namespace) -> Result:
-    recipe = load(find_recipe(args.recipe), RewardRecipe, args.overrides)
+def _train(method: Method, args: argparse.Namespace) -> Result:
+    recipe = load(find_recipe(args.recipe), method.recipe, args.overrides)
     keep_freed_memory()
-    from training.reward import train_reward_model
-
-    return _result(train_reward_model(recipe, args.out), args.out)
+    train = getattr(importlib.import_module(method.module), method.function)
+    return _result(train(recipe, args.out), args.out)
 
 
 def _merge(args: argparse.Namespace) -> Result:
     from training.merge import merge_adapter
 
     return _result(merge_adapter(args.adapter, args.base, args.out, args.dtype), args.out)
-
-
-def _sft(args: argparse.Namespace) -> Result:
-    recipe = load(find_recipe(args.recipe), SFTRecipe, args.overrides)
-    keep_freed_memory()
-    from training.sft import train_sft
-
-    return _result(train_sft(recipe, args.out), args.out)
-
-
-def _dpo(args: argparse.Namespace) -> Result:
-    recipe = load(find_recipe(args.recipe), DPORecipe, args.overrides)
-    keep_freed_memory()
-    from training.dpo import train_dpo
-
-    return _result(train_dpo(recipe, args.out), args.out)
-
-
-def _kto(args: argparse.Namespace) -> Result:
-    recipe = load(find_recipe(args.recipe), KTORecipe, args.overrides)
-    keep_freed_memory()
-    from training.kto import train_kto
-
-    return _result(train_kto(recipe, args.out), args.out)
-
-
-def _rloo(args: argparse.Namespace) -> Result:
-    recipe = load(find_recipe(args.recipe), RLOORecipe, args.overrides)
-    keep_freed_memory()
-    from training.rloo import train_rloo
-
-    return _result(train_rloo(recipe, args.out), args.out)
-
-
-def _ppo(args: argparse.Namespace) -> Result:
-    recipe = load(find_recipe(args.recipe), PPORecipe, args.overrides)
-    keep_freed_memory()
-    from training.ppo_run import train_ppo
-
-    return _result(train_ppo(recipe, args.out), args.out)
-
-
-def _ilql(args: argparse.Namespace) -> Result:
-    recipe = load(find_recipe(args.recipe), ILQLRecipe, args.overrides)
-    keep_freed_memory()
-    from training.ilql_run import train_ilql
-
-    return _result(train_ilql(recipe, args.out), args.out)
 
 
 def _best_of_n(args: argparse.Namespace) -> Result:

@@ -39,11 +39,11 @@ from training.run_record import (
     RewardSource,
     git_revision,
     hardware,
+    kept,
     now,
     package_versions,
 )
 from training.scorer import Scorer, mean_and_stderr
-from training.trl_run import kept
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -16,9 +16,9 @@ from training.errors import UsageError
 from training.pair_report import pair_report
 from training.pretrained import load_policy
 from training.recipe import DPORecipe
-from training.run_record import RunRecord
+from training.run_record import RunRecord, kept
 from training.sequence_logprobs import answer_logprobs
-from training.trl_run import TRLRun, kept
+from training.trl_run import TRLRun
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -9,7 +9,6 @@ Interrupted or killed, the same command continues from the last saved step on th
 
 from __future__ import annotations
 
-import random
 import time
 from contextlib import nullcontext
 from itertools import pairwise
@@ -24,6 +23,7 @@ from training.ilql_heads import ValuedPolicy
 from training.ilql_math import awac_loss, cql_loss, expectile_loss, q_targets, rewards_at_the_end, td_loss
 from training.ppo_math import masked_mean
 from training.recipe import ILQLRecipe
+from training.rollout import in_shuffled_epochs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -157,17 +157,7 @@ class ILQL:
         """This process's share of the next batch; every epoch over the rows has an order of its own."""
         size = self.recipe.ilql.batch_size
         first = self.steps_done * self._rows_per_step + self.accelerator.process_index * size
-        chosen = []
-        for position in range(first, first + size):
-            epoch, index = divmod(position, len(self.rows))
-            chosen.append(self.rows[self._order(epoch)[index]])
-        return chosen
-
-    def _order(self, epoch: int) -> list[int]:
-        if getattr(self, "_epoch", None) != epoch:
-            self._epoch, self._ordered = epoch, list(range(len(self.rows)))
-            random.Random(f"{self.recipe.seed}/{epoch}").shuffle(self._ordered)
-        return self._ordered
+        return in_shuffled_epochs(self.rows, first, size, self.recipe.seed)
 
     def _set_learning_rate(self) -> None:
         scale = 1.0

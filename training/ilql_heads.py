@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from training.ilql_math import polyak
-from training.policy import token_positions
+from training.policy import decided_from
 from training.ppo_math import token_logprobs
 from training.recipe import LoraSettings
 
@@ -105,7 +105,7 @@ class ValuedPolicy(nn.Module):
         return self.model.get_base_model() if self.uses_adapters else self.model
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, answer_length: int) -> Estimates:
-        states, logits = decided_from(self.language_model, input_ids, attention_mask, answer_length)
+        states, logits = decided_from(self.language_model, {"input_ids": input_ids}, attention_mask, answer_length)
         actions = input_ids[:, -answer_length:]
         states = states.float()
         with torch.no_grad():
@@ -135,25 +135,3 @@ class ValuedPolicy(nn.Module):
     def merged(self) -> Any:
         """The policy as a plain causal language model, adapters merged."""
         return self.model.merge_and_unload() if self.uses_adapters else self.model
-
-
-def decided_from(model: Any, input_ids: Tensor, attention_mask: Tensor, answer_length: int) -> tuple[Tensor, Tensor]:
-    """States `(B, T, D)` and logits `(B, T, V)` of the positions from which the last T tokens were chosen.
-
-    A state is what enters the projection to the vocabulary. Only these positions meet it.
-    """
-    width = input_ids.shape[1]
-    before = torch.arange(width - answer_length - 1, width - 1, device=input_ids.device)
-    projected: list[Tensor] = []
-    hook = model.get_output_embeddings().register_forward_pre_hook(lambda _, inputs: projected.append(inputs[0]))
-    try:
-        logits = model(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            position_ids=token_positions(attention_mask),
-            use_cache=False,
-            logits_to_keep=before,
-        ).logits
-    finally:
-        hook.remove()
-    return projected[0], logits

@@ -16,13 +16,13 @@ from training.data import Prompt, load_prompts
 from training.errors import UsageError
 from training.ilql_data import Rewarded, Transitions, load_rewarded, tokenize
 from training.pretrained import load_policy, resolve_base
+from training.processes import launched_accelerator
 from training.progress import Progress
 from training.recipe import ILQLRecipe
 from training.records import sha256_of_file
 from training.run_directory import RunDirectory, with_chosen_dtype
-from training.run_record import RunRecord, git_revision, hardware, now, package_versions
+from training.run_record import RunRecord, git_revision, hardware, kept, now, package_versions
 from training.scorer import Scorer, mean_and_stderr
-from training.trl_run import kept
 
 if TYPE_CHECKING:
     from training.ilql import ILQL
@@ -45,14 +45,13 @@ def train_ilql(recipe: ILQLRecipe, out: Path) -> RunRecord:
     started, clock = now(), time.monotonic()
 
     import torch
-    from accelerate import Accelerator
     from accelerate.utils import set_seed
 
     from training.ilql import ILQL
     from training.ilql_heads import ValuedPolicy
     from training.ilql_steering import HEADS_FILE, SteeredPolicy, save_heads
 
-    accelerator = Accelerator(mixed_precision="bf16" if recipe.lora is None and recipe.dtype == "bfloat16" else "no")
+    accelerator = launched_accelerator(recipe)
     base = resolve_base(recipe.base)
     scorer = None
     if recipe.evaluation is not None:  # before anything is trained, so that a reward that cannot be had is told at once
@@ -88,7 +87,7 @@ def train_ilql(recipe: ILQLRecipe, out: Path) -> RunRecord:
         figures |= {f"heldout_{name}": value for name, value in losses.items()}
     accelerator.wait_for_everyone()
     if not accelerator.is_main_process:
-        return _wait_for_record(run)
+        return run.wait_for_record()
     saved = run.scratch / "checkpoint"
     heads = policy.heads
     merged = policy.merged().to(getattr(torch, base.checkpoint.dtype))
@@ -213,9 +212,3 @@ def _seconds(run: RunDirectory) -> float:
     if not run.metrics.is_file():
         return 0.0
     return sum(float(json.loads(line)["seconds"]) for line in run.metrics.read_text(encoding="utf-8").splitlines())
-
-
-def _wait_for_record(run: RunDirectory) -> RunRecord:
-    while not run.complete:
-        time.sleep(0.2)
-    return run.record()

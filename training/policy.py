@@ -119,28 +119,34 @@ class ActorCritic(nn.Module):
     def _decode(
         self, model: Any, input_ids: Tensor, attention_mask: Tensor, response_length: int, trunk: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Hidden states `(B, T, D)` and logits `(B, T, V)` of the positions before each of the last T tokens.
-
-        Only those positions meet the vocabulary: for the prompt's the projection would be thrown away. They are given by
-        their indices, for a slice is not contiguous and would cost one copy of the vocabulary's matrix for each episode.
-        """
-        width = input_ids.shape[1]
-        before = torch.arange(width - response_length - 1, width - 1, device=input_ids.device)
-        projected: list[Tensor] = []  # what enters the projection: the last hidden states, at `before` only
-        hook = model.get_output_embeddings().register_forward_pre_hook(lambda _, inputs: projected.append(inputs[0]))
+        """`decided_from`, of the tokens or, where the frozen layers' states are known, of these."""
         tokens = {"input_ids": input_ids} if trunk is None else {"inputs_embeds": trunk}
-        try:
-            with layers_from(model, self.frozen_layers) if trunk is not None else nullcontext():
-                logits = model(
-                    **tokens,
-                    attention_mask=attention_mask,
-                    position_ids=token_positions(attention_mask),
-                    use_cache=False,
-                    logits_to_keep=before,
-                ).logits
-        finally:
-            hook.remove()
-        return projected[0], logits
+        with layers_from(model, self.frozen_layers) if trunk is not None else nullcontext():
+            return decided_from(model, tokens, attention_mask, response_length)
+
+
+def decided_from(model: Any, tokens: dict[str, Tensor], attention_mask: Tensor, length: int) -> tuple[Tensor, Tensor]:
+    """Hidden states `(B, T, D)` and logits `(B, T, V)` of the positions from which the last T tokens were chosen.
+
+    `tokens` is input_ids `(B, P+T)` or inputs_embeds `(B, P+T, D)`. Only these positions meet the vocabulary: for the prompt's
+    the projection would be thrown away. They are given by their indices, for a slice is not contiguous and would cost one copy of
+    the vocabulary's matrix for each row. A hidden state is what enters the projection.
+    """
+    width = attention_mask.shape[1]
+    before = torch.arange(width - length - 1, width - 1, device=attention_mask.device)
+    projected: list[Tensor] = []
+    hook = model.get_output_embeddings().register_forward_pre_hook(lambda _, inputs: projected.append(inputs[0]))
+    try:
+        logits = model(
+            **tokens,
+            attention_mask=attention_mask,
+            position_ids=token_positions(attention_mask),
+            use_cache=False,
+            logits_to_keep=before,
+        ).logits
+    finally:
+        hook.remove()
+    return projected[0], logits
 
 
 def token_positions(attention_mask: Tensor) -> Tensor:

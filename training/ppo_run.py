@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import statistics
 import time
 from pathlib import Path
@@ -16,6 +15,7 @@ from training.errors import UsageError
 from training.ppo_loop import choose_policy, heldout_reward, measure, metrics_lines, train
 from training.ppo_saved import Carried, note_reward_source, resume, save
 from training.pretrained import load_policy, resolve_base
+from training.processes import launched_accelerator
 from training.recipe import PPORecipe
 from training.reward_sources import TextRewards, load_reward_function, reward_endpoint
 from training.run_directory import RunDirectory, with_chosen_dtype
@@ -24,6 +24,7 @@ from training.run_record import (
     RunRecord,
     git_revision,
     hardware,
+    kept,
     now,
     package_versions,
 )
@@ -43,21 +44,13 @@ def train_ppo(recipe: PPORecipe, out: Path) -> RunRecord:
     started, clock = now(), time.monotonic()
 
     import torch
-    from accelerate import Accelerator
     from accelerate.utils import set_seed
 
     from training.policy import ActorCritic
     from training.ppo import PPO
     from training.ptx import Mixing, heldout_loss, load_ptx
 
-    accelerator = Accelerator(mixed_precision="bf16" if recipe.lora is None and recipe.dtype == "bfloat16" else "no")
-    if int(os.environ.get("WORLD_SIZE", "1")) != accelerator.num_processes:
-        raise UsageError(
-            "several processes were launched that do not know of each other",
-            expected=f"{os.environ['WORLD_SIZE']} processes as one run",
-            found=f"{accelerator.num_processes} in this one",
-            next_step="accelerate launch --cpu --num_processes N -m training ppo ...",
-        )
+    accelerator = launched_accelerator(recipe)
     base = resolve_base(recipe.base)
     rewards, reward_parents = load_rewards(recipe, str(accelerator.device))
     data = load_prompts(recipe.prompts, recipe.seed)
@@ -116,28 +109,19 @@ def train_ppo(recipe: PPORecipe, out: Path) -> RunRecord:
     metrics.update({name: value for name, value in measured.items() if value is not None})
     accelerator.wait_for_everyone()
     if not accelerator.is_main_process:
-        return _wait_for_record(run)
+        return run.wait_for_record()
     saved = run.scratch / "checkpoint"
     merged = actor.merged().to(getattr(torch, base.checkpoint.dtype))
     merged.generation_config = generation_config
     merged.save_pretrained(saved)
     tokenizer.save_pretrained(saved)
-    dropped = {f"longer than {recipe.max_prompt_length} tokens": too_long} if too_long else {}
+    sources = [kept(data.source, len(prompts), too_long, recipe.max_prompt_length)] + ([mixed.source] if mixed else [])
     record = RunRecord(
         method="ppo",
         checkpoint_digest=Checkpoint.open(saved).digest,
         recipe=recipe.model_dump(mode="json"),
         parents=[base.parent, *reward_parents],
-        data=[
-            data.source.model_copy(
-                update={
-                    "rows": len(prompts),
-                    "rows_dropped": data.source.rows_dropped + too_long,
-                    "why_dropped": {**data.source.why_dropped, **dropped},
-                }
-            ),
-            *([mixed.source] if mixed else []),
-        ],
+        data=sources,
         rewards=carried.rewards,
         seed=recipe.seed,
         packages=package_versions(),
@@ -210,9 +194,3 @@ def summary(run: RunDirectory) -> dict[str, float]:
         "response_tokens_last": lines[-1]["response_tokens"],
         "episodes_per_second": len(scores) / sum(line["seconds"] for line in lines),
     }
-
-
-def _wait_for_record(run: RunDirectory) -> RunRecord:
-    while not run.complete:
-        time.sleep(0.2)
-    return run.record()

@@ -23,7 +23,7 @@ from training.errors import UsageError
 from training.ppo_math import token_logprobs
 from training.recipe import PTXSettings
 from training.rollout import in_shuffled_epochs
-from training.run_record import DataSource
+from training.run_record import DataSource, kept
 from training.sequence_logprobs import learned_logprobs, loss_per_token
 
 if TYPE_CHECKING:
@@ -99,16 +99,7 @@ def load_ptx(settings: PTXSettings, tokenizer: PreTrainedTokenizerBase, seed: in
             where=settings.data.source,
             next_step="raise ptx.max_length in the recipe",
         )
-    source = data.source
-    if too_long:
-        why = {**source.why_dropped, f"longer than {settings.max_length} tokens": too_long}
-        source = source.model_copy(
-            update={
-                "rows": source.rows - too_long,
-                "rows_dropped": source.rows_dropped + too_long,
-                "why_dropped": why,
-            }
-        )
+    source = kept(data.source, data.source.rows - too_long, too_long, settings.max_length)
     return PTXData(train, heldout, source)
 
 

@@ -17,8 +17,8 @@ from training.pair_report import pair_report
 from training.pretrained import load_tokenizer, require_finite
 from training.recipe import RewardRecipe
 from training.rewards import RewardModel
-from training.run_record import RunRecord
-from training.trl_run import TRLRun, kept
+from training.run_record import RunRecord, kept
+from training.trl_run import TRLRun
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

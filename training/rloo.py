@@ -21,8 +21,8 @@ from training.ppo_run import check_same_tokens
 from training.pretrained import load_policy, resolve_base
 from training.recipe import Generation, RLOORecipe
 from training.rewards import RewardModel
-from training.run_record import RunRecord
-from training.trl_run import TRLRun, kept
+from training.run_record import RunRecord, kept
+from training.trl_run import TRLRun
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

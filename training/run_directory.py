@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -74,6 +75,12 @@ class RunDirectory:
 
     def record(self) -> RunRecord:
         return RunRecord.read(self.path / "run.json")
+
+    def wait_for_record(self) -> RunRecord:
+        """The record that the first process is about to write: what the other processes of a run return."""
+        while not self.complete:
+            time.sleep(0.2)
+        return self.record()
 
     def log_metrics(self, values: dict[str, Any]) -> None:
         with self.metrics.open("a", encoding="utf-8") as file:

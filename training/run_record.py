@@ -138,3 +138,16 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or "unknown"
+
+
+def kept(source: DataSource, rows: int, too_long: int, max_length: int) -> DataSource:
+    """The record of the data when `too_long` rows of more than `max_length` tokens were left out."""
+    if not too_long:
+        return source.model_copy(update={"rows": rows})
+    return source.model_copy(
+        update={
+            "rows": rows,
+            "rows_dropped": source.rows_dropped + too_long,
+            "why_dropped": {**source.why_dropped, f"longer than {max_length} tokens": too_long},
+        }
+    )

@@ -14,9 +14,9 @@ from training.demonstrations import Demonstration, load_demonstrations
 from training.errors import UsageError
 from training.pretrained import load_policy
 from training.recipe import SFTRecipe
-from training.run_record import RunRecord
+from training.run_record import RunRecord, kept
 from training.sequence_logprobs import learned_logprobs, loss_per_token
-from training.trl_run import TRLRun, kept
+from training.trl_run import TRLRun
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

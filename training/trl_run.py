@@ -194,19 +194,6 @@ def check_args(args: dict[str, Any], config: type[Any], reserved: tuple[str, ...
             raise UsageError(f"unknown key 'args.{key}'", expected=f"a field of TRL's {config.__name__}", found=key)
 
 
-def kept(source: DataSource, rows: int, too_long: int, max_length: int) -> DataSource:
-    """The record of the data when `too_long` rows of more than `max_length` tokens were left out."""
-    if not too_long:
-        return source.model_copy(update={"rows": rows})
-    return source.model_copy(
-        update={
-            "rows": rows,
-            "rows_dropped": source.rows_dropped + too_long,
-            "why_dropped": {**source.why_dropped, f"longer than {max_length} tokens": too_long},
-        }
-    )
-
-
 class _Journal(TrainerCallback):  # type: ignore[misc]  # transformers is read without its types
     """Progress and metrics.jsonl as the run goes; a run that continues begins the file again with the lines of its saved steps."""
 
