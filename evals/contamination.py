@@ -21,6 +21,7 @@ from training.command import Result, log
 from training.data import Conversation, Data, Prompt, load_preferences, load_prompts, load_rows
 from training.demonstrations import load_demonstrations, load_feedback
 from training.errors import UsageError
+from training.ilql_data import load_rewarded
 from training.recipe import DataSettings
 from training.records import Record, sha256_of_file
 from training.run_record import RunRecord, now
@@ -34,6 +35,7 @@ LOADERS = {
     "reward": load_preferences,
     "ppo": load_prompts,
     "rloo": load_prompts,
+    "ilql": load_rewarded,
 }
 
 
