@@ -403,8 +403,8 @@ def test_real_weights_on_official_items_get_lm_evals_numbers(tmp_path: Path) -> 
 
     truthful = "truthfulqa/truthful_qa/multiple_choice/validation.jsonl"
     chosen = [
-        (task("truthfulqa_mc1", "validation", truthful), [0, 400]),
-        (task("truthfulqa_mc2", "validation", truthful), [0, 400]),
+        (task("truthfulqa_mc1", "validation", truthful), [0]),
+        (task("truthfulqa_mc2", "validation", truthful), [400]),
         (
             task("crows_pairs_english", "test", "jannalu/crows_pairs_multilingual/english/test.jsonl"),
             list(range(0, 1500, 75)),
