@@ -17,30 +17,12 @@ from evals.presentation import headlines, metric_label
 from evals.scorecard import Score
 from model_cards.facts import Facts
 from model_cards.score_table import comparable_score
+from training.plot_style import GROUND, OTHERS, OURS, STYLE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-INK, SOFT, LINE, OURS, PARENTS, GROUND = "#17191d", "#5b616b", "#dcdedb", "#0072b2", "#b45309", "#fcfcfa"
-STYLE = {
-    "font.family": "DejaVu Sans",
-    "font.size": 10,
-    "axes.edgecolor": LINE,
-    "axes.labelcolor": SOFT,
-    "axes.titlecolor": INK,
-    "axes.titlesize": 11,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "xtick.color": SOFT,
-    "ytick.color": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "figure.facecolor": GROUND,
-    "axes.facecolor": GROUND,
-    "grid.color": LINE,
-    "legend.frameon": False,
-}
 # What each method's metrics.jsonl is drawn by, from the first that is there: (key, label, band).
 CURVES = (
     ("reward_mean", "Reward", "reward_std"),
@@ -122,7 +104,7 @@ def _forest(ax: Axes, panel: Sequence[tuple[Score, Score | None]]) -> None:
     percent = panel[0][0].unit == "fraction"
     scale = 100 if percent else 1
     for row, (score, theirs) in enumerate(panel):
-        for at, one, color, fill in ((row - 0.14, score, OURS, OURS), (row + 0.16, theirs, PARENTS, GROUND)):
+        for at, one, color, fill in ((row - 0.14, score, OURS, OURS), (row + 0.16, theirs, OTHERS, GROUND)):
             if one is not None and _finite(one.value, one.interval.low, one.interval.high):
                 ax.plot(
                     [scale * one.interval.low, scale * one.interval.high],
@@ -155,7 +137,7 @@ def _legend(with_parent: bool) -> list[tuple[Any, str]]:
 
     handles = [(Line2D([], [], color=OURS, marker="o", lw=2, ms=7), "this model")]
     if with_parent:
-        handles.append((Line2D([], [], color=PARENTS, marker="o", mfc=GROUND, mew=1.8, lw=2, ms=7), "its parent"))
+        handles.append((Line2D([], [], color=OTHERS, marker="o", mfc=GROUND, mew=1.8, lw=2, ms=7), "its parent"))
     return handles
 
 

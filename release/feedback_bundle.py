@@ -16,9 +16,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from release.hub_files import LocalFile, changes, difference
+from release.hub_files import LocalFile
 from training.command import Parser, Result
-from training.errors import HubError, UsageError
+from training.errors import UsageError
 from training.records import canonical_json, write_atomically
 
 SPACES = Path(__file__).resolve().parent.parent / "spaces"
@@ -141,34 +141,13 @@ def publish_feedback_space(repo_id: str, votes_dataset: str | None, files: dict[
     Returns the commit and the Hub. Does nothing where the Space holds them already. Secrets are for its owner to set.
     """
     from release.hub_client import HubClient
+    from release.space_commit import commit_space
 
     hub = HubClient.connect()
     if votes_dataset is not None and hub.repository(votes_dataset, "dataset") is None:
         hub.create_repository(votes_dataset, "dataset", private=True)
-    if hub.repository(repo_id, "space") is None:
-        hub.create_repository(repo_id, "space", private=True, sdk="gradio")
-    space = hub.repository(repo_id, "space")
-    if space is None:
-        raise HubError(
-            f"the Hub created the Space {repo_id} but does not show it to this token",
-            where=hub.endpoint,
-            next_step="give HF_TOKEN the right to read this namespace",
-        )
     local = {path: LocalFile.of(content) for path, content in files.items()}
-    additions, deletions = changes(local, hub.tree(repo_id, space.main, "space"))
-    if not additions and not deletions:
-        return space.main, hub.endpoint
-    commit = hub.commit(
-        repo_id,
-        "main",
-        parent=space.main,
-        additions=additions,
-        deletions=deletions,
-        title="Pairs of answers to judge",
-        message="",
-        landed=lambda found: difference(local, hub.tree(repo_id, found, "space")) is None,
-        kind="space",
-    )
+    commit, _ = commit_space(hub, repo_id, local, sdk="gradio", title="Pairs of answers to judge", message="")
     return commit, hub.endpoint
 
 

@@ -21,9 +21,10 @@ from typing import Any
 from evals.leaderboard import write
 from evals.scorecard import Scorecard
 from release.hub_client import HubClient, check_repo_id
-from release.hub_files import LocalFile, changes, difference
+from release.hub_files import LocalFile
+from release.space_commit import commit_space
 from training.command import Parser, Result, log, quiet_libraries
-from training.errors import HubError, UsageError
+from training.errors import UsageError
 from training.records import canonical_json
 
 SCORECARD = "scorecard.json"
@@ -128,32 +129,14 @@ def space_files(sources: Sequence[Source], out: Path, title: str) -> dict[str, b
 
 def push(hub: HubClient, repo_id: str, files: dict[str, bytes], models: int, *, private: bool) -> tuple[str, bool]:
     """One commit with exactly these files; its id, and whether it was needed."""
-    local = {name: LocalFile.of(content) for name, content in files.items()}
-    space = hub.repository(repo_id, "space")
-    if space is None:
-        hub.create_repository(repo_id, "space", private=True, sdk="static")
-        space = hub.repository(repo_id, "space")
-    if space is None:
-        raise HubError(
-            f"the Hub created the Space {repo_id} but does not show it to this token",
-            where=hub.endpoint,
-            next_step="give HF_TOKEN the right to read this namespace",
-        )
-    head = space.main
-    additions, deletions = changes(local, hub.tree(repo_id, head, "space"))
-    changed = bool(additions or deletions)
-    if changed:
-        head = hub.commit(
-            repo_id,
-            "main",
-            parent=head,
-            additions=additions,
-            deletions=deletions,
-            title=f"Scores of {models} models",
-            message=f"sources {hashlib.sha256(files['sources.json']).hexdigest()}",
-            landed=lambda found: difference(local, hub.tree(repo_id, found, "space")) is None,
-            kind="space",
-        )
+    head, changed = commit_space(
+        hub,
+        repo_id,
+        {name: LocalFile.of(content) for name, content in files.items()},
+        sdk="static",
+        title=f"Scores of {models} models",
+        message=f"sources {hashlib.sha256(files['sources.json']).hexdigest()}",
+    )
     hub.set_private(repo_id, private, "space")
     return head, changed
 

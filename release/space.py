@@ -7,10 +7,10 @@ from pathlib import Path
 from evals.scorecard import Scorecard
 from release.gates.paperwork import front_matter
 from release.hub_client import HubClient
-from release.hub_files import LocalFile, changes, difference
+from release.hub_files import LocalFile
 from release.records import ReleasePlan, SpaceReceipt
+from release.space_commit import commit_space
 from training.checkpoint import FileEntry
-from training.errors import HubError
 
 
 def space_files(plan: ReleasePlan, bundle: Path, commit: str) -> dict[str, bytes]:
@@ -40,29 +40,13 @@ def publish_space(hub: HubClient, plan: ReleasePlan, bundle: Path, commit: str) 
     assert plan.space is not None
     repo_id = plan.space
     files = {path: LocalFile.of(data) for path, data in space_files(plan, bundle, commit).items()}
-    space = hub.repository(repo_id, "space")
-    if space is None:
-        hub.create_repository(repo_id, "space", private=True, sdk="gradio")
-        space = hub.repository(repo_id, "space")
-    if space is None:
-        raise HubError(
-            f"the Hub created the Space {repo_id} but does not show it to this token",
-            where=hub.endpoint,
-            next_step="give HF_TOKEN the right to read this namespace",
-        )
-    head = space.main
-    additions, deletions = changes(files, hub.tree(repo_id, head, "space"))
-    if additions or deletions:
-        head = hub.commit(
-            repo_id,
-            "main",
-            parent=head,
-            additions=additions,
-            deletions=deletions,
-            title=f"Serve {plan.repo_id} {plan.tag}",
-            message=f"Commit {commit} of {plan.repo_id}",
-            landed=lambda found: difference(files, hub.tree(repo_id, found, "space")) is None,
-            kind="space",
-        )
+    head, _ = commit_space(
+        hub,
+        repo_id,
+        files,
+        sdk="gradio",
+        title=f"Serve {plan.repo_id} {plan.tag}",
+        message=f"Commit {commit} of {plan.repo_id}",
+    )
     entries = [FileEntry(path=path, size=file.size, sha256=file.sha256) for path, file in sorted(files.items())]
     return SpaceReceipt(repo_id=repo_id, commit=head, files=entries)

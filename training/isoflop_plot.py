@@ -8,26 +8,7 @@ from __future__ import annotations
 import io
 
 from training.compute_plan import TRAINING, ScalingLaw
-
-INK, SOFT, LINE, OURS, OTHERS, GROUND = "#17191d", "#5b616b", "#dcdedb", "#0072b2", "#b45309", "#fcfcfa"
-STYLE = {
-    "font.family": "DejaVu Sans",
-    "font.size": 10,
-    "axes.edgecolor": LINE,
-    "axes.labelcolor": SOFT,
-    "axes.titlecolor": INK,
-    "axes.titlesize": 11,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "xtick.color": SOFT,
-    "ytick.color": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "figure.facecolor": GROUND,
-    "axes.facecolor": GROUND,
-    "grid.color": LINE,
-    "legend.frameon": False,
-}
+from training.plot_style import OTHERS, OURS, SOFT, STYLE
 
 
 def isoflop_png(law: ScalingLaw, flops: float) -> bytes:
