@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO := runs/demo
-# Each process of the tests computes on one thread and holds torch and tiny models, 1 to 3 GB.
+# Each process of the tests computes on one thread. The two held 1.0 and 4.3 GB at most (real weights are loaded in one).
 PROCESSES ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
