@@ -22,12 +22,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 LOAD = """
 import sys
 from transformers import AutoModelForCausalLM, AutoTokenizer
-name, *revision = sys.argv[1:]
-where = {"revision": revision[0]} if revision else {}
-tokenizer = AutoTokenizer.from_pretrained(name, **where)
-model = AutoModelForCausalLM.from_pretrained(name, **where)
-inputs = tokenizer("Tell me a story", return_tensors="pt", return_token_type_ids=False)
-print(model.generate(**inputs, max_new_tokens=16, do_sample=False).tolist())
+for argument in sys.argv[1:]:
+    name, _, tag = argument.partition("@")
+    where = {"revision": tag} if tag else {}
+    tokenizer = AutoTokenizer.from_pretrained(name, **where)
+    model = AutoModelForCausalLM.from_pretrained(name, **where)
+    inputs = tokenizer("Tell me a story", return_tensors="pt", return_token_type_ids=False)
+    print(model.generate(**inputs, max_new_tokens=16, do_sample=False).tolist())
 """
 
 
@@ -101,10 +102,11 @@ def test_the_released_weights_are_the_trained_ones_and_not_the_parents(released:
 
 
 def test_from_pretrained_by_name_in_an_empty_cache_answers_as_the_local_checkpoint(released: Commands) -> None:
-    there = released.python("-c", LOAD, REPO, TAG, HF_HOME=str(released.folder / "empty"))
-    here = released.python("-c", LOAD, "runs/ppo/checkpoint")
-    assert there.returncode == 0, there.stderr
-    assert there.stdout == here.stdout != ""
+    both = (f"{REPO}@{TAG}", "runs/ppo/checkpoint")
+    loaded = released.python("-c", LOAD, *both, HF_HOME=str(released.folder / "empty"))
+    assert loaded.returncode == 0, loaded.stderr
+    there, here = loaded.stdout.splitlines()
+    assert there == here
 
 
 def test_everything_again_does_nothing_and_says_the_same(released: Commands) -> None:

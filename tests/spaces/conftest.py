@@ -151,6 +151,13 @@ class RunningSpace:
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
+    def wait_until_it_has_worked(self, seconds: float) -> None:
+        """For so many seconds of the processor from now on, however many others share it."""
+        goal, deadline = self.processor_seconds() + seconds, time.monotonic() + 60
+        while self.processor_seconds() < goal:
+            assert time.monotonic() < deadline, "the Space is idle"
+            time.sleep(0.05)
+
     def processor_share(self, seconds: float) -> float:
         """Of one core, over the next seconds."""
         before = self.processor_seconds()

@@ -15,6 +15,7 @@ from accelerate import Accelerator
 from tiny_model import make_model, make_tokenizer, save_model
 from transformers import AutoModelForCausalLM
 
+from training.__main__ import main
 from training.checkpoint import Checkpoint
 from training.errors import UsageError
 from training.ilql import ILQL
@@ -199,28 +200,29 @@ evaluation:
 """
 
 
-def test_a_killed_command_continues_and_ends_with_the_weights_of_one_that_was_not(tmp_path: Path, tiny: Path) -> None:
+def test_a_killed_command_continues_and_ends_with_the_weights_of_one_that_was_not(
+    tmp_path: Path, tiny: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     rows, reward, recipe = tmp_path / "rows.jsonl", tmp_path / "reward.py", tmp_path / "ilql.yaml"
     write(rows, [{"prompt": f"q{n % 4}", "response": "ab"[n % 2] * 3, "reward": n % 2} for n in range(40)])
     reward.write_text(REWARD)
     recipe.write_text(RECIPE.format(base=tiny, rows=rows, reward=reward))
-    words = [sys.executable, "-m", "training", "ilql", "--recipe", str(recipe), "--out"]
+    words = ["ilql", "--recipe", str(recipe), "--out"]
     straight, killed = tmp_path / "straight", tmp_path / "killed"
-    finished = subprocess.run([*words, str(straight), "--json"], capture_output=True, text=True, check=False)
-    assert finished.returncode == 0, finished.stderr
-    figures = json.loads(finished.stdout)["metrics"]
+    assert main([*words, str(straight), "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)["metrics"]
     assert figures["behaviour_reward"] == pytest.approx(0.5, abs=0.2)
     assert figures["evaluation_prompts"] == 4
     assert {"steered_reward", "unsteered_reward_stderr", "steered_gain", "heldout_td_loss"} <= set(figures)
-    process = subprocess.Popen([*words, str(killed)], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "training", *words, str(killed)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while not (killed / "metrics.jsonl").is_file() and time.monotonic() < deadline:
         time.sleep(0.02)
     process.kill()
     process.wait()
     assert not (killed / "run.json").exists()
-    again = subprocess.run([*words, str(killed)], capture_output=True, text=True, check=False)
-    assert again.returncode == 0, again.stderr
+    assert main([*words, str(killed)]) == 0
     records = [json.loads((run / "run.json").read_text()) for run in (straight, killed)]
     assert records[0]["checkpoint_digest"] == records[1]["checkpoint_digest"]
     assert records[0]["beside"] == records[1]["beside"] != {}

@@ -15,6 +15,7 @@ import torch
 from accelerate import Accelerator
 from tiny_model import make_model, make_tokenizer, save_reward_model
 
+from training.__main__ import main
 from training.checkpoint import Checkpoint
 from training.frozen_trunk import frozen_layers, same_layers
 from training.policy import ActorCritic
@@ -220,25 +221,35 @@ def test_a_run_continued_from_its_saved_state_is_the_run_that_was_not_interrupte
         assert torch.equal(tensor, after[name]), name
 
 
-def test_a_killed_command_continues_and_ends_with_the_weights_of_one_that_was_not(tmp_path: Path, tiny: Path) -> None:
-    reward = tmp_path / "reward"
-    _train(tmp_path, "reward", reward, "base", str(tiny))
+def test_a_killed_command_continues_and_ends_with_the_weights_of_one_that_was_not(
+    tmp_path: Path, tiny: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only what is killed needs a process of its own: each imports torch and transformers first."""
+    recipe = tmp_path / "ppo.yaml"
+    recipe.write_text(
+        f"method: ppo\nbase: {tiny}\nreward_model: {save_reward_model(tmp_path / 'reward')}\n"
+        "prompts: {source: starter, heldout_split: heldout}\n"
+        "max_prompt_length: 200\ndtype: float32\ngeneration: {max_new_tokens: 12}\n"
+        "ppo: {total_episodes: 96, batch_size: 8, mini_batch_size: 8, num_ppo_epochs: 1, save_updates: 3}\n"
+    )
     straight, killed = tmp_path / "straight", tmp_path / "killed"
-    assert _train(tmp_path, "ppo", straight, "base", str(tiny), reward).returncode == 0
-    process = _train(tmp_path, "ppo", killed, "base", str(tiny), reward, wait=False)
+    words = ["ppo", "--recipe", str(recipe), "--out"]
+    assert main([*words, str(straight)]) == 0
+    command = [sys.executable, "-m", "training", *words, str(killed)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 90
     while not (killed / "metrics.jsonl").is_file() and time.monotonic() < deadline:
         time.sleep(0.02)
     process.kill()
     process.wait()
+    assert (killed / "metrics.jsonl").is_file(), "it was not killed in its updates"
     assert not (killed / "run.json").exists()
-    finished = _train(tmp_path, "ppo", killed, "base", str(tiny), reward)
-    assert finished.returncode == 0, finished.stderr
+    assert main([*words, str(killed)]) == 0
     digests = [json.loads((run / "run.json").read_text())["checkpoint_digest"] for run in (straight, killed)]
     assert digests[0] == digests[1]
-    changed = _train(tmp_path, "ppo", killed, "base", str(tiny), reward, "seed=5")
-    assert changed.returncode == 2
-    assert "another recipe" in changed.stderr
+    capsys.readouterr()
+    assert main([*words, str(killed), "seed=5"]) == 2
+    assert "another recipe" in capsys.readouterr().err
 
 
 def _through_a_file(state: dict) -> str:
@@ -247,34 +258,6 @@ def _through_a_file(state: dict) -> str:
     path = tempfile.mkstemp(suffix=".pt")[1]
     torch.save(state, path)
     return path
-
-
-def _train(
-    tmp_path: Path,
-    method: str,
-    out: Path,
-    key: str,
-    base: str,
-    reward: Path | None = None,
-    *more: str,
-    wait: bool = True,
-):
-    recipe = tmp_path / f"{method}.yaml"
-    if method == "reward":
-        args = "args: {num_train_epochs: 1, per_device_train_batch_size: 16, max_steps: 2}\n"
-        recipe.write_text(
-            f"method: reward\nbase: {base}\ndata: {{source: starter}}\ndtype: float32\nlora: null\n{args}"
-        )
-    else:
-        recipe.write_text(
-            f"method: ppo\nbase: {base}\nreward_model: {reward}\nprompts: {{source: starter, heldout_split: heldout}}\n"
-            "max_prompt_length: 200\ndtype: float32\ngeneration: {max_new_tokens: 12}\n"
-            "ppo: {total_episodes: 96, batch_size: 8, mini_batch_size: 8, num_ppo_epochs: 1, save_updates: 3}\n"
-        )
-    words = [sys.executable, "-m", "training", method, "--recipe", str(recipe), "--out", str(out), *more]
-    if not wait:
-        return subprocess.Popen(words, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    return subprocess.run(words, capture_output=True, text=True, timeout=200, check=False)
 
 
 def test_layers_below_the_lowest_adapter_are_computed_once_and_give_the_same_steps() -> None:

@@ -1,0 +1,140 @@
+"""The gates on a run's records: what it was made from, its scores and samples, its parent's, its training data."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from gate_verdicts import edit_json, parent_of, refusals, verdicts
+from tiny_run import change_weights, rescore, write_scores
+
+from evals.contamination import Contamination, TaskContamination
+from release.policy import POLICIES
+from training.checkpoint import Checkpoint
+from training.records import sha256_of_file
+
+
+def test_noise_on_the_weights_unpins_the_record_and_the_scores(run: Path) -> None:
+    old = Checkpoint.open(run / "checkpoint").digest
+    new = change_weights(run / "checkpoint", lambda tensors: tensors["model.norm.weight"].add_(0.01))
+    refused = refusals(run)
+    assert set(refused) >= {"run_record_pinned", "scorecard_pinned"}
+    assert old in refused["scorecard_pinned"]
+    assert new in refused["scorecard_pinned"]
+
+
+def test_whether_a_run_record_must_be_there_is_the_policys_decision(run: Path) -> None:
+    (run / "run.json").unlink()
+    assert "nothing says how the checkpoint was made" in refusals(run)["run_record_pinned"]
+    assert verdicts(run, "external")["run_record_pinned"].outcome == "skipped"
+
+
+def test_a_sample_file_that_was_edited_is_refused_by_name(run: Path) -> None:
+    file = run / "samples" / "starter_toxicity.jsonl"
+    file.write_text(file.read_text().replace("Answer.", "Nicer answer."))
+    assert "samples/starter_toxicity.jsonl hashes to" in refusals(run)["scorecard_pinned"]
+
+
+def test_scores_that_do_not_cover_what_the_policy_asks_are_refused(run: Path) -> None:
+    card = json.loads((run / "scorecard.json").read_text())
+    card["scores"] = [score for score in card["scores"] if score["group"] != "toxicity"]
+    card["scores"][0] |= {"n": 5, "unscored": 35}
+    (run / "scorecard.json").write_text(json.dumps(card))
+    refused = refusals(run)["scorecard_pinned"]
+    assert "no headline score for toxicity" in refused
+    assert "rests on 5 items" in refused
+    assert "88% of its items could not be scored" in refused
+
+
+def test_a_scorecard_that_is_not_one_is_refused_with_the_field(run: Path) -> None:
+    (run / "scorecard.json").write_text('{"model": 3}')
+    assert "not a valid Scorecard" in refusals(run)["scorecard_pinned"]
+
+
+def test_a_clear_loss_of_truthfulness_is_refused_with_both_figures(run: Path) -> None:
+    digest = Checkpoint.open(run / "checkpoint").digest
+    rescore(run, digest, parent_of(run), truthfulness=0.1)
+    verdict = verdicts(run)["no_regression"]
+    assert verdict.outcome == "refused"
+    assert "starter_truthfulness/mc2" in verdict.explanation
+    assert "0.5" in verdict.explanation
+    assert "0.1" in verdict.explanation
+
+
+def test_more_toxicity_is_a_loss_although_the_figure_is_higher(run: Path) -> None:
+    rescore(run, Checkpoint.open(run / "checkpoint").digest, parent_of(run), toxicity=0.6)
+    assert "starter_toxicity/toxic_rate" in refusals(run)["no_regression"]
+
+
+def test_a_loss_within_chance_passes(run: Path) -> None:
+    rescore(run, Checkpoint.open(run / "checkpoint").digest, parent_of(run), truthfulness=0.45)
+    assert "no_regression" not in refusals(run)
+
+
+def test_a_baseline_of_another_checkpoint_than_the_parent_is_refused(run: Path) -> None:
+    write_scores(run / "baseline", "sha256:" + "1" * 64, {"helpfulness": 1, "truthfulness": 0, "toxicity": 1})
+    assert parent_of(run) in refusals(run)["no_regression"]
+
+
+def test_a_missing_baseline_is_refused_where_the_policy_asks_for_one(run: Path) -> None:
+    (run / "baseline" / "scorecard.json").unlink()
+    assert "baseline" in refusals(run)["no_regression"]
+    assert verdicts(run, "external")["no_regression"].outcome == "skipped"
+
+
+def test_a_figure_that_its_samples_do_not_give_is_refused_with_both(run: Path) -> None:
+    card = json.loads((run / "scorecard.json").read_text())
+    card["scores"][0]["value"] = 0.61
+    (run / "scorecard.json").write_text(json.dumps(card))
+    refused = refusals(run)["figures_from_samples"]
+    assert "starter_helpfulness/win_rate: the value is 0.61, the samples give 0.6" in refused
+    card = json.loads((run / "baseline" / "scorecard.json").read_text())
+    card["scores"][1]["interval"]["low"] -= 0.02
+    (run / "baseline" / "scorecard.json").write_text(json.dumps(card))
+    assert "2 of 6 figures" in refusals(run)["figures_from_samples"]
+
+
+def test_scores_of_what_an_endpoint_served_are_refused_for_nothing_pins_its_bytes(run: Path) -> None:
+    model = json.loads((run / "scorecard.json").read_text())["model"]
+    edit_json(run / "scorecard.json", model={**model, "parameters": None, "endpoint": "http://127.0.0.1:8000/v1"})
+    assert "nothing pins its bytes" in refusals(run)["scorecard_pinned"]
+
+
+def report_contamination(run: Path, share: float, **changes: object) -> None:
+    task = TaskContamination(
+        task="starter_truthfulness",
+        items=40,
+        too_short=0,
+        contaminated=round(40 * share),
+        share=share,
+        examples=[],
+        scores=[],
+    )
+    fields = {
+        "checkpoint_digest": Checkpoint.open(run / "checkpoint").digest,
+        "scorecard_sha256": sha256_of_file(run / "scorecard.json"),
+        "run_record_sha256": None,
+        "n": 13,
+        "shortest": 5,
+        "data": [],
+        "record_covered": True,
+        "tasks": [task],
+        "highest_share": share,
+        "created": "2026-11-25T00:00:00+00:00",
+    }
+    Contamination.model_validate(fields | changes).write(run / "contamination.json")
+
+
+def test_more_items_from_the_training_data_than_the_policy_allows_are_refused_by_task(
+    run: Path, tmp_path: Path
+) -> None:
+    report_contamination(run, 0.025)
+    assert verdicts(run)["contamination_bounded"].outcome == "passed"
+    report_contamination(run, 0.2)
+    assert "starter_truthfulness 20.0%; the policy allows 5.0%" in refusals(run)["contamination_bounded"]
+    report_contamination(run, 0.0, scorecard_sha256="0" * 64)
+    assert "not of these" in refusals(run)["contamination_bounded"]
+    (run / "contamination.json").unlink()
+    own = tmp_path / "own.yaml"
+    own.write_text((POLICIES / "default.yaml").read_text().replace("report: optional ", "report: required "))
+    assert "there is no contamination.json" in refusals(run, str(own))["contamination_bounded"]

@@ -1,0 +1,98 @@
+"""The gates on what a release says: secrets, personal data, paths of a machine, licences."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from gate_verdicts import refusals, verdicts
+
+
+@pytest.mark.parametrize(
+    ("secret", "kind"),
+    [
+        ("hf_" + "a" * 34, "Hub token"),
+        ("AKIA" + "ABCDEFGHIJKLMNOP", "AWS Access Key"),
+        ("-----BEGIN OPENSSH " + "PRIVATE KEY-----", "private key"),
+        ("https://someone:" + "hunter2secret@host.org/", "Basic Auth Credentials"),
+        ("xoxb-" + "1234567890-abcdefghij", "Slack Token"),
+    ],
+)
+def test_a_secret_in_a_text_file_is_refused_by_line_and_never_shown(run: Path, secret: str, kind: str) -> None:
+    (run / "checkpoint" / "notes.txt").write_text(f"first line\nkey = {secret}\n")
+    verdict = verdicts(run)["no_secrets"]
+    assert f"a {kind} in notes.txt, line 2" in verdict.explanation
+    assert secret not in verdict.model_dump_json()
+
+
+@pytest.mark.parametrize("path", ["/home/someone/models/base", "/Users/someone/base", "{run}/checkpoint"])
+def test_a_path_of_a_machine_in_a_record_is_refused(run: Path, path: str) -> None:
+    record = json.loads((run / "run.json").read_text())
+    record["recipe"]["base"] = path.replace("{run}", str(run.resolve()))
+    (run / "run.json").write_text(json.dumps(record))
+    assert "run.json" in refusals(run)["no_local_paths"]
+
+
+def test_an_unknown_licence_of_the_parent_leaves_the_card_without_one(run: Path) -> None:
+    record = json.loads((run / "run.json").read_text())
+    record["parents"][0]["license"] = None
+    (run / "run.json").write_text(json.dumps(record))
+    assert "names no license" in refusals(run)["license_present"]
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("write to jane.doe@hospital.org", "e-mail address"),
+        ("call +44 20 7946 0958 today", "phone number"),
+        ("paid with 4111 1111 1111 1111", "payment card"),
+        ("to DE89 3704 0044 0532 0130 00", "bank account"),
+    ],
+)
+def test_personal_data_in_a_record_is_refused_by_kind_and_line_and_only_counted_in_samples(
+    run: Path, text: str, kind: str
+) -> None:
+    (run / "checkpoint" / "notes.txt").write_text(f"first line\n{text}\n")
+    verdict = verdicts(run)["no_personal_data"]
+    assert f"a {kind} in notes.txt, line 2" in verdict.explanation
+    assert text not in verdict.model_dump_json()
+    (run / "checkpoint" / "notes.txt").unlink()
+    file = run / "samples" / "extra.jsonl"
+    file.write_text(json.dumps({"response": text}) + "\n")
+    verdict = verdicts(run)["no_personal_data"]
+    assert (verdict.outcome, verdict.evidence["in_samples"]) == ("passed", {kind: 1})
+
+
+def test_numbers_that_look_like_cards_accounts_or_phones_are_none(run: Path) -> None:
+    (run / "checkpoint" / "notes.txt").write_text(
+        "0.4111111111111111 4111111111111112 DE00370400440532013000 user@example.org 2026-11-25 sha256 "
+        + "4" * 64
+        + "\n"
+    )
+    assert verdicts(run)["no_personal_data"].outcome == "passed"
+
+
+@pytest.mark.parametrize(
+    ("parent", "said"),
+    [
+        ("apache-2.0", None),
+        ("cc-by-nc-4.0", None),
+        ("Llama 3.1", None),
+        ("cc-by-nc-nd-4.0", "allows no derivatives"),
+        (None, "is not known"),
+    ],
+)
+def test_the_parents_licence_must_allow_the_cards(run: Path, parent: str | None, said: str | None) -> None:
+    record = json.loads((run / "run.json").read_text())
+    record["parents"][0]["license"] = parent
+    (run / "run.json").write_text(json.dumps(record))
+    refused = refusals(run).get("license_compatible")
+    assert refused is None if said is None else said in str(refused), refused
+
+
+def test_a_licence_that_a_second_parent_does_not_allow_is_refused_by_name(run: Path) -> None:
+    record = json.loads((run / "run.json").read_text())
+    record["parents"].append(record["parents"][0] | {"role": "adapter", "name": "their-adapter", "license": "gpl-3.0"})
+    (run / "run.json").write_text(json.dumps(record))
+    assert "their-adapter is under gpl-3.0, which does not allow apache-2.0" in refusals(run)["license_compatible"]
