@@ -62,6 +62,7 @@ class TRLRecipe(Settings):
     dtype: Dtype = "auto"  # what is computed in; what is saved has the base's own
     lora: LoraSettings | None = LoraSettings()
     args: dict[str, Any] = {}  # TRL's config of the method
+    memory_check: bool = Field(default=True, exclude=True)  # refuse a run that surely needs more memory than is free
     seed: int = 0
 
 
@@ -196,6 +197,7 @@ class PPORecipe(Settings):
     ppo: PPOSettings = PPOSettings()
     ptx: PTXSettings | None = None
     guards: GuardSettings = GuardSettings()
+    memory_check: bool = Field(default=True, exclude=True)  # refuse a run that surely needs more memory than is free
     seed: int = 0
 
     @model_validator(mode="after")
@@ -287,6 +289,7 @@ class ILQLRecipe(Settings):
     ilql: ILQLSettings = ILQLSettings()
     steering: Steering = Steering()
     evaluation: Evaluation | None = None
+    memory_check: bool = Field(default=True, exclude=True)  # refuse a run that surely needs more memory than is free
     seed: int = 0
 
 
