@@ -22,6 +22,7 @@ from training.data import Conversation, Data, Prompt, load_preferences, load_pro
 from training.demonstrations import load_demonstrations, load_feedback
 from training.errors import UsageError
 from training.ilql_data import load_rewarded
+from training.ptx import load_mixed
 from training.recipe import DataSettings
 from training.records import Record, sha256_of_file
 from training.run_record import RunRecord, now
@@ -111,6 +112,7 @@ def contamination(run: Path, sources: Sequence[str], split: str = "train", confi
             found=record.checkpoint_digest,
         )
     loaded = [_of_recipe(record)] if record is not None and _settings(record) else []
+    loaded += [_mixed_in(record)] if record is not None and record.recipe.get("ptx") else []
     loaded += [_named(source, split, config) for source in sources]
     if not loaded:
         raise UsageError(
@@ -242,6 +244,11 @@ def _settings(record: RunRecord) -> dict[str, Any] | None:
 def _of_recipe(record: RunRecord) -> Data:
     """The rows that the recipe names, read as the run read them."""
     return LOADERS[record.method](DataSettings(**(_settings(record) or {})), record.seed)
+
+
+def _mixed_in(record: RunRecord) -> Data:
+    """The rows that PPO-ptx mixed into the run, as the run read them."""
+    return load_mixed(DataSettings(**record.recipe["ptx"]["data"]), record.seed)
 
 
 def _named(source: str, split: str, config: str | None) -> Data:

@@ -283,6 +283,7 @@ def _training(facts: Facts) -> dict[str, Any] | None:
                 "name": dataset_hub_id(source) or without_place(source.id),
                 "on_hub": dataset_hub_id(source) is not None,
                 "source": source,
+                "formats": ", ".join(source.formats),
                 "why_dropped": ", ".join(
                     f"{why} {count}" for why, count in sorted(source.why_dropped.items()) if count
                 ),

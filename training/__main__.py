@@ -146,6 +146,9 @@ def _base(args: argparse.Namespace) -> Result:
 def _train(method: Method, args: argparse.Namespace) -> Result:
     recipe = load(find_recipe(args.recipe), method.recipe, args.overrides)
     keep_freed_memory()
+    from training.memory_check import require_memory
+
+    require_memory(recipe, args.out)
     train = getattr(importlib.import_module(method.module), method.function)
     return _result(train(recipe, args.out), args.out)
 

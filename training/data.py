@@ -1,8 +1,8 @@
 """Preference pairs and prompts, from the Hub or from files, in the formats that people have.
 
 Recognised: TRL's explicit prompt {prompt, chosen, rejected} and implicit prompt {chosen, rejected}, each plain or
-conversational; Anthropic's hh-rlhf text ("\\n\\nHuman: ... \\n\\nAssistant: ..."); prompts as {prompt} or {messages}.
-All become lists of messages; a row of no known format is shown in the error.
+conversational; Anthropic's hh-rlhf text ("\\n\\nHuman: ... \\n\\nAssistant: ..."); prompts as {prompt} or {messages}; and the
+columns of data_formats.py. All become lists of messages; a row of no known format is shown in the error.
 """
 
 from __future__ import annotations
@@ -18,16 +18,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeGuard, TypeVar
 
-from training.errors import HubError, UsageError
-from training.pretrained import endpoint
+from training.command import log
+from training.data_checks import hold_out, row_key, without_leaks
+from training.data_formats import FOREIGN_FORMATS, in_known_columns, native_format
+from training.data_summary import described
+from training.errors import UsageError
+from training.raw_rows import read_rows
 from training.recipe import DataSettings
 from training.run_record import DataSource, FeedbackSource
 
 Message = dict[str, str]
 Messages = list[Message]
 
-STARTER = Path(__file__).parent / "starter"
-PREFERENCE_FORMATS = "{prompt, chosen, rejected}, {chosen, rejected} (messages or hh-rlhf text)"
+PREFERENCE_FORMATS = f"{{prompt, chosen, rejected}}, {{chosen, rejected}} (messages or hh-rlhf text), {FOREIGN_FORMATS}"
+LEAKED = "its prompt is trained on"
 HH_TURN = re.compile(r"\n\n(Human|Assistant):")
 HH_ROLES = {"Human": "user", "Assistant": "assistant"}
 
@@ -143,18 +147,27 @@ def content_sha256(rows: Iterable[Conversation]) -> str:
 def load_rows(
     settings: DataSettings, seed: int, starter_file: str, convert: Callable[[dict[str, Any]], Row | None], formats: str
 ) -> Data:
-    """Rows converted and held out; `formats` names those that `convert` knows, for the error that shows another."""
-    raw, revision, license_id = _rows(settings, settings.split, starter_file)
-    train, dropped = _convert(raw, settings.source, convert, formats)
+    """Rows converted, checked and held out, and told of in one line on stderr.
+
+    `formats` names those that `convert` knows, for the error that shows a row of another. Dropped and counted are empty
+    answers, repeats, and held-out rows whose prompt is trained on, unless the recipe holds out the very split that it trains on.
+    """
+    raw, revision, license_id = read_rows(settings, settings.split, starter_file)
+    read = _convert(raw, settings.source, convert, formats)
+    rows, dropped = read.rows, read.dropped
+    heldout_dropped: Counter[str] = Counter()
     if settings.heldout_split is not None:
-        raw_heldout, _, _ = _rows(settings, settings.heldout_split, starter_file)
-        heldout, more_dropped = _convert(raw_heldout, settings.source, convert, formats)
-        dropped = dict(Counter(dropped) + Counter(more_dropped))
+        raw_heldout, _, _ = read_rows(settings, settings.heldout_split, starter_file)
+        more = _convert(raw_heldout, settings.source, convert, formats)
+        heldout, heldout_dropped = more.rows, more.dropped
+        train = rows[: settings.limit]
+        if settings.heldout_split != settings.split:
+            heldout, heldout_dropped[LEAKED] = without_leaks(train, heldout, settings)
     else:
-        random.Random(seed).shuffle(train)
-        cut = len(train) - round(len(train) * settings.heldout_fraction)
-        train, heldout = train[:cut], train[cut:]
-    train = [_with_system(row, settings.system) for row in train[: settings.limit]]
+        random.Random(seed).shuffle(rows)
+        train, heldout = hold_out(rows, round(len(rows) * settings.heldout_fraction), settings.heldout_by)
+        train = train[: settings.limit]
+    train = [_with_system(row, settings.system) for row in train]
     heldout = [_with_system(row, settings.system) for row in heldout[: settings.heldout_limit]]
     if not train:
         raise UsageError(
@@ -162,21 +175,22 @@ def load_rows(
             where=settings.source,
             found=f"{len(raw)} rows read, all dropped or held out",
         )
-    return Data(
-        train,
-        heldout,
-        DataSource(
-            id=settings.source,
-            revision=revision,
-            split=settings.split,
-            sha256=content_sha256(train),
-            rows=len(train),
-            rows_dropped=sum(dropped.values()),
-            why_dropped=dropped,
-            license=license_id,
-            feedback=_feedback(settings.source),
-        ),
+    source = DataSource(
+        id=settings.source,
+        revision=revision,
+        split=settings.split,
+        sha256=content_sha256(train),
+        rows=len(train),
+        rows_dropped=dropped.total() + heldout_dropped.total(),
+        why_dropped=dict(dropped + heldout_dropped),
+        formats=dict(read.formats),
+        columns=read.columns,
+        heldout_rows=len(heldout),
+        license=license_id,
+        feedback=_feedback(settings.source),
     )
+    log(described(source, train[0]))
+    return Data(train, heldout, source)
 
 
 def _feedback(source: str) -> FeedbackSource | None:
@@ -187,15 +201,29 @@ def _feedback(source: str) -> FeedbackSource | None:
     return feedback_source(path) if path.exists() else None
 
 
+@dataclass(frozen=True)
+class _Read:
+    """Rows that something can be learned from, why others were dropped, and the formats and columns that they came in."""
+
+    rows: list[Any]
+    dropped: Counter[str]
+    formats: Counter[str]
+    columns: list[str]
+
+
 def _convert(
     raw: list[dict[str, Any]], source: str, convert: Callable[[dict[str, Any]], Row | None], formats: str
-) -> tuple[list[Row], dict[str, int]]:
-    """Every row converted; empty answers and exact repeats are dropped and counted."""
+) -> _Read:
+    """Every row converted; empty answers and repeats are dropped and counted."""
     rows: list[Row] = []
+    exact: set[str] = set()
     seen: set[str] = set()
-    dropped: dict[str, int] = {}
+    dropped: Counter[str] = Counter()
+    found_formats: Counter[str] = Counter()
+    columns: dict[str, None] = {}
     for number, raw_row in enumerate(raw, 1):
-        row = convert(raw_row)
+        columns.update(dict.fromkeys(raw_row))
+        name, row = recognised(raw_row, convert)
         if row is None:
             raise UsageError(
                 "this row is in no known format",
@@ -204,14 +232,30 @@ def _convert(
                 found=json.dumps(raw_row, ensure_ascii=False, default=str)[:300],
                 next_step="rename or convert the columns to one of these",
             )
-        key = json.dumps(vars(row), sort_keys=True)
-        why = row.flaw() or ("exact repeat" if key in seen and not row.repeats_count else None)
+        found_formats[name] += 1
+        why = row if isinstance(row, str) else row.flaw()
+        if not why and not isinstance(row, str) and not row.repeats_count:
+            key, said = json.dumps(vars(row), sort_keys=True), row_key(row)
+            why = "exact repeat" if key in exact else "repeat but for case and spaces" if said in seen else None
+            exact.add(key)
+            seen.add(said)
         if why:
-            dropped[why] = dropped.get(why, 0) + 1
-        else:
-            seen.add(key)
+            dropped[why] += 1
+        elif not isinstance(row, str):
             rows.append(row)
-    return rows, dropped
+    return _Read(rows, dropped, found_formats, list(columns))
+
+
+def recognised(raw: dict[str, Any], convert: Callable[[dict[str, Any]], Row | None]) -> tuple[str, Row | str | None]:
+    """The format's name, and the row as `convert` reads it; a str where nothing can be made of it, None for no known format."""
+    row = convert(raw)
+    if row is not None:
+        return native_format(raw), row
+    known = in_known_columns(raw)
+    if known is None:
+        return "", None
+    name, columns = known
+    return name, columns if isinstance(columns, str) else convert(columns)
 
 
 def _with_system(row: Row, system: str | None) -> Row:
@@ -219,86 +263,6 @@ def _with_system(row: Row, system: str | None) -> Row:
     if system is None or row.prompt[0]["role"] == "system":
         return row
     return dataclasses.replace(row, prompt=[{"role": "system", "content": system}, *row.prompt])
-
-
-def _rows(settings: DataSettings, split: str, starter_file: str) -> tuple[list[dict[str, Any]], str | None, str | None]:
-    """The raw rows, the revision they stand at, and their licence where it is known."""
-    if settings.source == "starter":
-        lines = (STARTER / starter_file).read_text(encoding="utf-8").splitlines()
-        rows = [json.loads(line) for line in lines if line.strip()]
-        if starter_file == "prompts.jsonl":
-            rows = [row for row in rows if row["split"] == split]
-        return rows, None, "apache-2.0"
-    path = Path(settings.source).expanduser()
-    if path.suffix in (".jsonl", ".json") and path.is_file():
-        return _json_rows(path), None, None
-    if path.exists():
-        return _dataset_rows(str(path), settings, split), None, None
-    if path.suffix in (".jsonl", ".json", ".parquet", ".csv") or settings.source.count("/") > 1:
-        raise UsageError("there is no such data file or directory", where=settings.source)
-    revision = _hub_revision(settings.source)
-    return _dataset_rows(settings.source, settings, split, revision), revision, None
-
-
-def _json_rows(path: Path) -> list[dict[str, Any]]:
-    text = path.read_text(encoding="utf-8")
-    if path.suffix == ".json":
-        try:
-            rows = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise UsageError("not valid JSON", where=f"{path}, line {error.lineno}", found=error.msg) from error
-        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-            raise UsageError("the file must hold a list of objects", where=str(path))
-        return rows
-    rows = []
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UsageError("not valid JSON", where=f"{path}, line {number}", found=line[:120]) from error
-        if not isinstance(row, dict):
-            raise UsageError("each line must be an object", where=f"{path}, line {number}", found=line[:120])
-        rows.append(row)
-    return rows
-
-
-def _dataset_rows(source: str, settings: DataSettings, split: str, revision: str | None = None) -> list[dict[str, Any]]:
-    from datasets import load_dataset
-
-    options = {"name": settings.name, "data_dir": settings.data_dir, "revision": revision}
-    try:
-        dataset = load_dataset(
-            source.partition("@")[0], split=split, **{key: value for key, value in options.items() if value is not None}
-        )
-    except ValueError as error:  # an unknown split or configuration; datasets' message lists the known ones
-        raise UsageError("the dataset has no such split or configuration", where=source, found=str(error)) from error
-    return [dict(row) for row in dataset]
-
-
-def _hub_revision(source: str) -> str | None:
-    """The commit that a dataset's revision stands at now, so that the run record names it."""
-    from huggingface_hub import dataset_info
-    from huggingface_hub.errors import HfHubHTTPError
-
-    repo_id, _, revision = source.partition("@")
-    try:
-        return dataset_info(repo_id, revision=revision or None).sha
-    except HfHubHTTPError as error:
-        raise HubError(
-            "the Hub does not give this dataset",
-            where=endpoint(),
-            found=str(error).splitlines()[0],
-            next_step="check the id; a private or gated dataset needs HF_TOKEN",
-        ) from error
-    except OSError as error:
-        raise HubError(
-            "the Hub cannot be reached",
-            where=endpoint(),
-            found=f"{type(error).__name__} for {source}",
-            next_step="check HF_ENDPOINT",
-        ) from error
 
 
 def _pair(prompt: Messages, chosen: str, rejected: str) -> Preference | None:

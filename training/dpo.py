@@ -7,6 +7,7 @@ continues from the last saved step.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from training.errors import UsageError
 from training.pair_report import pair_report
 from training.pretrained import load_policy
 from training.recipe import DPORecipe
+from training.row_lengths import fitted
 from training.run_record import RunRecord, kept
 from training.sequence_logprobs import answer_logprobs
 from training.trl_run import TRLRun
@@ -41,8 +43,9 @@ def train_dpo(recipe: DPORecipe, out: Path) -> RunRecord:
     base = run.base()
     data = load_preferences(recipe.data, recipe.seed)
     model, tokenizer = load_policy(base.checkpoint, run.load_dtype)
-    rows = [row for row in data.train if longest(tokenizer, row) <= recipe.max_length]
-    heldout = [row for row in data.heldout if longest(tokenizer, row) <= recipe.max_length]
+    fit = fitted(data, partial(longest, tokenizer), recipe.max_length, recipe.cut_prompts)
+    rows = [row for row in fit.train if longest(tokenizer, row) <= recipe.max_length]
+    heldout = [row for row in fit.heldout if longest(tokenizer, row) <= recipe.max_length]
     if not rows:
         raise UsageError(
             f"every pair is longer than {recipe.max_length} tokens", next_step="raise max_length in the recipe"
@@ -66,7 +69,7 @@ def train_dpo(recipe: DPORecipe, out: Path) -> RunRecord:
         metrics = pair_report(heldout, chosen, rejected)
         metrics["heldout_chosen_logprob_change"] = sum(chosen) / arguments.beta / len(chosen)
     run.save_policy(trained, base)
-    source = kept(data.source, len(rows), len(data.train) - len(rows), recipe.max_length)
+    source = kept(data.source, len(rows), len(data.train) - len(rows), recipe.max_length, fit.cut)
     return run.finish([base.parent], source, metrics)
 
 

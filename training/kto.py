@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from training.demonstrations import Feedback, load_feedback
 from training.errors import UsageError
 from training.pretrained import load_policy
 from training.recipe import KTORecipe
+from training.row_lengths import fitted
 from training.run_record import RunRecord, kept
 from training.sequence_logprobs import answer_logprobs
 from training.trl_run import TRLRun
@@ -49,8 +51,9 @@ def train_kto(recipe: KTORecipe, out: Path) -> RunRecord:
     base = run.base()
     data = load_feedback(recipe.data, recipe.seed)
     model, tokenizer = load_policy(base.checkpoint, run.load_dtype)
-    rows = [row for row in data.train if length(tokenizer, row) <= recipe.max_length]
-    heldout = [row for row in data.heldout if length(tokenizer, row) <= recipe.max_length]
+    fit = fitted(data, partial(length, tokenizer), recipe.max_length, recipe.cut_prompts)
+    rows = [row for row in fit.train if length(tokenizer, row) <= recipe.max_length]
+    heldout = [row for row in fit.heldout if length(tokenizer, row) <= recipe.max_length]
     if not rows:
         raise UsageError(
             f"every answer is longer than {recipe.max_length} tokens with its prompt",
@@ -72,7 +75,7 @@ def train_kto(recipe: KTORecipe, out: Path) -> RunRecord:
         for now, then in zip(answer_logprobs(trained, tokenizer, answers), before, strict=True)
     ]
     run.save_policy(trained, base)
-    source = kept(data.source, len(rows), len(data.train) - len(rows), recipe.max_length)
+    source = kept(data.source, len(rows), len(data.train) - len(rows), recipe.max_length, fit.cut)
     return run.finish([base.parent], source, feedback_report([row.label for row in heldout], rewards))
 
 

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 from training.chat import UNLEARNED, demonstration_ids
-from training.data import PREFERENCE_FORMATS, Conversation, load_rows
+from training.data import PREFERENCE_FORMATS, Conversation, Data, load_rows
 from training.demonstrations import Demonstration, as_demonstration
 from training.errors import UsageError
 from training.ppo_math import token_logprobs
-from training.recipe import PTXSettings
+from training.recipe import DataSettings, PTXSettings
 from training.rollout import in_shuffled_epochs
 from training.run_record import DataSource, kept
 from training.sequence_logprobs import learned_logprobs, loss_per_token
@@ -75,22 +75,7 @@ def load_ptx(settings: PTXSettings, tokenizer: PreTrainedTokenizerBase, seed: in
     Longer demonstrations than `max_length` tokens are dropped and counted; longer texts are cut into pieces. Raises
     UsageError showing the first row of no known format, or where nothing is left.
     """
-
-    def convert(row: dict[str, Any]) -> Conversation | None:
-        text = row.get("text")
-        if not isinstance(text, str):
-            return as_demonstration(row)
-        if settings.data.system is not None:
-            raise UsageError(
-                "a plain text has no place for a system message",
-                where=settings.data.source,
-                found=f"ptx.data.system: {settings.data.system!r}",
-                next_step="remove ptx.data.system from the recipe",
-            )
-        return PlainText([], text)
-
-    formats = f"{{text}}, {{prompt, completion}}, {{messages}}, {PREFERENCE_FORMATS}"
-    data = load_rows(settings.data, seed, "preferences.jsonl", convert, formats)
+    data = load_mixed(settings.data, seed)
     train, too_long = _tokenized(tokenizer, data.train, settings.max_length)
     heldout, _ = _tokenized(tokenizer, data.heldout, settings.max_length)
     if not train:
@@ -101,6 +86,26 @@ def load_ptx(settings: PTXSettings, tokenizer: PreTrainedTokenizerBase, seed: in
         )
     source = kept(data.source, data.source.rows - too_long, too_long, settings.max_length)
     return PTXData(train, heldout, source)
+
+
+def load_mixed(settings: DataSettings, seed: int) -> Data:
+    """The rows before they are token ids: Demonstration or PlainText."""
+
+    def convert(row: dict[str, Any]) -> Conversation | None:
+        text = row.get("text")
+        if not isinstance(text, str):
+            return as_demonstration(row)
+        if settings.system is not None:
+            raise UsageError(
+                "a plain text has no place for a system message",
+                where=settings.source,
+                found=f"ptx.data.system: {settings.system!r}",
+                next_step="remove ptx.data.system from the recipe",
+            )
+        return PlainText([], text)
+
+    formats = f"{{text}}, {{prompt, completion}}, {{messages}}, {PREFERENCE_FORMATS}"
+    return load_rows(settings, seed, "preferences.jsonl", convert, formats)
 
 
 def learned_tokens(sequences: Sequence[Labelled]) -> int:

@@ -15,6 +15,7 @@ from training.errors import UsageError
 from training.precision import Dtype
 from training.yaml_file import Settings
 
+By = Literal["prompt", "opening"]
 SHIPPED = Path(__file__).parent / "recipes"
 
 
@@ -29,6 +30,9 @@ class DataSettings(Settings):
         default=0.2, ge=0.0, lt=1.0
     )  # taken from the end of a seeded shuffle, where no split is held out
     heldout_split: str | None = None
+    heldout_by: By = (
+        "prompt"  # what a row that is trained on and one that is held out never share; the opening is its first turn
+    )
     limit: int | None = Field(default=None, gt=0)  # rows to train on, the first of them
     heldout_limit: int | None = Field(default=None, gt=0)  # rows to measure on, the first of those held out
     system: str | None = Field(default=None, min_length=1)  # put before conversations without a system message
@@ -58,6 +62,7 @@ class TRLRecipe(Settings):
     dtype: Dtype = "auto"  # what is computed in; what is saved has the base's own
     lora: LoraSettings | None = LoraSettings()
     args: dict[str, Any] = {}  # TRL's config of the method
+    memory_check: bool = Field(default=True, exclude=True)  # refuse a run that surely needs more memory than is free
     seed: int = 0
 
 
@@ -67,6 +72,7 @@ class RewardRecipe(TRLRecipe):
     method: Literal["reward"]
     data: DataSettings
     max_length: int = Field(default=512, gt=8)  # tokens of prompt and answer; longer pairs are dropped and counted
+    cut_prompts: bool = False  # first leave out the oldest turns of what is longer, as few as it takes, and count it
 
 
 class SFTRecipe(TRLRecipe):
@@ -75,6 +81,7 @@ class SFTRecipe(TRLRecipe):
     method: Literal["sft"]
     data: DataSettings
     max_length: int = Field(default=512, gt=8)  # tokens; longer conversations are dropped and counted
+    cut_prompts: bool = False  # first leave out the oldest turns of what is longer, as few as it takes, and count it
 
 
 class DPORecipe(TRLRecipe):
@@ -83,6 +90,7 @@ class DPORecipe(TRLRecipe):
     method: Literal["dpo"]
     data: DataSettings
     max_length: int = Field(default=512, gt=8)  # tokens of prompt and answer; longer pairs are dropped and counted
+    cut_prompts: bool = False  # first leave out the oldest turns of what is longer, as few as it takes, and count it
 
 
 class KTORecipe(TRLRecipe):
@@ -91,6 +99,7 @@ class KTORecipe(TRLRecipe):
     method: Literal["kto"]
     data: DataSettings
     max_length: int = Field(default=512, gt=8)  # tokens of prompt and answer; longer ones are dropped and counted
+    cut_prompts: bool = False  # first leave out the oldest turns of what is longer, as few as it takes, and count it
 
 
 class Generation(Settings):
@@ -188,6 +197,7 @@ class PPORecipe(Settings):
     ppo: PPOSettings = PPOSettings()
     ptx: PTXSettings | None = None
     guards: GuardSettings = GuardSettings()
+    memory_check: bool = Field(default=True, exclude=True)  # refuse a run that surely needs more memory than is free
     seed: int = 0
 
     @model_validator(mode="after")
@@ -279,6 +289,7 @@ class ILQLRecipe(Settings):
     ilql: ILQLSettings = ILQLSettings()
     steering: Steering = Steering()
     evaluation: Evaluation | None = None
+    memory_check: bool = Field(default=True, exclude=True)  # refuse a run that surely needs more memory than is free
     seed: int = 0
 
 

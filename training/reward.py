@@ -7,6 +7,7 @@ adapters merged. Interrupted, the same command continues from the last saved ste
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from training.pair_report import pair_report
 from training.pretrained import load_tokenizer, require_finite
 from training.recipe import RewardRecipe
 from training.rewards import RewardModel
+from training.row_lengths import fitted
 from training.run_record import RunRecord, kept
 from training.trl_run import TRLRun
 
@@ -40,7 +42,8 @@ def train_reward_model(recipe: RewardRecipe, out: Path) -> RunRecord:
     base = run.base()
     data = load_preferences(recipe.data, recipe.seed)
     tokenizer = reward_tokenizer(load_tokenizer(base.checkpoint))
-    pairs, too_long = tokenize_pairs(tokenizer, data.train, recipe.max_length)
+    rows = fitted(data, partial(pair_length, tokenizer), recipe.max_length, recipe.cut_prompts)
+    pairs, too_long = tokenize_pairs(tokenizer, rows.train, recipe.max_length)
     set_seed(recipe.seed)
     model = AutoModelForSequenceClassification.from_pretrained(
         base.checkpoint.path, num_labels=1, dtype=getattr(torch, run.load_dtype)
@@ -56,8 +59,9 @@ def train_reward_model(recipe: RewardRecipe, out: Path) -> RunRecord:
         peft_config=run.lora("SEQ_CLS", modules_to_save=["score"]),
     )
     saved = run.save(run.train(trainer, base), tokenizer)
-    metrics = held_out_metrics(RewardModel.load(saved, run.recipe.dtype), data.heldout) if data.heldout else {}
-    return run.finish([base.parent], kept(data.source, len(pairs), too_long, recipe.max_length), metrics)
+    metrics = held_out_metrics(RewardModel.load(saved, run.recipe.dtype), rows.heldout) if rows.heldout else {}
+    source = kept(data.source, len(pairs), too_long, recipe.max_length, rows.cut)
+    return run.finish([base.parent], source, metrics)
 
 
 def reward_tokenizer(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
@@ -75,6 +79,12 @@ def reward_tokenizer(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerB
             next_step="set pad_token in tokenizer_config.json",
         )
     return tokenizer
+
+
+def pair_length(tokenizer: PreTrainedTokenizerBase, row: Preference) -> int:
+    """Tokens of the prompt with the longer of its answers."""
+    answers = (answer_ids(tokenizer, row.prompt, answer) for answer in (row.chosen, row.rejected))
+    return len(prompt_ids(tokenizer, row.prompt)) + max(map(len, answers))
 
 
 def tokenize_pairs(

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pydantic import ValidationError
+
 from training.errors import UsageError
 from training.precision import chosen_dtype
 from training.records import canonical_json, write_atomically
@@ -30,11 +32,16 @@ class RunDirectory:
 
     @classmethod
     def open(cls, path: Path, recipe: Settings) -> RunDirectory:
-        """Make or reopen a run's directory. Raises UsageError where it holds a run of another recipe."""
+        """Make or reopen a run's directory. Raises UsageError where it holds a run of another recipe.
+
+        One that ended before anything of it was saved, for a bad row or for want of memory, may begin again with any recipe.
+        """
         wanted = recipe.model_dump(mode="json")
         run = cls(path, wanted)
         begun = run.begun()
-        if begun is not None and begun != wanted:
+        if begun is not None:
+            begun = _with_new_keys(begun, type(recipe))
+        if begun is not None and begun != wanted and (run.complete or run._anything_saved()):
             changed = [key for key in {*begun, *wanted} if begun.get(key) != wanted.get(key)]
             raise UsageError(
                 "this directory holds a run of another recipe" + ("" if run.complete else ", which is not finished"),
@@ -55,6 +62,10 @@ class RunDirectory:
         file = self.state / "recipe.json"
         begun: dict[str, Any] | None = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
         return begun
+
+    def _anything_saved(self) -> bool:
+        files = (file for file in self.path.rglob("*") if file.is_file())
+        return any(file != self.state / "recipe.json" for file in files)
 
     @property
     def state(self) -> Path:
@@ -94,6 +105,14 @@ class RunDirectory:
         (self.scratch / "checkpoint").rename(target)
         record.write(self.path / "run.json")
         shutil.rmtree(self.state)
+
+
+def _with_new_keys(begun: dict[str, Any], cls: type[Settings]) -> dict[str, Any]:
+    """A recipe as an earlier version wrote it, with the keys that are new since at their defaults; as it is, if it is another's."""
+    try:
+        return cls.model_validate(begun).model_dump(mode="json")
+    except ValidationError:
+        return begun
 
 
 def with_chosen_dtype(recipe: R, path: Path) -> R:

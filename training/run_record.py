@@ -53,6 +53,10 @@ class DataSource(Record):
     rows: int
     rows_dropped: int = 0
     why_dropped: dict[str, int] = {}
+    formats: dict[str, int] = {}  # the formats that rows were recognised in -> how many
+    columns: list[str] = []  # of the rows as they were read
+    heldout_rows: int = 0
+    prompts_cut: int = 0  # rows whose oldest turns were left out, so that they fit
     license: str | None = None
     feedback: FeedbackSource | None = None  # where the rows were made from votes
 
@@ -140,14 +144,14 @@ def _processor() -> str:
     return platform.processor() or "unknown"
 
 
-def kept(source: DataSource, rows: int, too_long: int, max_length: int) -> DataSource:
-    """The record of the data when `too_long` rows of more than `max_length` tokens were left out."""
-    if not too_long:
-        return source.model_copy(update={"rows": rows})
+def kept(source: DataSource, rows: int, too_long: int, max_length: int, cut: int = 0) -> DataSource:
+    """The record of the data when `too_long` rows of more than `max_length` tokens were left out, and `cut` prompts cut."""
+    dropped = {f"longer than {max_length} tokens": too_long} if too_long else {}
     return source.model_copy(
         update={
             "rows": rows,
             "rows_dropped": source.rows_dropped + too_long,
-            "why_dropped": {**source.why_dropped, f"longer than {max_length} tokens": too_long},
+            "why_dropped": {**source.why_dropped, **dropped},
+            "prompts_cut": cut,
         }
     )

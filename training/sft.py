@@ -6,6 +6,7 @@ Interrupted, the same command continues from the last saved step.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from training.demonstrations import Demonstration, load_demonstrations
 from training.errors import UsageError
 from training.pretrained import load_policy
 from training.recipe import SFTRecipe
+from training.row_lengths import fitted
 from training.run_record import RunRecord, kept
 from training.sequence_logprobs import learned_logprobs, loss_per_token
 from training.trl_run import TRLRun
@@ -39,8 +41,9 @@ def train_sft(recipe: SFTRecipe, out: Path) -> RunRecord:
     base = run.base()
     data = load_demonstrations(recipe.data, recipe.seed)
     model, tokenizer = load_policy(base.checkpoint, run.load_dtype)
-    rows, too_long = tokenize(tokenizer, data.train, recipe.max_length)
-    heldout = tokenize(tokenizer, data.heldout, recipe.max_length)[0] if data.heldout else []
+    fit = fitted(data, partial(length, tokenizer), recipe.max_length, recipe.cut_prompts)
+    rows, too_long = tokenize(tokenizer, fit.train, recipe.max_length)
+    heldout = tokenize(tokenizer, fit.heldout, recipe.max_length)[0] if fit.heldout else []
     metrics = {}
     if heldout:
         before = learned_logprobs(model, heldout, tokenizer.pad_token_id)
@@ -57,7 +60,12 @@ def train_sft(recipe: SFTRecipe, out: Path) -> RunRecord:
     if heldout:
         metrics["heldout_loss_after"] = loss_per_token(learned_logprobs(trained, heldout, tokenizer.pad_token_id))
     run.save_policy(trained, base)
-    return run.finish([base.parent], kept(data.source, len(rows), too_long, recipe.max_length), metrics)
+    return run.finish([base.parent], kept(data.source, len(rows), too_long, recipe.max_length, fit.cut), metrics)
+
+
+def length(tokenizer: PreTrainedTokenizerBase, row: Demonstration) -> int:
+    """Tokens of the whole conversation."""
+    return len(demonstration_ids(tokenizer, row.prompt, row.completion)[0])
 
 
 def tokenize(
