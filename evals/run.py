@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from evals.backends import Backend
     from evals.endpoint import Served
     from evals.evaluated import Evaluated
-    from evals.helpfulness import Judge
     from evals.prepare import Prepared
     from evals.processes import Processes
     from evals.respond import Circumstances, Responses
+    from evals.score_answers import Judges
     from evals.scoring import Figure
 
 PACKAGES = (
@@ -61,6 +61,8 @@ class Request:
     out: Path
     baseline: Path | None = None
     judge: Path | None = None
+    judge_endpoint: str | None = None  # a judge's address, and the model's name there
+    judge_model: str | None = None
     limit: int | None = None
     dtype: str = "auto"
     batch_size: int | None = None
@@ -89,7 +91,6 @@ def evaluate(request: Request) -> Scorecard:
     from evals.backends import Backend, require_installed
     from evals.endpoint import Served
     from evals.evaluated import Weights
-    from evals.helpfulness import open_judge
     from evals.human_votes import score_votes
     from evals.prepare import Choices, prepare
     from evals.processes import joined
@@ -103,7 +104,7 @@ def evaluate(request: Request) -> Scorecard:
     say = log if processes.first else _silent
     device = _device(request.device)
     dtype = chosen_dtype(request.dtype, device)
-    judge = open_judge(request.judge, dtype, processes.place(device)) if request.judge and processes.first else None
+    judges = _judges(request, dtype, processes.place(device), processes.first)
     chosen = Choices(
         request.limit, request.seed, request.batch_size, request.backend, request.chat_template, request.bos
     )
@@ -132,7 +133,7 @@ def evaluate(request: Request) -> Scorecard:
         name = one.settings.task
         began = time.monotonic()
         try:
-            answered = _answer_and_score(one, backend, circumstances, processes, judge, parent, kept)
+            answered = _answer_and_score(one, backend, circumstances, processes, judges, parent, kept)
             if answered is None:
                 continue
             responses, (samples[name], figures) = answered
@@ -208,6 +209,29 @@ def _found(request: Request) -> Evaluated | Served:
     return find(request.source)
 
 
+def _judges(request: Request, dtype: str, device: str, first: bool) -> Judges:
+    """The judges that are asked for, each found and checked; none in another process than the first, which scores."""
+    from evals.endpoint_judge import open_endpoint_judge
+    from evals.helpfulness import open_judge
+    from evals.score_answers import Judges
+
+    if (request.judge_endpoint is None) != (request.judge_model is None):
+        raise UsageError(
+            "a judge behind an endpoint needs its address and its name",
+            where="the command line",
+            expected="--judge-endpoint URL --judge-model NAME",
+            found="one of the two",
+        )
+    if not first:
+        return Judges()
+    reward = open_judge(request.judge, dtype, device) if request.judge else None
+    if request.judge_endpoint is None or request.judge_model is None:
+        return Judges(reward)
+    endpoint = open_endpoint_judge(request.judge_model, request.judge_endpoint)
+    endpoint.check()
+    return Judges(reward, endpoint)
+
+
 def _silent(_message: str) -> None:
     """What the first process says is not said by each."""
 
@@ -232,7 +256,7 @@ def _answer_and_score(
     backend: Backend,
     circumstances: Circumstances,
     processes: Processes,
-    judge: Judge | None,
+    judges: Judges,
     parent: SavedRun | None,
     folder: Path,
 ) -> tuple[Responses, tuple[list[Sample], list[Figure]]] | None:
@@ -243,7 +267,7 @@ def _answer_and_score(
     responses = respond(one, backend, circumstances, folder, processes)
     if not processes.first:
         return None
-    return responses, score_answers(one, responses.answers, judge, parent, folder, circumstances)
+    return responses, score_answers(one, responses.answers, judges, parent, folder, circumstances)
 
 
 def _scores(
