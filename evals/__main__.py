@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="CHECKPOINT",
         help="a checkpoint or run directory, or a Hub id[@revision]; the model's name at an endpoint",
     )
-    run.add_argument("--suite", required=True, help="starter, official, or the path of a YAML file")
+    run.add_argument("--suite", required=True, help="starter, official, helpfulness, or the path of a YAML file")
     run.add_argument("--out", required=True, type=Path, help="the run's directory, e.g. runs/base")
     run.add_argument(
         "--baseline", type=Path, metavar="RUN", help="the parent's run: copied to OUT/baseline, and won against"

@@ -69,7 +69,7 @@ def prepare(
 
     Raises UsageError that names every task that is asked for what cannot be, or that is required and not available.
     """
-    from evals.harness import Unavailable
+    from evals.task_definition import Unavailable
 
     if choices.chat_template is not None:
         named = named.with_chat_template(choices.chat_template)
@@ -110,7 +110,7 @@ def prepare(
 
 
 def _prepare(spec: SuiteTask, evaluated: Evaluated | Served, choices: Choices, folder: Path) -> Prepared:
-    from evals.harness import Overrides, Unavailable, load_task
+    from evals.task_definition import Overrides, Unavailable, load_task
 
     overrides = Overrides(spec.num_fewshot, spec.samples, spec.generation.model_dump(exclude_none=True))
     task = load_task(spec.task, overrides, folder / spec.file if spec.file else None)
