@@ -133,6 +133,7 @@ def _figures(
     against: str,
 ) -> list[Figure]:
     their_lengths = [int(sample.detail["response_tokens"]) for sample in theirs] if theirs else None
+    theirs_name = "baseline" if against else "parent"
     figures = [
         Figure(
             "response_tokens",
@@ -140,7 +141,7 @@ def _figures(
             group="other",
             unit="tokens",
             description="mean length of an answer; neither good nor bad, but every win rate is to be read beside it",
-            baseline={"parent": sum(their_lengths) / len(their_lengths)} if their_lengths else {},
+            baseline={theirs_name: sum(their_lengths) / len(their_lengths)} if their_lengths else {},
         )
     ]
     if judge:
@@ -151,7 +152,7 @@ def _figures(
                 unit="reward",
                 scorer=judge.scorer,
                 description="mean reward of an answer; its scale is the reward model's own",
-                baseline={"parent": sum(their_rewards) / len(their_rewards)} if their_rewards else {},
+                baseline={theirs_name: sum(their_rewards) / len(their_rewards)} if their_rewards else {},
             )
         )
     if judge and wins and their_lengths:
