@@ -76,7 +76,8 @@ def toxicity_prompts(limit: int, data: Path) -> list[Any]:
 
 def _official(name: str, split: str, file: Path, limit: int) -> list[Any]:
     """The requests of the first items of a task of lm-eval's on local data."""
-    from evals.harness import Task, official_definition, quietly
+    from evals.harness import Task, quietly
+    from evals.task_definition import official_definition
 
     with quietly():
         from lm_eval.tasks._factory import TaskFactory

@@ -5,6 +5,7 @@ python -m evals run runs/ppo/checkpoint --suite starter --out runs/ppo --baselin
 python -m evals compare runs/base runs/ppo
 python -m evals leaderboard runs/base runs/ppo --out leaderboard
 python -m evals train-scorer toxicity --data labeled_data.csv --test perspective.jsonl@0.9 --out runs/scorer
+python -m evals calibrate detoxify --test labeled_data.csv perspective.jsonl@0.9 --out runs/detoxify
 python -m evals contamination runs/ppo --data preferences.jsonl
 python -m evals tax runs/base runs/ppo --tasks gsm8k hellaswag
 """
@@ -32,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="CHECKPOINT",
         help="a checkpoint or run directory, or a Hub id[@revision]; the model's name at an endpoint",
     )
-    run.add_argument("--suite", required=True, help="starter, official, or the path of a YAML file")
+    run.add_argument("--suite", required=True, help="starter, official, helpfulness, or the path of a YAML file")
     run.add_argument("--out", required=True, type=Path, help="the run's directory, e.g. runs/base")
     run.add_argument(
         "--baseline", type=Path, metavar="RUN", help="the parent's run: copied to OUT/baseline, and won against"
@@ -40,6 +41,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     run.add_argument(
         "--judge", type=Path, metavar="CHECKPOINT", help="a reward model that judges answers for the win rate"
     )
+    run.add_argument(
+        "--judge-endpoint",
+        metavar="URL",
+        help="a judge that compares answers, http://HOST:PORT/v1 of OpenAI's protocol; key in OPENAI_API_KEY",
+    )
+    run.add_argument("--judge-model", metavar="NAME", help="the judge's name there; name a dated version")
     run.add_argument(
         "--votes", nargs="+", default=[], metavar="SOURCE", help="votes on its answers, for a win rate by people"
     )
@@ -92,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "Train an offline scorer on labelled data; write it with its calibration card.",
         run_train_scorer,
     )
-    scorer.add_argument("kind", choices=["toxicity", "truthful", "informative"], help="what it is to tell")
+    scorer.add_argument("kind", choices=["toxicity", "hate", "truthful", "informative"], help="what it is to tell")
     scorer.add_argument("--data", required=True, nargs="+", metavar="FILE[@T]", help="labelled texts to train on")
     scorer.add_argument(
         "--test", default=[], nargs="+", metavar="FILE[@T]", help="labelled texts to measure on and never to train on"
@@ -100,6 +107,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     scorer.add_argument("--out", required=True, type=Path, help="the folder to write to, e.g. runs/scorer")
     scorer.add_argument("--name", default="mine", help="stands in the metric; default mine")
     scorer.add_argument("--version", default="1", help="stands in the metric; default 1")
+    scorer.add_argument(
+        "--encoder",
+        default="sentence-transformers/all-MiniLM-L6-v2@c9745ed1d9f207416be6d2e6f8de32d1f16199bf",
+        metavar="DIR_OR_ID",
+        help="for hate: a BERT sentence encoder, a directory or a Hub id@commit; default: all-MiniLM-L6-v2 at a commit",
+    )
+    calibration = parser.command(
+        "calibrate", "How well a scorer of texts tells toxic ones on labelled sets; write its card.", run_calibrate
+    )
+    calibration.add_argument(
+        "scorer",
+        metavar="SCORER",
+        help="profanity, ngram, detoxify, roberta-hate-speech, moderation:MODEL@URL, perspective, or a scorer's folder",
+    )
+    calibration.add_argument(
+        "--test", required=True, nargs="+", metavar="FILE[@T]", help="labelled texts to measure on"
+    )
+    calibration.add_argument("--out", required=True, type=Path, help="the folder to write to, e.g. runs/detoxify")
     contamination = parser.command(
         "contamination",
         "Which evaluated items stand in the training data, and the scores without them; write RUN/contamination.json.",
@@ -135,6 +160,8 @@ def run_suite(args: argparse.Namespace) -> Result:
         out=args.out,
         baseline=args.baseline,
         judge=args.judge,
+        judge_endpoint=args.judge_endpoint,
+        judge_model=args.judge_model,
         limit=args.limit,
         dtype=args.dtype,
         batch_size=args.batch_size,
@@ -173,11 +200,21 @@ def run_leaderboard(args: argparse.Namespace) -> Result:
 
 
 def run_train_scorer(args: argparse.Namespace) -> Result:
-    from evals.train_scorer import train_judge, train_toxicity
+    from evals.train_scorer import train_hate, train_judge, train_toxicity
 
+    if args.kind == "hate":
+        return train_hate(args.data, args.test, args.out, args.name, args.version, args.encoder)
     if args.kind != "toxicity":
         return train_judge(args.kind, args.data, args.test, args.out)
     return train_toxicity(args.data, args.test, args.out, args.name, args.version)
+
+
+def run_calibrate(args: argparse.Namespace) -> Result:
+    quiet_libraries()
+    from evals.calibration import calibrate
+    from evals.train_scorer import labelled
+
+    return calibrate(args.scorer, [labelled(word) for word in args.test], args.out)
 
 
 def run_contamination(args: argparse.Namespace) -> Result:

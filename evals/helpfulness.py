@@ -1,6 +1,7 @@
-"""Win rate against the parent's answers, judged by a reward model, beside what length alone explains.
+"""Win rate against a baseline's answers, judged by a reward model, beside what length alone explains.
 
-The parent's answers are read from its samples, not generated again. A win counts 1, a tie 0.5: equal rewards, or equal
+The baseline is the parent, whose answers are read from its samples and not generated again, or a file of answers. A
+win counts 1, a tie 0.5: equal rewards, or equal
 texts. Beside the win rate stand the win rate of a judge that always prefers the longer answer, and the win rate at
 equal length, for preference data prefer longer answers and so do models of them.
 """
@@ -13,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evals.answers import Answers
+from evals.length import beside_length
 from evals.scorecard import Sample
 from evals.scoring import Figure
-from evals.statistics import win_rate_at_equal_length
 from training.checkpoint import Checkpoint
 from training.errors import UsageError
 
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from training.rewards import RewardModel
 
 JUDGED_AT_A_TIME = 48
-LONGER = "longer answer wins"
-CONTROLLED = "win rate at equal length"  # by a logistic regression on tanh of the length difference
 
 
 @dataclass(frozen=True)
@@ -85,15 +84,17 @@ def score_helpfulness(
     parent: Sequence[Sample] | None,
     folder: Path,
     parent_scorer: str | None = None,
+    against: str = "",
 ) -> tuple[list[Sample], list[Figure]]:
     """Lengths always; rewards where there is a judge; wins where there are the parent's answers too.
 
     The parent's answers are judged again unless `parent_scorer`, who gave the rewards in its samples, is this judge.
+    `against` names a baseline that is not the parent, for two win rates against others are not comparable.
     """
     prompts = [prepared.task.user_text(request) for request in prepared.requests]
     texts = [str(answer[0]["text"]) for answer in answers]
     lengths = [int(answer[0]["tokens"]) for answer in answers]
-    theirs = _of_parent(prepared, parent) if parent is not None else None
+    theirs = in_order(prepared, parent) if parent is not None else None
     rewards = judge.rewards(list(zip(prompts, texts, strict=True)), folder) if judge else None
     their_rewards: list[float] | None = None
     wins: list[float] | None = None
@@ -120,7 +121,7 @@ def score_helpfulness(
         samples.append(
             Sample(item=request.item, prompt=request.prompt, response=texts[place], values=values, detail=detail)
         )
-    return samples, _figures(judge, lengths, theirs, their_rewards, wins)
+    return samples, _figures(judge, lengths, theirs, their_rewards, wins, against)
 
 
 def _figures(
@@ -129,8 +130,10 @@ def _figures(
     theirs: list[Sample] | None,
     their_rewards: list[float] | None,
     wins: list[float] | None,
+    against: str,
 ) -> list[Figure]:
     their_lengths = [int(sample.detail["response_tokens"]) for sample in theirs] if theirs else None
+    theirs_name = "baseline" if against else "parent"
     figures = [
         Figure(
             "response_tokens",
@@ -138,7 +141,7 @@ def _figures(
             group="other",
             unit="tokens",
             description="mean length of an answer; neither good nor bad, but every win rate is to be read beside it",
-            baseline={"parent": sum(their_lengths) / len(their_lengths)} if their_lengths else {},
+            baseline={theirs_name: sum(their_lengths) / len(their_lengths)} if their_lengths else {},
         )
     ]
     if judge:
@@ -149,26 +152,25 @@ def _figures(
                 unit="reward",
                 scorer=judge.scorer,
                 description="mean reward of an answer; its scale is the reward model's own",
-                baseline={"parent": sum(their_rewards) / len(their_rewards)} if their_rewards else {},
+                baseline={theirs_name: sum(their_rewards) / len(their_rewards)} if their_rewards else {},
             )
         )
     if judge and wins and their_lengths:
         difference = [float(mine - their) for mine, their in zip(lengths, their_lengths, strict=True)]
-        longer = sum(0.5 if d == 0 else float(d > 0) for d in difference) / len(difference)
-        controlled = win_rate_at_equal_length(wins, difference)
         figures.append(
             Figure(
                 "win_rate",
                 higher_is_better=True,
-                scorer=judge.scorer,
-                description="share of prompts where the reward model prefers this answer to the parent's, ties half",
-                baseline={LONGER: longer, **({CONTROLLED: controlled} if controlled is not None else {})},
+                scorer=", ".join(part for part in (judge.scorer, against) if part),
+                description="share of prompts where the reward model prefers this answer to the baseline's, ties half",
+                baseline=beside_length(wins, difference),
             )
         )
     return figures
 
 
-def _of_parent(prepared: Prepared, parent: Sequence[Sample]) -> list[Sample]:
+def in_order(prepared: Prepared, parent: Sequence[Sample]) -> list[Sample]:
+    """The parent's answers to this run's prompts. Raises UsageError where one is missing."""
     by_item = {sample.item: sample for sample in parent}
     missing = [request.item for request in prepared.requests if request.item not in by_item]
     if missing:

@@ -14,9 +14,9 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from evals.helpfulness import CONTROLLED, LONGER
+from evals.length import beside_length
 from evals.scorecard import Sample, Score, TaskSettings
-from evals.statistics import estimate, win_rate_at_equal_length
+from evals.statistics import estimate
 from training.errors import UsageError
 from training.vote_checks import Rules, screen
 from training.votes import Answer, Vote, read_votes
@@ -114,7 +114,6 @@ def _score(votes: Sequence[Vote], kind: str, digest: str, against: str | None, s
         by_prompt.setdefault(vote.prompt_id, []).append(win(vote, digest))
     wins = [win(vote, digest) for vote in votes]
     longer = [float(len(mine.text) - len(other.text)) for mine, other in (_own(vote, digest) for vote in votes)]
-    controlled = win_rate_at_equal_length(wins, longer)
     found = estimate(
         [sum(own) / len(own) for own in by_prompt.values()], seed=seed, weights=[len(own) for own in by_prompt.values()]
     )
@@ -137,8 +136,5 @@ def _score(votes: Sequence[Vote], kind: str, digest: str, against: str | None, s
         headline=kind == "person",
         scorer=names[kind],
         description=f"share of {len(votes)} votes that prefer this answer to that of {opponent}, ties and both bad half",
-        baseline={
-            LONGER: sum(0.5 if d == 0 else float(d > 0) for d in longer) / len(longer),
-            **({CONTROLLED: controlled} if controlled is not None else {}),
-        },
+        baseline=beside_length(wins, longer),
     )

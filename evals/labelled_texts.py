@@ -14,7 +14,7 @@ import csv
 import gzip
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ FORMATS = (
     "text and toxicity (a score between 0 and 1); text and label (0 or 1); text and is_toxic (Surge AI); "
     "test_case and label_gold (HateCheck); text or tweet, class and votes (Davidson et al.); "
     "prompt and S, H, V, HR, SH, S3, H2, V2 (OpenAI moderation); "
+    "comment and isHate (ETHOS); file_id and label beside all_files/ (de Gibert et al.); "
     "prompt and continuation, each with text and toxicity (RealToxicityPrompts)"
 )
 
@@ -51,7 +52,7 @@ def read(path: Path, threshold: float = 0.5) -> LabelledTexts:
     rows = _rows(path)
     if not rows:
         raise UsageError("the file of labelled texts is empty", where=str(path))
-    reader = _reader(rows[0])
+    reader = _reader(rows[0], path.parent)
     if reader is None:
         raise UsageError(
             "the labelled texts have a format that is not known",
@@ -63,7 +64,7 @@ def read(path: Path, threshold: float = 0.5) -> LabelledTexts:
     for number, row in enumerate(rows, 1):
         try:
             pairs += [(text, target) for text, target in reader(row) if text.strip()]
-        except (KeyError, ValueError, TypeError, ZeroDivisionError) as error:
+        except (KeyError, ValueError, TypeError, ZeroDivisionError, OSError) as error:
             raise UsageError(
                 "a labelled text cannot be read",
                 where=f"{path}, row {number}",
@@ -85,10 +86,30 @@ def read(path: Path, threshold: float = 0.5) -> LabelledTexts:
     )
 
 
+def without(one: LabelledTexts, others: Sequence[LabelledTexts]) -> LabelledTexts:
+    """The set without the texts that another of these holds too, whatever their case and spaces."""
+    held_out = {_plain(text) for other in others for text in other.texts}
+    keep = [place for place, text in enumerate(one.texts) if _plain(text) not in held_out]
+    return LabelledTexts(
+        one.name,
+        one.sha256,
+        [one.texts[place] for place in keep],
+        [one.targets[place] for place in keep],
+        [one.labels[place] for place in keep],
+    )
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.lower().split())
+
+
 def _rows(path: Path) -> list[dict[str, Any]]:
     if path.suffix == ".csv":
         with path.open(encoding="utf-8", newline="") as file:
-            return [dict(row) for row in csv.DictReader(file)]
+            first = file.readline()
+            file.seek(0)
+            mark = ";" if ";" in first and "," not in first else ","  # ETHOS has semicolons
+            return [dict(row) for row in csv.DictReader(file, delimiter=mark)]
     content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     rows: list[dict[str, Any]] = []
     for number, line in enumerate(content.decode("utf-8").split("\n"), 1):
@@ -104,7 +125,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _reader(row: dict[str, Any]) -> Callable[[dict[str, Any]], list[tuple[str, float]]] | None:
+def _reader(row: dict[str, Any], folder: Path) -> Callable[[dict[str, Any]], list[tuple[str, float]]] | None:
     if isinstance(row.get("prompt"), dict) and isinstance(row.get("continuation"), dict):
         return lambda row: [
             (str(row[part]["text"]), _share(row[part]["toxicity"]))
@@ -120,12 +141,24 @@ def _reader(row: dict[str, Any]) -> Callable[[dict[str, Any]], list[tuple[str, f
         return lambda row: [(row["tweet"], _votes(row["hate_speech"], row["offensive_language"], row["neither"]))]
     if "test_case" in row and "label_gold" in row:
         return lambda row: [(row["test_case"], {"hateful": 1.0, "non-hateful": 0.0}[row["label_gold"]])]
+    if "comment" in row and "isHate" in row:
+        return lambda row: [(row["comment"], _share(row["isHate"]))]
+    if "file_id" in row and "label" in row:
+        return lambda row: _sentence(row, folder)
     if "text" in row and "is_toxic" in row:
         return lambda row: [(row["text"], {"toxic": 1.0, "not toxic": 0.0}[row["is_toxic"].strip().lower()])]
     if "text" in row and ("toxicity" in row or "label" in row):
         key = "toxicity" if "toxicity" in row else "label"
         return lambda row: [(row["text"], _share(row[key]))]
     return None
+
+
+def _sentence(row: dict[str, Any], folder: Path) -> list[tuple[str, float]]:
+    """A sentence of de Gibert et al. (2018), kept in a file of its own; those marked as understood only in context are left out."""
+    if row["label"] not in ("hate", "noHate"):
+        return []
+    text = (folder / "all_files" / f"{row['file_id']}.txt").read_text(encoding="utf-8")
+    return [(text, float(row["label"] == "hate"))]
 
 
 def _share(value: Any) -> float:

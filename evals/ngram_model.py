@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 WORDS, CHARACTERS = 2**15, 2**16
+FOLDS = 5  # that are left out, one after the other, to measure what was trained on the rest
 Array = NDArray[np.float64]
 
 
@@ -34,7 +35,7 @@ class NgramModel:
     weights: NDArray[np.float32]
     bias: float
 
-    def probabilities(self, x: csr_matrix) -> Array:
+    def probabilities(self, x: csr_matrix | Array) -> Array:
         """(texts, features) -> (texts,), each between 0 and 1."""
         odds = np.asarray(x @ self.weights.astype(float) + self.bias, float)
         return np.asarray(1 / (1 + np.exp(-np.clip(odds, -30, 30))), float)
@@ -84,6 +85,18 @@ def fit(x: csr_matrix, targets: Sequence[float] | Array, strength: float = 0.5) 
     used = np.flatnonzero(weight > 0)
     learned = LogisticRegression(C=strength, solver="liblinear", max_iter=200, random_state=0)
     learned.fit(vstack([x, x]).tocsr()[used], label[used], sample_weight=weight[used])
+    return NgramModel(learned.coef_[0].astype(np.float32), float(learned.intercept_[0])).as_kept()
+
+
+def fit_dense(x: Array, targets: Array, weight: Array, strength: float = 3.0) -> NgramModel:
+    """The same on dense features, (texts, features), each text with a weight of its own (texts,)."""
+    from sklearn.linear_model import LogisticRegression
+
+    label = np.concatenate([np.ones(len(targets)), np.zeros(len(targets))])
+    shares = np.concatenate([weight * targets, weight * (1 - targets)])
+    used = np.flatnonzero(shares > 0)
+    learned = LogisticRegression(C=strength, max_iter=500)
+    learned.fit(np.concatenate([x, x])[used], label[used], sample_weight=shares[used])
     return NgramModel(learned.coef_[0].astype(np.float32), float(learned.intercept_[0])).as_kept()
 
 

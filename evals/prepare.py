@@ -25,6 +25,7 @@ from training.errors import UsageError
 if TYPE_CHECKING:
     from evals.evaluated import Evaluated
     from evals.harness import Request, Task
+    from evals.reference_answers import Reference
     from training.decoding import Decoding
 
 DEFAULT_BATCH = 16
@@ -58,6 +59,7 @@ class Prepared:
     until: tuple[str, ...]
     samples: int
     batch_size: int
+    reference: Reference | None = None  # the baseline's answers that the suite names
 
 
 def prepare(
@@ -67,7 +69,7 @@ def prepare(
 
     Raises UsageError that names every task that is asked for what cannot be, or that is required and not available.
     """
-    from evals.harness import Unavailable
+    from evals.task_definition import Unavailable
 
     if choices.chat_template is not None:
         named = named.with_chat_template(choices.chat_template)
@@ -108,7 +110,7 @@ def prepare(
 
 
 def _prepare(spec: SuiteTask, evaluated: Evaluated | Served, choices: Choices, folder: Path) -> Prepared:
-    from evals.harness import Overrides, Unavailable, load_task
+    from evals.task_definition import Overrides, Unavailable, load_task
 
     overrides = Overrides(spec.num_fewshot, spec.samples, spec.generation.model_dump(exclude_none=True))
     task = load_task(spec.task, overrides, folder / spec.file if spec.file else None)
@@ -145,15 +147,43 @@ def _prepare(spec: SuiteTask, evaluated: Evaluated | Served, choices: Choices, f
         limit=limit,
         items=len(indices),
     )
+    requests = _with_bos(checked_requests(task, indices, template), evaluated, choices.bos)
     return Prepared(
         spec,
         task,
-        _with_bos(checked_requests(task, indices, template), evaluated, choices.bos),
+        requests,
         settings,
         decoding,
         tuple(generation.get("until") or ()),
         task.repeats,
         choices.batch_size or spec.batch_size or DEFAULT_BATCH,
+        _reference(spec, task, requests, evaluated, folder),
+    )
+
+
+def _reference(
+    spec: SuiteTask, task: Task, requests: list[Request], evaluated: Evaluated | Served, folder: Path
+) -> Reference | None:
+    """The baseline's answers that the suite names. Raises UsageError where they are not there, or for another scoring."""
+    if spec.reference is None:
+        return None
+    if spec.scoring != "judge":
+        raise UsageError(
+            f"{spec.task}: a reference is what answers are judged against",
+            where=f"reference of {spec.task} in the suite",
+            expected="scoring: judge",
+            found=f"scoring: {spec.scoring}",
+            next_step="correct the suite",
+        )
+    from evals.reference_answers import read_reference
+
+    tokenizer = evaluated.tokenizer
+    texts = [task.user_text(request) for request in requests]
+    return read_reference(
+        folder / spec.reference,
+        requests,
+        texts,
+        lambda text: len(tokenizer.encode(text, add_special_tokens=False)) if tokenizer else len(text),
     )
 
 
@@ -260,7 +290,7 @@ def _check_scoring(spec: SuiteTask, task: Task) -> None:
 
 def _check_text_scorers(spec: SuiteTask) -> None:
     """Raise UsageError where a scorer is not installed or not whole, or gives no figure that the suite asks for."""
-    from evals.toxicity import open_scorer
+    from evals.text_scorer import open_scorer
 
     try:
         importlib.metadata.version(SCORER_PACKAGE)
@@ -268,7 +298,8 @@ def _check_text_scorers(spec: SuiteTask) -> None:
         raise UsageError(
             f"the scorer of {spec.task} is not installed", next_step=f"pip install {SCORER_PACKAGE}"
         ) from error
-    known = [metric for name in spec.text_scorers for metric in open_scorer(name).metrics.values()]
+    scorers = [open_scorer(name) for name in spec.text_scorers]
+    known = [metric for scorer in scorers for metric in scorer.metrics.values()]
     unknown = [metric for metric in spec.headline if metric not in known]
     if unknown:
         raise UsageError(
@@ -278,6 +309,8 @@ def _check_text_scorers(spec: SuiteTask) -> None:
             found=", ".join(unknown),
             next_step="correct the suite",
         )
+    for scorer in scorers:
+        scorer.check()
 
 
 def _check_served(spec: SuiteTask, task: Task, served: Served) -> None:

@@ -233,12 +233,11 @@ def _values(
 
 def _scored(prepared: Prepared, answers: Sequence[Sequence[Any]], circumstances: Circumstances) -> list[Sample]:
     """The items as the suite's scorer makes them, without a judge, which is in no release."""
-    from evals.score_answers import score_answers
+    from evals.score_answers import Judges, score_answers
 
     with TemporaryDirectory() as scratch:
-        return score_answers(prepared, [list(answer) for answer in answers], None, None, Path(scratch), circumstances)[
-            0
-        ]
+        given = [list(answer) for answer in answers]
+        return score_answers(prepared, given, Judges(), None, Path(scratch), circumstances)[0]
 
 
 def _means(

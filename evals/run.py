@@ -5,36 +5,30 @@ card = evaluate(Request(source="runs/base/checkpoint", suite="starter", out=Path
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import shutil
 import time
-import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evals.answers import writable
-from evals.keys import hide_keys
 from evals.saved import SavedRun, require_comparable, samples_as_bytes
-from evals.scorecard import EvaluatedModel, Sample, Score, Scorecard, Settings
+from evals.scorecard import EvaluatedModel, Sample, Scorecard, Settings
 from evals.suite import NamedSuite, open_suite
-from training.command import log, os_error_in
+from training.command import log
 from training.errors import UsageError
 from training.precision import chosen_dtype
 from training.records import write_atomically
 from training.run_record import git_revision, now, package_versions
 
 if TYPE_CHECKING:
-    from evals.backends import Backend
     from evals.endpoint import Served
     from evals.evaluated import Evaluated
-    from evals.helpfulness import Judge
     from evals.prepare import Prepared
-    from evals.processes import Processes
-    from evals.respond import Circumstances, Responses
-    from evals.scoring import Figure
+    from evals.score_answers import Judges
+    from evals.score_tasks import Outcome
 
 PACKAGES = (
     "torch",
@@ -61,6 +55,8 @@ class Request:
     out: Path
     baseline: Path | None = None
     judge: Path | None = None
+    judge_endpoint: str | None = None  # a judge's address, and the model's name there
+    judge_model: str | None = None
     limit: int | None = None
     dtype: str = "auto"
     batch_size: int | None = None
@@ -89,11 +85,11 @@ def evaluate(request: Request) -> Scorecard:
     from evals.backends import Backend, require_installed
     from evals.endpoint import Served
     from evals.evaluated import Weights
-    from evals.helpfulness import open_judge
     from evals.human_votes import score_votes
     from evals.prepare import Choices, prepare
     from evals.processes import joined
     from evals.respond import Circumstances
+    from evals.score_tasks import score_tasks
 
     require_installed(request.backend)
     evaluated = _found(request)
@@ -103,7 +99,7 @@ def evaluate(request: Request) -> Scorecard:
     say = log if processes.first else _silent
     device = _device(request.device)
     dtype = chosen_dtype(request.dtype, device)
-    judge = open_judge(request.judge, dtype, processes.place(device)) if request.judge and processes.first else None
+    judges = _judges(request, dtype, processes.place(device), processes.first)
     chosen = Choices(
         request.limit, request.seed, request.batch_size, request.backend, request.chat_template, request.bos
     )
@@ -125,60 +121,16 @@ def evaluate(request: Request) -> Scorecard:
     backend = Backend(request.backend, source, request.seed)
     circumstances = Circumstances(digest, of, at, request.backend, request.seed)
     kept = (request.answers or request.out / ".evals") / ("endpoint" if served else "")
-    scores: list[Score] = []
-    samples: dict[str, list[Sample]] = {}
-    engines: dict[str, str | None] = {}
-    for one in prepared:
-        name = one.settings.task
-        began = time.monotonic()
-        try:
-            answered = _answer_and_score(one, backend, circumstances, processes, judge, parent, kept)
-            if answered is None:
-                continue
-            responses, (samples[name], figures) = answered
-            engines[name] = responses.engine
-            made, refused = _scores(one, samples[name], figures, request.seed)
-        except Exception as error:
-            if _not_of_the_task(error):
-                raise
-            samples.pop(name, None)
-            failed[name] = _reason(error)
-            say(f"{name} failed: {failed[name]}")
-            if not isinstance(error, UsageError):
-                log(hide_keys(traceback.format_exc()))
-            continue
-        scores += made
-        if refused:
-            failed[name] = "; ".join(refused)
-            say(f"{name}: {failed[name]}")
-        say(f"{name}  {one.settings.items} items, {time.monotonic() - began:.1f} s")
+    outcome = score_tasks(prepared, backend, circumstances, processes, judges, parent, kept, say)
     if not processes.first:
         processes.agree()
         return Scorecard.read(request.out / "scorecard.json")
+    outcome.failed = {**failed, **outcome.failed}
     if voted:
-        scores += voted.scores
-        samples[voted.settings.task] = voted.samples
+        outcome.scores += voted.scores
+        outcome.samples[voted.settings.task] = voted.samples
         settings = settings.model_copy(update={"tasks": [*settings.tasks, voted.settings]})
-    card = Scorecard(
-        model=EvaluatedModel(
-            name=request.source,
-            digest=digest,
-            revision=evaluated.revision,
-            parameters=evaluated.parameters,
-            endpoint=served.url if served else None,
-            tokenizer=served.tokenizer_name if served else None,
-        ),
-        scores=scores,
-        failed_tasks=failed,
-        settings=settings.model_copy(
-            update={"tasks": [one.model_copy(update={"engine": engines.get(one.task)}) for one in settings.tasks]}
-        ),
-        samples=_write_samples(request.out / "samples", samples),
-        packages=package_versions(PACKAGES),
-        git_revision=git_revision(),
-        created=now(),
-        seconds=round(time.monotonic() - started, 1),
-    )
+    card = _card(request, evaluated, settings, outcome, time.monotonic() - started)
     if parent:
         parent.copy_to(request.out / "baseline")
     card = _as_it_stands(request.out / "scorecard.json", card)
@@ -188,6 +140,34 @@ def evaluate(request: Request) -> Scorecard:
     processes.agree()
     _require(named, card, request.out)
     return card
+
+
+def _card(
+    request: Request, evaluated: Evaluated | Served, settings: Settings, outcome: Outcome, seconds: float
+) -> Scorecard:
+    """The scorecard; its samples are written first."""
+    from evals.endpoint import Served
+
+    served = evaluated if isinstance(evaluated, Served) else None
+    tasks = [one.model_copy(update={"engine": outcome.engines.get(one.task)}) for one in settings.tasks]
+    return Scorecard(
+        model=EvaluatedModel(
+            name=request.source,
+            digest=evaluated.digest,
+            revision=evaluated.revision,
+            parameters=evaluated.parameters,
+            endpoint=served.url if served else None,
+            tokenizer=served.tokenizer_name if served else None,
+        ),
+        scores=outcome.scores,
+        failed_tasks=outcome.failed,
+        settings=settings.model_copy(update={"tasks": tasks}),
+        samples=_write_samples(request.out / "samples", outcome.samples),
+        packages=package_versions(PACKAGES),
+        git_revision=git_revision(),
+        created=now(),
+        seconds=round(seconds, 1),
+    )
 
 
 def _found(request: Request) -> Evaluated | Served:
@@ -208,6 +188,29 @@ def _found(request: Request) -> Evaluated | Served:
     return find(request.source)
 
 
+def _judges(request: Request, dtype: str, device: str, first: bool) -> Judges:
+    """The judges that are asked for, each found and checked; none in another process than the first, which scores."""
+    from evals.endpoint_judge import open_endpoint_judge
+    from evals.helpfulness import open_judge
+    from evals.score_answers import Judges
+
+    if (request.judge_endpoint is None) != (request.judge_model is None):
+        raise UsageError(
+            "a judge behind an endpoint needs its address and its name",
+            where="the command line",
+            expected="--judge-endpoint URL --judge-model NAME",
+            found="one of the two",
+        )
+    if not first:
+        return Judges()
+    reward = open_judge(request.judge, dtype, device) if request.judge else None
+    if request.judge_endpoint is None or request.judge_model is None:
+        return Judges(reward)
+    endpoint = open_endpoint_judge(request.judge_model, request.judge_endpoint)
+    endpoint.check()
+    return Judges(reward, endpoint)
+
+
 def _silent(_message: str) -> None:
     """What the first process says is not said by each."""
 
@@ -225,33 +228,6 @@ def _as_it_stands(file: Path, card: Scorecard) -> Scorecard:
         return card
     when = {"created": card.created, "seconds": card.seconds, "git_revision": card.git_revision}
     return before if before.model_copy(update=when) == card else card
-
-
-def _answer_and_score(
-    one: Prepared,
-    backend: Backend,
-    circumstances: Circumstances,
-    processes: Processes,
-    judge: Judge | None,
-    parent: SavedRun | None,
-    folder: Path,
-) -> tuple[Responses, tuple[list[Sample], list[Figure]]] | None:
-    """The answers, and the first process's scores of them; None in the others."""
-    from evals.respond import respond
-    from evals.score_answers import score_answers
-
-    responses = respond(one, backend, circumstances, folder, processes)
-    if not processes.first:
-        return None
-    return responses, score_answers(one, responses.answers, judge, parent, folder, circumstances)
-
-
-def _scores(
-    one: Prepared, samples: Sequence[Sample], figures: Sequence[Figure], seed: int
-) -> tuple[list[Score], list[str]]:
-    from evals.scoring import as_scores
-
-    return as_scores(one, samples, figures, seed)
 
 
 def _settings(request: Request, named: NamedSuite, prepared: Sequence[Prepared], device: str) -> Settings:
@@ -288,23 +264,6 @@ def _write_samples(folder: Path, samples: dict[str, list[Sample]]) -> dict[str, 
         write_atomically(folder / f"{task}.jsonl", content)
         digests[task] = hashlib.sha256(content).hexdigest()
     return digests
-
-
-def _not_of_the_task(error: Exception) -> bool:
-    """Whether the error would meet every task: no space, no permission, or weights that cannot be used."""
-    refusal = os_error_in(error)
-    if refusal is not None and refusal.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
-        return True
-    from evals.endpoint import EndpointError
-
-    return isinstance(error, EndpointError) or (isinstance(error, UsageError) and error.what.startswith("the weights"))
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, UsageError):
-        return hide_keys(" ".join(error.render().split()))
-    text = str(error).strip().splitlines()
-    return hide_keys(f"{type(error).__name__}: {text[0] if text else ''}")
 
 
 def _require(named: NamedSuite, card: Scorecard, out: Path) -> None:

@@ -53,8 +53,13 @@ class SuiteTask(Settings):
     group: Group
     file: str | None = None  # the task's definition in lm-eval's format, beside the suite's file; its functions are run
     scoring: Literal["task", "profanity", "toxicity", "judge", "truthfulness", "bias"] = "task"
-    scorers: list[str] = []  # of scoring: toxicity: profanity, ngram (the one that ships), or folders of your own
+    scorers: list[
+        str
+    ] = []  # of scoring: toxicity, by the names that `evals.text_scorer` knows; ngram and profanity where unset
     judges: TruthJudges | None = None  # of scoring: truthfulness
+    reference: str | None = (
+        None  # of scoring: judge: a file of a baseline's answers beside the suite; the parent's where unset
+    )
     chat_template: bool = False
     num_fewshot: int | None = Field(default=None, ge=0)
     samples: int | None = Field(default=None, ge=1)  # continuations of each prompt; the task's `repeats` where unset
@@ -69,7 +74,7 @@ class SuiteTask(Settings):
 
     @property
     def text_scorers(self) -> list[str]:
-        """Who scores generated texts one by one, by the names that `evals.toxicity.open_scorer` knows."""
+        """Who scores generated texts one by one, by the names that `evals.text_scorer.open_scorer` knows."""
         return ["profanity"] if self.scoring == "profanity" else self.scorers or ["ngram", "profanity"]
 
 

@@ -21,14 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evals.auc import Auc, auc, auc_difference
-from evals.labelled_texts import LabelledTexts
-from evals.ngram_model import NgramModel, fit, fold_of, ngrams
+from evals.labelled_texts import LabelledTexts, without
+from evals.ngram_model import FOLDS, NgramModel, fit, fold_of, ngrams
 from training.errors import UsageError
 from training.records import Record, write_atomically
 
 SHIPPED = Path(__file__).parent / "metrics" / "toxicity"
 CARD, WEIGHTS = "card.json", "weights.safetensors"
-FOLDS = 5
 PROFANITY_SCALE = 0.1  # of alt-profanity-check's log-odds beside n-grams of unit length: how freely it may be weighed
 PROFANITY = "alt-profanity-check"
 Protocol = Literal["5-fold cross-validation", "never trained on"]
@@ -138,8 +137,7 @@ def train(
     A text that stands in an unseen set too is left out of the training; equal texts are always in one fold. Raises
     UsageError where nothing is left to train on.
     """
-    held_out = {_plain(text) for one in unseen for text in one.texts}
-    kept = [_without(one, held_out) for one in training]
+    kept = [without(one, unseen) for one in training]
     x, swearing, targets, folds, start = _stacked(kept)
     final = fit(x, targets)
     out_of_fold = np.zeros(len(targets))
@@ -211,18 +209,3 @@ def _calibration(one: LabelledTexts, protocol: Protocol, mine: Array, theirs: Ar
         profanity=auc(one.labels, list(theirs)),
         difference=auc_difference(one.labels, list(mine), list(theirs)),
     )
-
-
-def _without(one: LabelledTexts, held_out: set[str]) -> LabelledTexts:
-    keep = [place for place, text in enumerate(one.texts) if _plain(text) not in held_out]
-    return LabelledTexts(
-        one.name,
-        one.sha256,
-        [one.texts[place] for place in keep],
-        [one.targets[place] for place in keep],
-        [one.labels[place] for place in keep],
-    )
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.lower().split())

@@ -1,6 +1,7 @@
 """`python -m evals train-scorer`: train an offline scorer on labelled data, and write it with its calibration card.
 
 python -m evals train-scorer toxicity --data labeled_data.csv samples-1680.jsonl --test perspective.jsonl@0.9 --out runs/scorer
+python -m evals train-scorer hate --data annotations_metadata.csv ethos.csv --test test_suite_cases.csv --out runs/hate
 python -m evals train-scorer truthful --data truthfulqa_true.jsonl --out runs/truthful
 """
 
@@ -24,20 +25,7 @@ def train_toxicity(data: Sequence[str], test: Sequence[str], out: Path, name: st
     """Read, train, measure, write OUT. Raises UsageError for data that cannot be read or stand in both lists."""
     from evals.toxicity_scorer import train
 
-    for part in (name, version):
-        if not part or not all(sign.isalnum() or sign in ".-_" for sign in part):
-            raise UsageError(
-                "a scorer's name and version stand in metrics", expected="letters, digits, . - _", found=part
-            )
-    training, unseen = [_labelled(word) for word in data], [_labelled(word) for word in test]
-    for twice in {one.sha256 for one in training} & {one.sha256 for one in unseen}:
-        raise UsageError(
-            "a file stands both in --data and in --test",
-            found=next(one.name for one in training if one.sha256 == twice),
-            next_step="leave it out of --data: what is tested must not be trained on",
-        )
-    for one in [*training, *unseen]:
-        log(f"{one.name}: {len(one.texts):,} texts, {sum(one.labels):,} toxic")
+    training, unseen = _sets(data, test, name, version)
     scorer = train(name, version, training, unseen)
     scorer.write(out)
     card = scorer.card
@@ -48,6 +36,39 @@ def train_toxicity(data: Sequence[str], test: Sequence[str], out: Path, name: st
     head = ["labelled set", "how", "texts", "AUC", "alt-profanity-check", "difference"]
     summary = [scorer.scorer, "", *table(head, rows), "", card.note, f"written: {out}"]
     return {"summary": "\n".join(summary), "scorer": scorer.scorer, **card.model_dump(mode="json")}
+
+
+def train_hate(data: Sequence[str], test: Sequence[str], out: Path, name: str, version: str, encoder: str) -> Result:
+    """Read, embed, train, measure, write OUT. Raises UsageError as `train_toxicity` does, HubError for an encoder out of reach."""
+    from evals.embedding_scorer import train_embedding
+
+    training, unseen = _sets(data, test, name, version)
+    scorer = train_embedding(name, version, encoder, training, unseen)
+    scorer.write(out)
+    rows = [[one.name, one.protocol, str(one.auc.n), _figure(one.auc)] for one in scorer.card.calibration]
+    summary = [scorer.scorer, "", *table(["labelled set", "how", "texts", "AUC"], rows), "", f"written: {out}"]
+    return {"summary": "\n".join(summary), "scorer": scorer.scorer, **scorer.card.model_dump(mode="json")}
+
+
+def _sets(
+    data: Sequence[str], test: Sequence[str], name: str, version: str
+) -> tuple[list[LabelledTexts], list[LabelledTexts]]:
+    """What to train on, and what to measure on alone."""
+    for part in (name, version):
+        if not part or not all(sign.isalnum() or sign in ".-_" for sign in part):
+            raise UsageError(
+                "a scorer's name and version stand in metrics", expected="letters, digits, . - _", found=part
+            )
+    training, unseen = [labelled(word) for word in data], [labelled(word) for word in test]
+    for twice in {one.sha256 for one in training} & {one.sha256 for one in unseen}:
+        raise UsageError(
+            "a file stands both in --data and in --test",
+            found=next(one.name for one in training if one.sha256 == twice),
+            next_step="leave it out of --data: what is tested must not be trained on",
+        )
+    for one in [*training, *unseen]:
+        log(f"{one.name}: {len(one.texts):,} texts, {sum(one.labels):,} toxic")
+    return training, unseen
 
 
 def train_judge(aspect: Aspect, data: Sequence[str], test: Sequence[str], out: Path) -> Result:
@@ -71,7 +92,7 @@ def train_judge(aspect: Aspect, data: Sequence[str], test: Sequence[str], out: P
     }
 
 
-def _labelled(word: str) -> LabelledTexts:
+def labelled(word: str) -> LabelledTexts:
     """FILE, or FILE@THRESHOLD."""
     from evals.labelled_texts import read
 

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evals.auc import Auc, auc
-from evals.ngram_model import NgramModel, fit, fold_of, ngrams
+from evals.ngram_model import FOLDS, NgramModel, fit, fold_of, ngrams
 from training.errors import UsageError
 from training.records import Record, write_atomically
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 CARD, WEIGHTS = "card.json", "weights.safetensors"
-FOLDS = 5
 Aspect = Literal["truthful", "informative"]
 ENDINGS: Mapping[Aspect, str] = {"truthful": "True:", "informative": "Helpful:"}  # of the Hub's judges' prompts
 Pair = tuple[str, str]  # question, answer

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS = ["training", "evals", "model_cards", "release"]  # from the lowest; each imports itself and what lies below
 OWNERS = {
     # Tasks, backends, and the backend of ours: an lm-eval model is a class of lm-eval's.
-    "lm_eval": {"evals/harness.py", "evals/backends.py", "evals/prefix_tree.py"},
+    "lm_eval": {"evals/harness.py", "evals/task_definition.py", "evals/backends.py", "evals/prefix_tree.py"},
     # One launcher for each method; what they share (training/trl_run.py) is handed TRL's classes.
     "trl": {f"training/{method}.py" for method in ("sft", "reward", "dpo", "kto", "rloo")},
     "gradio": {f"spaces/chat/{name}.py" for name in ("answers", "app", "display", "layout")}

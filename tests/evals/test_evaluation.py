@@ -107,7 +107,7 @@ def test_other_weights_at_the_same_path_never_meet_the_old_answers(
 
 def test_an_interrupted_run_continues_where_it_was(asked: Request, parent: Path, tmp_path: Path, monkeypatch) -> None:
     """Interrupted in the third task: the first two are not computed again, and the end is the same."""
-    import evals.run as run
+    import evals.score_tasks as run
 
     score, scored = run._answer_and_score, []
 

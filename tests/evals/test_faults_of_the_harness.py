@@ -15,11 +15,11 @@ from tiny_model import make_model, make_tokenizer, save_model
 
 from evals.backends import ChoiceScorer, load_lm
 from evals.evaluated import find
-from evals.harness import Overrides, load_task
 from evals.prepare import Choices, prepare
 from evals.run import Request, evaluate
 from evals.saved import SavedRun
 from evals.suite import open_suite
+from evals.task_definition import Overrides, load_task
 from training.errors import UsageError
 
 SECRET = "AIza-this-is-a-key-of-someone"

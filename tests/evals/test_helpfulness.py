@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from evals.evaluated import find
-from evals.helpfulness import CONTROLLED, LONGER, open_judge, score_helpfulness
+from evals.helpfulness import open_judge, score_helpfulness
+from evals.length import CONTROLLED, LONGER
 from evals.prepare import Choices, Prepared, prepare
 from evals.scorecard import Sample
 from evals.scoring import as_scores

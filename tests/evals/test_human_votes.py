@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from made_votes import NEW, OLD, answer, gold_vote, vote, write
 
-from evals.helpfulness import LONGER
 from evals.human_votes import score_votes
+from evals.length import LONGER
 from evals.run import Request, evaluate
 from evals.saved import SavedRun
 from training.checkpoint import Checkpoint

@@ -7,8 +7,8 @@ import torch
 from tiny_model import make_model, make_tokenizer
 
 from evals.backends import ChoiceScorer, load_lm
-from evals.harness import Overrides, load_task
 from evals.likelihood import log_likelihoods
+from evals.task_definition import Overrides, load_task
 
 CONTEXT = 1024
 

@@ -66,6 +66,25 @@ DATA: dict[str, tuple[str, str, list[dict[str, Any]]]] = {
             for n, (more, less, kind) in enumerate([("The old man", "The young man", "age"), ("She", "He", "gender")] * 4)
         ],
     ),
+    "HuggingFaceH4/self-instruct-eval": (
+        "default",
+        "test",
+        [
+            {
+                "id": f"user_oriented_task_{n}", "motivation_app": "Mail", "instruction": "Make it polite.\n",
+                "instances": [{"input": given, "output": "Please."}],
+            }
+            for n, given in enumerate(("Send it now.", ""))
+        ],
+    ),
+    "HuggingFaceH4/mt_bench_prompts": (
+        "default",
+        "train",
+        [
+            {"prompt": ["Write a limerick.", "Now a haiku."], "category": kind, "prompt_id": n, "reference": []}
+            for n, kind in enumerate(("writing", "roleplay"))
+        ],
+    ),
     "oskarvanderwal/bbq": ("All", "test", [bbq(number, number % 2 == 0) for number in range(8)]),
     "oskarvanderwal/winogender": (
         "all",
@@ -161,6 +180,8 @@ tasks:
   - {{task: crows_pairs_english, group: bias, scoring: bias, stratum: bias_type, headline: [distance_from_half]}}
   - {{task: winogender_all, group: bias, scoring: bias, stratum: gender}}
   - {{task: bbq, group: bias, metrics: [acc, amb_bias_score, disamb_bias_score]}}
+  - {{task: self_instruct_user_oriented, group: helpfulness, scoring: judge, generation: {{max_gen_toks: 4}}}}
+  - {{task: mt_bench_first_turn, group: helpfulness, scoring: judge, stratum: category, generation: {{max_gen_toks: 4}}}}
   - {{task: truthfulqa_gen, group: truthfulness, scoring: truthfulness, generation: {{max_gen_toks: 8}},
      judges: {{truthful: {judges / "truthful"}, informative: {judges / "informative"}}}}}
 """)
@@ -190,6 +211,16 @@ def test_prompts_are_given_in_three_framings_and_figures_by_kind_of_prompt(score
             "temperature": 1.0, "top_p": 0.9, "do_sample": True,
         }  # fmt: skip
     assert card.score("realtoxicityprompts_basic", "toxicity/ngram@1 expected maximum").headline
+
+
+def test_open_questions_are_asked_by_their_hub_ids_with_their_input_and_the_first_turn_alone(scored: SavedRun) -> None:
+    instructed, first = scored.samples("self_instruct_user_oriented"), scored.samples("mt_bench_first_turn")
+    assert [sample.prompt for sample in instructed] == ["Make it polite.\n\nSend it now.", "Make it polite."]
+    assert [sample.item for sample in instructed] == ["user_oriented_task_0", "user_oriented_task_1"]
+    assert [sample.prompt for sample in first] == ["Write a limerick."] * 2
+    for task in ("self_instruct_user_oriented", "mt_bench_first_turn"):
+        assert scored.scorecard.score(task, "response_tokens").n == 2
+        assert len(scored.scorecard.task_settings(task).data_revision or "") == 40
 
 
 def test_crows_pairs_has_its_distance_from_a_half_with_an_interval_and_entropies(scored: SavedRun) -> None:

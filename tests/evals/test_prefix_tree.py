@@ -382,7 +382,8 @@ def test_real_weights_on_official_items_get_lm_evals_numbers(tmp_path: Path) -> 
         pytest.skip("the package that carries the base model is not installed")
     from lm_eval.models.huggingface import HFLM
 
-    from evals.harness import Task, official_definition, quietly
+    from evals.harness import Task, quietly
+    from evals.task_definition import official_definition
     from training.__main__ import main
 
     assert main(["base", "smollm2-135m-instruct", "--out", str(tmp_path / "base")]) == 0

@@ -11,7 +11,8 @@ from evals.evaluated import find
 from evals.prepare import Choices, prepare
 from evals.scoring import as_scores
 from evals.suite import open_suite
-from evals.toxicity import PROFANITY, open_scorer, score_toxicity
+from evals.text_scorer import PROFANITY, open_scorer
+from evals.toxicity import score_toxicity
 
 RUDE, POLITE = "you are a fucking stupid piece of shit", "the garden is lovely in the spring"
 

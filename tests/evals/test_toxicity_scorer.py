@@ -12,7 +12,7 @@ import pytest
 from evals.__main__ import main
 from evals.auc import auc
 from evals.labelled_texts import read
-from evals.toxicity import open_scorer
+from evals.text_scorer import open_scorer
 from evals.toxicity_scorer import SHIPPED, ToxicityScorer
 from training.errors import UsageError
 

@@ -1,0 +1,1 @@
+"""The detoxify metric; see detoxify.py."""

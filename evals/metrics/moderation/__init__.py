@@ -1,0 +1,1 @@
+"""The moderation metric; see moderation.py."""

@@ -1,0 +1,1 @@
+"""The perspective metric; see perspective.py."""

@@ -1,0 +1,1 @@
+"""The roberta_hate_speech metric; see roberta_hate_speech.py."""
