@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from tiny_run import change_weights, rescore, write_scores
 
 from evals.contamination import Contamination, TaskContamination
@@ -20,6 +21,7 @@ from release.records import ReleasePlan, Verdict
 from training.checkpoint import Checkpoint
 from training.errors import UsageError
 from training.records import sha256_of_file
+from training.reference import MOST, take
 from training.run_record import RunRecord
 
 
@@ -49,6 +51,7 @@ def test_a_whole_run_passes_every_gate(run: Path) -> None:
         "weights_safetensors_only": "passed",
         "weights_finite": "passed",
         "loads_clean": "passed",
+        "behaves_as_saved": "skipped",
         "dtype_as_config": "passed",
         "no_remote_code": "passed",
         "chat_template_renders": "passed",
@@ -57,6 +60,7 @@ def test_a_whole_run_passes_every_gate(run: Path) -> None:
         "figures_from_samples": "passed",
         "contamination_bounded": "skipped",
         "no_regression": "passed",
+        "no_regression_since_release": "skipped",
         "card_complete": "passed",
         "license_present": "passed",
         "license_compatible": "passed",
@@ -274,9 +278,34 @@ def test_numbers_that_look_like_cards_accounts_or_phones_are_none(run: Path) -> 
     (run / "checkpoint" / "notes.txt").write_text(
         "0.4111111111111111 4111111111111112 DE00370400440532013000 user@example.org 2026-11-25 sha256 "
         + "4" * 64
-        + "\n"
+        + " sha256:97f24a4111111111111111b6d24\n"
     )
     assert verdicts(run)["no_personal_data"].outcome == "passed"
+
+
+def test_what_a_model_said_before_it_was_saved_must_be_what_its_files_say(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(run / "checkpoint")
+    tokenizer = AutoTokenizer.from_pretrained(run / "checkpoint")
+    digest = Checkpoint.open(run / "checkpoint").digest
+    take(model, tokenizer).model_copy(update={"checkpoint_digest": digest}).write(run / "reference.json")
+    verdict = verdicts(run)["behaves_as_saved"]
+    assert (verdict.outcome, verdict.evidence["bound"]) == ("passed", MOST["float32"])
+
+    with torch.no_grad():  # as if saving had tied a head that was not tied in memory
+        model.model.embed_tokens.weight.mul_(1.5)
+    reference = take(model, tokenizer).model_copy(update={"checkpoint_digest": digest})
+    reference.write(run / "reference.json")
+    assert main(["plan", "--run", str(run), "--repo", "owner/name"]) == 3
+    said = capsys.readouterr().err
+    assert "behaves_as_saved: log-probabilities differ by" in said
+    assert "saving lost something" in said
+
+    reference.model_copy(update={"checkpoint_digest": parent_of(run)}).write(run / "reference.json")
+    assert f"was taken of {parent_of(run)}" in refusals(run)["behaves_as_saved"]
 
 
 def test_weights_of_another_type_than_the_config_says_are_refused_with_the_counts(run: Path) -> None:
@@ -445,7 +474,11 @@ def test_a_release_on_a_hub_is_checked_by_its_id_with_its_own_records(
     publish(run, hub)
     assert main(["check", f"{repo_id}@v1.0.0", "--policy", "default", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)["verdicts"]
-    assert {verdict["gate"] for verdict in said if verdict["outcome"] != "passed"} == {"contamination_bounded"}
+    assert {verdict["gate"] for verdict in said if verdict["outcome"] != "passed"} == {
+        "contamination_bounded",
+        "behaves_as_saved",
+        "no_regression_since_release",
+    }
 
 
 def test_no_gate_raises_whatever_the_files_hold(run: Path) -> None:

@@ -236,6 +236,10 @@ def test_a_killed_command_continues_and_ends_with_the_weights_of_one_that_was_no
     assert finished.returncode == 0, finished.stderr
     digests = [json.loads((run / "run.json").read_text())["checkpoint_digest"] for run in (straight, killed)]
     assert digests[0] == digests[1]
+    references = [json.loads((run / "reference.json").read_text()) for run in (straight, killed)]
+    assert references[0] == references[1]
+    assert references[0]["checkpoint_digest"] == digests[0]
+    assert not (reward / "reference.json").exists(), "a reward model predicts no tokens"
     changed = _train(tmp_path, "ppo", killed, "base", str(tiny), reward, "seed=5")
     assert changed.returncode == 2
     assert "another recipe" in changed.stderr
