@@ -5,8 +5,9 @@
 
 Each run publishes a tiny model with its Space, by a publisher process of its own, through a proxy on loopback to the
 embedded Hub, whose store is a fresh copy; a reader without a token looks at every byte all along. Every request of a
-publication without faults gets every fault once (every N-th with `--every N`), and every step the publisher's own
-mishaps. Then the person at the keyboard runs `resume`, or, in every fourth run that stopped, `rollback`, and the Hub is inspected.
+publication without faults gets every fault once (every N-th with `--every N`), every step the publisher's own
+mishaps, and every write of the Hub a full disk and kills of the Hub. Then the person at the keyboard runs `resume`, or, in
+every fourth run that stopped, `rollback`, and the Hub is inspected.
 tests/release/faults says what is done where.
 """
 
@@ -31,7 +32,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 from faults.kinds import FROM_THEN_ON, ONCE  # noqa: E402
-from faults.trial import OWN, STORE, Outcome, Trial  # noqa: E402
+from faults.trial import HUB, OWN, STORE, Outcome, Trial  # noqa: E402
 from faults.world import STEPS, Scenario, World  # noqa: E402
 
 # A first release differs from the next where the repository is new: these faults show it.
@@ -60,13 +61,13 @@ def plans(world: World, args: argparse.Namespace) -> Iterator[tuple[Scenario, st
             continue
         requests, writes = places(world, scenario)
         numbers = [number for number, step in requests if args.step in (None, step)]
-        chosen = [*ONCE, *FROM_THEN_ON, *STORE, *OWN] if scenario is world.next else [*FIRST, *OWN]
+        chosen = [*ONCE, *FROM_THEN_ON, *STORE, *HUB, *OWN] if scenario is world.next else [*FIRST, *OWN]
         for index, fault in enumerate(chosen):
             if args.fault and fault not in args.fault:
                 continue
             if fault in OWN:
                 yield from ((scenario, fault, at) for at in OWN[fault].places)
-            elif fault in STORE:
+            elif fault in STORE or fault in HUB:
                 yield from ((scenario, fault, at) for at in range(1 + index % args.every, writes + 1, args.every))
             else:
                 yield from ((scenario, fault, at) for at in numbers[index % args.every :: args.every])
@@ -86,6 +87,8 @@ def carry_out(world: World, args: argparse.Namespace) -> list[Outcome]:
         end = "rollback" if stopped[fault] % 4 == 0 else "resume"
         outcome = Trial(world, scenario, fault, at, end=end).carry_out()
         outcomes.append(outcome)
+        if args.out:  # after each run, so that what was seen is there if this is stopped
+            args.out.write_text(json.dumps([asdict(outcome) for outcome in outcomes], indent=1))
         if outcome.problems:
             print(f"{scenario.name}, {fault} at {at} ({outcome.step}): {outcome.problems}\n{outcome.said}", flush=True)
         elif args.verbose:
@@ -111,7 +114,9 @@ def table(outcomes: Sequence[Outcome]) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--fault", action="append", choices=[*ONCE, *FROM_THEN_ON, *STORE, *OWN], help="only this one")
+    parser.add_argument(
+        "--fault", action="append", choices=[*ONCE, *FROM_THEN_ON, *STORE, *HUB, *OWN], help="only this one"
+    )
     parser.add_argument("--scenario", choices=("next", "first", "both"), default="both")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="every N-th request only")
     parser.add_argument("--step", choices=STEPS, help="only requests of this step")

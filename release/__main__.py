@@ -4,11 +4,14 @@
     python -m release check   runs/a | CHECKPOINT | org/name[@revision]
     python -m release plan    --run runs/a --repo org/name --tag v1.0.0
     python -m release publish --run runs/a --repo org/name --tag v1.0.0 [--sign KEY] [--private] [--space FLAVOUR] [--dry-run]
+    python -m release last-release --run runs/a --repo org/name
     python -m release resume  --run runs/a
     python -m release verify  org/name@v1.0.0 [--key slipway.pub] [--receipt runs/a/receipt.json] [--rescore N]
     python -m release rollback --run runs/a
     python -m release keygen  --out slipway.key
     python -m release export  --run runs/a --gguf F16 Q8_0 [--repo org/name-GGUF]
+    python -m release family  org/name --title "Name and what runs it"
+    python -m release supersede org/old --by org/new
     python -m release leaderboard-space --repo org/leaderboard --author org
     python -m release demo    --out runs/demo
     python -m release feedback-space --pairs runs/pairs/pairs.jsonl --space org/feedback --votes org/feedback-votes
@@ -29,8 +32,10 @@ from typing import TYPE_CHECKING
 
 from release.demo import add_demo_command
 from release.exports.command import add_export_command
+from release.family import add_family_commands
 from release.feedback_bundle import add_feedback_command
 from release.hub_command import add_hub_command
+from release.last_release import add_last_release_command
 from release.leaderboard_space import add_leaderboard_command
 from training.command import Parser, Result, log, quiet_libraries
 from training.errors import EXIT_GATE, GateRefused, UsageError
@@ -84,7 +89,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     check.set_defaults(policy=None)
     add_hub_command(parser)
     add_demo_command(parser)
+    add_last_release_command(parser)
     add_export_command(parser)
+    add_family_commands(parser)
     add_leaderboard_command(parser)
     add_feedback_command(parser)
     return parser.run(argv)
@@ -129,10 +136,18 @@ def run_publish(args: argparse.Namespace) -> Result:
     from release.plan import plan_for
 
     quiet_libraries()
-    plan = plan_for(args.run_directory, _request(args))
+    request = _request(args)
+    request.check()
+    run: Path = args.run_directory
+    if not args.dry_run and (run / "checkpoint").is_dir() and not (run / "plan.json").is_file():
+        from release.hub_client import HubClient
+        from release.last_release import look
+
+        look(HubClient.connect(), request.repo_id, run)
+    plan = plan_for(run, request)
     if args.dry_run or plan.refused:
-        return _planned(plan, args.run_directory)
-    return _publish(args.run_directory)
+        return _planned(plan, run)
+    return _publish(run)
 
 
 def run_resume(args: argparse.Namespace) -> Result:

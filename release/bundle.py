@@ -40,7 +40,7 @@ def sources_of(run: Path) -> dict[str, Path]:
             else "train one with `python -m training`, or give another --run",
         )
     sources = {name: file for name, file in _visible_files(checkpoint) if name != "README.md"}
-    for name in ("run.json", "scorecard.json", "baseline/scorecard.json", "contamination.json"):
+    for name in ("run.json", "reference.json", "scorecard.json", "baseline/scorecard.json", "contamination.json"):
         if (run / name).is_file():
             sources[name] = run / name
     for folder in ("samples", "baseline/samples"):

@@ -11,6 +11,7 @@ before it is sent again. Whatever remains is a HubError that names the Hub and t
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -147,6 +148,23 @@ class HubClient:
             )
         )
 
+    def text(self, repo_id: str, revision: str, path: str, kind: Kind = "model") -> str:
+        """A small text file of a revision. Raises UsageError where there is none."""
+        from huggingface_hub.errors import EntryNotFoundError
+
+        def read() -> str | None:
+            with tempfile.TemporaryDirectory(prefix="slipway-file-") as cache:
+                try:
+                    file = self.api.hf_hub_download(repo_id, path, revision=revision, repo_type=kind, cache_dir=cache)
+                except EntryNotFoundError:
+                    return None
+                return Path(file).read_text(encoding="utf-8")
+
+        found = self._again(f"read {path} of {repo_id}@{revision}", read)
+        if found is None:
+            raise UsageError(f"there is no {path}", where=f"{self.endpoint}/{repo_id}@{revision}")
+        return found
+
     # -- writing -------------------------------------------------------------------------------------------------
 
     def create_repository(self, repo_id: str, kind: Kind = "model", *, private: bool, sdk: str | None = None) -> None:
@@ -185,6 +203,27 @@ class HubClient:
             f"make {repo_id} {'private' if private else 'public'}",
             lambda: self.api.update_repo_settings(repo_id, private=private, repo_type=kind),
         )
+
+    def collect(
+        self,
+        namespace: str,
+        title: str,
+        items: Sequence[tuple[str, Kind, str]],
+        *,
+        description: str | None = None,
+        private: bool = False,
+    ) -> str:
+        """The slug of the namespace's collection of this title, made if it is not there, with these (id, kind, note) in it."""
+
+        def gather() -> str:
+            made = self.api.create_collection(
+                title, namespace=namespace, description=description, private=private, exists_ok=True
+            )
+            for repo_id, kind, note in items:
+                self.api.add_collection_item(made.slug, repo_id, kind, note=note, exists_ok=True)
+            return str(made.slug)
+
+        return self._again(f"collect {len(items)} repositories in {title!r}", gather)
 
     def commit(
         self,

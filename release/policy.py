@@ -25,6 +25,7 @@ GateName = Literal[
     "weights_finite",
     "dtype_as_config",
     "loads_clean",
+    "behaves_as_saved",
     "no_remote_code",
     "chat_template_renders",
     "run_record_pinned",
@@ -32,6 +33,7 @@ GateName = Literal[
     "figures_from_samples",
     "contamination_bounded",
     "no_regression",
+    "no_regression_since_release",
     "card_complete",
     "license_present",
     "license_compatible",
@@ -62,7 +64,7 @@ class ScorecardRules(Settings):
 
 
 class RegressionRules(Settings):
-    """Against which figures of the parent the release must hold its own, and how sure a loss must be to refuse it."""
+    """Which figures of the parent, or of the last release, the release must hold, and how sure a loss must be."""
 
     baseline: Literal["required", "optional"] = "required"
     groups: list[Group]
@@ -85,6 +87,7 @@ class Policy(Settings):
     run_record: Literal["required", "optional"]
     scorecard: ScorecardRules
     no_regression: RegressionRules
+    no_regression_since_release: RegressionRules = RegressionRules(baseline="optional", groups=[])
     contamination: ContaminationRules = ContaminationRules()
     remote_code: Literal["refused", "allowed"] = "refused"
     waive: dict[GateName, str] = {}  # gate -> why its refusal is accepted; it is written on the card

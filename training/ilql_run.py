@@ -20,6 +20,7 @@ from training.processes import launched_accelerator
 from training.progress import Progress
 from training.recipe import ILQLRecipe
 from training.records import sha256_of_file
+from training.reference import save_with_reference
 from training.run_directory import RunDirectory, with_chosen_dtype
 from training.run_record import RunRecord, git_revision, hardware, kept, now, package_versions
 from training.scorer import Scorer, mean_and_stderr
@@ -92,8 +93,7 @@ def train_ilql(recipe: ILQLRecipe, out: Path) -> RunRecord:
     heads = policy.heads
     merged = policy.merged().to(getattr(torch, base.checkpoint.dtype))
     merged.generation_config = generation_config
-    merged.save_pretrained(saved)
-    tokenizer.save_pretrained(saved)
+    save_with_reference(merged, tokenizer, saved)
     checkpoint = Checkpoint.open(saved)
     heads_sha256 = sha256_of_file(save_heads(heads, checkpoint))
     if scorer is not None:

@@ -17,6 +17,7 @@ from training.ppo_saved import Carried, note_reward_source, resume, save
 from training.pretrained import load_policy, resolve_base
 from training.processes import launched_accelerator
 from training.recipe import PPORecipe
+from training.reference import save_with_reference
 from training.reward_sources import TextRewards, load_reward_function, reward_endpoint
 from training.run_directory import RunDirectory, with_chosen_dtype
 from training.run_record import (
@@ -113,8 +114,7 @@ def train_ppo(recipe: PPORecipe, out: Path) -> RunRecord:
     saved = run.scratch / "checkpoint"
     merged = actor.merged().to(getattr(torch, base.checkpoint.dtype))
     merged.generation_config = generation_config
-    merged.save_pretrained(saved)
-    tokenizer.save_pretrained(saved)
+    save_with_reference(merged, tokenizer, saved)
     sources = [kept(data.source, len(prompts), too_long, recipe.max_prompt_length)] + ([mixed.source] if mixed else [])
     record = RunRecord(
         method="ppo",

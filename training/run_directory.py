@@ -17,6 +17,8 @@ from pydantic import ValidationError
 from training.errors import UsageError
 from training.precision import chosen_dtype
 from training.records import canonical_json, write_atomically
+from training.reference import FILE as REFERENCE
+from training.reference import Reference
 from training.run_record import RunRecord
 from training.yaml_file import Settings
 
@@ -103,6 +105,10 @@ class RunDirectory:
         if target.exists():  # moved there by a run that was killed before it wrote run.json
             shutil.rmtree(target)
         (self.scratch / "checkpoint").rename(target)
+        if (self.scratch / REFERENCE).is_file():  # what the model said before it was saved, now tied to its files
+            reference = Reference.read(self.scratch / REFERENCE)
+            named = reference.model_copy(update={"checkpoint_digest": record.checkpoint_digest})
+            named.write(self.path / REFERENCE)
         record.write(self.path / "run.json")
         shutil.rmtree(self.state)
 

@@ -26,6 +26,7 @@ from training.pretrained import BaseModel, load_tokenizer, resolve_base
 from training.progress import Progress
 from training.recipe import TRLRecipe
 from training.records import canonical_json, write_atomically
+from training.reference import save_with_reference
 from training.run_directory import RunDirectory, with_chosen_dtype
 from training.run_record import (
     DataSource,
@@ -154,8 +155,7 @@ class TRLRun(Generic[R]):
     def save(self, model: Any, tokenizer: PreTrainedTokenizerBase) -> Checkpoint:
         """Write the checkpoint where `finish` takes it from."""
         saved = self.directory.scratch / "checkpoint"
-        model.save_pretrained(saved)
-        tokenizer.save_pretrained(saved)
+        save_with_reference(model, tokenizer, saved)
         return Checkpoint.open(saved)
 
     def save_policy(self, model: Any, base: BaseModel) -> Checkpoint:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from release.gates.candidate import Candidate, Gate, refused
 from release.gates.evidence import contamination_bounded, figures_from_samples, run_record_pinned, scorecard_pinned
-from release.gates.loading import chat_template_renders, loads_clean, no_remote_code
+from release.gates.loading import behaves_as_saved, chat_template_renders, loads_clean, no_remote_code
 from release.gates.paperwork import card_complete, license_compatible, license_present
 from release.gates.private import no_local_paths, no_personal_data, no_secrets
-from release.gates.regression import no_regression
+from release.gates.regression import no_regression, no_regression_since_release
 from release.gates.weights import dtype_as_config, weights_finite, weights_safetensors_only
 from release.policy import GateName
 from release.records import Verdict
@@ -22,6 +22,7 @@ GATES: dict[GateName, Gate] = {
     "weights_finite": weights_finite,
     "dtype_as_config": dtype_as_config,
     "loads_clean": loads_clean,
+    "behaves_as_saved": behaves_as_saved,
     "no_remote_code": no_remote_code,
     "chat_template_renders": chat_template_renders,
     "run_record_pinned": run_record_pinned,
@@ -29,6 +30,7 @@ GATES: dict[GateName, Gate] = {
     "figures_from_samples": figures_from_samples,
     "contamination_bounded": contamination_bounded,
     "no_regression": no_regression,
+    "no_regression_since_release": no_regression_since_release,
     "card_complete": card_complete,
     "license_present": license_present,
     "license_compatible": license_compatible,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
-from release.gates.candidate import Candidate, passed, refused
+from release.gates.candidate import Candidate, passed, refused, skipped
 from release.probe import Loaded, load_tokenizer
 from release.records import Verdict
+from training.reference import FILE, MOST, Reference, difference
 
 
 def loads_clean(candidate: Candidate) -> Verdict:
@@ -58,6 +60,43 @@ def _untied(loaded: Loaded) -> str | None:
     if output.weight.data_ptr() != loaded.model.get_input_embeddings().weight.data_ptr():
         return "config.json says that the embeddings are tied, but the files hold an lm_head.weight of other values"
     return None
+
+
+def behaves_as_saved(candidate: Candidate) -> Verdict:
+    """The files say what the model said in memory before training saved it (`training/reference.py`)."""
+    gate = "behaves_as_saved"
+    if not candidate.has(FILE):
+        return skipped(gate, f"there is no {FILE}: training did not write down what the model said before it was saved")
+    reference = Reference.read(candidate.bundle / FILE)
+    bound = MOST.get(reference.dtype, MOST["bfloat16"])
+    evidence = {"dtype": reference.dtype, "bound": bound, "taken_of": reference.checkpoint_digest}
+    if reference.checkpoint_digest != candidate.digest:
+        return refused(
+            gate,
+            f"{FILE} was taken of {reference.checkpoint_digest}, the bundle holds {candidate.digest}",
+            remedy="the checkpoint was changed after training: train again, or restore it",
+            **evidence,
+        )
+    found = difference(reference, candidate.loaded.model)
+    read = load_tokenizer(candidate.bundle)(reference.text)["input_ids"]
+    evidence["difference"] = found if math.isfinite(found) else "not a number"
+    if read != reference.input_ids:
+        return refused(
+            gate,
+            "the saved tokenizer reads the reference text as other tokens than the trained model's did",
+            remedy="save the tokenizer that the model was trained with",
+            expected=reference.input_ids,
+            found=read,
+            **evidence,
+        )
+    if found > bound:
+        return refused(
+            gate,
+            f"log-probabilities differ by {found:.3g} nats from those before saving, at most {bound:g} is rounding",
+            remedy="saving lost something: check tied weights, adapters left unmerged and renamed keys, then train again",
+            **evidence,
+        )
+    return passed(gate, f"as before it was saved, to {found:.2g} nats ({reference.dtype} in memory)", **evidence)
 
 
 def no_remote_code(candidate: Candidate) -> Verdict:

@@ -1,12 +1,19 @@
-"""The gate on what training cost: no figure that the policy guards is significantly worse than the parent's."""
+"""The gates on what a release costs: no figure that the policy guards is significantly worse than the parent's, or than
+the last release's."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from release.gates.candidate import Candidate, passed, refused, skipped
 from release.gates.evidence import EVALUATE
+from release.last_release import FOLDER, read
+from release.policy import RegressionRules
 from release.records import Verdict
+from training.errors import UsageError
+
+if TYPE_CHECKING:
+    from evals.compare import Comparison
 
 
 def no_regression(candidate: Candidate) -> Verdict:
@@ -15,7 +22,7 @@ def no_regression(candidate: Candidate) -> Verdict:
     One-sided sign-flip tests, corrected over the compared figures by Holm's method; `tolerance` is how much of a
     significant loss the policy accepts.
     """
-    from evals.compare import compare, regressions
+    from evals.compare import compare
 
     gate, rules = "no_regression", candidate.policy.no_regression
     remedy = EVALUATE.format(run=candidate.run.as_posix())
@@ -31,9 +38,44 @@ def no_regression(candidate: Candidate) -> Verdict:
             parent=parent,
         )
     comparison = compare(candidate.bundle / "baseline", candidate.bundle)
+    return _judged(gate, comparison, rules, "the parent", remedy, baseline=measured)
+
+
+def no_regression_since_release(candidate: Candidate) -> Verdict:
+    """The same against the last release of the repository, which `last-release` has fetched beside the run."""
+    from evals.compare import compare
+
+    gate, rules = "no_regression_since_release", candidate.policy.no_regression_since_release
+    last = read(candidate.run, candidate.repo_id)
+    fetch = f"python -m release last-release --run {candidate.run.as_posix()} --repo {candidate.repo_id}"
+    if last is None:
+        said = "nobody has looked what the repository's last release is"
+        return _missing(gate, said, rules, remedy=f"{fetch}, then plan again")
+    if last.tag is None:
+        return passed(gate, f"{last.repo_id} has no release yet", endpoint=last.endpoint)
+    evidence = {"tag": last.tag, "commit": last.commit, "released": last.checkpoint_digest}
+    if last.checkpoint_digest == candidate.digest:
+        return passed(gate, f"the last release, {last.tag}, has these bytes", **evidence)
+    before, remedy = candidate.run / FOLDER, EVALUATE.format(run=candidate.run.as_posix())
+    if candidate.scorecard is None or not (before / "scorecard.json").is_file():
+        lacking = "this checkpoint" if candidate.scorecard is None else f"the last release, {last.tag},"
+        return _missing(gate, f"{lacking} has no scores", rules, remedy=remedy, **evidence)
+    try:
+        comparison = compare(before, candidate.bundle)
+    except UsageError as error:
+        said = f"the scores of {last.tag} cannot be compared: {error.what}"
+        return _missing(gate, said, rules, remedy=f"score both with one suite: {remedy}", **evidence)
+    return _judged(gate, comparison, rules, f"the last release, {last.tag},", remedy, **evidence)
+
+
+def _judged(
+    gate: str, comparison: Comparison, rules: RegressionRules, whom: str, remedy: str, **evidence: Any
+) -> Verdict:
+    """The verdict on a comparison with `whom`."""
+    from evals.compare import regressions
+
     rows = [row for row in comparison.rows if row.group in rules.groups and row.headline]
-    evidence: dict[str, Any] = {
-        "baseline": measured,
+    evidence |= {
         "alpha": rules.alpha,
         "tolerance": rules.tolerance,
         "correction": "Holm",
@@ -52,12 +94,8 @@ def no_regression(candidate: Candidate) -> Verdict:
     }
     without = [group for group in rules.groups if not any(row.group == group for row in rows)]
     if without:
-        return refused(
-            gate,
-            f"no headline figure of {' and '.join(without)} can be compared with the parent's",
-            remedy=remedy,
-            **evidence,
-        )
+        said = f"no headline figure of {' and '.join(without)} can be compared with that of {whom}".rstrip(",")
+        return refused(gate, said, remedy=remedy, **evidence)
     worse = [
         loss for loss in regressions(comparison, rules.groups, rules.alpha) if abs(loss.difference) > rules.tolerance
     ]
@@ -70,13 +108,20 @@ def no_regression(candidate: Candidate) -> Verdict:
         ]
         return refused(
             gate,
-            f"worse than the parent: {'; '.join(losses)}",
+            f"worse than {whom.rstrip(',')}: {'; '.join(losses)}",
             remedy="train less, with a larger kl_coef, or from another reward model; then evaluate again",
             worse=[loss.model_dump(mode="json") for loss in worse],
             **evidence,
         )
     figures = ", ".join(f"{row.task}/{row.metric} {row.before:.3f} -> {row.after:.3f}" for row in rows)
     return passed(gate, f"no significant loss: {figures}", **evidence)
+
+
+def _missing(gate: str, said: str, rules: RegressionRules, *, remedy: str, **evidence: Any) -> Verdict:
+    """Nothing to compare with: the policy's decision."""
+    if rules.baseline == "optional":
+        return skipped(gate, f"{said}, and the policy does not ask for it", **evidence)
+    return refused(gate, said, remedy=remedy, **evidence)
 
 
 def _without_scores(candidate: Candidate, remedy: str) -> Verdict:

@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from release.local_hub import (
     card_check,
+    routes_collections,
     routes_commit,
     routes_discussions,
     routes_lfs,
@@ -47,6 +48,7 @@ def create_app(store: Store, ready: str | None = None) -> Starlette:
         *routes_lfs.routes,
         *routes_discussions.routes,
         *routes_spaces.routes,
+        *routes_collections.routes,
         *routes_xet.routes,
         *card_check.routes,
         *routes_resolve.routes,

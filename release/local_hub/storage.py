@@ -19,10 +19,11 @@ import re
 import time
 import uuid
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
+from threading import BoundedSemaphore
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
@@ -143,18 +144,17 @@ class BlobWriter:
 
     def finish(self) -> Blob:
         """Make the content durable and visible under its hash."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
+        self.sync()
         folder = self.place()
         if folder is not None:
             fsync_path(folder)
         return Blob(self.sha256, self.size)
 
-    def close(self) -> Path:
-        """End the writing; the temporary file, whose content is not yet durable."""
+    def sync(self) -> None:
+        """End the writing and make the content durable."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
         self._file.close()
-        return self._temporary
 
     def place(self) -> Path | None:
         """Give durable content its name; the folder that must be made durable for it, None where it was there."""
@@ -176,35 +176,51 @@ class BlobBatch:
     with blobs.batch() as batch:
         blob = batch.add(b"...")        # not to be seen before `finish`
         batch.finish()
+
+    They are written and synced by threads while more arrive; at most WAITING of them are held in memory.
     """
 
-    AT_ONCE = 16
+    AT_ONCE, WAITING = 16, 64
 
     def __init__(self, blobs: Blobs) -> None:
         self.blobs = blobs
-        self._writers: dict[str, BlobWriter] = {}
+        self._pool = ThreadPoolExecutor(self.AT_ONCE, "blobs")
+        self._room = BoundedSemaphore(self.WAITING)
+        self._writers: dict[str, Future[BlobWriter]] = {}
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for writer in self._writers.values():
-            writer.__exit__(None, None, None)
+        self._pool.shutdown()
+        for future in self._writers.values():
+            if future.exception() is None:
+                future.result().__exit__(None, None, None)
 
     def add(self, content: bytes) -> Blob:
         blob = Blob(hashlib.sha256(content).hexdigest(), len(content))
         if blob.sha256 not in self._writers and not (self.blobs.has(*astuple(blob)) and self.blobs.keep(blob.sha256)):
-            writer = self._writers[blob.sha256] = self.blobs.writer()
-            writer.write(content)
-            writer.close()
+            self._room.acquire()
+            self._writers[blob.sha256] = self._pool.submit(self._write, content)
         return blob
 
     def finish(self) -> None:
-        """Make all of it durable and visible."""
-        with ThreadPoolExecutor(self.AT_ONCE) as pool:
-            list(pool.map(fsync_path, [writer.close() for writer in self._writers.values()]))
-            folders = {writer.place() for writer in self._writers.values()}
-            list(pool.map(fsync_path, [folder for folder in folders if folder is not None]))
+        """Make all of it durable and visible. Raises the OSError of a write that failed; then nothing is visible."""
+        written = [future.result() for future in self._writers.values()]
+        folders = set(self._pool.map(BlobWriter.place, written))
+        list(self._pool.map(fsync_path, [folder for folder in folders if folder is not None]))
+
+    def _write(self, content: bytes) -> BlobWriter:
+        """Durable content that has no name yet."""
+        try:
+            with ExitStack() as cleaning:
+                writer = cleaning.enter_context(self.blobs.writer())
+                writer.write(content)
+                writer.sync()
+                cleaning.pop_all()
+                return writer
+        finally:
+            self._room.release()
 
 
 def pointer_of(blob_sha256: str, size: int) -> bytes:

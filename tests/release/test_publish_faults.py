@@ -53,6 +53,8 @@ def test_a_fault_in_a_request_shows_readers_nothing_but_the_old_release_or_the_n
         ("kill -9 after the journal's line", "promoted", "rollback"),
         ("publisher's disk full at the journal's line", "checked", "resume"),
         ("Hub's disk full", 30, "resume"),
+        ("Hub kill -9, and twice on restart", 26, "resume"),
+        ("Hub kill -9, one of two", 27, "publish"),
     ],
 )
 def test_a_kill_or_a_full_disk_at_a_step_ends_well(fault: str, place: Any, end: str, world: World) -> None:

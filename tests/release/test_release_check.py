@@ -88,4 +88,8 @@ def test_a_release_on_a_hub_is_checked_by_its_id_with_its_own_records(
     publish(run, hub)
     assert main(["check", f"{repo_id}@v1.0.0", "--policy", "default", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)["verdicts"]
-    assert {verdict["gate"] for verdict in said if verdict["outcome"] != "passed"} == {"contamination_bounded"}
+    assert {verdict["gate"] for verdict in said if verdict["outcome"] != "passed"} == {
+        "contamination_bounded",
+        "behaves_as_saved",
+        "no_regression_since_release",
+    }

@@ -8,10 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from gate_verdicts import edit_json, refusals, verdicts
+import torch
+from gate_verdicts import edit_json, parent_of, refusals, verdicts
 from tiny_run import change_weights
 
+from release.__main__ import main
 from release.policy import POLICIES
+from training.checkpoint import Checkpoint
+from training.reference import MOST, take
 
 
 def test_a_whole_run_passes_every_gate(run: Path) -> None:
@@ -19,6 +23,7 @@ def test_a_whole_run_passes_every_gate(run: Path) -> None:
         "weights_safetensors_only": "passed",
         "weights_finite": "passed",
         "loads_clean": "passed",
+        "behaves_as_saved": "skipped",
         "dtype_as_config": "passed",
         "no_remote_code": "passed",
         "chat_template_renders": "passed",
@@ -27,6 +32,7 @@ def test_a_whole_run_passes_every_gate(run: Path) -> None:
         "figures_from_samples": "passed",
         "contamination_bounded": "skipped",
         "no_regression": "passed",
+        "no_regression_since_release": "skipped",
         "card_complete": "passed",
         "license_present": "passed",
         "license_compatible": "passed",
@@ -115,6 +121,31 @@ def test_generation_that_does_not_stop_where_an_answer_ends_is_refused(run: Path
 def test_a_chat_template_that_does_not_work_is_refused(run: Path, template: str, said: str) -> None:
     (run / "checkpoint" / "chat_template.jinja").write_text(template)
     assert said in refusals(run)["chat_template_renders"]
+
+
+def test_what_a_model_said_before_it_was_saved_must_be_what_its_files_say(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(run / "checkpoint")
+    tokenizer = AutoTokenizer.from_pretrained(run / "checkpoint")
+    digest = Checkpoint.open(run / "checkpoint").digest
+    take(model, tokenizer).model_copy(update={"checkpoint_digest": digest}).write(run / "reference.json")
+    verdict = verdicts(run)["behaves_as_saved"]
+    assert (verdict.outcome, verdict.evidence["bound"]) == ("passed", MOST["float32"])
+
+    with torch.no_grad():  # as if saving had tied a head that was not tied in memory
+        model.model.embed_tokens.weight.mul_(1.5)
+    reference = take(model, tokenizer).model_copy(update={"checkpoint_digest": digest})
+    reference.write(run / "reference.json")
+    assert main(["plan", "--run", str(run), "--repo", "owner/name"]) == 3
+    said = capsys.readouterr().err
+    assert "behaves_as_saved: log-probabilities differ by" in said
+    assert "saving lost something" in said
+
+    reference.model_copy(update={"checkpoint_digest": parent_of(run)}).write(run / "reference.json")
+    assert f"was taken of {parent_of(run)}" in refusals(run)["behaves_as_saved"]
 
 
 def test_weights_of_another_type_than_the_config_says_are_refused_with_the_counts(run: Path) -> None:

@@ -247,6 +247,9 @@ def test_a_killed_command_continues_and_ends_with_the_weights_of_one_that_was_no
     assert main([*words, str(killed)]) == 0
     digests = [json.loads((run / "run.json").read_text())["checkpoint_digest"] for run in (straight, killed)]
     assert digests[0] == digests[1]
+    references = [json.loads((run / "reference.json").read_text()) for run in (straight, killed)]
+    assert references[0] == references[1]
+    assert references[0]["checkpoint_digest"] == digests[0]
     capsys.readouterr()
     assert main([*words, str(killed), "seed=5"]) == 2
     assert "another recipe" in capsys.readouterr().err

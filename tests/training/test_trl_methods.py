@@ -18,6 +18,7 @@ from training import trl_run
 from training.__main__ import main
 from training.checkpoint import Checkpoint, read_safetensors_header
 from training.recipe import DPORecipe, KTORecipe, RewardRecipe, RLOORecipe, SFTRecipe, find_recipe
+from training.reference import Reference, difference
 from training.run_record import RunRecord
 from training.yaml_file import load
 
@@ -77,6 +78,12 @@ def test_a_run_is_a_whole_checkpoint_with_its_record_and_metrics(
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "loss" in line] == [1, 2, 3, 4, 5, 6]
     assert not (out / ".state").exists()
+    # What it said in memory, before it was saved; a reward model predicts no tokens.
+    assert (out / "reference.json").is_file() == (method != "reward")
+    if method != "reward":
+        reference = Reference.read(out / "reference.json")
+        assert (reference.checkpoint_digest, reference.dtype) == (record.checkpoint_digest, "float32")
+        assert difference(reference, AutoModelForCausalLM.from_pretrained(out / "checkpoint")) < 1e-4
     before = (out / "run.json").stat().st_mtime_ns
     assert train(method, file, out) == 0  # a second run finds it done
     assert (out / "run.json").stat().st_mtime_ns == before

@@ -1,8 +1,9 @@
-"""The disk of the Hub in this process: counts what is made durable on it, and can be full.
+"""The disk of the Hub in this process: counts what is made durable on it, can be full, and can be the place of a kill.
 
     with Disk(full_at=12) as disk:       # the twelfth fsync and all after it find no space left
         ...
     disk.writes, disk.full
+    Disk(dies_at=12).__enter__()         # this process dies by signal 9 before the twelfth, or (`after`) right after it
 
 Everything that the store keeps goes through `fsync` before it becomes visible, so that a disk which is full there is one
 at each of the store's writes. The space is there again when the block ends.
@@ -12,6 +13,8 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
+import threading
 from types import SimpleNamespace
 from typing import Any, Self
 
@@ -19,8 +22,10 @@ from release.local_hub import storage
 
 
 class Disk:
-    def __init__(self, full_at: int | None = None) -> None:
-        self.full_at, self.writes, self.full = full_at, 0, False
+    def __init__(self, full_at: int | None = None, *, dies_at: int | None = None, after: bool = False) -> None:
+        self.full_at, self.dies_at, self.after = full_at, dies_at, after
+        self.writes, self.full = 0, False
+        self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
         stand_in = SimpleNamespace(**{name: getattr(os, name) for name in dir(os) if not name.startswith("__")})
@@ -32,8 +37,14 @@ class Disk:
         storage.os = os  # type: ignore[attr-defined]
 
     def _fsync(self, descriptor: int) -> None:
-        self.writes += 1
-        if self.full_at is not None and self.writes >= self.full_at:
+        with self._lock:  # a commit's files are synced by many threads
+            self.writes += 1
+            number = self.writes
+        if self.full_at is not None and number >= self.full_at:
             self.full = True
             raise OSError(errno.ENOSPC, "No space left on device")
+        if number == self.dies_at and not self.after:
+            os.kill(os.getpid(), signal.SIGKILL)
         os.fsync(descriptor)
+        if number == self.dies_at:
+            os.kill(os.getpid(), signal.SIGKILL)

@@ -1,7 +1,7 @@
 """A proxy on loopback between a publisher and its Hub, which does one thing wrong with the requests it is told to.
 
     with Proxy() as proxy:
-        proxy.upstream = "127.0.0.1:8484"
+        proxy.upstreams = ("127.0.0.1:8484",)                # with several, requests go to them in turn
         proxy.inject(drop, at=7)                            # the seventh request from now on, and no other
         proxy.inject(drop, at=("promoted", "POST */commit/main"))   # the first of that step which is such a one
         proxy.inject(answers(503), at=7, lasting=True)          # it and every one after it
@@ -49,10 +49,14 @@ Fault = Callable[[Request, Callable[[Request], Answer]], Answer | None]
 
 
 class Proxy:
-    """Forwards everything to `upstream`; `seen` are the requests since the last `inject`."""
+    """Forwards everything to one of `upstreams`, passing over those that do not listen.
+
+    `seen` are the requests since the last `inject`.
+    """
 
     def __init__(self, step: Callable[[], str] = lambda: "") -> None:
-        self.upstream, self.step = "", step
+        self.upstreams: tuple[str, ...] = ()
+        self.step = step
         self.seen: list[Request] = []
         self.hit: Request | None = None  # the first that the fault was done to
         self._fault: Fault | None = None
@@ -93,7 +97,7 @@ class Proxy:
 
     def forward(self, request: Request) -> Answer:
         """The Hub's answer. The Host header stays, so that links in answers lead through the proxy."""
-        connection = http.client.HTTPConnection(self.upstream, timeout=60)
+        connection = self._connect(request.number)
         try:
             connection.putrequest(request.method, request.path, skip_host=True, skip_accept_encoding=True)
             for name, value in request.headers:
@@ -108,6 +112,17 @@ class Proxy:
             return Answer(response.status, headers, response.read(), int(length) if length else None)
         finally:
             connection.close()
+
+    def _connect(self, turn: int) -> http.client.HTTPConnection:
+        """Raises ConnectionRefusedError where nobody listens."""
+        for number in range(turn, turn + len(self.upstreams)):
+            connection = http.client.HTTPConnection(self.upstreams[number % len(self.upstreams)], timeout=60)
+            try:
+                connection.connect()
+            except ConnectionRefusedError:
+                continue
+            return connection
+        raise ConnectionRefusedError(f"nobody listens at {' or '.join(self.upstreams)}")
 
 
 def _is_at(request: Request, place: Place) -> bool:

@@ -81,6 +81,7 @@ class Publisher:
         """Begin a command; `sabotage` are the settings of `_sabotage`."""
         self._count += 1
         output = self.scratch / f"{self._count}.txt"
+        output.touch()  # it may be killed before it opens it
         environment = {"TMPDIR": str(self.scratch)} | environment
         job = {"command": list(command), "environment": environment, "output": str(output), **sabotage}
         return Process(int(self._ask(job)), output)
@@ -91,6 +92,11 @@ class Publisher:
         while not (code := self._ask({"ended": process.pid, "kill": time.monotonic() > deadline})):
             time.sleep(0.01)
         return int(code), process.output.read_text(errors="replace")
+
+    def ended(self, process: Process) -> int | None:
+        """The exit code of a process that has ended, to be asked for once; None while it runs."""
+        code = self._ask({"ended": process.pid, "kill": False})
+        return int(code) if code else None
 
     def run(self, command: Sequence[str], environment: dict[str, str], **sabotage: Any) -> tuple[int, str]:
         return self.wait(self.start(command, environment, **sabotage))
@@ -123,6 +129,7 @@ def _import_everything() -> None:
     from tiny_run import make_checkpoint
 
     import release.__main__
+    import release.local_hub.server
     import release.publish
     import release.rollback
     import release.space_bundle
@@ -199,13 +206,17 @@ def _sabotage(
     kill_before: str | None = None,
     kill_after: str | None = None,
     full_at: str | None = None,
-    largest: int | None = None,
+    hub_dies_at: tuple[int, bool] | None = None,
 ) -> None:
-    """Die by signal 9 before or after the journal's line of a step; find the disk full at that line."""
+    """Die by signal 9 before or after the journal's line of a step, or as a Hub at a write; find the disk full at that line."""
     import errno
 
     from release.journal import Journal
 
+    if hub_dies_at is not None:
+        from faults.disk import Disk
+
+        Disk(dies_at=hub_dies_at[0], after=hub_dies_at[1]).__enter__()
     record = Journal.record
 
     def sabotaged(journal: Journal, step: str, **data: Any) -> None:

@@ -11,7 +11,8 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from faults.kinds import FROM_THEN_ON, ONCE
 from faults.proxy import Request
 from faults.publisher import HUNG, KILLED, Process
 from faults.reader import Reader, State
+from faults.servers import Death, Servers
 from faults.world import OWNER, REPO, SPACE, STEPS, Scenario, World
 
 from release.hub_files import HUB_OWN_FILE
@@ -50,6 +52,15 @@ if os.geteuid() == 0:
     OWN[DOWNLOAD] = Mishap("", (4096, 40_960, 122_880))
 # By the number of the write: from it on, until the publisher has stopped, the Hub's disk takes nothing more.
 STORE = ("Hub's disk full",)
+# By the number of the write: the publisher speaks with Hubs in processes of their own, and the reader with another one
+# on the same root. The deaths of each, and whether the dead start again at once.
+HUB: dict[str, Callable[[int], list[list[Death]]]] = {
+    "Hub kill -9 before a write": lambda at: [[Death(at)]],
+    "Hub kill -9 after a write": lambda at: [[Death(at, after=True)]],
+    "Hub kill -9, and twice on restart": lambda at: [[Death(at), Death(1), Death(2, after=True)]],
+    "Hub kill -9, one of two": lambda at: [[Death((at + 1) // 2)], []],
+}
+ONE_OF_TWO = "Hub kill -9, one of two"  # it stays dead until the publication has ended, and the other goes on
 
 
 @dataclass
@@ -85,6 +96,8 @@ class Trial:
         self.other = False
         self.requests: list[Request] = []  # of the publication
         self.writes = 0
+        self._died = 0
+        self._step_of_death = ""
 
     # -- what faults do ------------------------------------------------------------------------------------------
 
@@ -116,10 +129,13 @@ class Trial:
             from faults.world import files_of
 
             known["other"] = files_of(self.scenario.other)
-        with Reader(self.world.netloc, REPO, SPACE, known) as reader:
+        with Reader(self.world.netloc, REPO, SPACE, known) as reader, self._servers() as servers:
             with Disk(full_at=self.at if self.fault in STORE else None) as disk:
                 code, said = publisher.wait(self._start(sabotage))
             self.requests, self.writes, self._full = proxy.seen, disk.writes, disk.full
+            if servers is not None:
+                servers.settle()
+                self._died = servers.died
             outcome = Outcome(
                 self.scenario.name, self.fault, self.at, self._where(), self._hit(code), [code], "publish"
             )
@@ -137,6 +153,25 @@ class Trial:
         if not outcome.problems and not self.keep:
             shutil.rmtree(self.folder)
         return outcome
+
+    @contextmanager
+    def _servers(self) -> Iterator[Servers | None]:
+        """The Hubs that the publisher speaks with, where they are to die; they end with the block."""
+        if self.fault not in HUB:
+            yield None
+            return
+        proxy, before = self.world.proxy, self.world.proxy.upstreams
+        deaths, restart = HUB[self.fault](self.at), self.fault != ONE_OF_TWO
+        root = self.folder / "store"
+        with Servers(self.world.publisher, root, deaths, notice=self._notice_death, restart=restart) as servers:
+            proxy.upstreams = servers.addresses
+            try:
+                yield servers
+            finally:
+                proxy.upstreams = before
+
+    def _notice_death(self) -> None:
+        self._step_of_death = self._step_of_death or self._step()
 
     def _start(self, sabotage: dict[str, Any]) -> Process:
         environment = self._environment(self.run)
@@ -245,12 +280,16 @@ class Trial:
             return "checked" if self.fault == DOWNLOAD else str(self.at)
         if self.fault in STORE:
             return self._step()
+        if self.fault in HUB:
+            return self._step_of_death
         hit = self.world.proxy.hit
         return hit.step if hit else ""
 
     def _hit(self, code: int) -> bool:
         if self.fault in ONCE or self.fault in FROM_THEN_ON:
             return self.world.proxy.hit is not None and not self.spared
+        if self.fault in HUB:
+            return self._died > 0
         return self._full if self.fault in STORE else code != 0
 
 

@@ -55,7 +55,7 @@ class World:
             self.proxy = stack.enter_context(Proxy())
             self.hub = stack.enter_context(running_hub(self.scratch / "idle", wrap=self._keep))
             self.netloc = self.hub.endpoint.removeprefix("http://")
-            self.proxy.upstream = self.netloc
+            self.proxy.upstreams = (self.netloc,)
             self._prepare()
             self._stack = stack.pop_all()
         return self
