@@ -45,13 +45,18 @@ class Refused(Exception):
     """The page does not answer this message; the text says why and what to do instead."""
 
 
+class Unavailable(Exception):
+    """The model cannot be had; the text says why, for a visitor and for whoever runs the page."""
+
+
 @dataclass(frozen=True)
 class Sampling:
-    """How the answer is drawn. Temperature 0 means greedy."""
+    """How the answer is drawn. Temperature 0 means greedy. Without a seed nobody can draw it again."""
 
     temperature: float
     top_p: float
     max_new_tokens: int
+    seed: int | None = None
 
 
 def checked_sampling(temperature: object, top_p: object, max_new_tokens: object) -> Sampling:
