@@ -76,6 +76,6 @@ def test_one_visit_counts_up_to_a_cap_and_a_line_that_is_no_thumb_is_named(
     assert main(["feedback-thumbs", str(folder), "--out", str(tmp_path / "out"), "--cap", "2"]) == 0
     record = FeedbackRecord.read(tmp_path / "out" / "feedback.json")
     assert (record.votes, record.why_excluded) == (2, {"beyond the cap of one visit": 3})
-    folder = write(tmp_path / "bad", [thumb(1, True), thumb(2, True, label="yes")])
+    folder = write(tmp_path / "bad", [thumb(1, True), {**thumb(2, True), "label": "maybe"}])
     assert main(["feedback-thumbs", str(folder), "--out", str(tmp_path / "none")]) == 2
     assert "line 2, field label" in capsys.readouterr().err
