@@ -55,7 +55,11 @@ def build(answers: Answers) -> gr.Blocks:
             return about.header(answers.space, answers.model), missing, about.details(answers.space, answers.model)
 
         # Asked at each visit, because a model that could not be loaded may have been loaded since.
-        blocks.load(facts, None, [header, alert, details], queue=False, api_visibility="undocumented")
+        quiet: dict[str, Any] = {
+            "api_visibility": "undocumented",
+            "show_progress": "hidden",
+        }  # else they are greyed meanwhile
+        blocks.load(facts, None, [header, alert, details], queue=False, **quiet)
     blocks.queue(max_size=limits.EVENTS_QUEUED)
     return blocks
 

@@ -83,7 +83,7 @@ def test_a_thumb_is_on_the_disk_before_it_is_thanked_for_and_only_with_consent(p
     page.locator("button[title='Like'], button[aria-label='like']").first.click()
     page.get_by_text("first say under Thumbs that you agree").wait_for()
     assert len(running_space.thumbs) == before
-    page.get_by_role("button", name="Thumbs: help the next model").click()
+    page.locator("#thumbs button").first.click()
     page.get_by_label("Keep my thumbs. I am a script.").check()
     page.locator("button[title='Dislike'], button[aria-label='dislike']").first.click()
     page.wait_for_function("document.querySelector('#thumbs-said').innerText.includes('your thumb was kept')")
@@ -107,10 +107,11 @@ def test_a_phone_needs_no_scrolling_to_the_side(browser: Any, running_space: Any
 
 def test_axe_finds_nothing_but_what_stock_gradio_has(page: Any) -> None:
     page.locator(".examples").first.wait_for()
+    page.wait_for_timeout(1500)
     assert new_violations(page) == []
     say(page, "attack")
     page.wait_for_function("document.querySelector('#note').innerText.includes('tokens')")
-    page.get_by_role("button", name="Settings", exact=True).click()
+    page.locator("#settings button").first.click()
     page.wait_for_timeout(500)
     assert new_violations(page) == []
 
