@@ -2,9 +2,11 @@
 
     python -m release feedback-space --pairs runs/pairs/pairs.jsonl --out runs/pairs/space      the folder, to try it out
     python -m release feedback-space --pairs runs/pairs/pairs.jsonl --space org/feedback --votes org/feedback-votes
+    python -m release feedback-space --live org/name@v2.0.0 org/name@v1.0.0 --space org/feedback --votes org/feedback-votes
 
-The app is read from `spaces/feedback`, and what it shares with the chat from `spaces/chat`, by path: `spaces` must never be
-importable. The pairs travel with the Space and are pinned by SHA-256, so the page loads no model and starts at once.
+With --live two revisions, or one with two temperatures, answer what a labeller asks, after the pairs where there are any. The app
+is read from `spaces/feedback`, and what it shares with the chat from `spaces/chat`, by path: `spaces` must never be importable.
+Pairs travel with the Space and are pinned by SHA-256: a page of them alone loads no model and starts at once.
 """
 
 from __future__ import annotations
@@ -16,13 +18,16 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from release.feedback_live import add_live_arguments, live_sides
 from release.hub_files import LocalFile
 from training.command import Parser, Result
 from training.errors import UsageError
 from training.records import canonical_json, write_atomically
 
 SPACES = Path(__file__).resolve().parent.parent / "spaces"
-FROM_CHAT = ("limits.py", "display.py")
+FROM_CHAT = ("limits.py", "display.py", "vote_log.py")
+LIVE_FROM_CHAT = ("chat_model.py", "digest.py", "download.py", "transformers_model.py")
+LIVE = "live.py"
 DIRECT_REQUIREMENTS = ("gradio", "huggingface_hub")
 SHORT_DESCRIPTION = "Compare two answers, train the next model"
 
@@ -32,7 +37,8 @@ def add_feedback_command(parser: Parser) -> None:
     command = parser.command(
         "feedback-space", "Build the feedback Space from pairs of answers; publish it with --space.", run_feedback_space
     )
-    command.add_argument("--pairs", type=Path, required=True, metavar="FILE", help="from training feedback-pairs")
+    command.add_argument("--pairs", type=Path, metavar="FILE", help="from training feedback-pairs")
+    add_live_arguments(command)
     command.add_argument("--out", type=Path, metavar="DIR", help="write the Space's files there")
     command.add_argument("--space", metavar="ORG/NAME", help="publish it as this Space (private)")
     command.add_argument("--votes", metavar="ORG/NAME", help="the private dataset that votes are pushed to")
@@ -52,6 +58,7 @@ def run_feedback_space(args: argparse.Namespace) -> Result:
         raise UsageError("say where the Space goes", expected="--out DIR, --space ORG/NAME, or both")
     files = build_feedback_bundle(
         pairs=args.pairs,
+        live=live_sides(args),
         votes_dataset=args.votes,
         title=args.title,
         contact=args.contact,
@@ -75,7 +82,8 @@ def run_feedback_space(args: argparse.Namespace) -> Result:
 
 def build_feedback_bundle(
     *,
-    pairs: Path,
+    pairs: Path | None,
+    live: list[dict[str, Any]] | None = None,
     votes_dataset: str | None,
     title: str,
     contact: str | None = None,
@@ -86,7 +94,8 @@ def build_feedback_bundle(
 ) -> dict[str, bytes]:
     """Path -> bytes of every file of the Space. Equal arguments on one installation give equal bytes.
 
-    Raises UsageError where the pairs are none, a number is not above 0, or the Hub would refuse the README.
+    `live` are the two ways to answer, as `release.feedback_live.live_sides` gives them. Raises UsageError where there is neither
+    a pair nor anything live, a number is not above 0, or the Hub would refuse the README.
     """
     numbers = {"votes-per-pair": votes_per_pair, "votes-per-labeller": votes_per_labeller, "gold-every": gold_every}
     for name, number in numbers.items():
@@ -94,13 +103,16 @@ def build_feedback_bundle(
             raise UsageError(f"--{name} must be at least 1", found=str(number))
     if seconds_between_pushes <= 0:
         raise UsageError("--seconds-between-pushes must be above 0", found=f"{seconds_between_pushes:g}")
-    content = _checked_pairs(pairs)
-    files = {file.name: file.read_bytes() for file in _app_files()}
+    if pairs is None and not live:
+        raise UsageError("there is nothing to judge", expected="--pairs FILE, --live MODEL [MODEL], or both")
+    content = _checked_pairs(pairs) if pairs else b""
+    files = {file.name: file.read_bytes() for file in _app_files(live=bool(live))}
     space: dict[str, Any] = {
         "schema_version": 1,
         "title": title,
         "contact": contact,
-        "pairs_sha256": hashlib.sha256(content).hexdigest(),
+        "pairs_sha256": hashlib.sha256(content).hexdigest() if content else None,
+        **({"live": live} if live else {}),
         "gold_sha256": hashlib.sha256(files["gold.jsonl"]).hexdigest(),
         "votes_dataset": votes_dataset,
         "votes_per_pair": votes_per_pair,
@@ -108,12 +120,12 @@ def build_feedback_bundle(
         "gold_every": gold_every,
         "seconds_between_pushes": seconds_between_pushes,
     }
-    from release.space_bundle import pinned_requirements  # it takes a moment to import
+    from release.space_bundle import REQUIREMENTS, pinned_requirements  # it takes a moment to import
 
-    versions = dict(pinned_requirements(DIRECT_REQUIREMENTS))
+    versions = dict(pinned_requirements(REQUIREMENTS["transformers"] if live else DIRECT_REQUIREMENTS))
     readme = _render(
         SPACES / "feedback" / "README.md.jinja",
-        **space,
+        **{"live": None, **space},
         pairs=content.count(b"\n"),
         gold=files["gold.jsonl"].count(b"\n"),
         sdk_version=versions["gradio"],
@@ -128,7 +140,7 @@ def build_feedback_bundle(
     requirements = _render(SPACES / "chat" / "requirements.txt.jinja", packages=sorted(versions.items()))
     return {
         **files,
-        "pairs.jsonl": content,
+        **({"pairs.jsonl": content} if content else {}),
         "README.md": readme.encode(),
         "requirements.txt": requirements.encode(),
         "space.json": canonical_json(space),
@@ -182,9 +194,10 @@ def _checked_pairs(file: Path) -> bytes:
     return content
 
 
-def _app_files() -> list[Path]:
+def _app_files(*, live: bool) -> list[Path]:
     own = SPACES / "feedback"
     files = sorted(file for file in own.glob("*") if file.suffix in (".py", ".css", ".jsonl")) if own.is_dir() else []
+    files = [file for file in files if live or file.name != LIVE]
     if not any(file.name == "app.py" for file in files):
         raise UsageError(
             "the feedback Space's sources are not beside the release package",
@@ -193,7 +206,7 @@ def _app_files() -> list[Path]:
             found="no such file",
             next_step="run Slipway from a checkout of its repository",
         )
-    return [*files, *(SPACES / "chat" / name for name in FROM_CHAT)]
+    return [*files, *(SPACES / "chat" / name for name in (*FROM_CHAT, *(LIVE_FROM_CHAT if live else ())))]
 
 
 def _render(template: Path, **values: Any) -> str:

@@ -2,6 +2,7 @@
 
     python -m release leaderboard-space --repo org/leaderboard --models org/a@v1.0.0 org/b
     python -m release leaderboard-space --repo org/leaderboard --author org
+    python -m release leaderboard-space --repo org/leaderboard --author org --listen 7870     at each of the Hub's webhooks
 
 The page is the one that `evals leaderboard` writes. Every model is pinned to the commit that its revision stood for, and
 sources.json says which; equal repositories give an equal Space, so a second run makes no commit. Static Spaces run nothing.
@@ -55,6 +56,10 @@ def add_leaderboard_command(parser: Parser) -> None:
     board.add_argument("--title", default="Leaderboard", help="of the Space (default: Leaderboard)")
     board.add_argument("--private", action="store_true", help="the Space is and stays private")
     board.add_argument("--out", type=Path, metavar="DIR", help="write the Space's files there too")
+    board.add_argument(
+        "--listen", type=int, metavar="PORT", help="stay, and refresh at the Hub's webhooks (WEBHOOK_SECRET)"
+    )
+    board.add_argument("--host", default="127.0.0.1", help="of --listen (default: 127.0.0.1)")
     board.add_argument("--dry-run", action="store_true", help="build only; send nothing")
 
 
@@ -64,6 +69,18 @@ def run_board(args: argparse.Namespace) -> Result:
     if not args.models and not args.author:
         raise UsageError("no models are named", next_step="give --models ORG/NAME[@REV] ..., or --author ORG")
     quiet_libraries()
+    if args.listen is not None:
+        from release.leaderboard_webhook import listen
+
+        if args.dry_run:
+            raise UsageError("--listen sends what it builds", next_step="leave --dry-run out")
+        listen(lambda: str(refresh(args)["summary"]), args.models, args.author, args.host, args.listen)
+        return {"summary": "the receiver has stopped"}
+    return refresh(args)
+
+
+def refresh(args: argparse.Namespace) -> Result:
+    """Build the Space from the scorecards as they stand, and push it where anything has changed."""
     hub = HubClient.connect()
     names = [*args.models, *(hub.models_of(args.author) if args.author else [])]
     with tempfile.TemporaryDirectory(prefix="slipway-leaderboard-") as scratch:

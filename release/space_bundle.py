@@ -44,6 +44,7 @@ BEHIND_THE_PAGE = {
     "endpoint": ("endpoint_model", "template"),
     "tgi": ("template", "tgi_model"),
 }
+THUMBS = ("thumbs", "vote_log")  # not in tgi's, whose huggingface_hub is of before httpx
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "config.json")
 SCORES_SHOWN = 12
 COLOURS = ("red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray")
@@ -220,7 +221,10 @@ def pinned_requirements(roots: tuple[str, ...] = DIRECT_REQUIREMENTS) -> list[tu
 
 
 def _app_files(backend: str) -> list[Path]:
-    files = [CHAT / f"{name}.py" for name in sorted((*PAGE, *BEHIND_THE_PAGE[backend]))]
+    files = [
+        CHAT / f"{name}.py"
+        for name in sorted((*PAGE, *BEHIND_THE_PAGE[backend], *(() if backend == "tgi" else THUMBS)))
+    ]
     files.append(CHAT / "page.css")
     missing = [file.name for file in files if not file.is_file()]
     if missing:

@@ -46,6 +46,8 @@ from training.recipe import (
     find_recipe,
 )
 from training.run_record import RunRecord
+from training.thumbs import add_arguments as add_thumbs_arguments
+from training.thumbs import run_feedback_thumbs
 from training.yaml_file import Settings, load
 
 
@@ -132,6 +134,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_feedback_arguments(parser.command("feedback", feedback, run_feedback))
     pairs = "Answer prompts with two checkpoints, or twice with one, for people to judge."
     add_pairs_arguments(parser.command("feedback-pairs", pairs, run_feedback_pairs))
+    thumbs = "Turn the thumbs of a chat Space into KTO data, and a record."
+    add_thumbs_arguments(parser.command("feedback-thumbs", thumbs, run_feedback_thumbs))
     exchange = "Pairs and votes to and from the files of Argilla and Label Studio."
     add_exchange_arguments(parser.command("feedback-exchange", exchange, run_feedback_exchange))
     return parser.run(argv)

@@ -43,6 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("other", nargs="?", help="the same; left out, the first one answers twice")
     parser.add_argument("--prompts", default="starter", help="starter, a .jsonl file or a dataset id (%(default)s)")
     parser.add_argument("--split", default="train", help="of the prompts (%(default)s)")
+    parser.add_argument(
+        "--system", metavar="TEXT", help="a system message before prompts that have none; labellers see it"
+    )
     parser.add_argument("--limit", type=int, help="use only so many prompts, the first of a seeded shuffle")
     parser.add_argument("--temperature", type=float, default=0.7, help="0 is greedy (%(default)s)")
     parser.add_argument("--other-temperature", type=float, help="of the second answers (the same, if left out)")
@@ -74,7 +77,9 @@ def run_feedback_pairs(args: argparse.Namespace) -> Result:
     from training.pretrained import resolve_base
     from training.recipe import DataSettings
 
-    settings = DataSettings(source=args.prompts, split=args.split, limit=args.limit, heldout_fraction=0.0)
+    settings = DataSettings(
+        source=args.prompts, split=args.split, limit=args.limit, system=args.system, heldout_fraction=0.0
+    )
     prompts = [row.prompt for row in load_prompts(settings, args.seed).train]
     bases = [resolve_base(args.one), resolve_base(args.other or args.one)]
     names = [*args.name, *[None] * (2 - len(args.name))]

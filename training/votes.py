@@ -160,26 +160,42 @@ def read_votes(sources: Sequence[str]) -> VotesRead:
     Raises UsageError naming file, line and field of a vote that is not as it must be, HubError where a Hub refuses.
     """
     read = VotesRead()
+    for file, name, repo_id, revision in files_of_votes(sources, read):
+        _read_file(file, name, read, repo_id, revision)
+    return read
+
+
+def files_of_votes(sources: Sequence[str], read: VotesRead) -> list[tuple[Path, str, str | None, str | None]]:
+    """(file, its name, repository, commit) of every file of the sources; labellers to forget are added to `read`.
+
+    Raises UsageError where a source is none, or where there is no file, HubError where a Hub refuses.
+    """
+    files: list[tuple[Path, str, str | None, str | None]] = []
     for source in sources:
         path = Path(source).expanduser()
         if path.is_file():
             for folder in (path.parent, path.parent.parent):
                 read.forgotten |= forgotten_labellers(folder / FORGOTTEN)
-            _read_file(path, path.name, read)
-        elif path.is_dir():
-            _read_folder(path, read)
+            files.append((path, path.name, None, None))
+            continue
+        repo_id: str | None = None
+        revision: str | None = None
+        if path.is_dir():
+            folder = path
         elif HUB_ID.match(source) and "/" in source and not source.endswith(".jsonl"):
             folder, revision = download_votes(source)
-            _read_folder(folder, read, source.partition("@")[0], revision)
+            repo_id = source.partition("@")[0]
         else:
             raise UsageError(
                 "there are no votes of this name",
                 where=source,
                 expected="a .jsonl file, a folder or org/name[@revision]",
             )
-    if not read.files:
+        read.forgotten |= forgotten_labellers(folder / FORGOTTEN) | forgotten_labellers(folder.parent / FORGOTTEN)
+        files += [(file, file.relative_to(folder).as_posix(), repo_id, revision) for file in vote_files(folder)]
+    if not files:
         raise UsageError("there is no file of votes", where=", ".join(sources), expected="*.jsonl, or votes/*.jsonl")
-    return read
+    return files
 
 
 def forgotten_labellers(file: Path) -> set[str]:
@@ -230,13 +246,7 @@ def vote_files(folder: Path) -> list[Path]:
     return sorted([*folder.glob("*.jsonl"), *(folder / "votes").glob("*.jsonl")])
 
 
-def _read_folder(folder: Path, read: VotesRead, repo_id: str | None = None, revision: str | None = None) -> None:
-    read.forgotten |= forgotten_labellers(folder / FORGOTTEN) | forgotten_labellers(folder.parent / FORGOTTEN)
-    for file in vote_files(folder):
-        _read_file(file, file.relative_to(folder).as_posix(), read, repo_id, revision)
-
-
-def _read_file(file: Path, name: str, read: VotesRead, repo_id: str | None = None, revision: str | None = None) -> None:
+def _read_file(file: Path, name: str, read: VotesRead, repo_id: str | None, revision: str | None) -> None:
     content = file.read_bytes()
     lines = content.split(b"\n")
     rows = 0

@@ -13,21 +13,25 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 import limits
 from chat_model import ChatModel, ModelSettings, Progress, Unavailable, load
 from display import plain
 
+if TYPE_CHECKING:
+    from thumbs import Thumbs
+
 SECONDS_BETWEEN_LOADS = 60
 
 
 class Answers:
-    """The settings of space.json, the model once it is loaded, the gate and the buckets."""
+    """The settings of space.json, the model once it is loaded, the gate and the buckets; thumbs where they are kept."""
 
-    def __init__(self, space: dict[str, Any]) -> None:
+    def __init__(self, space: dict[str, Any], thumbs: Thumbs | None = None) -> None:
         self.space = space
+        self.thumbs = thumbs
         self.model: ChatModel | None = None
         self.reason = ""
         self.load_seconds = 0.0
@@ -95,12 +99,20 @@ class Answers:
         except BaseException:  # stopped while waiting: the place is another's
             place.leave()
             raise
+        began, text = time.monotonic(), ""
         try:
             async with aclosing(model.answer(prompt, sampling, finished=place.leave)) as answer:
                 async for progress in answer:
-                    yield progress.text, note(progress, prompt.left_out, model.context_tokens)
+                    text = progress.text
+                    yield text, note(progress, prompt.left_out, model.context_tokens)
         except limits.Refused as refusal:  # of a server behind the page: asleep, busy, out of quota
             raise gr.Error(str(refusal), title="Not answered", duration=15, print_exception=False) from refusal
+        finally:
+            if self.thumbs is not None and text:  # also of an answer that was stopped: it stands on the page
+                from thumbs import Given
+
+                given = Given(prompt.messages, text, sampling, model.runtime, time.monotonic() - began)
+                self.thumbs.remember(request.session_hash or "", plain(str(message)), given)
 
     async def chat(
         self,

@@ -1,7 +1,7 @@
 """The chat page of one published checkpoint: `python app.py` in the folder of the published Space.
 
-space.json beside this file names the model, its revision and its digest; HF_ENDPOINT and HF_TOKEN choose the Hub, and
-GRADIO_SERVER_NAME and GRADIO_SERVER_PORT the address. From Python:
+space.json beside this file names the model, its revision and its digest; HF_ENDPOINT and HF_TOKEN choose the Hub,
+GRADIO_SERVER_NAME and GRADIO_SERVER_PORT the address, and THUMBS_DATASET a private dataset for thumbs. From Python:
 
     gradio_client.Client("http://127.0.0.1:7860").predict("Hello", api_name="/chat")   # -> the answer, a str
 
@@ -20,6 +20,7 @@ import signal
 import sys
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 import limits
@@ -30,6 +31,9 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
+
+if TYPE_CHECKING:
+    from thumbs import Thumbs
 
 FOLDER = Path(__file__).resolve().parent
 
@@ -43,6 +47,9 @@ def health_route(answers: Answers) -> Route:
         names = ("model_id", "revision", "tag", "checkpoint_digest")
         facts = {name: answers.space[name] for name in names}
         runs = {"runtime": answers.model.runtime, "precision": answers.model.precision}
+        if answers.thumbs is not None:
+            log = answers.thumbs.log
+            facts |= {"thumbs_dataset": log.dataset, "unpushed": log.unpushed(), "problem": log.problem}
         return JSONResponse({"status": "ok", **facts, **runs, "load_seconds": round(answers.load_seconds, 2)})
 
     return Route("/health", health)
@@ -76,8 +83,11 @@ def main() -> int:
     blocks: gr.Blocks | None = None
     answers: Answers | None = None
     try:
-        answers = Answers(read_space(FOLDER))
+        space = read_space(FOLDER)
+        answers = Answers(space, thumbs_of(space))
         answers.load()
+        if answers.thumbs is not None:
+            answers.thumbs.log.start()
         blocks, address = launch(answers)
         print(f"ready at {address}: {_what_answers(answers)}", flush=True)
         threading.Event().wait()  # until a signal ends it
@@ -92,7 +102,20 @@ def main() -> int:
             answers.model.stop()
         if blocks is not None:
             blocks.close(verbose=False)
+        if answers is not None and answers.thumbs is not None:
+            answers.thumbs.log.stop()
     return 0
+
+
+def thumbs_of(space: dict[str, Any]) -> Thumbs | None:
+    """Where THUMBS_DATASET names a dataset, the thumbs that go there. Raises Unavailable where this flavour cannot keep any."""
+    if not os.environ.get("THUMBS_DATASET"):
+        return None
+    try:
+        from thumbs import open_thumbs
+    except ModuleNotFoundError as error:
+        raise Unavailable(f"THUMBS_DATASET is set, but this flavour of the page keeps no thumbs: {error}") from error
+    return open_thumbs(space, FOLDER)
 
 
 def _what_answers(answers: Answers) -> str:

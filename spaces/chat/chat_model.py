@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from limits import CONTEXT_TOKENS, Message, Refused, Sampling
+from limits import CONTEXT_TOKENS, Message, Refused, Sampling, Unavailable
 
 SECONDS_BETWEEN_UPDATES = 0.08  # each update sends the page a change; more of them would take time from the model
 SECONDS_TO_STOP = 5.0
@@ -34,10 +34,6 @@ BACKENDS = {
     "endpoint": "endpoint_model",
     "tgi": "tgi_model",
 }
-
-
-class Unavailable(Exception):
-    """The model cannot be had; the text says why, for a visitor and for whoever runs the page."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +80,13 @@ def load(settings: ModelSettings) -> ChatModel:
     return model
 
 
+def as_text(content: str, special: list[str]) -> str:
+    """The content, in which no special token is one: an invisible character stands after its first."""
+    for token in sorted(special, key=len, reverse=True):
+        content = content.replace(token, f"{token[0]}\u2060{token[1:]}")
+    return content
+
+
 def cores() -> int:
     """How many processors this process may use, unless OMP_NUM_THREADS says how many."""
     here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -112,14 +115,21 @@ class ChatModel(ABC):
         """The conversation by the checkpoint's own template and tokenizer, up to where the answer begins."""
 
     @abstractmethod
+    def special_tokens(self) -> list[str]:
+        """The texts that the tokenizer takes for tokens of their own, as the marks of a turn."""
+
+    @abstractmethod
     def generate(self, prompt: Prompt, sampling: Sampling, run: Run) -> None:
         """Answer in this thread: `run.put` each piece of text, and return soon after `run.stopped`."""
 
     def prompt(self, messages: list[Message], max_new_tokens: int) -> Prompt:
         """Leave out the oldest turns until prompt and answer fit the context.
 
-        Raises Refused where the newest message alone does not fit.
+        What stands in a message stays in it: a special token that somebody typed or pasted is read as text, so that no
+        message can end its turn and begin another. Raises Refused where the newest message alone does not fit.
         """
+        special = self.special_tokens()
+        messages = [{**message, "content": as_text(message["content"], special)} for message in messages]
         system = [message for message in messages if message["role"] == "system"]
         turns = [message for message in messages if message["role"] != "system"]
         room = self.context_tokens - max_new_tokens

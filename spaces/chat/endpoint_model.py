@@ -53,10 +53,15 @@ class EndpointModel(ChatModel):
     def token_ids(self, messages: list[Message]) -> list[int]:
         return self._template.ids(messages)
 
+    def special_tokens(self) -> list[str]:
+        return self._template.special_tokens
+
     def generate(self, prompt: Prompt, sampling: Sampling, run: Run) -> None:
         asked: dict[str, Any] = {"max_tokens": sampling.max_new_tokens, "temperature": sampling.temperature}
         if sampling.temperature > 0:
             asked["top_p"] = sampling.top_p
+        if sampling.seed is not None:
+            asked["seed"] = sampling.seed
         try:
             stream = self._client.chat_completion(prompt.messages, model=self._model, stream=True, **asked)
             try:

@@ -5,13 +5,16 @@ build(answers).launch(...)
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import about
 import gradio as gr
 import limits
 from answers import Answers
 from display import show_literally
+
+if TYPE_CHECKING:
+    from thumbs import Thumbs
 
 EXAMPLES = [
     "What is the capital of France?",
@@ -39,6 +42,8 @@ def build(answers: Answers) -> gr.Blocks:
                 note_line.render()  # type: ignore[no-untyped-call]
             with gr.Column(elem_id="side", min_width=0):
                 settings.render()
+                if answers.thumbs is not None:
+                    _add_thumbs(answers.thumbs, chat.chatbot)
                 details = gr.HTML(about.details(answers.space, answers.model), padding=False, elem_id="details")
         _add_api(answers, chat, inputs)
         note_line.change(None, None, chat.textbox, js=RESTORE_PLACEHOLDER)
@@ -50,7 +55,11 @@ def build(answers: Answers) -> gr.Blocks:
             return about.header(answers.space, answers.model), missing, about.details(answers.space, answers.model)
 
         # Asked at each visit, because a model that could not be loaded may have been loaded since.
-        blocks.load(facts, None, [header, alert, details], queue=False, api_visibility="undocumented")
+        quiet: dict[str, Any] = {
+            "api_visibility": "undocumented",
+            "show_progress": "hidden",
+        }  # else they are greyed meanwhile
+        blocks.load(facts, None, [header, alert, details], queue=False, **quiet)
     blocks.queue(max_size=limits.EVENTS_QUEUED)
     return blocks
 
@@ -58,7 +67,7 @@ def build(answers: Answers) -> gr.Blocks:
 def _chat(answers: Answers, inputs: list[str | gr.components.Component], note_line: gr.Markdown) -> gr.ChatInterface:
     return gr.ChatInterface(
         answers.respond,
-        chatbot=show_literally(_conversation(answers.space)),
+        chatbot=show_literally(_conversation(answers.space, rated=answers.thumbs is not None)),
         textbox=gr.Textbox(
             placeholder=PLACEHOLDER,
             label="Message",
@@ -84,7 +93,7 @@ def _chat(answers: Answers, inputs: list[str | gr.components.Component], note_li
     )
 
 
-def _conversation(space: dict[str, Any]) -> gr.Chatbot:
+def _conversation(space: dict[str, Any], *, rated: bool) -> gr.Chatbot:
     return gr.Chatbot(
         label="Conversation",
         show_label=False,
@@ -93,7 +102,7 @@ def _conversation(space: dict[str, Any]) -> gr.Chatbot:
         placeholder=f"**Ask {space['model_id']}**\n\nIts answers can be wrong: check what matters.",
         buttons=["copy", "copy_all"],
         editable="user",
-        feedback_options=None,
+        feedback_options=("Like", "Dislike") if rated else None,
         sanitize_html=True,
         allow_file_downloads=False,
         layout="bubble",
@@ -115,6 +124,49 @@ def _settings() -> list[str | gr.components.Component]:
             label="Longest answer, in tokens",
         ),
     ]
+
+
+def _add_thumbs(thumbs: Thumbs, chatbot: gr.Chatbot) -> None:
+    """The notice and the visitor's choice beside the conversation, and what a click on a thumb does."""
+    from thumbs import KINDS, NOT_KEPT  # a page without thumbs does not need what they need
+
+    with gr.Accordion("Thumbs: help the next model", open=False, elem_id="thumbs"):
+        gr.Markdown(thumbs.notice)
+        kind = gr.Radio(
+            [(NOT_KEPT, ""), *((words, name) for name, words in KINDS.items())],
+            value="",
+            label="Your thumbs",
+            elem_id="thumbs-kept",
+        )
+        said = gr.Markdown("", elem_id="thumbs-said")
+
+    def like(history: list[dict[str, Any]], kind: str, data: gr.LikeData, request: gr.Request) -> str:
+        # gradio says True, False, or an empty text where a thumb is taken back.
+        label = data.liked if isinstance(data.liked, bool) else None
+        try:
+            message, answer = answer_at(history, data.index)
+            labeller = thumbs.rate(request.session_hash or "", kind, message, answer, label)
+        except limits.Refused as refusal:
+            raise gr.Error(str(refusal), title="Not kept", duration=10, print_exception=False) from refusal
+        except OSError as error:
+            raise gr.Error(f"Your thumb could not be written: {error.strerror}.", title="Not kept") from error
+        kept = "Thumb taken back." if label is None else "Thank you, your thumb was kept."
+        return f"{kept} Your labeller id: `{labeller}`"
+
+    chatbot.like(like, [chatbot, kind], [said], api_visibility="undocumented", show_progress="hidden")
+
+
+def answer_at(history: list[dict[str, Any]], index: object) -> tuple[str, str]:
+    """The user's message before the answer at this place of the conversation, and the answer. Raises limits.Refused."""
+    place = index[0] if isinstance(index, (list, tuple)) else index
+    if not isinstance(place, int) or not 0 < place < len(history):
+        raise limits.Refused("There is no answer at this place.")
+    texts = []
+    for entry in history[place - 1 : place + 1]:
+        content = entry["content"]
+        parts = content if isinstance(content, list) else [{"text": content}]
+        texts.append("\n".join(str(part.get("text", "")) for part in parts))
+    return texts[0], texts[1]
 
 
 def _add_api(answers: Answers, chat: gr.ChatInterface, inputs: list[str | gr.components.Component]) -> None:

@@ -27,6 +27,7 @@ EVENTS_QUEUED = 64  # gradio's own queue, which also carries the small events of
 BURST_MESSAGES, SECONDS_PER_MESSAGE = 10, 6.0
 SESSIONS_REMEMBERED = 10_000
 BODY_BYTES = 2_000_000
+BODY_BYTES_READ = 32_000_000  # of a refused body, thrown away: who is cut off in mid-body sees no answer
 
 # The page fetches nothing from elsewhere: a picture or a frame in an answer could tell a stranger who reads it.
 CONTENT_POLICY = (
@@ -45,13 +46,18 @@ class Refused(Exception):
     """The page does not answer this message; the text says why and what to do instead."""
 
 
+class Unavailable(Exception):
+    """The model cannot be had; the text says why, for a visitor and for whoever runs the page."""
+
+
 @dataclass(frozen=True)
 class Sampling:
-    """How the answer is drawn. Temperature 0 means greedy."""
+    """How the answer is drawn. Temperature 0 means greedy. Without a seed nobody can draw it again."""
 
     temperature: float
     top_p: float
     max_new_tokens: int
+    seed: int | None = None
 
 
 def checked_sampling(temperature: object, top_p: object, max_new_tokens: object) -> Sampling:
@@ -224,13 +230,16 @@ class GuardedApp:
         size = 0
         while True:
             event = await receive()
-            received.append(event)
             size += len(event.get("body", b""))
-            if size > BODY_BYTES:
-                await _refuse_body(send_with_policy)
-                return
-            if event["type"] != "http.request" or not event.get("more_body", False):
+            if size <= BODY_BYTES:
+                received.append(event)
+            else:
+                received.clear()
+            if size > BODY_BYTES_READ or event["type"] != "http.request" or not event.get("more_body", False):
                 break
+        if size > BODY_BYTES:
+            await _refuse_body(send_with_policy)
+            return
 
         async def replay() -> Event:
             return received.pop(0) if received else await receive()

@@ -67,6 +67,9 @@ class LlamaModel(ChatModel):
     def token_ids(self, messages: list[Message]) -> list[int]:
         return self._template.ids(messages)
 
+    def special_tokens(self) -> list[str]:
+        return self._template.special_tokens
+
     def generate(self, prompt: Prompt, sampling: Sampling, run: Run) -> None:
         asked = {
             "prompt": prompt.ids,
@@ -79,6 +82,8 @@ class LlamaModel(ChatModel):
             "timings_per_token": True,
             "cache_prompt": True,  # the turns before are in the cache
         }
+        if sampling.seed is not None:
+            asked["seed"] = sampling.seed
         failures: list[str] = []
 
         def take(chunk: Any) -> bool:

@@ -43,6 +43,11 @@ class ChatTemplate:
         self._template = environment.from_string(source)
         self._special = {name: _text(settings[name]) for name in settings if name.endswith("_token") and settings[name]}
 
+    @property
+    def special_tokens(self) -> list[str]:
+        """The texts that the tokenizer takes for special tokens, wherever they stand."""
+        return [token.content for token in self._tokenizer.get_added_tokens_decoder().values() if token.special]
+
     def text(self, messages: list[Message]) -> str:
         """The conversation up to where the answer begins. Raises Refused where the template does not take it."""
         try:

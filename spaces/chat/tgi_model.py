@@ -53,6 +53,9 @@ class TgiModel(ChatModel):
     def token_ids(self, messages: list[Message]) -> list[int]:
         return self._template.ids(messages)
 
+    def special_tokens(self) -> list[str]:
+        return self._template.special_tokens
+
     def generate(self, prompt: Prompt, sampling: Sampling, run: Run) -> None:
         drawn = sampling.temperature > 0
         try:

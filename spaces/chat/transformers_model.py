@@ -94,8 +94,13 @@ class TransformersModel(ChatModel):
         rendered = self._tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)
         return list(rendered["input_ids"])
 
+    def special_tokens(self) -> list[str]:
+        return [token.content for token in self._tokenizer.added_tokens_decoder.values() if token.special]
+
     def generate(self, prompt: Prompt, sampling: Sampling, run: Run) -> None:
         inputs = torch.tensor([prompt.ids], device=self._model.device)
+        if sampling.seed is not None:
+            torch.manual_seed(sampling.seed)  # one answer at a time is drawn here
         with torch.inference_mode():
             self._model.generate(
                 inputs,

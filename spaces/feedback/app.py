@@ -19,7 +19,7 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 import limits
@@ -32,6 +32,9 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 from vote_log import VoteLog, salt_of, votes_folder
 
+if TYPE_CHECKING:
+    from live import LiveAnswers
+
 FOLDER = Path(__file__).resolve().parent
 
 
@@ -41,7 +44,7 @@ def open_labelling(folder: Path) -> Labelling:
     space["notice"] = notice_hash(space)
     codes = os.environ.get("LABELLER_CODES")
     space["codes"] = None if codes is None else [code.strip() for code in codes.split(",") if code.strip()]
-    pairs = read_lines(folder / "pairs.jsonl", space["pairs_sha256"])
+    pairs = read_lines(folder / "pairs.jsonl", space["pairs_sha256"]) if space["pairs_sha256"] else []
     gold = read_lines(folder / "gold.jsonl", space["gold_sha256"])
     votes = votes_folder(folder)
     log = VoteLog(votes, space["votes_dataset"], space["seconds_between_pushes"])
@@ -59,9 +62,9 @@ def health_route(labelling: Labelling) -> Route:
     return Route("/health", health)
 
 
-def launch(labelling: Labelling) -> tuple[gr.Blocks, str]:
+def launch(labelling: Labelling, live: LiveAnswers | None) -> tuple[gr.Blocks, str]:
     """The served page and its address. Raises OSError where the address cannot be had."""
-    blocks = build(labelling)
+    blocks = build(labelling, live)
     _, address, _ = blocks.launch(
         theme=gr.themes.Default(
             primary_hue="blue",
@@ -86,21 +89,28 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     blocks: gr.Blocks | None = None
     labelling: Labelling | None = None
+    live: LiveAnswers | None = None
     try:
         labelling = open_labelling(FOLDER)
+        if labelling.space.get("live"):
+            from live import LiveAnswers  # a page of prepared pairs needs no model, and has none of its packages
+
+            live = LiveAnswers(labelling.space["live"])
         labelling.log.start()
-        blocks, address = launch(labelling)
+        blocks, address = launch(labelling, live)
         print(f"ready at {address}: votes go to {labelling.log.folder} and {labelling.log.dataset}", flush=True)
         threading.Event().wait()  # until a signal ends it
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr, flush=True)
         return 130
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, limits.Unavailable) as error:
         print(f"error: the page cannot start: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
         return 2
     finally:
         if blocks is not None:
             blocks.close(verbose=False)
+        if live is not None:
+            live.stop()
         if labelling is not None:
             labelling.log.stop()
     return 0

@@ -4,6 +4,7 @@ labelling = Labelling(space, pairs, gold, log, salt)
 who = labelling.labeller("my code", "person")
 shown = labelling.next(who)            # None when nothing is left for them
 labelling.vote(who, shown, "a", reason="", better_answer="")
+labelling.open_live(who, pair)         # where nothing prepared is left, and models answer
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ class Labelling:
         self, space: dict[str, Any], pairs: list[dict[str, Any]], gold: list[dict[str, Any]], log: VoteLog, salt: bytes
     ) -> None:
         self.space, self.log, self._salt = space, log, salt
+        self._live = bool(space.get("live"))
         self._pairs = {pair["pair_id"]: pair for pair in pairs}
         self._gold = {item["gold_id"]: item for item in gold}
         self._random = random.SystemRandom()
@@ -92,6 +94,18 @@ class Labelling:
             if shown is not None:
                 self._open[who.labeller] = shown
             return shown
+
+    def may_ask(self, who: Who) -> bool:
+        """Whether models answer here what this labeller asks, and they are below their cap."""
+        with self._lock:
+            return self._live and len(self._done[who.labeller]) < self.space["votes_per_labeller"]
+
+    def open_live(self, who: Who, pair: dict[str, Any]) -> None:
+        """Show this labeller a pair that was answered for them. Raises limits.Refused where they have another open."""
+        with self._lock:
+            if who.labeller in self._open:
+                raise limits.Refused("A pair is open already: vote on it first.")
+            self._open[who.labeller] = self._show_pair(pair)
 
     def voted(self, who: Who) -> int:
         """How many votes this labeller gave."""
@@ -144,11 +158,13 @@ class Labelling:
             return None
         wanted = self.space["votes_per_pair"]
         left = [key for key in self._pairs if key not in done and self._votes[key] < wanted]
-        if not left:
+        if not left and not self._live:
             return None
         gold = [key for key in self._gold if key not in done]
         if gold and self._gold_is_due(who, len(done)):
             return self._show_gold(self._gold[self._random.choice(gold)])
+        if not left:
+            return None
         most = max(self._votes[key] for key in left)  # pairs that were begun are finished first
         return self._show_pair(self._pairs[self._random.choice([key for key in left if self._votes[key] == most])])
 

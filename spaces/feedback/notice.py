@@ -24,15 +24,17 @@ def notice(space: dict[str, Any]) -> str:
         if space["votes_dataset"]
         else "On the machine that runs this page"
     )
+    asked = "What you ask" if space.get("live") else "The prompt"
+    personal = "a question, a reason or an answer" if space.get("live") else "a reason or an answer"
     contact = space["contact"] or "whoever invited you"
     return f"""
 **What this is.** You compare answers of language models. Your judgements train the next model.
 
-**What is kept.** The prompt and both answers, your choice, and, if you write them, your reason and your better answer; when you
+**What is kept.** {asked} and both answers, your choice, and, if you write them, your reason and your better answer; when you
 voted and how long you took; and your labeller code as a salted hash. No name, no e-mail, no network address.
 
 **Where, and who sees it.** {where}. Data made from it, and models trained on that, may be published; please write nothing
-personal into a reason or an answer.
+personal into {personal}.
 
 **Your choice.** Taking part is voluntary, and you can stop at any time. To have your votes deleted, ask {contact} and name the
 labeller id that this page shows you below the pair. Your votes are then removed from the dataset, and the models that were

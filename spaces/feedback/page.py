@@ -1,17 +1,22 @@
 """The page's parts and what happens in them: notice and consent, then pair after pair, by click or by key.
 
-build(labelling).launch(...)
+build(labelling, live).launch(...)
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 import limits
+from display import plain
 from display import shown as literal
 from labelling import BETTER_MOST, CODE_MOST, REASON_MOST, Labelling, Shown, Who
 from notice import INSTRUCTIONS, notice
+
+if TYPE_CHECKING:
+    from live import LiveAnswers
 
 BUTTONS = {"a": ("A is better", "A"), "b": ("B is better", "B"), "tie": ("Tie", "T"), "both_bad": ("Both bad", "X")}
 KEPT_IN_BROWSER = "slipway-labeller"  # of the visitor's own browser: the code, the kind, and the notice agreed to
@@ -33,8 +38,11 @@ KEYS = """
 TO_TOP = "() => window.scrollTo({top: 0, behavior: 'instant'})"
 
 
-def build(labelling: Labelling) -> gr.Blocks:
-    """The page. Nothing that tells which model wrote an answer is sent to it."""
+def build(labelling: Labelling, live: LiveAnswers | None = None) -> gr.Blocks:
+    """The page; where nothing prepared is left, `live` answers what a labeller asks.
+
+    Nothing that tells which model wrote an answer is sent to it.
+    """
     space = labelling.space
     blocks = gr.Blocks(title=space["title"], analytics_enabled=False, fill_width=True)
     with blocks:
@@ -61,6 +69,16 @@ def build(labelling: Labelling) -> gr.Blocks:
                 gr.Markdown(f"## How to judge\n{INSTRUCTIONS}", elem_id="instructions")
         with gr.Column(visible=False, elem_id="finished") as finished:
             thanks = gr.Markdown(elem_id="thanks")
+        with gr.Column(visible=False, elem_id="asking") as asking:
+            question = gr.Textbox(
+                label="Ask something",
+                info="Two models answer it, which takes some seconds. Then say which answer is better.",
+                lines=3,
+                max_length=limits.MESSAGE_CHARACTERS,
+                elem_id="question",
+            )
+            ask = gr.Button("Ask both", variant="primary", elem_id="ask")
+            asked = gr.Markdown(elem_id="asked")
         with gr.Column(visible=False, elem_id="pair") as pair:
             prompt = gr.Markdown(elem_id="prompt")
             with gr.Row(elem_id="answers", equal_height=True):
@@ -87,7 +105,22 @@ def build(labelling: Labelling) -> gr.Blocks:
             with gr.Accordion("How to judge", open=False, elem_id="how"):
                 gr.Markdown(INSTRUCTIONS)
             own_id = gr.Markdown(elem_id="own-id")
-        place = [consent, pair, finished, thanks, prompt, answer_a, answer_b, status, own_id, vote_id, reason, better]
+        place = [
+            consent,
+            pair,
+            finished,
+            asking,
+            asked,
+            thanks,
+            prompt,
+            answer_a,
+            answer_b,
+            status,
+            own_id,
+            vote_id,
+            reason,
+            better,
+        ]
 
         def open_page(kept: Any) -> list[Any]:
             who = _who(labelling, kept)
@@ -102,10 +135,26 @@ def build(labelling: Labelling) -> gr.Blocks:
                 raise _refusal(str(refused)) from refused
             return [{"code": code, "kind": kind, "notice": space["notice"]}, *_show(labelling, who, "")]
 
+        async def answer(kept: Any, question: str) -> AsyncIterator[list[Any]]:
+            who = _who(labelling, kept)
+            if who is None or live is None:
+                yield [question, *_consent()]
+                return
+            yield [gr.skip(), *_hidden(), "Both are answering ...", *[gr.skip()] * 9]
+            try:
+                if not labelling.may_ask(who):
+                    raise limits.Refused("You have given as many votes as this page takes of one labeller.")
+                labelling.open_live(who, await live.pair(who.labeller, plain(question)))
+            except limits.Refused as refused:
+                yield [gr.skip(), *_hidden(), str(refused), *[gr.skip()] * 9]
+                return
+            yield ["", *_show(labelling, who, "")]
+
         quiet: dict[str, Any] = {"api_visibility": "undocumented", "show_progress": "hidden"}
         blocks.load(None, None, None, js=KEYS)
         blocks.load(open_page, [kept], place, **quiet)
         begin.click(agree, [code, kind, agreed], [kept, *place], **quiet).success(None, None, None, js=TO_TOP)
+        gr.on([ask.click, question.submit], answer, [kept, question], [question, *place], **quiet)
         for choice, button in buttons.items():
             # "once" would drop a vote that is given while the last one is still being answered; what stands behind a
             # double click is refused by labelling.py.
@@ -143,7 +192,12 @@ def _who(labelling: Labelling, kept: Any) -> Who | None:
 
 
 def _consent() -> list[Any]:
-    return [gr.update(visible=True), gr.update(visible=False), gr.update(visible=False), *[gr.skip()] * 9]
+    return [gr.update(visible=True), *[gr.update(visible=False)] * 3, "", *[gr.skip()] * 9]
+
+
+def _hidden() -> list[Any]:
+    """Only the question is to be seen: of consent, pair, finished and asking."""
+    return [*[gr.update(visible=False)] * 3, gr.update(visible=True)]
 
 
 def _show(labelling: Labelling, who: Who, said: str, typed: tuple[str, str] = ("", "")) -> list[Any]:
@@ -151,11 +205,15 @@ def _show(labelling: Labelling, who: Who, said: str, typed: tuple[str, str] = ("
     count = labelling.voted(who)
     votes = f"{count} {'vote' if count == 1 else 'votes'}"
     own = f"Your labeller id: `{who.labeller}`"
+    if shown is None and labelling.may_ask(who):
+        return [*_hidden(), f"{said} You gave {votes}. {own}".strip(), *[gr.skip()] * 9]
     if shown is None:
         bye = f"## Thank you\n\nNothing is left for you to judge: you gave {votes}, and all of them are kept.\n\n{own}"
-        return [gr.update(visible=False), gr.update(visible=False), gr.update(visible=True), bye, *[gr.skip()] * 8]
+        here = [gr.update(visible=visible) for visible in (False, False, True, False)]
+        return [*here, "", bye, *[gr.skip()] * 8]
     return [
-        *(gr.update(visible=False), gr.update(visible=True), gr.update(visible=False), gr.skip()),
+        *[gr.update(visible=visible) for visible in (False, True, False, False)],
+        *("", gr.skip()),
         *(_conversation(shown), literal(shown.a["text"]), literal(shown.b["text"])),
         *(f"{said} You gave {votes}. The keys A, B, T and X vote too.".strip(), own, shown.vote_id, *typed),
     ]

@@ -96,3 +96,61 @@ def test_samples_that_are_not_those_that_were_scored_are_not_shown(
     sample.write_bytes(sample.read_bytes().replace(b"1", b"0", 1))
     push_scores(hub, f"{repo_id}-changed", changed)
     assert main(["leaderboard-space", "--repo", f"{repo_id}-board", "--models", f"{repo_id}-changed"]) == 2
+
+
+def test_a_webhook_of_a_model_that_is_shown_makes_the_space_again_and_others_do_not(
+    hub: HubClient, repo_id: str, models: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import threading
+
+    from starlette.testclient import TestClient
+
+    from release.leaderboard_webhook import Refresher, listening_app
+
+    done = threading.Event()
+
+    def refresh() -> str:
+        assert main(["leaderboard-space", "--repo", f"{repo_id}-board", "--models", *models]) == 0
+        done.set()
+        return "refreshed"
+
+    with TestClient(listening_app(Refresher(refresh), models, None, "secret")) as client:
+        body = payload(models[0])
+        assert client.post("/webhook", json=body).status_code == 401
+        assert client.post("/webhook", json=body, headers={"X-Webhook-Secret": "guess"}).status_code == 403
+        known = {"X-Webhook-Secret": "secret"}
+        assert client.post("/webhook", json={"event": 1}, headers=known).status_code == 422
+        assert client.post("/webhook", content=b" " * 1_000_001, headers=known).status_code == 413
+        for other in (
+            payload(f"{repo_id}-c"),
+            payload(models[0], kind="dataset"),
+            payload(models[0], scope="discussion"),
+        ):
+            assert client.post("/webhook", json=other, headers=known).json() == {"refresh": "not needed"}
+        assert hub.repository(f"{repo_id}-board", "space") is None
+        assert client.post("/webhook", json=body, headers=known).status_code == 202
+        assert done.wait(60)
+    assert hub.repository(f"{repo_id}-board", "space") is not None
+
+
+def test_nobody_listens_without_a_secret(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WEBHOOK_SECRET", raising=False)
+    assert main(["leaderboard-space", "--repo", "org/board", "--author", "org", "--listen", "7870"]) == 2
+    assert "WEBHOOK_SECRET" in capsys.readouterr().err
+
+
+def payload(name: str, *, kind: str = "model", scope: str = "repo.content") -> dict[str, object]:
+    """What the Hub sends, version 3."""
+    return {
+        "event": {"action": "update", "scope": scope},
+        "repo": {
+            "type": kind,
+            "name": name,
+            "id": "1",
+            "private": False,
+            "headSha": "0" * 40,
+            "url": {"web": "http://hub/x", "api": "http://hub/api/x"},
+            "owner": {"id": "2"},
+        },
+        "webhook": {"id": "3", "version": 3},
+    }

@@ -138,6 +138,13 @@ def bundle(scripted_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) 
 class RunningSpace:
     url: str
     process: subprocess.Popen[bytes]
+    votes: Path
+
+    @property
+    def thumbs(self) -> list[dict[str, Any]]:
+        """What stands on the disk."""
+        lines = b"".join(file.read_bytes() for file in sorted(self.votes.glob("*.jsonl"))).splitlines()
+        return [json.loads(line) for line in lines]
 
     def health(self) -> tuple[int, dict[str, Any]]:
         try:
@@ -173,12 +180,13 @@ def running_space(bundle: Path) -> Iterator[RunningSpace]:
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "HF_ENDPOINT")}
     environment |= {"GRADIO_SERVER_PORT": str(port), "GRADIO_SERVER_NAME": "127.0.0.1", "HF_HUB_OFFLINE": "1"}
     environment |= {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    environment |= {"THUMBS_DATASET": "org/thumbs", "VOTES_DIR": str(bundle.parent / f"{bundle.name}-votes")}
     log = bundle.parent / "space.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "app.py"], cwd=bundle, env=environment, stdout=output, stderr=subprocess.STDOUT
         )
-    space = RunningSpace(f"http://127.0.0.1:{port}", process)
+    space = RunningSpace(f"http://127.0.0.1:{port}", process, Path(environment["VOTES_DIR"]))
     try:
         _wait_until_up(space, log)
         yield space

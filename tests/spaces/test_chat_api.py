@@ -96,8 +96,38 @@ def test_a_visitor_who_comes_second_waits_and_is_told_so(running_space: Any) -> 
     assert second.result(timeout=60)[0] == "Hello there."
 
 
+def test_of_ten_users_at_once_each_gets_their_own_answers_or_is_told_that_the_page_is_busy(running_space: Any) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from gradio_client.exceptions import AppError
+
+    clients = [_new_client(running_space) for _ in range(10)]
+
+    def talk(place: int) -> list[str]:
+        """Two turns: the second's answer depends on the first, which only this visitor asked."""
+        said = []
+        for message in ("attack" if place % 2 else "Hello", "repeat"):
+            try:
+                said.append(clients[place].predict(message, "", 0, 1, 16, api_name="/chat"))
+            except AppError as error:
+                assert "This page is busy" in str(error)  # noqa: PT017 - busy is an answer too
+                said.append("busy")
+        return said
+
+    with ThreadPoolExecutor(len(clients)) as pool:
+        answers = list(pool.map(talk, range(len(clients))))
+    for place, said in enumerate(answers):
+        if "busy" not in said:
+            assert ["<script>" in text for text in said] == [bool(place % 2)] * 2
+            assert ["Hello there." in text for text in said] == [not place % 2] * 2
+    assert sum("busy" not in said for said in answers) >= 5
+    assert _new_client(running_space).predict("Hello", "", 0, 1, 16, api_name="/chat") == "Hello there."
+
+
 def test_a_body_beyond_the_limit_is_refused_before_it_is_parsed(running_space: Any) -> None:
-    request = urllib.request.Request(f"{running_space.url}/gradio_api/queue/join", data=b" " * 2_000_001, method="POST")
+    request = urllib.request.Request(
+        f"{running_space.url}/gradio_api/queue/join", data=b" " * 20_000_000, method="POST"
+    )
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(request, timeout=10)
     refused.value.close()

@@ -76,11 +76,11 @@ def test_a_message_that_was_stopped_before_its_answer_is_left_out(chat: Any) -> 
 
 def test_a_long_conversation_keeps_its_newest_messages_and_begins_with_a_user(chat: Any) -> None:
     limits = chat("limits")
-    history = [{"role": ("user", "assistant")[at % 2], "content": str(at)} for at in range(101)]
-    kept = limits.checked_conversation("now", history[:100], "")
+    history = [{"role": ("user", "assistant")[at % 2], "content": str(at)} for at in range(20_000)]
+    kept = limits.checked_conversation("now", history, "")
     assert kept[0]["role"] == "user"
     assert len(kept) == limits.MESSAGES_KEPT + 1
-    assert kept[-2]["content"] == "99"
+    assert kept[-2]["content"] == "19999"
 
 
 @pytest.mark.parametrize("values", [(9, 0.9, 64), (0.7, 0, 64), (0.7, 0.9, 100_000), (0.7, 0.9, "many"), (True, 1, 64)])

@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from accessibility import new_violations
+
+from training.thumbs import Thumb
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 SEND_BUTTON, STOP_BUTTON = "button.submit-button", "button.stop-button"
@@ -73,6 +76,24 @@ def test_markup_that_the_model_writes_is_shown_and_never_run(page: Any) -> None:
     assert not [url for url in requests if "pixel" in url]
 
 
+def test_a_thumb_is_on_the_disk_before_it_is_thanked_for_and_only_with_consent(page: Any, running_space: Any) -> None:
+    before = len(running_space.thumbs)
+    say(page, "Hello")
+    page.wait_for_function("document.querySelector('#note').innerText.includes('3 tokens')")
+    page.locator("button[title='Like'], button[aria-label='like']").first.click()
+    page.get_by_text("first say under Thumbs that you agree").wait_for()
+    assert len(running_space.thumbs) == before
+    page.locator("#thumbs button").first.click()
+    page.get_by_label("Keep my thumbs. I am a script.").check()
+    page.locator("button[title='Dislike'], button[aria-label='dislike']").first.click()
+    page.wait_for_function("document.querySelector('#thumbs-said').innerText.includes('your thumb was kept')")
+    kept = [Thumb.model_validate(row) for row in running_space.thumbs[before:]]
+    assert [(thumb.label, thumb.labeller_kind) for thumb in kept] == [(False, "script")]
+    assert [turn.content for turn in (kept[0].prompt[-1], kept[0].completion[0])] == ["Hello", "Hello there."]
+    assert kept[0].labeller in page.locator("#thumbs-said").inner_text()
+    assert running_space.health()[1]["unpushed"] == before + 1  # there is no Hub here
+
+
 def test_a_phone_needs_no_scrolling_to_the_side(browser: Any, running_space: Any) -> None:
     page = browser.new_page(viewport={"width": 360, "height": 780})
     page.goto(running_space.url)
@@ -82,3 +103,26 @@ def test_a_phone_needs_no_scrolling_to_the_side(browser: Any, running_space: Any
     box = page.locator("#message").bounding_box()
     assert box["y"] + box["height"] <= 780
     page.close()
+
+
+def test_axe_finds_nothing_but_what_stock_gradio_has(page: Any) -> None:
+    page.locator(".examples").first.wait_for()
+    page.wait_for_timeout(1500)
+    assert new_violations(page) == []
+    say(page, "attack")
+    page.wait_for_function("document.querySelector('#note').innerText.includes('tokens')")
+    page.locator("#settings button").first.click()
+    page.wait_for_timeout(500)
+    assert new_violations(page) == []
+
+
+def test_a_reload_in_mid_answer_ends_it_and_begins_anew(page: Any, running_space: Any) -> None:
+    say(page, "forever")
+    page.wait_for_function("document.querySelector('#conversation').innerText.includes('on and on')")
+    page.reload()
+    page.wait_for_selector("#message textarea")
+    page.wait_for_timeout(1500)
+    assert running_space.processor_share(1) < 0.25
+    say(page, "Hello")
+    page.wait_for_function("document.querySelector('#conversation').innerText.includes('Hello there.')")
+    assert "forever" not in page.locator("#conversation").inner_text()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from accessibility import new_violations
 from feedback_space import FeedbackSpace, make_pairs, write_space
 from made_votes import answer
 
@@ -102,6 +103,15 @@ def test_votes_by_click_and_by_key_are_on_the_disk_with_reason_and_better_answer
     assert {vote["labeller_kind"] for vote in own} == {"script"}
     assert len({vote["labeller"] for vote in own}) == 1
     assert all(Vote.model_validate(vote) for vote in own)
+
+
+def test_axe_finds_nothing_before_consent_nor_at_a_pair(page: Any) -> None:
+    page.locator("#begin").wait_for(state="visible")
+    assert new_violations(page) == []
+    agree(page, "axe")
+    page.locator("#more button").first.click()
+    page.wait_for_timeout(500)
+    assert new_violations(page) == []
 
 
 def test_nothing_that_reaches_the_browser_tells_which_model_wrote_an_answer(browser: Any, space: FeedbackSpace) -> None:

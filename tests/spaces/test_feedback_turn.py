@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from feedback_space import FeedbackSpace, make_pairs, write_space
-from rule_labeller import cast_votes
 from tiny_model import save_model
 
 from model_cards.card import render_card
@@ -17,6 +17,10 @@ from training.__main__ import main
 from training.feedback_record import FeedbackRecord
 from training.records import sha256_of_file
 from training.run_record import RunRecord
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "flywheel"))
+
+from labeller import cast_votes
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 LORA = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"]}

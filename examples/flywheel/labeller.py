@@ -14,15 +14,15 @@ KEYS = {"a": "a", "b": "b", "tie": "t", "both_bad": "x"}
 FACTS = ("22.", "Tokyo", "Apple", "Gladly", "bonjour", "ten minutes", "14 days", "green")
 
 
-def by_facts(prompt: str, a: str, b: str) -> str | None:
+def by_facts(a: str, b: str) -> str | None:
     """The answer with a known right phrase, where one of the two has it."""
     right = [any(fact in text for fact in FACTS) for text in (a, b)]
     return None if right[0] == right[1] else "a" if right[0] else "b"
 
 
-def by_style(prompt: str, a: str, b: str) -> str:
+def by_style(_: str, a: str, b: str) -> str:
     """Facts, then the answer that ends as a sentence does, then the shorter one; a tie within a tenth of the length."""
-    known = by_facts(prompt, a, b)
+    known = by_facts(a, b)
     if known:
         return known
     ends = [text.rstrip().endswith((".", "!", "?")) for text in (a, b)]
@@ -35,7 +35,7 @@ def by_style(prompt: str, a: str, b: str) -> str:
 
 def by_topic(prompt: str, a: str, b: str) -> str:
     """Facts, then the end of a sentence, then the answer that shares more words with the prompt."""
-    known = by_facts(prompt, a, b)
+    known = by_facts(a, b)
     if known:
         return known
     ends = [text.rstrip().endswith((".", "!", "?")) for text in (a, b)]
@@ -44,6 +44,10 @@ def by_topic(prompt: str, a: str, b: str) -> str:
     words = set(prompt.lower().split())
     shared = [len(words & set(text.lower().split())) for text in (a, b)]
     return "tie" if shared[0] == shared[1] else "a" if shared[0] > shared[1] else "b"
+
+
+# Two rules that mostly agree: what they disagree on is what agreement is computed for.
+LABELLERS = {"rules: style": by_style, "rules: topic": by_topic}
 
 
 def cast_votes(page: Any, url: str, code: str, rule: Rule) -> int:

@@ -1,0 +1,106 @@
+"""Answers while a labeller waits: what becomes of a question, and of two checkpoints, or one with two samplings."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_model import save_model
+
+from release.__main__ import main
+from training.checkpoint import Checkpoint
+from training.votes import read_votes
+
+OWN = ("live", "labelling", "vote_log", "limits", "chat_model", "transformers_model", "digest", "download")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model(tmp_path_factory.mktemp("live") / "checkpoint", context=512)
+
+
+@pytest.fixture
+def bundle(checkpoint: Path, tmp_path: Path) -> Path:
+    how = ("--temperature", "1", "--other-temperature", "0", "--max-new-tokens", "16", "--gold-every", "100")
+    assert main(["feedback-space", "--live", str(checkpoint), *how, "--out", str(tmp_path / "space")]) == 0
+    return tmp_path / "space"
+
+
+@pytest.fixture
+def modules(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The bundle's own modules, as its app imports them."""
+    monkeypatch.syspath_prepend(str(bundle))
+    taken = {name: sys.modules.pop(name) for name in OWN if name in sys.modules}
+    yield {name: importlib.import_module(name) for name in OWN}
+    for name in OWN:
+        sys.modules.pop(name, None)
+    sys.modules.update(taken)
+
+
+def test_a_question_is_answered_twice_and_its_vote_names_checkpoint_sampling_and_seed(
+    modules: Any, bundle: Path, checkpoint: Path
+) -> None:
+    space = json.loads((bundle / "space.json").read_text()) | {"notice": "notice"}
+    assert space["pairs_sha256"] is None
+    live = modules["live"].LiveAnswers(space["live"])
+    log = modules["vote_log"].VoteLog(bundle / "votes", None)
+    gold = modules["labelling"].read_lines(bundle / "gold.jsonl", space["gold_sha256"])
+    labelling = modules["labelling"].Labelling(space, [], gold, log, b"salt")
+    who = next(
+        who for who in (labelling.labeller(f"ann {n}", "script") for n in range(99)) if labelling.next(who) is None
+    )
+    assert labelling.may_ask(who)
+    pair = asyncio.run(live.pair(who.labeller, "Why is the sky blue?"))
+    labelling.open_live(who, pair)
+    with pytest.raises(modules["limits"].Refused, match="vote on it first"):
+        labelling.open_live(who, pair)
+    shown = labelling.next(who)
+    assert shown.prompt == [{"role": "user", "content": "Why is the sky blue?"}]
+    labelling.vote(who, shown.vote_id, "b", "", "")
+    assert labelling.next(who) is None
+    vote = read_votes([str(bundle / "votes")]).votes[0]
+    assert vote.a.maker is not None
+    assert vote.a.maker.digest == Checkpoint.open(checkpoint).digest
+    assert {one.sampling.temperature for one in (vote.a, vote.b) if one.sampling} == {0, 1}
+    assert vote.a.seed != vote.b.seed
+    assert vote.a.text != vote.b.text
+    assert vote.ordered[vote.preferred or 0] == vote.b
+
+
+def test_the_same_seed_draws_the_same_answer(modules: Any, bundle: Path) -> None:
+    side = modules["live"].LiveAnswers(json.loads((bundle / "space.json").read_text())["live"])._sides[0]
+    limits = modules["limits"]
+
+    async def draw(seed: int) -> str:
+        prompt = side.model.prompt([{"role": "user", "content": "Hi"}], 16)
+        sampling = limits.Sampling(1.0, 1.0, 16, seed)
+        return [progress.text async for progress in side.model.answer(prompt, sampling, lambda: None)][-1]
+
+    first, again, other = (asyncio.run(draw(seed)) for seed in (1, 1, 2))
+    assert first == again != other
+
+
+def test_a_question_that_is_too_long_or_gets_one_answer_twice_is_refused_in_words(modules: Any, bundle: Path) -> None:
+    sides = json.loads((bundle / "space.json").read_text())["live"]
+    live = modules["live"].LiveAnswers([sides[1], sides[1]])  # greedy, both
+    with pytest.raises(modules["limits"].Refused, match="4,001 characters"):
+        asyncio.run(live.pair("ann", "x" * 4_001))
+    with pytest.raises(modules["limits"].Refused, match="nothing to compare"):
+        asyncio.run(live.pair("ann", "Hi"))
+
+
+def test_a_folder_is_not_published_and_samplings_that_would_say_the_same_are_refused(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["feedback-space", "--live", str(checkpoint), "--space", "org/live"]) == 2
+    assert "this is a folder" in capsys.readouterr().err
+    assert main(["feedback-space", "--live", str(checkpoint), "--temperature", "0", "--out", "/nowhere"]) == 2
+    assert "answers twice and greedily" in capsys.readouterr().err
+    assert main(["feedback-space", "--out", "/nowhere"]) == 2
+    assert "there is nothing to judge" in capsys.readouterr().err
