@@ -5,6 +5,7 @@ python -m training sft --recipe sft-starter --out runs/sft
 python -m training reward --recipe reward-starter --out runs/reward
 python -m training dpo --recipe dpo-starter --out runs/dpo args.beta=0.2
 python -m training ppo --recipe ppo-starter --out runs/ppo ppo.total_episodes=256
+python -m training grpo --recipe grpo-starter --out runs/grpo
 python -m training ilql --recipe ilql-starter --out runs/ilql
 python -m training best-of-n --recipe best-of-n-starter --out runs/best-of-n
 python -m training report runs/ppo
@@ -37,6 +38,7 @@ from training.plan_command import plan
 from training.recipe import (
     BestOfNRecipe,
     DPORecipe,
+    GRPORecipe,
     ILQLRecipe,
     KTORecipe,
     PPORecipe,
@@ -74,10 +76,16 @@ METHODS = {
         "train_ppo",
     ),
     "rloo": Method(
-        "Align a policy with RLOO against a reward model (TRL's RLOOTrainer).",
+        "Align a policy with RLOO against a reward model, a function or a server (TRL's RLOOTrainer).",
         RLOORecipe,
         "training.rloo",
         "train_rloo",
+    ),
+    "grpo": Method(
+        "Align a policy with GRPO against a reward model, a function or a server (TRL's GRPOTrainer).",
+        GRPORecipe,
+        "training.grpo",
+        "train_grpo",
     ),
     "dpo": Method(
         "Align a policy with DPO on preference pairs (TRL's DPOTrainer).", DPORecipe, "training.dpo", "train_dpo"

@@ -1,4 +1,4 @@
-"""A run of one of TRL's trainers, from recipe to record: what sft.py, dpo.py, kto.py, rloo.py and reward.py share.
+"""A run of one of TRL's trainers, from recipe to record: what the launchers share (sft.py, dpo.py, grpo.py, ...).
 
     run = TRLRun.begin(recipe, out)
     trainer = DPOTrainer(model, args=run.arguments(DPOConfig), peft_config=run.lora("CAUSAL_LM"), ...)
@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -30,6 +31,7 @@ from training.run_directory import RunDirectory, with_chosen_dtype
 from training.run_record import (
     DataSource,
     ParentCheckpoint,
+    RewardSource,
     RunRecord,
     git_revision,
     hardware,
@@ -164,7 +166,13 @@ class TRLRun(Generic[R]):
             model.generation_config = GenerationConfig.from_pretrained(base.checkpoint.path)
         return self.save(model, load_tokenizer(base.checkpoint))
 
-    def finish(self, parents: list[ParentCheckpoint], data: DataSource, metrics: dict[str, float]) -> RunRecord:
+    def finish(
+        self,
+        parents: list[ParentCheckpoint],
+        data: DataSource,
+        metrics: dict[str, float],
+        rewards: Sequence[RewardSource] = (),
+    ) -> RunRecord:
         """Move the saved checkpoint into place and write run.json last."""
         record = RunRecord(
             method=self.recipe.method,
@@ -172,6 +180,7 @@ class TRLRun(Generic[R]):
             recipe=self.recipe.model_dump(mode="json"),
             parents=parents,
             data=[data],
+            rewards=list(rewards),
             seed=self.recipe.seed,
             packages=package_versions(),
             git_revision=git_revision(),
