@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 
 SCORED_AT_ONCE = 16
 
-O = TypeVar("O", bound=OnlineRecipe)
+Online = TypeVar("Online", bound=OnlineRecipe)
 
 
-def train_online(run: TRLRun[O], config: type[Any], trainer: type[Any]) -> RunRecord:
+def train_online(run: TRLRun[Online], config: type[Any], trainer: type[Any]) -> RunRecord:
     """Train with TRL's `trainer` by its `config`, save and measure; returns the record.
 
     Metrics: heldout_reward_before and heldout_reward_after of one sampled answer to each held-out prompt, by the same random

@@ -120,7 +120,7 @@ def test_the_reward_of_a_function_rises(method: str, tmp_path: Path, tiny: Path,
         "    return [sum(c.isascii() and c.isalpha() for c in o) / max(6, len(o)) for o in outputs]\n"
     )
     file = online_recipe(
-        tmp_path, method, tiny, colours, f"{function}:plain", max_steps=14, per_device_train_batch_size=32,
+        tmp_path, method, tiny, colours, f"{function}:plain", max_steps=20, per_device_train_batch_size=32,
         num_generations=8, beta=0.0,
     )  # fmt: skip
     assert train(method, file, tmp_path / "run") == 0
