@@ -27,6 +27,7 @@ OWNERS = {
     "xllamacpp": {"release/exports/llama_cpp.py", "release/exports/quantisation.py", "spaces/chat/llama_model.py"},
     # The second reads it as a feature.
     "profanity_check": {"evals/metrics/profanity/profanity.py", "evals/toxicity_scorer.py"},
+    "optuna": {"training/sweep.py", "training/sweep_study.py"},
     "sklearn": {"evals/ngram_model.py"},
     "matplotlib": {"model_cards/plots.py", "training/isoflop_plot.py"},
 }

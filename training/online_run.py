@@ -81,6 +81,8 @@ def train_online(run: TRLRun[Online], config: type[Any], trainer: type[Any]) -> 
         ),
         base,
     )
+    if trained is None:  # the first process measures and records
+        return run.directory.wait_for_record()
     if heldout:
         metrics["heldout_reward_after"] = sampled_reward(trained, tokenizer, rewards, heldout, recipe.generation)
     logged = [json.loads(line) for line in run.directory.metrics.read_text(encoding="utf-8").splitlines()]

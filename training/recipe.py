@@ -57,6 +57,9 @@ class TRLRecipe(Settings):
     base: str
     dtype: Dtype = "auto"  # what is computed in; what is saved has the base's own
     lora: LoraSettings | None = LoraSettings()
+    # Sequences of an optimizer step, on all processes together: what they do not take at once is accumulated. Without it each
+    # process takes args.per_device_train_batch_size, and more processes make larger batches.
+    batch_size: int | None = Field(default=None, gt=0)
     args: dict[str, Any] = {}  # TRL's config of the method
     seed: int = 0
 

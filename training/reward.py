@@ -55,7 +55,10 @@ def train_reward_model(recipe: RewardRecipe, out: Path) -> RunRecord:
         processing_class=tokenizer,
         peft_config=run.lora("SEQ_CLS", modules_to_save=["score"]),
     )
-    saved = run.save(run.train(trainer, base), tokenizer)
+    trained = run.train(trainer, base)
+    if trained is None:  # the first process measures and records
+        return run.directory.wait_for_record()
+    saved = run.save(trained, tokenizer)
     metrics = held_out_metrics(RewardModel.load(saved, run.recipe.dtype), data.heldout) if data.heldout else {}
     return run.finish([base.parent], kept(data.source, len(pairs), too_long, recipe.max_length), metrics)
 
