@@ -36,6 +36,7 @@ LOADERS = {
     "reward": load_preferences,
     "ppo": load_prompts,
     "rloo": load_prompts,
+    "grpo": load_prompts,
     "ilql": load_rewarded,
 }
 

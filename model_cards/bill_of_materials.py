@@ -18,7 +18,7 @@ from training.records import canonical_json
 from training.run_record import DataSource, ParentCheckpoint
 
 BILL = "bom.cdx.json"
-APPROACHES = {"ppo": "reinforcement-learning", "rloo": "reinforcement-learning"}
+APPROACHES = dict.fromkeys(("ppo", "rloo", "grpo"), "reinforcement-learning")
 SUPERVISED = ("sft", "dpo", "kto", "reward")
 # The Hub writes licences in small letters, SPDX does not; what is not among these is given by its name.
 SPDX = {

@@ -31,7 +31,8 @@ from training.run_record import RunRecord
 HUB = "https://huggingface.co"
 METHODS = {
     "ppo": "aligned by PPO against {rewards}, with a penalty on the KL divergence from its parent",
-    "rloo": "aligned by RLOO against a reward model",
+    "rloo": "aligned by RLOO against {rewards}",
+    "grpo": "aligned by GRPO against {rewards}",
     "dpo": "aligned by DPO on preference pairs",
     "kto": "aligned by KTO on answers marked good or bad",
     "sft": "fine-tuned on demonstrations",
@@ -54,6 +55,13 @@ PAPERS = {
         "Back to Basics: Revisiting REINFORCE Style Optimization for Learning from Human Feedback in LLMs",
         2024,
         "2402.14740",
+    ),
+    "grpo": (
+        "shao2024deepseekmath",
+        "Shao, Zhihong and others",
+        "DeepSeekMath: Pushing the Limits of Mathematical Reasoning in Open Language Models",
+        2024,
+        "2402.03300",
     ),
     "dpo": (
         "rafailov2023direct",

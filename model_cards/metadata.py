@@ -33,7 +33,7 @@ def metadata(facts: Facts, *, name: str, language: str | None) -> dict[str, Any]
     base = facts.base_hub_id
     datasets = sorted({found for source in (facts.run.data if facts.run else []) if (found := dataset_hub_id(source))})
     tags = ["slipway", *([method] if method and method != "base" else [])]
-    tags += ["rlhf"] if method in ("ppo", "rloo", "dpo", "kto", "reward") else []
+    tags += ["rlhf"] if method in ("ppo", "rloo", "grpo", "dpo", "kto", "reward") else []
     tags += ["conversational"] if facts.chat_template and facts.is_generative else []
     values: dict[str, Any] = {
         **license_metadata(facts.base.license if facts.base else None),

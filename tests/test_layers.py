@@ -18,7 +18,7 @@ OWNERS = {
     # Tasks, backends, and the backend of ours: an lm-eval model is a class of lm-eval's.
     "lm_eval": {"evals/harness.py", "evals/task_definition.py", "evals/backends.py", "evals/prefix_tree.py"},
     # One launcher for each method; what they share (training/trl_run.py) is handed TRL's classes.
-    "trl": {f"training/{method}.py" for method in ("sft", "reward", "dpo", "kto", "rloo")},
+    "trl": {f"training/{method}.py" for method in ("sft", "reward", "dpo", "kto", "rloo", "grpo")},
     "gradio": {f"spaces/chat/{name}.py" for name in ("answers", "app", "display", "layout")}
     | {f"spaces/feedback/{name}.py" for name in ("app", "page")},
     "model_signing": {"release/signature.py"},
@@ -27,6 +27,7 @@ OWNERS = {
     "xllamacpp": {"release/exports/llama_cpp.py", "release/exports/quantisation.py", "spaces/chat/llama_model.py"},
     # The second reads it as a feature.
     "profanity_check": {"evals/metrics/profanity/profanity.py", "evals/toxicity_scorer.py"},
+    "optuna": {"training/sweep.py", "training/sweep_study.py"},
     "sklearn": {"evals/ngram_model.py"},
     "matplotlib": {"model_cards/plots.py", "training/isoflop_plot.py"},
 }

@@ -5,9 +5,11 @@ python -m training sft --recipe sft-starter --out runs/sft
 python -m training reward --recipe reward-starter --out runs/reward
 python -m training dpo --recipe dpo-starter --out runs/dpo args.beta=0.2
 python -m training ppo --recipe ppo-starter --out runs/ppo ppo.total_episodes=256
+python -m training grpo --recipe grpo-starter --out runs/grpo
 python -m training ilql --recipe ilql-starter --out runs/ilql
 python -m training best-of-n --recipe best-of-n-starter --out runs/best-of-n
 python -m training report runs/ppo
+python -m training sweep --method ppo --recipe ppo-starter --over sweep.yaml --out runs/sweep
 python -m training merge runs/lora --base runs/base --out runs/merged
 python -m training plan --flops 5.76e23
 python -m training feedback org/name-votes --out runs/feedback
@@ -37,6 +39,7 @@ from training.plan_command import plan
 from training.recipe import (
     BestOfNRecipe,
     DPORecipe,
+    GRPORecipe,
     ILQLRecipe,
     KTORecipe,
     PPORecipe,
@@ -46,6 +49,8 @@ from training.recipe import (
     find_recipe,
 )
 from training.run_record import RunRecord
+from training.sweep import add_arguments as add_sweep_arguments
+from training.sweep import run_sweep
 from training.thumbs import add_arguments as add_thumbs_arguments
 from training.thumbs import run_feedback_thumbs
 from training.yaml_file import Settings, load
@@ -76,10 +81,16 @@ METHODS = {
         "train_ppo",
     ),
     "rloo": Method(
-        "Align a policy with RLOO against a reward model (TRL's RLOOTrainer).",
+        "Align a policy with RLOO against a reward model, a function or a server (TRL's RLOOTrainer).",
         RLOORecipe,
         "training.rloo",
         "train_rloo",
+    ),
+    "grpo": Method(
+        "Align a policy with GRPO against a reward model, a function or a server (TRL's GRPOTrainer).",
+        GRPORecipe,
+        "training.grpo",
+        "train_grpo",
     ),
     "dpo": Method(
         "Align a policy with DPO on preference pairs (TRL's DPOTrainer).", DPORecipe, "training.dpo", "train_dpo"
@@ -130,6 +141,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     report.add_argument("--out", type=Path, metavar="FILE", help="the page's file (RUN/report.html, if left out)")
     add_plan_arguments(parser.command("plan", "Plan model, data, memory and time from a compute budget.", plan))
+    sweep = "Try values of a recipe, each as an ordinary run, and tell which did best."
+    add_sweep_arguments(parser.command("sweep", sweep, _sweep))
     feedback = "Turn votes into a report, preference and KTO data, and a record."
     add_feedback_arguments(parser.command("feedback", feedback, run_feedback))
     pairs = "Answer prompts with two checkpoints, or twice with one, for people to judge."
@@ -155,6 +168,10 @@ def _train(method: Method, args: argparse.Namespace) -> Result:
     require_memory(recipe, args.out)
     train = getattr(importlib.import_module(method.module), method.function)
     return _result(train(recipe, args.out), args.out)
+
+
+def _sweep(args: argparse.Namespace) -> Result:
+    return run_sweep(args, METHODS[args.method].recipe)
 
 
 def _merge(args: argparse.Namespace) -> Result:

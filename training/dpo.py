@@ -59,6 +59,8 @@ def train_dpo(recipe: DPORecipe, out: Path) -> RunRecord:
         peft_config=run.lora("CAUSAL_LM"),
     )
     trained = run.train(trainer, base)
+    if trained is None:  # the first process measures and records
+        return run.directory.wait_for_record()
     after = pair_logprobs(trained, tokenizer, heldout)
     metrics = {}
     if heldout:

@@ -26,8 +26,12 @@ from training.run_record import RunRecord, git_revision, hardware, kept, now, pa
 from training.scorer import Scorer, mean_and_stderr
 
 if TYPE_CHECKING:
+    from transformers import GenerationConfig, PreTrainedTokenizerBase
+
     from training.ilql import ILQL
+    from training.ilql_heads import ValuedPolicy
     from training.ilql_steering import SteeredPolicy
+    from training.pretrained import BaseModel
 
 STATE_FILE = "ilql.pt"
 
@@ -50,14 +54,12 @@ def train_ilql(recipe: ILQLRecipe, out: Path) -> RunRecord:
 
     from training.ilql import ILQL
     from training.ilql_heads import ValuedPolicy
-    from training.ilql_steering import HEADS_FILE, SteeredPolicy, save_heads
+    from training.ilql_steering import HEADS_FILE, SteeredPolicy
 
     accelerator = launched_accelerator(recipe)
     base = resolve_base(recipe.base)
-    scorer = None
-    if recipe.evaluation is not None:  # before anything is trained, so that a reward that cannot be had is told at once
-        asked = recipe.evaluation
-        scorer = Scorer.load(asked.reward_model, asked.reward_function, recipe.dtype, str(accelerator.device))
+    # Before anything is trained, so that a reward that cannot be had is told at once.
+    scorer = load_scorer(recipe, str(accelerator.device))
     data = load_rewarded(recipe.data, recipe.seed)
     model, tokenizer = load_policy(base.checkpoint, recipe.dtype if recipe.lora else "float32")
     generation_config = model.generation_config
@@ -70,17 +72,7 @@ def train_ilql(recipe: ILQLRecipe, out: Path) -> RunRecord:
     torch.manual_seed(recipe.seed * 1_000_003 + accelerator.process_index)
     _resume(ilql, run)
     seconds_before = _seconds(run)
-    with Progress("ilql", ilql.total_steps, ilql.steps_done) as progress:
-        while ilql.steps_done < ilql.total_steps:
-            metrics = ilql.step()
-            if accelerator.is_main_process:
-                run.log_metrics(metrics)
-            progress.advance(
-                f"td {metrics['td_loss']:.3f}  cql {metrics['cql_loss']:.3f}  awac {metrics['awac_loss']:.3f}  "
-                f"q {metrics['q']:+.2f}  v {metrics['value']:+.2f}"
-            )
-            if ilql.steps_done % recipe.ilql.save_steps == 0 or ilql.steps_done == ilql.total_steps:
-                _save(ilql, run)
+    learn(ilql, run)
     figures = {**behaviour(data.train), "steps": float(ilql.steps_done), **last_losses(run)}
     figures |= {"reward_mean": mean, "reward_deviation": deviation} if recipe.ilql.scale_rewards else {}
     if heldout:
@@ -89,16 +81,10 @@ def train_ilql(recipe: ILQLRecipe, out: Path) -> RunRecord:
     accelerator.wait_for_everyone()
     if not accelerator.is_main_process:
         return run.wait_for_record()
-    saved = run.scratch / "checkpoint"
-    heads = policy.heads
-    merged = policy.merged().to(getattr(torch, base.checkpoint.dtype))
-    merged.generation_config = generation_config
-    save_with_reference(merged, tokenizer, saved)
-    checkpoint = Checkpoint.open(saved)
-    heads_sha256 = sha256_of_file(save_heads(heads, checkpoint))
+    checkpoint, heads_sha256 = write_policy(policy, base, generation_config, tokenizer, run.scratch / "checkpoint")
     if scorer is not None:
         # As it was saved and as anyone loads it, not as it stands in memory.
-        steered = SteeredPolicy.load(saved, recipe.dtype, str(accelerator.device))
+        steered = SteeredPolicy.load(checkpoint.path, recipe.dtype, str(accelerator.device))
         figures |= steered_figures(steered, recipe, scorer, figures)
     record = RunRecord(
         method="ilql",
@@ -118,6 +104,48 @@ def train_ilql(recipe: ILQLRecipe, out: Path) -> RunRecord:
     )
     run.finish(record)
     return record
+
+
+def load_scorer(recipe: ILQLRecipe, device: str) -> Scorer | None:
+    """What the steered answers are measured by; None where the recipe asks for no evaluation."""
+    if recipe.evaluation is None:
+        return None
+    return Scorer.load(recipe.evaluation.reward_model, recipe.evaluation.reward_function, recipe.dtype, device)
+
+
+def learn(ilql: ILQL, run: RunDirectory) -> None:
+    """The steps that are left, each logged; the state is saved every `save_steps` of them and after the last."""
+    with Progress("ilql", ilql.total_steps, ilql.steps_done) as progress:
+        while ilql.steps_done < ilql.total_steps:
+            metrics = ilql.step()
+            if ilql.accelerator.is_main_process:
+                run.log_metrics(metrics)
+            progress.advance(
+                f"td {metrics['td_loss']:.3f}  cql {metrics['cql_loss']:.3f}  awac {metrics['awac_loss']:.3f}  "
+                f"q {metrics['q']:+.2f}  v {metrics['value']:+.2f}"
+            )
+            if ilql.steps_done % ilql.recipe.ilql.save_steps == 0 or ilql.steps_done == ilql.total_steps:
+                _save(ilql, run)
+
+
+def write_policy(
+    policy: ValuedPolicy,
+    base: BaseModel,
+    generation_config: GenerationConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    directory: Path,
+) -> tuple[Checkpoint, str]:
+    """Save policy and tokenizer as a checkpoint with the value heads beside it; returns it, and the heads' SHA-256."""
+    import torch
+
+    from training.ilql_steering import save_heads
+
+    heads = policy.heads
+    merged = policy.merged().to(getattr(torch, base.checkpoint.dtype))
+    merged.generation_config = generation_config
+    save_with_reference(merged, tokenizer, directory)
+    checkpoint = Checkpoint.open(directory)
+    return checkpoint, sha256_of_file(save_heads(heads, checkpoint))
 
 
 def scale_of(rows: Sequence[Transitions]) -> tuple[float, float]:

@@ -70,6 +70,8 @@ def train_kto(recipe: KTORecipe, out: Path) -> RunRecord:
         peft_config=run.lora("CAUSAL_LM"),
     )
     trained = run.train(trainer, base)
+    if trained is None:  # the first process measures and records
+        return run.directory.wait_for_record()
     rewards = [
         arguments.beta * (now - then)
         for now, then in zip(answer_logprobs(trained, tokenizer, answers), before, strict=True)

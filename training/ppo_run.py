@@ -16,7 +16,7 @@ from training.ppo_loop import choose_policy, heldout_reward, measure, metrics_li
 from training.ppo_saved import Carried, note_reward_source, resume, save
 from training.pretrained import load_policy, resolve_base
 from training.processes import launched_accelerator
-from training.recipe import PPORecipe
+from training.recipe import OnlineRecipe, PPORecipe
 from training.reference import save_with_reference
 from training.reward_sources import TextRewards, load_reward_function, reward_endpoint
 from training.run_directory import RunDirectory, with_chosen_dtype
@@ -136,7 +136,9 @@ def train_ppo(recipe: PPORecipe, out: Path) -> RunRecord:
     return record
 
 
-def load_rewards(recipe: PPORecipe, device: str) -> tuple[RewardModel | TextRewards, list[ParentCheckpoint]]:
+def load_rewards(
+    recipe: PPORecipe | OnlineRecipe, device: str
+) -> tuple[RewardModel | TextRewards, list[ParentCheckpoint]]:
     """What gives the rewards, and the checkpoint that it comes from, if it is a reward model."""
     if recipe.reward_function is not None:
         return load_reward_function(recipe.reward_function), []

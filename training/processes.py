@@ -21,12 +21,24 @@ def launched_accelerator(recipe: PPORecipe | ILQLRecipe) -> Accelerator:
     from accelerate import Accelerator
 
     accelerator = Accelerator(mixed_precision="bf16" if recipe.lora is None and recipe.dtype == "bfloat16" else "no")
+    require_one_run(accelerator.num_processes)
+    if accelerator.distributed_type.value not in ("NO", "MULTI_CPU", "MULTI_GPU"):
+        raise UsageError(
+            f"{recipe.method} runs data parallel only, with the whole model on each process",
+            expected="accelerate launch --multi_gpu --num_processes N",
+            found=accelerator.distributed_type.value,
+            next_step="launch it without a configuration file for FSDP or DeepSpeed",
+        )
+    return accelerator
+
+
+def require_one_run(processes: int) -> None:
+    """Raise UsageError where more were launched than the `processes` of this run: each would train alone, into one directory."""
     launched = int(os.environ.get("WORLD_SIZE", "1"))
-    if launched != accelerator.num_processes:
+    if launched != processes:
         raise UsageError(
             "several processes were launched that do not know of each other",
             expected=f"{launched} processes as one run",
-            found=f"{accelerator.num_processes} in this one",
+            found=f"{processes} in this one",
             next_step="without a GPU: ACCELERATE_USE_CPU=true python -m torch.distributed.run --nproc_per_node N -m training ...",
         )
-    return accelerator

@@ -61,6 +61,9 @@ class TRLRecipe(Settings):
     base: str
     dtype: Dtype = "auto"  # what is computed in; what is saved has the base's own
     lora: LoraSettings | None = LoraSettings()
+    # Sequences of an optimizer step, on all processes together: what they do not take at once is accumulated. Without it each
+    # process takes args.per_device_train_batch_size, and more processes make larger batches.
+    batch_size: int | None = Field(default=None, gt=0)
     args: dict[str, Any] = {}  # TRL's config of the method
     memory_check: bool = Field(default=True, exclude=True)  # refuse a run that surely needs more memory than is free
     seed: int = 0
@@ -109,14 +112,44 @@ class Generation(Settings):
     temperature: float = Field(default=1.0, gt=0.0)
 
 
-class RLOORecipe(TRLRecipe):
-    """REINFORCE leave-one-out against a reward model (Ahmadian et al. 2024): a prompt's other answers are its baseline."""
+class RewardKeys(Settings):
+    """What gives the rewards of sampled answers: a reward model, a Python function or a server."""
 
-    method: Literal["rloo"]
-    reward_model: str
+    reward_model: str | None = None  # exactly one of these three gives the rewards
+    reward_function: str | None = None  # file.py:name, called with samples, prompts, outputs
+    reward_url: str | None = Field(default=None, pattern=r"^https?://[^@]+$")  # asked by POST with the same lists
+    reward_timeout: float = Field(default=60.0, gt=0.0)  # seconds that the server has for one batch
+    reward_tries: int = Field(default=4, gt=0)  # how often a server that cannot be reached is asked, with pauses
+
+    @model_validator(mode="after")
+    def _one_source_of_rewards(self) -> Self:
+        given = [key for key in ("reward_model", "reward_function", "reward_url") if getattr(self, key) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                "exactly one of 'reward_model', 'reward_function' and 'reward_url' must be given, "
+                f"and here {' and '.join(given) if given else 'none'} is"
+            )
+        return self
+
+
+class OnlineRecipe(TRLRecipe, RewardKeys):
+    """What a run is told whose answers are sampled from the policy as it trains, several to each prompt."""
+
     prompts: DataSettings
     max_prompt_length: int = Field(default=128, gt=0)  # tokens; longer prompts are dropped and counted
     generation: Generation = Generation()
+
+
+class RLOORecipe(OnlineRecipe):
+    """REINFORCE leave-one-out against rewards (Ahmadian et al. 2024): a prompt's other answers are its baseline."""
+
+    method: Literal["rloo"]
+
+
+class GRPORecipe(OnlineRecipe):
+    """Group relative policy optimisation against rewards (Shao et al. 2024): a prompt's answers are measured by each other."""
+
+    method: Literal["grpo"]
 
 
 class PPOSettings(Settings):
@@ -179,16 +212,11 @@ class GuardSettings(Settings):
     )  # measurements surely below the best, while the reward rises, that stop it
 
 
-class PPORecipe(Settings):
+class PPORecipe(RewardKeys):
     """RLHF's PPO: a policy with a value head, a frozen reference, and what gives the rewards."""
 
     method: Literal["ppo"]
     base: str
-    reward_model: str | None = None  # exactly one of these three gives the rewards
-    reward_function: str | None = None  # file.py:name, called with samples, prompts, outputs
-    reward_url: str | None = Field(default=None, pattern=r"^https?://[^@]+$")  # asked by POST with the same lists
-    reward_timeout: float = Field(default=60.0, gt=0.0)  # seconds that the server has for one batch
-    reward_tries: int = Field(default=4, gt=0)  # how often a server that cannot be reached is asked, with pauses
     prompts: DataSettings
     max_prompt_length: int = Field(default=128, gt=0)  # tokens; longer prompts are dropped and counted
     dtype: Dtype = "auto"  # what is computed in; what is saved has the base's own
@@ -199,16 +227,6 @@ class PPORecipe(Settings):
     guards: GuardSettings = GuardSettings()
     memory_check: bool = Field(default=True, exclude=True)  # refuse a run that surely needs more memory than is free
     seed: int = 0
-
-    @model_validator(mode="after")
-    def _one_source_of_rewards(self) -> Self:
-        given = [key for key in ("reward_model", "reward_function", "reward_url") if getattr(self, key) is not None]
-        if len(given) != 1:
-            raise ValueError(
-                "exactly one of 'reward_model', 'reward_function' and 'reward_url' must be given, "
-                f"and here {' and '.join(given) if given else 'none'} is"
-            )
-        return self
 
 
 class BestOfNRecipe(Settings):

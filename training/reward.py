@@ -58,10 +58,12 @@ def train_reward_model(recipe: RewardRecipe, out: Path) -> RunRecord:
         processing_class=tokenizer,
         peft_config=run.lora("SEQ_CLS", modules_to_save=["score"]),
     )
-    saved = run.save(run.train(trainer, base), tokenizer)
+    trained = run.train(trainer, base)
+    if trained is None:  # the first process measures and records
+        return run.directory.wait_for_record()
+    saved = run.save(trained, tokenizer)
     metrics = held_out_metrics(RewardModel.load(saved, run.recipe.dtype), rows.heldout) if rows.heldout else {}
-    source = kept(data.source, len(pairs), too_long, recipe.max_length, rows.cut)
-    return run.finish([base.parent], source, metrics)
+    return run.finish([base.parent], kept(data.source, len(pairs), too_long, recipe.max_length, rows.cut), metrics)
 
 
 def reward_tokenizer(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:

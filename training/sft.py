@@ -57,6 +57,8 @@ def train_sft(recipe: SFTRecipe, out: Path) -> RunRecord:
         peft_config=run.lora("CAUSAL_LM"),
     )
     trained = run.train(trainer, base)
+    if trained is None:  # the first process measures and records
+        return run.directory.wait_for_record()
     if heldout:
         metrics["heldout_loss_after"] = loss_per_token(learned_logprobs(trained, heldout, tokenizer.pad_token_id))
     run.save_policy(trained, base)

@@ -1,4 +1,4 @@
-"""A run of one of TRL's trainers, from recipe to record: what sft.py, dpo.py, kto.py, rloo.py and reward.py share.
+"""A run of one of TRL's trainers, from recipe to record: what the launchers share (sft.py, dpo.py, grpo.py, ...).
 
     run = TRLRun.begin(recipe, out)
     trainer = DPOTrainer(model, args=run.arguments(DPOConfig), peft_config=run.lora("CAUSAL_LM"), ...)
@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -23,6 +24,7 @@ from transformers import GenerationConfig, PrinterCallback, TrainerCallback
 from training.checkpoint import Checkpoint
 from training.errors import UsageError
 from training.pretrained import BaseModel, load_tokenizer, resolve_base
+from training.processes import require_one_run
 from training.progress import Progress
 from training.recipe import TRLRecipe
 from training.records import canonical_json, write_atomically
@@ -31,12 +33,14 @@ from training.run_directory import RunDirectory, with_chosen_dtype
 from training.run_record import (
     DataSource,
     ParentCheckpoint,
+    RewardSource,
     RunRecord,
     git_revision,
     hardware,
     now,
     package_versions,
 )
+from training.trl_processes import accumulation, check_continues, launched_processes, sharding, whole_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -106,7 +110,9 @@ class TRLRun(Generic[R]):
             "use_cpu": not torch.cuda.is_available(),
             "gradient_checkpointing": False,  # TRL's default halves the speed to save memory
             "disable_tqdm": True,  # _Journal shows the progress
+            "ddp_find_unused_parameters": False,  # every trained weight is in every loss
             **self.recipe.args,
+            **self._accumulation(config),
             "output_dir": str(self.trainer_state),
             "seed": self.recipe.seed,
             "bf16": self.recipe.dtype == "bfloat16",
@@ -123,6 +129,16 @@ class TRLRun(Generic[R]):
                 next_step="change the recipe's args",
             ) from error
 
+    def _accumulation(self, config: type[Any]) -> dict[str, int]:
+        """What makes `batch_size` sequences one step, on the processes that there are."""
+        if self.recipe.batch_size is None:
+            return {}
+        check_args(self.recipe.args, config, ("gradient_accumulation_steps",))  # batch_size says it
+        known = {field.name: field.default for field in dataclasses.fields(config)}
+        per_device = int(self.recipe.args.get("per_device_train_batch_size", known["per_device_train_batch_size"]))
+        steps = accumulation(self.recipe.batch_size, per_device, launched_processes())
+        return {"gradient_accumulation_steps": steps}
+
     @property
     def load_dtype(self) -> str:
         """Adapters need no master copy of the frozen weights; full training does, and autocasts instead."""
@@ -137,17 +153,32 @@ class TRLRun(Generic[R]):
         return LoraConfig(task_type=task_type, **self.recipe.lora.model_dump(), **more)
 
     def train(self, trainer: Any, base: BaseModel) -> Any:
-        """Train from the last saved step, or from the start; returns the model, adapters merged, in the base's dtype."""
+        """Train from the last saved step, or from the start; returns the model, adapters merged, in the base's dtype.
+
+        Returns None on every process but the first, which alone measures, saves and records.
+        """
+        require_one_run(trainer.accelerator.num_processes)
+        if self.saved is not None:
+            by_length = getattr(trainer.args, "train_sampling_strategy", "random") == "group_by_length"
+            check_continues(
+                self.saved, sharding(trainer.accelerator), trainer.accelerator.num_processes, by_length=by_length
+            )
         trainer.remove_callback(PrinterCallback)  # it writes to stdout, which is the command's own
-        trainer.add_callback(_Journal(self))
+        trainer.add_callback(_Journal(self, trainer.accelerator))
         # A trainer killed while it saves leaves a newer directory that is not whole, so SAVED says which one is.
         last = self.trainer_state / self.saved["checkpoint"] if self.saved else None
         state = json.loads((last / "trainer_state.json").read_text(encoding="utf-8")) if last else None
         if state is not None and state["global_step"] >= state["max_steps"]:
-            trainer._load_from_checkpoint(str(last))  # `train` would take a step beyond the last one
+            # `train` would take a step beyond the last one
+            if sharding(trainer.accelerator) != "whole":
+                trainer._prepare_for_training(state["max_steps"], trainer.get_train_dataloader(), str(last))
+            else:
+                trainer._load_from_checkpoint(str(last))
         else:
             trainer.train(resume_from_checkpoint=str(last) if last else None)
-        trained = trainer.accelerator.unwrap_model(trainer.model)
+        trained = whole_model(trainer)
+        if trained is None or not trainer.accelerator.is_main_process:
+            return None
         if self.recipe.lora is not None:
             trained = trained.merge_and_unload()
         return trained.to(getattr(torch, base.checkpoint.dtype))
@@ -164,7 +195,13 @@ class TRLRun(Generic[R]):
             model.generation_config = GenerationConfig.from_pretrained(base.checkpoint.path)
         return self.save(model, load_tokenizer(base.checkpoint))
 
-    def finish(self, parents: list[ParentCheckpoint], data: DataSource, metrics: dict[str, float]) -> RunRecord:
+    def finish(
+        self,
+        parents: list[ParentCheckpoint],
+        data: DataSource,
+        metrics: dict[str, float],
+        rewards: Sequence[RewardSource] = (),
+    ) -> RunRecord:
         """Move the saved checkpoint into place and write run.json last."""
         record = RunRecord(
             method=self.recipe.method,
@@ -172,6 +209,7 @@ class TRLRun(Generic[R]):
             recipe=self.recipe.model_dump(mode="json"),
             parents=parents,
             data=[data],
+            rewards=list(rewards),
             seed=self.recipe.seed,
             packages=package_versions(),
             git_revision=git_revision(),
@@ -197,8 +235,8 @@ def check_args(args: dict[str, Any], config: type[Any], reserved: tuple[str, ...
 class _Journal(TrainerCallback):  # type: ignore[misc]  # transformers is read without its types
     """Progress and metrics.jsonl as the run goes; a run that continues begins the file again with the lines of its saved steps."""
 
-    def __init__(self, run: TRLRun[Any]) -> None:
-        self.run = run
+    def __init__(self, run: TRLRun[Any], accelerator: Any) -> None:
+        self.run, self.accelerator = run, accelerator
         self.progress: Progress | None = None
 
     def on_train_begin(self, _args: Any, state: Any, _control: Any, **_more: Any) -> None:
@@ -227,6 +265,12 @@ class _Journal(TrainerCallback):  # type: ignore[misc]  # transformers is read w
             self.progress.__exit__(None, None, None)
 
     def on_save(self, _args: Any, state: Any, _control: Any, **_more: Any) -> None:
+        self.accelerator.wait_for_everyone()  # each process writes a part
         if state.is_world_process_zero:
-            saved = {"checkpoint": f"checkpoint-{state.global_step}", "seconds": round(self.run.seconds, 2)}
+            saved = {
+                "checkpoint": f"checkpoint-{state.global_step}",
+                "seconds": round(self.run.seconds, 2),
+                "sharding": sharding(self.accelerator),
+                "processes": self.accelerator.num_processes,
+            }
             write_atomically(self.run.directory.state / SAVED, canonical_json(saved))

@@ -1,4 +1,4 @@
-"""SFT, DPO, KTO, RLOO and the reward model by TRL: each learns, writes a run, and continues after a kill on its trajectory."""
+"""TRL's methods and the reward model: each learns, writes a run, and continues after a kill on its trajectory."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ from tiny_model import save_reward_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from training import trl_run
+from training.__main__ import METHODS as TRAINED_BY
 from training.__main__ import main
 from training.checkpoint import Checkpoint, read_safetensors_header
-from training.recipe import DPORecipe, KTORecipe, RewardRecipe, RLOORecipe, SFTRecipe, find_recipe
+from training.recipe import find_recipe
 from training.reference import Reference, difference
 from training.run_record import RunRecord
 from training.yaml_file import load
 
-METHODS = ["sft", "reward", "dpo", "kto", "rloo"]
+METHODS = ["sft", "reward", "dpo", "kto", "rloo", "grpo"]
+ONLINE = ["rloo", "grpo"]
 LORA = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"]}
 
 
@@ -49,12 +51,21 @@ def recipe(folder: Path, method: str, base: Path, data: Path, judge: Path, lora:
         "lora": LORA if lora else None,
         "args": {"max_steps": 6, "per_device_train_batch_size": 8, "logging_steps": 1, "learning_rate": 5e-3, **args},
     }
-    if method == "rloo":
+    if method in ONLINE:
         value |= {"reward_model": str(judge), "prompts": {"source": str(data)}, "generation": {"max_new_tokens": 6}}
     else:
         value |= {"data": {"source": str(data)}, "max_length": 100}
     file = folder / f"{method}.yaml"
     file.write_text(yaml.safe_dump(value))
+    return file
+
+
+def online_recipe(folder: Path, method: str, base: Path, data: Path, function: str, **args: object) -> Path:
+    """`recipe` with all weights trained, and the rewards from a Python function."""
+    file = recipe(folder, method, base, data, base, lora=False, **args)
+    value = yaml.safe_load(file.read_text())
+    del value["reward_model"]
+    file.write_text(yaml.safe_dump(value | {"reward_function": function}))
     return file
 
 
@@ -72,7 +83,7 @@ def test_a_run_is_a_whole_checkpoint_with_its_record_and_metrics(
     record = RunRecord.read(out / "run.json")
     assert record.method == method
     assert record.checkpoint_digest == Checkpoint.open(out / "checkpoint").digest != Checkpoint.open(tiny).digest
-    assert [parent.role for parent in record.parents] == ["base", *(["reward_model"] if method == "rloo" else [])]
+    assert [parent.role for parent in record.parents] == ["base", *(["reward_model"] if method in ONLINE else [])]
     assert record.data[0].rows == {"kto": 64}.get(method, 32)
     assert any(name.startswith("heldout_") for name in record.metrics)
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
@@ -105,23 +116,43 @@ def test_dpo_and_kto_come_to_prefer_what_was_preferred(tmp_path: Path, tiny: Pat
         assert metrics[figure] == 1.0
 
 
-def test_rloo_raises_the_reward(
-    tmp_path: Path, tiny: Path, colours: Path, judge: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """By a reward that a tiny model can learn in seconds: the share of the last six tokens below 130."""
-
-    def likes_low_tokens(_: object, sequences: list[list[int]]) -> list[float]:
-        return [sum(token < 130 for token in sequence[-6:]) / 6 for sequence in sequences]
-
-    monkeypatch.setattr("training.rloo.score_in_batches", likes_low_tokens)
-    file = recipe(
-        tmp_path, "rloo", tiny, colours, judge, lora=False, max_steps=25, per_device_train_batch_size=32,
-        num_generations=8, learning_rate=5e-3, beta=0.0,
+@pytest.mark.parametrize("method", ONLINE)
+def test_the_reward_of_a_function_rises(method: str, tmp_path: Path, tiny: Path, colours: Path) -> None:
+    """By a reward that a tiny model can learn in seconds: the share of the answer's characters that are plain letters."""
+    function = tmp_path / "rewards.py"
+    function.write_text(
+        "def plain(samples, prompts, outputs):\n"
+        "    assert all(s == p + o for s, p, o in zip(samples, prompts, outputs))\n"
+        "    assert all(p.endswith('assistant\\n') for p in prompts)\n"
+        "    return [sum(c.isascii() and c.isalpha() for c in o) / max(6, len(o)) for o in outputs]\n"
+    )
+    file = online_recipe(
+        tmp_path, method, tiny, colours, f"{function}:plain", max_steps=20, per_device_train_batch_size=32,
+        num_generations=8, beta=0.0,
     )  # fmt: skip
-    assert train("rloo", file, tmp_path / "run") == 0
-    metrics = RunRecord.read(tmp_path / "run" / "run.json").metrics
-    assert metrics["reward_last_fifth"] > metrics["reward_first_fifth"] + 0.2
-    assert metrics["heldout_reward_after"] > metrics["heldout_reward_before"] + 0.2
+    assert train(method, file, tmp_path / "run") == 0
+    record = RunRecord.read(tmp_path / "run" / "run.json")
+    assert record.metrics["reward_last_fifth"] > record.metrics["reward_first_fifth"] + 0.2
+    assert record.metrics["heldout_reward_after"] > record.metrics["heldout_reward_before"] + 0.2
+    assert [parent.role for parent in record.parents] == ["base"]
+    assert [(source.kind, source.name) for source in record.rewards] == [("function", f"{function}:plain")]
+
+
+def test_rewards_that_fail_leave_the_last_saved_step_to_continue_from(
+    tmp_path: Path, tiny: Path, colours: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    function, out = tmp_path / "rewards.py", tmp_path / "run"
+    file = online_recipe(tmp_path, "grpo", tiny, colours, f"{function}:length", save_steps=1, num_generations=4)
+    whole = "def length(samples, prompts, outputs):\n    return [len(o) / 6 for o in outputs]\n"
+    function.write_text(
+        "calls = []\n" + whole.replace("return", "calls.append(1)\n    return [] if len(calls) > 4 else")
+    )
+    assert train("grpo", file, out) == 2
+    assert re.search(r"not rewards[\s\S]*8 finite numbers[\s\S]*0 of them", capsys.readouterr().err)
+    assert json.loads((out / ".state" / "saved.json").read_text())["checkpoint"] != "checkpoint-0"
+    function.write_text(whole)
+    assert train("grpo", file, out) == 0
+    assert len((out / "metrics.jsonl").read_text().splitlines()) == 7  # six steps and the trainer's own summary
 
 
 class Interrupted(Exception):
@@ -214,7 +245,7 @@ def test_a_killed_command_continues(tmp_path: Path, tiny: Path, colours: Path, j
         ("sft", [{"messages": [{"role": "user", "content": "Hi"}]}], r"row 1[\s\S]*Hi"),
         ("dpo", [{"prompt": "Hi", "completion": "Hello", "label": True}], r"row 1[\s\S]*Hello"),
         ("kto", [{"prompt": "Hi", "completion": "Hello", "label": "yes"}], r"row 1[\s\S]*true or false[\s\S]*yes"),
-        ("rloo", [{"question": "Why?"}], r"row 1[\s\S]*\{prompt\}[\s\S]*Why"),
+        ("grpo", [{"question": "Why?"}], r"row 1[\s\S]*\{prompt\}[\s\S]*Why"),
     ],
 )
 def test_a_row_of_no_known_format_is_shown(
@@ -233,6 +264,9 @@ def test_a_row_of_no_known_format_is_shown(
         ("dpo", "args.betta=0.1", "unknown key 'args.betta'"),
         ("kto", "args.per_device_train_batch_size=1", "a batch of one has none"),
         ("rloo", "args.num_generations=3", "RLOOConfig refuses"),
+        ("grpo", "args.num_generations=3", "GRPOConfig refuses"),
+        ("grpo", "args.max_completion_length=9", "set by the run itself"),
+        ("grpo", "reward_url=http://127.0.0.1:9/", "exactly one of"),
         ("sft", "max_length=9", "every demonstration is longer than 9 tokens"),
         ("dpo", "max_length=9", "every pair is longer than 9 tokens"),
         ("rloo", "reward_model={base}", "not a reward model"),
@@ -246,12 +280,14 @@ def test_a_recipe_that_cannot_be_run_is_refused_with_the_reason(
     assert what in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["sft-starter", "reward-starter", "dpo-starter", "kto-starter", "rloo-starter"])
+@pytest.mark.parametrize(
+    "name", ["sft-starter", "reward-starter", "dpo-starter", "kto-starter", "rloo-starter", "grpo-starter"]
+)
 def test_the_recipes_that_ship_are_known_to_trl(name: str) -> None:
     import trl
 
     method = name.partition("-")[0]
-    cls = {"sft": SFTRecipe, "reward": RewardRecipe, "dpo": DPORecipe, "kto": KTORecipe, "rloo": RLOORecipe}[method]
+    cls = TRAINED_BY[method].recipe
     config = getattr(trl, f"{method.capitalize() if method == 'reward' else method.upper()}Config")
     trl_run.check_args(load(find_recipe(name), cls).args, config, trl_run.RESERVED_ARGS)
 

@@ -11,6 +11,7 @@ from training.recipe import (
     SHIPPED,
     BestOfNRecipe,
     DPORecipe,
+    GRPORecipe,
     ILQLRecipe,
     KTORecipe,
     PPORecipe,
@@ -93,6 +94,7 @@ def test_every_recipe_that_ships_is_valid() -> None:
         "ilql": ILQLRecipe,
         "best": BestOfNRecipe,
         "rloo": RLOORecipe,
+        "grpo": GRPORecipe,
     }
     files = sorted(SHIPPED.glob("*.yaml"))
     assert files

@@ -1,0 +1,168 @@
+"""A sweep tries values as ordinary runs, goes on where it was stopped, and says which did best and what failed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from training.__main__ import METHODS, main
+from training.errors import UsageError
+from training.run_record import RunRecord
+from training.sweep import Sweep
+from training.sweep_record import SweepRecord
+from training.sweep_settings import SweepSettings
+from training.yaml_file import load
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Path:
+    folder = tmp_path_factory.mktemp("sweep")
+    rows = [{"prompt": f"Colour {number}?", "completion": "blue"} for number in range(20)]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    value = {
+        "method": "sft",
+        "base": str(tiny),
+        "dtype": "float32",
+        "lora": {"r": 2, "target_modules": ["q_proj", "v_proj"]},
+        "data": {"source": str(folder / "rows.jsonl")},
+        "max_length": 60,
+        "args": {"max_steps": 2, "per_device_train_batch_size": 8},
+    }
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(value))
+    return folder / "recipe.yaml"
+
+
+def settings(folder: Path, **changes: object) -> Path:
+    value = {
+        "trials": 4,
+        "over": {"args.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}, "lora.r": [2, 4]},
+        **changes,
+    }
+    file = folder / "over.yaml"
+    file.write_text(yaml.safe_dump(value))
+    return file
+
+
+def in_this_process(words: list[str]) -> tuple[int, str]:
+    """A trial without the seconds that a new process takes to import."""
+    return main(words), "said"
+
+
+def sweep(over: Path, recipe: Path, out: Path, *overrides: str) -> Sweep:
+    return Sweep(load(over, SweepSettings), "sft", str(recipe), METHODS["sft"].recipe, list(overrides), out)
+
+
+def test_an_interrupted_sweep_ends_as_one_that_was_not(tmp_path: Path, recipe: Path) -> None:
+    """Interrupted in the third trial, before it had trained and after: its values are not drawn anew, nor is it run twice."""
+    over = settings(tmp_path)
+    straight = sweep(over, recipe, tmp_path / "straight").run(in_this_process)
+    begun: list[str] = []
+
+    def interrupted(words: list[str]) -> tuple[int, str]:
+        begun.append(words[words.index("--out") + 1])
+        if len(begun) == 3:
+            return 130, ""
+        found = in_this_process(words)
+        if len(begun) == 4:
+            raise KeyboardInterrupt
+        return found
+
+    out = tmp_path / "stopped"
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            sweep(over, recipe, out).run(interrupted)
+        assert not (out / "sweep.json").exists()
+    stopped = sweep(over, recipe, out).run(interrupted)
+    assert [Path(place).name for place in begun] == ["000", "001", "002", "002", "002", "003"]
+
+    def told(record: SweepRecord) -> list[tuple]:
+        return [(each.values, each.value, each.checkpoint_digest) for each in record.trials]
+
+    assert told(stopped) == told(straight)
+    assert stopped.best == straight.best
+    assert sweep(over, recipe, out).run(interrupted) == stopped  # complete: nothing is trained again
+    assert len(begun) == 6
+
+
+def test_each_trial_is_an_ordinary_run_and_the_best_is_by_the_objective(tmp_path: Path, recipe: Path) -> None:
+    out = tmp_path / "out"
+    over = settings(tmp_path, trials=9, sampler="grid", over={"args.learning_rate": [1e-5, 1e-2, 1e-3], "seed": [0]})
+    with pytest.raises(UsageError, match="fewer than two values"):
+        sweep(over, recipe, out)
+    over = settings(tmp_path, trials=9, sampler="grid", over={"args.learning_rate": [1e-5, 1e-2, 1e-3]})
+    record = sweep(over, recipe, out, "seed=3").run(in_this_process)
+    assert len(record.trials) == 3  # every combination once, however many were asked for
+    runs = {each.number: RunRecord.read(out / each.run / "run.json") for each in record.trials}
+    assert {run.recipe["args"]["learning_rate"] for run in runs.values()} == {1e-5, 1e-2, 1e-3}
+    assert all(run.seed == 3 for run in runs.values())
+    assert record.best is not None
+    assert runs[record.best].metrics["heldout_loss_after"] == min(
+        run.metrics["heldout_loss_after"] for run in runs.values()
+    )
+    lines = (out / "sweep.md").read_text().splitlines()
+    assert lines[2] == "| trial | args.learning_rate | seconds | heldout_loss_after |"
+    assert lines[4].startswith(f"| {record.best} | ")
+    assert "flatters" in lines[-1]
+
+
+def test_the_command_runs_a_trial_as_a_process_and_prints_the_record(
+    tmp_path: Path, recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    over = settings(tmp_path, sampler="grid", trials=1, over={"lora.r": [2, 4]})
+    words = ["sweep", "--method", "sft", "--recipe", str(recipe), "--over", str(over), "--out", str(tmp_path / "out")]
+    assert main([*words, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [trial["values"] for trial in found["trials"]] == [{"lora.r": 2}]
+    run = RunRecord.read(tmp_path / "out" / "trials" / "000" / "run.json")
+    assert found["trials"][0]["value"] == run.metrics["heldout_loss_after"]
+    assert SweepRecord.read(tmp_path / "out" / "sweep.json").best == found["best"] == 0
+
+
+def test_a_trial_that_fails_is_told_with_its_reason_and_the_sweep_goes_on(tmp_path: Path, recipe: Path) -> None:
+    """No row is short enough for one of the two lengths."""
+    over = settings(tmp_path, sampler="grid", over={"max_length": [9, 60]})
+    record = sweep(over, recipe, tmp_path / "out").run(in_this_process)
+    failed, done = record.trials
+    assert (failed.value, failed.why) == (None, "said")
+    assert record.best == done.number == 1
+    assert "| 0 | 9 |  | failed: said |" in (tmp_path / "out" / "sweep.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"over": {"args.learning_rate": {"low": 1e-2, "high": 1e-4}}}, "low must be below high"),
+        ({"over": {"seed": {"low": 0, "high": 8, "log": True}}}, "log needs a low above 0"),
+        ({"sampler": "grid"}, "a grid is of lists"),
+        ({"objective": "heldout_loss_after"}, "needs a direction"),
+        ({"over": {"lora.rank": [2, 4]}}, "unknown key 'lora.rank'"),
+        ({"over": {"lora.r": [2, 0]}}, "wrong value for 'lora.r'"),
+        ({"trails": 3}, "unknown key 'trails'"),
+    ],
+)
+def test_a_sweep_that_cannot_be_run_is_refused_before_anything_is_trained(
+    changes: dict, what: str, tmp_path: Path, recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    over = settings(tmp_path, **changes)
+    words = ["sweep", "--method", "sft", "--recipe", str(recipe), "--over", str(over), "--out", str(tmp_path / "out")]
+    assert main(words) == 2
+    assert what in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_sweep_an_unknown_metric_and_trials_that_all_fail_are_refused(tmp_path: Path, recipe: Path) -> None:
+    over = settings(tmp_path, objective="heldout_acuracy", direction="maximize")
+    with pytest.raises(UsageError, match="no metric of the name heldout_acuracy") as refused:
+        sweep(over, recipe, tmp_path / "out").run(in_this_process)
+    assert "heldout_loss_after" in refused.value.render()
+    with pytest.raises(UsageError, match="holds another sweep"):
+        sweep(settings(tmp_path), recipe, tmp_path / "out")
+    tried: list[list[str]] = []
+    with pytest.raises(UsageError, match="all of the first 3 trials failed"):
+        sweep(settings(tmp_path), recipe, tmp_path / "failing").run(
+            lambda words: (tried.append(words), (2, "no rows"))[1]
+        )
+    assert len(tried) == 3

@@ -1,0 +1,89 @@
+"""The study behind a sweep: Optuna's journal on disk, and which trial comes next (Akiba et al. 2019).
+
+The journal is a file of JSON lines that grows line by line, so a kill loses the line in hand and nothing else.
+"""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from training.errors import UsageError
+from training.sweep_settings import Span, SweepSettings
+
+if TYPE_CHECKING:
+    import optuna
+
+
+def open_study(journal: Path, direction: Literal["maximize", "minimize"]) -> optuna.Study:
+    """The study in `journal`, or a new one. Raises UsageError where Optuna is not installed."""
+    try:
+        import optuna
+        from optuna.storages import JournalStorage
+        from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+    except ImportError as error:
+        raise UsageError(
+            "a sweep needs Optuna, which is not installed", next_step="pip install 'slipway[sweep]'"
+        ) from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    storage = JournalStorage(JournalFileBackend(str(journal), lock_obj=JournalFileOpenLock(str(journal))))
+    return optuna.create_study(storage=storage, study_name="sweep", direction=direction, load_if_exists=True)
+
+
+def next_trial(study: optuna.Study, settings: SweepSettings) -> optuna.trial.FrozenTrial | None:
+    """The trial that was being run when the sweep was killed, or a new one; None where there are as many as are wanted.
+
+    A new one's sampler is made for it alone and seeded by its number, so what it proposes does not depend on interruptions.
+    """
+    from optuna.trial import TrialState
+
+    distributions = {key: distribution(values) for key, values in settings.over.items()}
+    trials = study.get_trials(deepcopy=False)
+    whole = [trial for trial in trials if set(trial.params) == set(distributions)]
+    for trial in trials:
+        if trial.state == TrialState.RUNNING:
+            if trial in whole:
+                return trial
+            study.tell(trial.number, state=TrialState.FAIL)  # killed while it was proposed: nothing of it was run
+    if len(whole) >= wanted(settings):
+        return None
+    if settings.sampler == "grid":
+        study.enqueue_trial(_combination(settings, len(whole)))  # Optuna's own GridSampler is for its loop only
+    else:
+        study.sampler = _sampler(settings, len(whole))
+    number = study.ask(distributions).number
+    return study.get_trials(deepcopy=False)[number]
+
+
+def wanted(settings: SweepSettings) -> int:
+    """How many trials there are to be: a grid has no more than its combinations."""
+    if settings.sampler == "grid" and settings.combinations is not None:
+        return min(settings.trials, settings.combinations)
+    return settings.trials
+
+
+def distribution(values: Span | list[Any]) -> optuna.distributions.BaseDistribution:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if isinstance(values, list):
+        return CategoricalDistribution(values)
+    if values.whole:
+        return IntDistribution(int(values.low), int(values.high), log=values.log, step=int(values.step or 1))
+    return FloatDistribution(float(values.low), float(values.high), log=values.log, step=values.step)
+
+
+def _combination(settings: SweepSettings, number: int) -> dict[str, Any]:
+    """The grid's combinations in order, the last key's values changing first."""
+    lists = {key: values for key, values in settings.over.items() if isinstance(values, list)}
+    return dict(zip(lists, list(itertools.product(*lists.values()))[number], strict=True))
+
+
+def _sampler(settings: SweepSettings, number: int) -> optuna.samplers.BaseSampler:
+    from optuna.samplers import RandomSampler, TPESampler
+
+    seed = settings.seed * 1_000_003 + number
+    if settings.sampler == "random":
+        return RandomSampler(seed=seed)
+    # A third of few trials is drawn at random before the estimates begin; Optuna's own ten is the most.
+    return TPESampler(seed=seed, n_startup_trials=min(10, max(2, settings.trials // 3)))
