@@ -14,13 +14,23 @@ if TYPE_CHECKING:
 
 
 def launched_accelerator(recipe: PPORecipe | ILQLRecipe) -> Accelerator:
-    """accelerate's view of them. Adapters need no master copy of the weights; full fine-tuning autocasts from float32.
+    """accelerate's view of them. Full fine-tuning autocasts from float32, unless its optimizer holds the weights' float32 copies.
 
     Raises UsageError where several processes were launched that would each train on its own, into one directory.
     """
     from accelerate import Accelerator
 
-    accelerator = Accelerator(mixed_precision="bf16" if recipe.lora is None and recipe.dtype == "bfloat16" else "no")
+    from training.recipe import PPORecipe
+
+    copies = isinstance(recipe, PPORecipe) and recipe.rounded_weights
+    autocasts = recipe.lora is None and recipe.dtype == "bfloat16" and not copies
+    accelerator = Accelerator(mixed_precision="bf16" if autocasts else "no")
+    if copies and accelerator.distributed_type not in ("NO", "MULTI_CPU", "MULTI_GPU"):
+        raise UsageError(
+            "ppo.master_weights holds each process's whole weights, and here they are shared out",
+            found=str(accelerator.distributed_type.value),
+            next_step="remove ppo.master_weights from the recipe",
+        )
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if launched != accelerator.num_processes:
         raise UsageError(
