@@ -24,7 +24,7 @@ def chosen_logprobs(logits: Tensor, tokens: Tensor, with_entropy: bool = True) -
 
     Entropies are zeros where they are not asked for.
     """
-    found: tuple[Tensor, Tensor] = _Chosen.apply(logits, tokens, with_entropy)
+    found: tuple[Tensor, Tensor] = _Chosen.apply(logits, tokens, with_entropy)  # type: ignore[no-untyped-call]
     return found
 
 
@@ -45,7 +45,7 @@ class _Chosen(torch.autograd.Function):
         return logprobs.view(tokens.shape), entropies.view(tokens.shape)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor, None, None]:
         logits, tokens = ctx.saved_tensors
         rows, chosen, weights = logits.reshape(-1, logits.shape[-1]), tokens.reshape(-1, 1), gradient.reshape(-1, 1)
         found = torch.empty_like(rows)

@@ -34,7 +34,7 @@ class MasterAdamW(torch.optim.AdamW):
         return [(weight, master) for weight, master in pairs if weight is not master]
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Any = None) -> Any:
         """One step on the copies by the gradients of the rounded weights, which are then rounded anew."""
         pairs = self._pairs()
         for weight, master in pairs:
