@@ -48,12 +48,17 @@ def decode(
     uniforms: Tensor,
     stop_tokens: Sequence[int],
     ended: Callable[[int, list[int]], bool] | None = None,
+    observe: Callable[[list[int], Tensor, Tensor | None], None] | None = None,
 ) -> list[list[int]]:
     """Decode `samples` continuations of every prompt; row `p * samples + s` is sample s of prompt p.
 
     `uniforms` is (rows, max_new_tokens) in [0, 1): the only randomness, so that a row's tokens depend on its own
     numbers and not on the batch that it is in. `ended(row, tokens)` may end a row early, e.g. at a stop string.
     The stop token itself is not returned.
+
+    `observe(rows, logits, chosen)` sees each pass: which rows it was of (the first pass reads all prompts), their logits
+    `(rows, V)` and the tokens `(rows,)` chosen from them. Every row's last token is then read as well, by a last pass if need be,
+    in which nothing is chosen (None). Rows that have ended may be among those observed; what is chosen for them says nothing.
     """
     device = model.device
     width = max(len(prompt) for prompt in prompts)
@@ -84,6 +89,9 @@ def decode(
         tokens: list[list[int]] = [[] for _ in rows]
         for step in range(decoding.max_new_tokens):
             chosen = choose(logits, uniforms[rows, step], decoding)  # (B,)
+            if observe is not None:
+                observe(rows, logits, chosen)
+            unread = list(alive)  # a row that ends in this step has a last token that was not read
             for place, token in enumerate(chosen.tolist()):
                 row = rows[place]
                 if not alive[row]:
@@ -94,14 +102,16 @@ def decode(
                 tokens[row].append(token)
                 if ended is not None and ended(row, tokens[row]):
                     alive[row] = False
-            left = sum(alive)
-            if left == 0 or step + 1 == decoding.max_new_tokens:
+            done = not any(alive) or step + 1 == decoding.max_new_tokens
+            if done and observe is None:
                 break
+            wanted = alive if observe is None else unread
+            left = sum(wanted)
             if left <= 0.75 * len(rows):  # moving the cache costs about as much as a quarter of a step
-                keep = torch.tensor([place for place, row in enumerate(rows) if alive[row]], device=device)
+                keep = torch.tensor([place for place, row in enumerate(rows) if wanted[row]], device=device)
                 cache.batch_select_indices(keep)
                 chosen, mask, positions = chosen[keep], mask[keep], positions[keep]
-                rows = [row for row in rows if alive[row]]
+                rows = [row for row in rows if wanted[row]]
             mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
             logits = model(
                 input_ids=chosen[:, None],
@@ -111,6 +121,9 @@ def decode(
                 use_cache=True,
             ).logits[:, -1]
             positions = positions + 1
+            if done and observe is not None:
+                observe(rows, logits, None)
+                break
     return tokens
 
 

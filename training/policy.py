@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from training.chosen_tokens import chosen_logprobs
 from training.frozen_trunk import frozen_layers, layers_from, same_layers, trunk_states
 from training.ppo_math import entropy, token_logprobs
 from training.recipe import LoraSettings
@@ -29,7 +30,7 @@ class ActorCritic(nn.Module):
     forward: input_ids `(B, P+T)`, attention_mask `(B, P+T)`, T -> logprobs, values, entropies of the last T tokens,
     each `(B, T)` float32. A position's value is that of the state before its token is chosen. `trunk` is what
     `trunk_states` has made of the same tokens, where they were computed before. Entropies have a gradient where
-    `entropy_gradient` asks for it, for the vocabulary's is large.
+    `entropy_gradient` asks for it, for the vocabulary's is large; without gradients at all they are zeros.
     """
 
     def __init__(self, model: PreTrainedModel, lora: LoraSettings | None) -> None:
@@ -67,12 +68,18 @@ class ActorCritic(nn.Module):
         entropy_gradient: bool = False,
     ) -> tuple[Tensor, Tensor, Tensor]:
         hidden, logits = self._decode(self.language_model, input_ids, attention_mask, response_length, trunk)
-        logits = logits / temperature
+        logits = tempered(logits, temperature)
         tokens = input_ids[:, -response_length:]
-        values = self.value_head(hidden.float()).squeeze(-1)  # (B, T)
-        with nullcontext() if entropy_gradient else torch.no_grad():
-            entropies = entropy(logits)
-        return token_logprobs(logits, tokens), values, entropies
+        values = self.values(hidden)
+        if entropy_gradient:
+            return token_logprobs(logits, tokens), values, entropy(logits)
+        logprobs, entropies = chosen_logprobs(logits, tokens, with_entropy=torch.is_grad_enabled())
+        return logprobs, values, entropies
+
+    def values(self, hidden: Tensor) -> Tensor:
+        """What the states are worth, `(..., D)` -> `(...)` float32."""
+        worth: Tensor = self.value_head(hidden.float()).squeeze(-1)
+        return worth
 
     def trunk_states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor | None:
         """What the frozen layers make of the tokens, `(B, P+T, D)`; None where every layer learns."""
@@ -99,7 +106,9 @@ class ActorCritic(nn.Module):
         with torch.no_grad(), adapters_off:
             model = self.language_model if self.uses_adapters else self.reference
             _, logits = self._decode(model, input_ids, attention_mask, response_length, trunk)
-            return token_logprobs(logits / temperature, input_ids[:, -response_length:])
+            return chosen_logprobs(tempered(logits, temperature), input_ids[:, -response_length:], with_entropy=False)[
+                0
+            ]
 
     def trainable_groups(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
         """Parameters of the policy, and of the value head."""
@@ -147,6 +156,11 @@ def decided_from(model: Any, tokens: dict[str, Tensor], attention_mask: Tensor, 
     finally:
         hook.remove()
     return projected[0], logits
+
+
+def tempered(logits: Tensor, temperature: float) -> Tensor:
+    """The logits that are sampled from. At temperature 1 they are the model's, and the vocabulary's width is not copied."""
+    return logits if temperature == 1.0 else logits / temperature
 
 
 def token_positions(attention_mask: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from training.errors import UsageError
+from training.master_weights import MasterAdamW
 from training.policy import ActorCritic, token_positions
 from training.ppo_math import (
     Moments,
@@ -31,7 +32,7 @@ from training.ppo_steps import PPOSteps
 from training.ptx import Mixing
 from training.recipe import PPORecipe
 from training.reward_sources import RewardFailed, TextRewards
-from training.rollout import Experience, Responses, in_shuffled_epochs, sample
+from training.rollout import Experience, Kept, Responses, in_shuffled_epochs, sample
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -65,13 +66,12 @@ class PPO:
         self.prompts, self.accelerator = prompts, accelerator
         policy_parameters, head_parameters = actor.trainable_groups()
         settings = recipe.ppo
-        optimizer = torch.optim.AdamW(
-            [
-                {"params": policy_parameters, "lr": settings.learning_rate},
-                {"params": head_parameters, "lr": settings.value_learning_rate or settings.learning_rate},
-            ],
-            weight_decay=settings.weight_decay,
-        )
+        groups = [
+            {"params": policy_parameters, "lr": settings.learning_rate},
+            {"params": head_parameters, "lr": settings.value_learning_rate or settings.learning_rate},
+        ]
+        adamw = MasterAdamW if recipe.rounded_weights else torch.optim.AdamW
+        optimizer = adamw(groups, weight_decay=settings.weight_decay)
         wrapped, self.optimizer = accelerator.prepare(actor, optimizer)
         self.steps = PPOSteps(settings, recipe.generation.temperature, wrapped, self.optimizer, accelerator, mixing)
         self.actor: ActorCritic = accelerator.unwrap_model(wrapped)
@@ -143,32 +143,36 @@ class PPO:
 
     def rollout(self, prompts: list[list[int]]) -> Experience:
         """Sample a response to each prompt, with its reward and what policy and reference think of it."""
-        responses, trunk, scores = self._sample_and_score(prompts)
+        responses, kept, trunk, scores = self._sample_and_score(prompts, self.recipe.ppo.keep_from_sampling)
         inputs = (responses.input_ids, responses.attention_mask, responses.length, self.recipe.generation.temperature)
         with torch.no_grad(), self.accelerator.autocast():
             if trunk is None:
                 trunk = self.actor.trunk_states(responses.input_ids, responses.attention_mask)
-            logprobs, values, _ = self.actor(*inputs, trunk)
+            logprobs, values = (kept.logprobs, kept.values) if kept else self.actor(*inputs, trunk)[:2]
             ref_logprobs = self.actor.reference_logprobs(*inputs, trunk)
         return Experience(responses, logprobs, ref_logprobs, values, scores, trunk)
 
     def scores(self, prompts: list[list[int]]) -> Tensor:
         """Scores `(B,)` of a sampled response to each prompt."""
-        return self._sample_and_score(prompts)[2]
+        return self._sample_and_score(prompts)[3]
 
-    def _sample_and_score(self, prompts: list[list[int]]) -> tuple[Responses, Tensor | None, Tensor]:
-        """Responses, the frozen layers' states where the reward model reads them too, and scores `(B,)`."""
+    def _sample_and_score(
+        self, prompts: list[list[int]], keep: bool = False
+    ) -> tuple[Responses, Kept | None, Tensor | None, Tensor]:
+        """Responses, what sampling kept of them, the frozen layers' states where they are known by then, and scores `(B,)`."""
         with torch.no_grad(), self.accelerator.autocast():
-            responses = sample(self.actor, self.tokenizer, prompts, self.recipe.generation)
+            responses, kept = sample(self.actor, self.tokenizer, prompts, self.recipe.generation, keep)
+            trunk = kept.trunk if kept else None
             if isinstance(self.rewards, TextRewards):
-                return responses, None, self._asked(self.rewards, prompts, responses)
+                return responses, kept, trunk, self._asked(self.rewards, prompts, responses)
             if self.trunk_is_shared:
-                trunk = self.actor.trunk_states(responses.input_ids, responses.attention_mask)
+                if trunk is None:
+                    trunk = self.actor.trunk_states(responses.input_ids, responses.attention_mask)
                 assert trunk is not None
                 count, mask = self.actor.frozen_layers, responses.attention_mask
-                return responses, trunk, self.rewards.score_states(trunk, count, mask, token_positions(mask))
+                return responses, kept, trunk, self.rewards.score_states(trunk, count, mask, token_positions(mask))
         sequences = [prompt + answer for prompt, answer in zip(prompts, responses.tokens(), strict=True)]
-        return responses, None, self.rewards.score_ids(sequences)
+        return responses, kept, trunk, self.rewards.score_ids(sequences)
 
     def _asked(self, rewards: TextRewards, prompts: list[list[int]], responses: Responses) -> Tensor:
         """Rewards of texts, `(B,)` float32. Where they fail for one process, RewardFailed is raised on all of them."""

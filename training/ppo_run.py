@@ -55,8 +55,7 @@ def train_ppo(recipe: PPORecipe, out: Path) -> RunRecord:
     base = resolve_base(recipe.base)
     rewards, reward_parents = load_rewards(recipe, str(accelerator.device))
     data = load_prompts(recipe.prompts, recipe.seed)
-    # Full fine-tuning keeps its weights in float32 and computes in bfloat16: a small step vanishes in bfloat16.
-    model, tokenizer = load_policy(base.checkpoint, recipe.dtype if recipe.lora else "float32")
+    model, tokenizer = load_policy(base.checkpoint, recipe.weights_dtype)
     generation_config = model.generation_config
     prompts, too_long = tokenize_prompts(tokenizer, data.train, recipe.max_prompt_length)
     heldout, _ = tokenize_prompts(tokenizer, data.heldout, recipe.max_prompt_length) if data.heldout else ([], 0)

@@ -14,13 +14,17 @@ if TYPE_CHECKING:
 
 
 def launched_accelerator(recipe: PPORecipe | ILQLRecipe) -> Accelerator:
-    """accelerate's view of them. Adapters need no master copy of the weights; full fine-tuning autocasts from float32.
+    """accelerate's view of them. Full fine-tuning autocasts from float32, unless its optimizer holds the weights' float32 copies.
 
     Raises UsageError where several processes were launched that would each train on its own, into one directory.
     """
     from accelerate import Accelerator
 
-    accelerator = Accelerator(mixed_precision="bf16" if recipe.lora is None and recipe.dtype == "bfloat16" else "no")
+    from training.recipe import PPORecipe
+
+    copies = isinstance(recipe, PPORecipe) and recipe.rounded_weights  # then there is no float32 to cast from
+    autocasts = recipe.lora is None and recipe.dtype == "bfloat16" and not copies
+    accelerator = Accelerator(mixed_precision="bf16" if autocasts else "no")
     require_one_run(accelerator.num_processes)
     if accelerator.distributed_type.value not in ("NO", "MULTI_CPU", "MULTI_GPU"):
         raise UsageError(

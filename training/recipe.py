@@ -185,6 +185,10 @@ class PPOSettings(Settings):
     scale_rewards: bool | Literal["running"] = True
     reward_clip: float | None = Field(default=5.0, gt=0.0)
     missing_eos_penalty: float | None = Field(default=None, ge=0.0)  # in units of the scaled reward
+    # Log-probabilities, values and frozen layers' states of a rollout are those that sampling computed, not of a second pass
+    keep_from_sampling: bool = False
+    # Full fine-tuning in bfloat16 computes on rounded weights, whose float32 copies the optimizer holds, not by autocast
+    master_weights: bool = False
     save_updates: int = Field(default=2, gt=0)  # updates between two saves of the whole training state
 
 
@@ -227,6 +231,24 @@ class PPORecipe(RewardKeys):
     guards: GuardSettings = GuardSettings()
     memory_check: bool = Field(default=True, exclude=True)  # refuse a run that surely needs more memory than is free
     seed: int = 0
+
+    @property
+    def rounded_weights(self) -> bool:
+        """Whether the model's own weights are bfloat16 and the optimizer holds float32 copies of them."""
+        return self.ppo.master_weights and self.lora is None and self.dtype == "bfloat16"
+
+    @property
+    def weights_dtype(self) -> str:
+        """What the model's weights are held in. A small step vanishes in bfloat16, unless the optimizer holds copies."""
+        return self.dtype if self.lora is not None or self.rounded_weights else "float32"
+
+    @model_validator(mode="after")
+    def _copies_are_for_full_fine_tuning(self) -> Self:
+        if self.ppo.master_weights and self.lora is not None:
+            raise ValueError(
+                "'ppo.master_weights' is for full fine-tuning (lora: null): adapters are float32 by themselves"
+            )
+        return self
 
 
 class BestOfNRecipe(Settings):

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from training.decoding import Decoding, decode
+from training.kept_from_sampling import KeptFromSampling
 from training.policy import ActorCritic
 from training.recipe import Generation
 
@@ -46,6 +47,15 @@ class Responses:
 
 
 @dataclass(frozen=True)
+class Kept:
+    """What the policy computed of its responses while it sampled them (training/kept_from_sampling.py)."""
+
+    logprobs: Tensor  # (B, T)
+    values: Tensor  # (B, T)
+    trunk: Tensor | None  # (B, P+T, D)
+
+
+@dataclass(frozen=True)
 class Experience:
     """Responses with what the policy, the reference and the reward model said when they were sampled."""
 
@@ -71,11 +81,16 @@ def _order(length: int, seed: int | str, epoch: int) -> list[int]:
 
 
 def sample(
-    actor: ActorCritic, tokenizer: PreTrainedTokenizerBase, prompts: list[list[int]], generation: Generation
-) -> Responses:
+    actor: ActorCritic,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: list[list[int]],
+    generation: Generation,
+    keep: bool = False,
+) -> tuple[Responses, Kept | None]:
     """Sample one response for each prompt from the whole distribution at the given temperature.
 
-    Nothing is cut from the distribution (no top-k, no top-p): PPO's ratio is of the probabilities sampled from.
+    Nothing is cut from the distribution (no top-k, no top-p): PPO's ratio is of the probabilities sampled from. With `keep`, what
+    the policy computed of the responses on the way comes along.
     """
     device = next(actor.parameters()).device
     pad, eos, longest = tokenizer.pad_token_id, tokenizer.eos_token_id, generation.max_new_tokens
@@ -83,20 +98,30 @@ def sample(
     training = model.training
     model.eval()
     decoding = Decoding(max_new_tokens=longest, temperature=generation.temperature)
-    rows = decode(model, prompts, 1, decoding, torch.rand(len(prompts), longest), [eos])
+    before, uniforms = max(map(len, prompts)), torch.rand(len(prompts), longest)
+    if keep:
+        kept = KeptFromSampling(actor, len(prompts), before, longest, generation.temperature)
+        with kept.watching():
+            rows = decode(model, prompts, 1, decoding, uniforms, [eos], observe=kept.observe)
+    else:
+        rows = decode(model, prompts, 1, decoding, uniforms, [eos])
     model.train(training)
     ended = [len(row) < longest for row in rows]  # the end-of-turn token came, and is not among the row's tokens
     answers = [[*row, eos] if end else row for row, end in zip(rows, ended, strict=True)]
-    before, after = max(map(len, prompts)), max(map(len, answers))
+    after = max(map(len, answers))
     ids, attention = [], []
     for prompt, answer in zip(prompts, answers, strict=True):
         left, right = before - len(prompt), after - len(answer)
         ids.append([*[pad] * left, *prompt, *answer, *[pad] * right])
         attention.append([*[0] * left, *[1] * (len(prompt) + len(answer)), *[0] * right])
     mask = torch.tensor(attention, device=device)  # (B, P+T)
-    return Responses(
+    responses = Responses(
         input_ids=torch.tensor(ids, device=device),
         attention_mask=mask,
         mask=mask[:, before:].bool(),
         ended=torch.tensor(ended, device=device),
     )
+    if not keep:
+        return responses, None
+    trunk = None if kept.trunk is None else kept.trunk[:, : before + after]
+    return responses, Kept(kept.logprobs[:, :after], kept.values[:, :after], trunk)

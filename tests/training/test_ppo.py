@@ -175,7 +175,7 @@ def test_log_probabilities_do_not_depend_on_the_padding() -> None:
     actor, tokenizer = make_ppo().actor, make_tokenizer()
     torch.manual_seed(3)
     prompts = [[1, 50], [1, 60, 61, 62, 63, 64]]
-    responses = sample(actor, tokenizer, prompts, Generation(max_new_tokens=6))
+    responses, _ = sample(actor, tokenizer, prompts, Generation(max_new_tokens=6))
     together, _, _ = actor(responses.input_ids, responses.attention_mask, responses.length, 1.0)
     for row, (prompt, answer) in enumerate(zip(prompts, responses.tokens(), strict=True)):
         ids = torch.tensor([prompt + answer])
