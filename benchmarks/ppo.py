@@ -11,9 +11,9 @@ model has the policy's weights and a random head, for only its cost matters.
 Each contestant has a process of its own, which measures its peak memory. Ours is what `python -m training ppo` runs, with
 `keep_from_sampling` and `master_weights`; `ours-*-default` is without both. TRL runs in an environment beside this one's, which
 is made at first (`--peer`): its packages are this one's but for TRL itself. Its four models are in the same precision, and
-gradient checkpointing, TRL's default, is off, for it is slower. Operations are those of the products that an update makes,
-counted by torch in the first, whose time is not used; the machine's rate is the best of ten of the vocabulary's product on 512
-tokens.
+gradient checkpointing, TRL's default, is off: it computes activations twice. Operations are those of the products that an
+update makes, counted by torch in the first, whose time is not used; the machine's rate is the best of ten of the vocabulary's
+product on 512 tokens.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import random
 import statistics
 import time
 from collections.abc import Sequence
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from training.pretrained import BaseModel
 
 STATE_FILE = "ilql.pt"
+BEHAVIOUR_SCORED = 500  # answers of the data that the evaluation scores, drawn at random
 
 
 def train_ilql(recipe: ILQLRecipe, out: Path) -> RunRecord:
@@ -85,7 +87,7 @@ def train_ilql(recipe: ILQLRecipe, out: Path) -> RunRecord:
     if scorer is not None:
         # As it was saved and as anyone loads it, not as it stands in memory.
         steered = SteeredPolicy.load(checkpoint.path, recipe.dtype, str(accelerator.device))
-        figures |= steered_figures(steered, recipe, scorer, figures)
+        figures |= steered_figures(steered, recipe, scorer, data.train)
     record = RunRecord(
         method="ilql",
         checkpoint_digest=checkpoint.digest,
@@ -167,18 +169,19 @@ def scaled(rows: Sequence[Transitions], mean: float, deviation: float) -> list[T
 
 
 def behaviour(rows: Sequence[Rewarded]) -> dict[str, float]:
-    """What the data's own answers are worth: the mean that steered ones have to be above."""
+    """What the data's own answers are worth by the rewards that they came with."""
     mean, error = mean_and_stderr([row.reward for row in rows])
     return {"behaviour_rows": float(len(rows)), "behaviour_reward": mean, "behaviour_reward_stderr": error}
 
 
 def steered_figures(
-    policy: SteeredPolicy, recipe: ILQLRecipe, scorer: Scorer, behaved: dict[str, float]
+    policy: SteeredPolicy, recipe: ILQLRecipe, scorer: Scorer, rows: Sequence[Rewarded]
 ) -> dict[str, float]:
     """Mean rewards of sampled answers without steering and with it, over prompts; and the latter's gain over the behaviour.
 
-    A standard error is that of the prompts' means, each over its samples, so that answers to one prompt do not count as
-    independent.
+    The behaviour is measured by the same scorer, on answers of the data: their own rewards may be of another scale, as a
+    pair's 1 and -1 are. A standard error of sampled answers is that of the prompts' means, each over its samples, so that
+    answers to one prompt do not count as independent.
     """
     assert recipe.evaluation is not None
     settings = recipe.evaluation
@@ -195,8 +198,11 @@ def steered_figures(
         )
         means = [statistics.fmean([next(scores) for _ in given]) for given in answers]
         found[f"{name}_reward"], found[f"{name}_reward_stderr"] = mean_and_stderr(means)
-    found["steered_gain"] = found["steered_reward"] - behaved["behaviour_reward"]
-    found["steered_gain_stderr"] = math.hypot(found["steered_reward_stderr"], behaved["behaviour_reward_stderr"])
+    drawn = random.Random(recipe.seed).sample(rows, min(len(rows), BEHAVIOUR_SCORED))
+    mean, error = mean_and_stderr(scorer.score(policy.tokenizer, [(row.prompt, row.response) for row in drawn]))
+    found |= {"behaviour_scored": float(len(drawn)), "behaviour_score": mean, "behaviour_score_stderr": error}
+    found["steered_gain"] = found["steered_reward"] - mean
+    found["steered_gain_stderr"] = math.hypot(found["steered_reward_stderr"], error)
     return found
 
 

@@ -5,8 +5,7 @@
         decode(model, prompts, ..., observe=kept.observe)
     kept.logprobs, kept.values          # (B, longest), and kept.trunk (B, P+longest, D)
 
-It saves PPO the policy's whole pass over each rollout. Sums run in another order than in a whole pass, so the last bits differ:
-of log-probabilities in bfloat16 by hundredths of a nat, as in TRL, which does the same.
+It saves PPO the policy's whole pass over each rollout. Sums run in another order than in a whole pass, so the last bits differ.
 """
 
 from __future__ import annotations

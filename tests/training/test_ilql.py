@@ -213,7 +213,9 @@ def test_a_killed_command_continues_and_ends_with_the_weights_of_one_that_was_no
     figures = json.loads(capsys.readouterr().out)["metrics"]
     assert figures["behaviour_reward"] == pytest.approx(0.5, abs=0.2)
     assert figures["evaluation_prompts"] == 4
-    assert {"steered_reward", "unsteered_reward_stderr", "steered_gain", "heldout_td_loss"} <= set(figures)
+    assert {"steered_reward", "unsteered_reward_stderr", "heldout_td_loss"} <= set(figures)
+    assert figures["steered_gain"] == pytest.approx(figures["steered_reward"] - figures["behaviour_score"])
+    assert figures["behaviour_score"] == pytest.approx(0.15, abs=0.07), "by the function, and not by the rows' 0 and 1"
     command = [sys.executable, "-m", "training", *words, str(killed)]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
