@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+# What llama.cpp calls (tokenizer.ggml.pre) splitting digits one by one, and then GPT-2's words; `\p{N}` in its vocabulary code.
+SINGLE_DIGITS = {"codeshell", "command-r", "refact", "smollm", "starcoder"}
+
 
 def unpack_gguf(gguf: Path, out: Path) -> None:
     """Dequantise a GGUF file into safetensors, with its tokenizer and chat template.
 
     transformers marks a model that it read from GGUF as quantised and refuses to save it, so its state goes into a
-    model built anew from the same config. It reads vocabulary and merges, but not the rule by which text is split before them
-    (`tokenizer.ggml.pre`): where that is not GPT-2's, as SmolLM2's single digits, text may become other tokens than it should.
+    model built anew from the same config. It reads vocabulary and merges, but not the rule by which text is split before
+    them; `_split_as_named` adds it.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -25,6 +28,7 @@ def unpack_gguf(gguf: Path, out: Path) -> None:
     with _parsed_once():
         read = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        _split_as_named(tokenizer, gguf)
     config = read.config
     if hasattr(config, "quantization_config"):
         del config.quantization_config
@@ -55,6 +59,20 @@ def _parsed_once() -> Iterator[None]:
     finally:
         for name, original in originals.items():
             setattr(gguf, name, original)
+
+
+def _split_as_named(tokenizer: PreTrainedTokenizerBase, file: Path) -> None:
+    """Split text by the rule that the file names, where it is one that transformers read as GPT-2's words alone."""
+    import gguf
+    from tokenizers import pre_tokenizers
+
+    field = gguf.GGUFReader(str(file)).get_field("tokenizer.ggml.pre")
+    if field is None or field.contents() not in SINGLE_DIGITS:
+        return
+    backend = tokenizer.backend_tokenizer
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), backend.pre_tokenizer]
+    )
 
 
 def _set_stop_token(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:

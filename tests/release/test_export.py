@@ -22,6 +22,8 @@ from release.exports.record import ExportRecord
 from release.hub_client import HubClient
 from training.checkpoint import Checkpoint
 from training.errors import UsageError
+from training.gguf_base import unpack_gguf
+from training.pretrained import load_tokenizer
 
 pytest.importorskip("xllamacpp")
 TEXT = "The quick brown fox said: it's 1305 apples, isn't it? \n\n def f(x):\n    return x + 1"
@@ -160,6 +162,24 @@ def test_a_file_that_splits_text_otherwise_is_refused_by_its_tokens(
     run = shutil.copytree(tiny / "checkpoint", tmp_path / "run" / "checkpoint").parent
     done = export(run, ["F16"], tmp_path / "out", Identity("tiny"))
     assert "into other tokens" in done.refused["F16"]
+
+
+def test_digits_that_a_tokenizer_takes_one_by_one_are_so_in_the_export_and_in_a_base_read_from_it(
+    tmp_path: Path,
+) -> None:
+    run = make_run(tmp_path / "run")
+    described = json.loads((run / "checkpoint" / "tokenizer.json").read_text())
+    digits = {"type": "Digits", "individual_digits": True}
+    described["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [digits, described["pre_tokenizer"]]}
+    (run / "checkpoint" / "tokenizer.json").write_text(json.dumps(described))
+    plain = make_run(tmp_path / "plain")
+    done = export(run, ["F16"], tmp_path / "out", Identity("digits"))
+    assert done.refused == {}, "llama.cpp reads the same tokens"
+    unpack_gguf(tmp_path / "out" / done.record.files[0].path, tmp_path / "base")
+    original, base, words = (
+        load_tokenizer(Checkpoint.open(path)) for path in (run / "checkpoint", tmp_path / "base", plain / "checkpoint")
+    )
+    assert base(TEXT)["input_ids"] == original(TEXT)["input_ids"] != words(TEXT)["input_ids"]
 
 
 def test_an_export_that_is_there_is_not_made_again(
