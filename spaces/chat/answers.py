@@ -109,10 +109,15 @@ class Answers:
             raise gr.Error(str(refusal), title="Not answered", duration=15, print_exception=False) from refusal
         finally:
             if self.thumbs is not None and text:  # also of an answer that was stopped: it stands on the page
-                from thumbs import Given
-
-                given = Given(prompt.messages, text, sampling, model.runtime, time.monotonic() - began)
-                self.thumbs.remember(request.session_hash or "", plain(str(message)), given)
+                self.thumbs.remember(
+                    request.session_hash or "",
+                    plain(str(message)),
+                    text,
+                    prompt=prompt.messages,
+                    sampling=sampling,
+                    runtime=model.runtime,
+                    seconds=time.monotonic() - began,
+                )
 
     async def chat(
         self,

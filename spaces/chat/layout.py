@@ -128,12 +128,10 @@ def _settings() -> list[str | gr.components.Component]:
 
 def _add_thumbs(thumbs: Thumbs, chatbot: gr.Chatbot) -> None:
     """The notice and the visitor's choice beside the conversation, and what a click on a thumb does."""
-    from thumbs import KINDS, NOT_KEPT  # a page without thumbs does not need what they need
-
     with gr.Accordion("Thumbs: help the next model", open=False, elem_id="thumbs"):
         gr.Markdown(thumbs.notice)
         kind = gr.Radio(
-            [(NOT_KEPT, ""), *((words, name) for name, words in KINDS.items())],
+            thumbs.choices,
             value="",
             label="Your thumbs",
             elem_id="thumbs-kept",

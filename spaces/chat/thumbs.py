@@ -1,7 +1,7 @@
 """Thumbs on the page's answers, kept where the visitor agrees: who may rate what, and the record that it becomes.
 
     thumbs = open_thumbs(space, folder)          # None unless THUMBS_DATASET names a private dataset repository
-    thumbs.remember(session, message, given)     # an answer, as it ended
+    thumbs.remember(session, message, answer, prompt=..., sampling=..., ...)     # an answer, as it ended
     thumbs.rate(session, "person", message, answer, True)
 
 A record holds what the model was given and what it answered by this page's own memory, never what a browser says that it was. It is
@@ -46,16 +46,27 @@ class Thumbs:
     def __init__(self, space: dict[str, Any], log: VoteLog, salt: bytes) -> None:
         self.log = log
         self.notice = _notice(log.dataset)
+        self.choices = [(NOT_KEPT, ""), *((words, kind) for kind, words in KINDS.items())]
         self._space, self._salt = space, salt
         self._consent = f"sha256:{hashlib.sha256(self.notice.encode()).hexdigest()}"
         self._given: OrderedDict[tuple[str, str, str], Given] = OrderedDict()
         self._counts: Counter[str] = Counter()
         self._lock = threading.Lock()
 
-    def remember(self, session: str, message: str, given: Given) -> None:
-        """The answer may be rated from now on, by this visit alone."""
+    def remember(
+        self,
+        session: str,
+        message: str,
+        text: str,
+        *,
+        prompt: list[limits.Message],
+        sampling: limits.Sampling,
+        runtime: str,
+        seconds: float,
+    ) -> None:
+        """The answer `text` to `message` may be rated from now on, by this visit alone."""
         with self._lock:
-            self._given[_key(session, message, given.text)] = given
+            self._given[_key(session, message, text)] = Given(prompt, text, sampling, runtime, seconds)
             while len(self._given) > ANSWERS_REMEMBERED:
                 self._given.popitem(last=False)
 

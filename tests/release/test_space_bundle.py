@@ -119,14 +119,28 @@ def test_the_bundle_is_flat_complete_and_needs_nothing_of_slipway(name: str | No
 
 
 def _imported(source: str) -> list[set[str]]:
-    """The imported modules, one by one; those of a `try` with its `except ImportError` together, for one of them is enough."""
+    """The imported modules, one by one; those of a `try` with its `except ImportError` together, for one of them is enough.
+
+    Not those of types alone, nor those whose absence the app tells its owner of (`except ModuleNotFoundError`).
+    """
     found: list[set[str]] = []
     tree = ast.parse(source)
+    for node in ast.walk(tree):
+        for field in ("body", "orelse"):
+            inner = getattr(node, field, None)
+            if isinstance(inner, list):
+                setattr(node, field, [each for each in inner if not _needs_nothing(each)])
     guarded = [node for node in ast.walk(tree) if isinstance(node, ast.Try) and "ImportError" in ast.unparse(node)]
     found += [set().union(*(_modules(part) for part in ast.walk(node))) for node in guarded]
     inside = {id(part) for node in guarded for part in ast.walk(node)}
     found += [{module} for node in ast.walk(tree) if id(node) not in inside for module in _modules(node)]
     return found
+
+
+def _needs_nothing(node: ast.stmt) -> bool:
+    if isinstance(node, ast.Try):
+        return any(handler.type and ast.unparse(handler.type) == "ModuleNotFoundError" for handler in node.handlers)
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
 
 
 def _modules(node: ast.AST) -> set[str]:

@@ -55,9 +55,20 @@ def test_the_page_says_which_bytes_answer(page: Any) -> None:
 
 
 def test_stop_ends_an_endless_answer_and_the_processor_goes_quiet(page: Any, running_space: Any) -> None:
-    say(page, "forever")
-    page.wait_for_function("document.querySelector('#conversation').innerText.includes('on and on')")
-    page.locator(STOP_BUTTON).click()
+    from playwright.sync_api import TimeoutError as TooLate
+
+    for _ in range(5):
+        say(page, "forever")
+        page.wait_for_function("document.querySelector('#conversation').innerText.includes('on and on')")
+        try:
+            page.locator(STOP_BUTTON).click(timeout=4_000)
+            break
+        except TooLate:  # on a busy machine the answer reached its most tokens before the browser came to the button
+            page.locator(SEND_BUTTON).wait_for(state="visible")
+            page.reload()
+            page.wait_for_selector("#message textarea")
+    else:
+        pytest.fail("no answer could be stopped in five")
     page.wait_for_timeout(1500)
     assert running_space.processor_share(1) < 0.25
     page.locator(SEND_BUTTON).wait_for(state="visible")
