@@ -3,10 +3,11 @@
     python benchmarks/chat.py runs/base/checkpoint runs/base/gguf/NAME-F16.gguf
     python benchmarks/chat.py runs/base/checkpoint runs/base/gguf/NAME-F16.gguf --tokens 64 --rounds 3
 
-Greedy answers of --tokens tokens to short questions, one at a time and four at once. First token: from the question to the first
-text, warm (the fastest round). Tokens a second: between the first text and the last, of the fastest round; of four at once all
-their tokens over the time from the first question to the last answer. transformers runs four as one padded batch in float32. The
-page is the cpu flavour's bundle served by `spaces/serve.py`, asked by gradio_client through the queue and the events of the page.
+Greedy answers of --tokens tokens to short questions, one at a time and four at once. First token: from the question to the
+first text, warm (the fastest round). Tokens a second: all of them over the time from the question to the last text, of the
+fastest round, for the page's first text has several tokens in it; of four at once all their tokens over the time to the last
+answer. transformers runs four as one padded batch in float32. The page is the cpu flavour's bundle served by
+`spaces/serve.py`, asked by gradio_client through the queue and the events of the page.
 """
 
 from __future__ import annotations
@@ -63,10 +64,10 @@ def main() -> None:
 
 
 def best(ask: Callable[[str], Timed], rounds: int) -> tuple[float, float]:
-    """(seconds to the first text, tokens a second after it), each of the fastest round after one to warm up."""
+    """(seconds to the first text, tokens a second up to the last), each of the fastest round after one to warm up."""
     ask(QUESTIONS[0])
     timed = [ask(QUESTIONS[(at + 1) % len(QUESTIONS)]) for at in range(rounds)]  # llama.cpp keeps what it has read
-    return min(first for first, _, _ in timed), max((tokens - 1) / (last - first) for first, last, tokens in timed)
+    return min(first for first, _, _ in timed), max(tokens / last for _, last, tokens in timed)
 
 
 def at_once(ask: Callable[[str], Timed]) -> float:

@@ -103,7 +103,7 @@ def main() -> int:
             process = start(args, suite, killed)
             began = time.monotonic()
             # In the first part nothing may be there yet: then the kill falls into the time until the first batch.
-            hit = kill_at(process, killed, batch, share * (0.5 * seconds if batch == 0 else 2 * seconds / work))
+            hit = kill_at(process, killed, batch, share * (0.5 * seconds if batch == 0 else seconds / work))
             done += hit
             what = "killed" if hit else "had ended"
             print(f"{what} at {batches(killed)} batches, {time.monotonic() - began:.1f} s after its start", flush=True)
