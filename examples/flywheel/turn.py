@@ -24,7 +24,7 @@ from labeller import LABELLERS, cast_votes
 
 from release.demo import Demo, embedded_hub, free_port, stop, wait_for_port
 from training.command import log
-from training.errors import SlipwayError
+from training.errors import SlipwayError, UsageError
 
 ROOT = Path(__file__).parents[2]
 MODEL = "slipway/smollm2-135m-flywheel"
@@ -43,7 +43,6 @@ def main() -> int:
     parser.add_argument("--episodes", type=int, default=160, help="of PPO (%(default)s)")
     parser.add_argument("--chromium", default="/usr/bin/chromium", metavar="FILE")
     args = parser.parse_args()
-    args.out.mkdir(parents=True, exist_ok=True)
     try:
         turn(args)
     except SlipwayError as error:
@@ -55,7 +54,15 @@ def main() -> int:
 def turn(args: argparse.Namespace) -> None:
     """Every station in order. Raises SlipwayError where one fails."""
     out: Path = args.out
+    for path in (out, args.base):
+        if path is not None and path.is_absolute():
+            raise UsageError(
+                "this path would stand in the records, and the release would be refused for it at the end",
+                expected="--out and --base relative to the folder that you are in",
+                found=str(path),
+            )
     base = str(args.base or out / "base")
+    out.mkdir(parents=True, exist_ok=True)
     with embedded_hub(out) as (endpoint, token):
         hub = {"HF_ENDPOINT": endpoint, "HF_TOKEN": token, "HF_HOME": str((out / "hf").resolve())}
         demo = Demo(out, {**os.environ, **hub})
