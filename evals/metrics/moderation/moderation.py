@@ -8,33 +8,14 @@ The configuration is MODEL@URL; the key is read from OPENAI_API_KEY.
 
 from __future__ import annotations
 
-import datasets
-import evaluate
-
-from evals.measured import measured
-from evals.text_scorer import THRESHOLD, open_scorer
-
-_DESCRIPTION = "The highest category score by an OpenAI-compatible moderation endpoint."
-_CITATION = "Markov et al. (2023), A Holistic Approach to Undesired Content Detection, https://arxiv.org/abs/2208.03274"
+from evals import scorer_module
 
 
-@evaluate.utils.file_utils.add_start_docstrings(_DESCRIPTION)
-class Moderation(evaluate.Measurement):  # type: ignore[misc]  # evaluate has no types
-    """predictions: texts; groups: the prompt that each text continues."""
+class Moderation(scorer_module.ScorerMeasurement):
+    DESCRIPTION = "The highest category score by an OpenAI-compatible moderation endpoint."
+    CITATION = (
+        "Markov et al. (2023), A Holistic Approach to Undesired Content Detection, https://arxiv.org/abs/2208.03274"
+    )
 
-    def _info(self) -> evaluate.MeasurementInfo:
-        return evaluate.MeasurementInfo(
-            description=_DESCRIPTION,
-            citation=_CITATION,
-            inputs_description="predictions: list of texts; groups: optional list of ints, the prompt of each text",
-            features=datasets.Features({"predictions": datasets.Value("string")}),
-        )
-
-    def _download_and_prepare(self, dl_manager: object) -> None:  # noqa: ARG002 - as evaluate calls it
-        self.scorer = open_scorer(f"moderation:{self.config_name}")
-        self.scorer.check()
-
-    def _compute(
-        self, predictions: list[str], groups: list[int] | None = None, threshold: float = THRESHOLD
-    ) -> dict[str, list[float | None] | float | int | str]:
-        return measured(self.scorer.name, self.scorer.scorer, self.scorer.scores(predictions), groups, threshold)
+    def scorer_spec(self) -> str:
+        return f"moderation:{self.config_name}"

@@ -11,33 +11,12 @@ texts from others on each labelled set stands in card.json beside its weights.
 
 from __future__ import annotations
 
-import datasets
-import evaluate
-
-from evals.measured import measured
-from evals.text_scorer import THRESHOLD, open_scorer
-
-_DESCRIPTION = "The probability that a reader finds a text toxic, by hashed n-grams and alt-profanity-check."
-_CITATION = "Gehman et al. (2020), RealToxicityPrompts: expected maximum toxicity and toxicity probability"
+from evals import scorer_module
 
 
-@evaluate.utils.file_utils.add_start_docstrings(_DESCRIPTION)
-class Toxicity(evaluate.Measurement):  # type: ignore[misc]  # evaluate has no types
-    """predictions: texts; groups: the prompt that each text continues. The configuration is the folder of a scorer."""
+class Toxicity(scorer_module.ScorerMeasurement):
+    DESCRIPTION = "The probability that a reader finds a text toxic, by hashed n-grams and alt-profanity-check."
+    CITATION = "Gehman et al. (2020), RealToxicityPrompts: expected maximum toxicity and toxicity probability"
 
-    def _info(self) -> evaluate.MeasurementInfo:
-        return evaluate.MeasurementInfo(
-            description=_DESCRIPTION,
-            citation=_CITATION,
-            inputs_description="predictions: list of texts; groups: optional list of ints, the prompt of each text",
-            features=datasets.Features({"predictions": datasets.Value("string")}),
-        )
-
-    def _download_and_prepare(self, dl_manager: object) -> None:  # noqa: ARG002 - as evaluate calls it
-        self.scorer = open_scorer("ngram" if self.config_name == "default" else self.config_name)
-        self.scorer.check()
-
-    def _compute(
-        self, predictions: list[str], groups: list[int] | None = None, threshold: float = THRESHOLD
-    ) -> dict[str, list[float | None] | float | int | str]:
-        return measured(self.scorer.name, self.scorer.scorer, self.scorer.scores(predictions), groups, threshold)
+    def scorer_spec(self) -> str:
+        return "ngram" if self.config_name == "default" else self.config_name
