@@ -83,6 +83,7 @@ def make_ppo(work: dict[str, Any]) -> Any:
     from transformers import AutoModelForSequenceClassification
 
     from training.checkpoint import Checkpoint
+    from training.grouped_attention import use_grouped_attention
     from training.policy import ActorCritic
     from training.ppo import PPO
     from training.pretrained import load_policy
@@ -115,6 +116,7 @@ def make_ppo(work: dict[str, Any]) -> Any:
     torch.manual_seed(0)
     dtype = getattr(torch, work["dtype"])
     classifier = AutoModelForSequenceClassification.from_pretrained(opened.path, num_labels=1, dtype=dtype).eval()
+    use_grouped_attention(classifier)
     classifier.requires_grad_(False).to(accelerator.device)
     rewards = RewardModel(classifier, tokenizer, opened.digest)
     return PPO(recipe, ActorCritic(model, lora), tokenizer, rewards, work["prompts"], accelerator)

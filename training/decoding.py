@@ -4,28 +4,26 @@
 
 Three things make it several times as fast on a CPU as `model.generate`, and none changes what is decoded:
 the samples of one prompt share its prefill; keys and values are written into a buffer of the final length instead of
-being copied at every step; and attention of one new token runs as two grouped matrix products, for CPU kernels of
-scaled_dot_product_attention are made for long queries. Rows that have ended leave the batch.
+being copied at every step; and attention runs as grouped matrix products (training/grouped_attention.py). Rows that have
+ended leave the batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache
+from transformers import DynamicCache
 from transformers.cache_utils import Cache, DynamicLayer
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
+
+from training.grouped_attention import grouped_attention
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-GROUPED = "slipway_grouped"
 NUCLEUS_CANDIDATES = 1024  # enough for almost every nucleus; a row for which it is not gets its whole vocabulary sorted
 
 
@@ -68,7 +66,7 @@ def decode(
     # As an index, not as the number 1: a slice of the hidden states is not contiguous, and for such an input the
     # projection becomes a batched product with one copy of the vocabulary's whole matrix for each prompt.
     last = torch.tensor([width - 1], device=device)
-    with _grouped_attention(model):
+    with grouped_attention(model):
         output = model(
             input_ids=ids,
             attention_mask=mask,
@@ -214,50 +212,3 @@ def _cache(model: PreTrainedModel, capacity: int) -> Cache:
     if plain and getattr(config, "num_kv_shared_layers", None) in (None, 0):
         return Cache(layers=[_Buffer(capacity) for _ in range(config.num_hidden_layers)])
     return DynamicCache(config=model.config)
-
-
-def _attend(
-    module: torch.nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    scaling: float | None = None,
-    **kwargs: Any,
-) -> tuple[Tensor, None]:
-    """Attention of one new token (B, H, 1, D) over all before it, heads grouped by the key and value head they share."""
-    batch, heads, length, depth = query.shape
-    unusual = any(kwargs.get(name) is not None for name in ("position_bias", "softcap", "s_aux", "cache"))
-    if length > 1 or unusual or kwargs.get("dropout"):
-        return sdpa_attention_forward(  # type: ignore[no-any-return]
-            module, query, key, value, attention_mask, scaling=scaling, **kwargs
-        )
-    groups = key.shape[1]
-    flat = query.reshape(batch * groups, heads // groups, depth)
-    keys = key.reshape(batch * groups, -1, depth)
-    scores = torch.bmm(flat, keys.transpose(1, 2)).float() * (scaling if scaling is not None else depth**-0.5)
-    scores = scores.view(batch, groups, heads // groups, -1)
-    if attention_mask is not None:
-        if attention_mask.dtype == torch.bool:
-            scores = scores.masked_fill(~attention_mask, float("-inf"))
-        else:
-            scores = scores + attention_mask
-    weights = torch.softmax(scores, dim=-1).to(value.dtype).view(batch * groups, heads // groups, -1)
-    mixed = torch.bmm(weights, value.reshape(batch * groups, -1, value.shape[-1]))
-    return mixed.view(batch, 1, heads, value.shape[-1]), None
-
-
-@contextmanager
-def _grouped_attention(model: PreTrainedModel) -> Iterator[None]:
-    """Use `_attend` while decoding on a CPU, where the model runs on scaled_dot_product_attention."""
-    before = model.config._attn_implementation
-    if before != "sdpa" or model.device.type != "cpu":
-        yield
-        return
-    AttentionInterface.register(GROUPED, _attend)
-    AttentionMaskInterface.register(GROUPED, sdpa_mask)
-    model.set_attn_implementation(GROUPED)
-    try:
-        yield
-    finally:
-        model.set_attn_implementation(before)

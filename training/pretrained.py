@@ -241,9 +241,12 @@ def load_policy(checkpoint: Checkpoint, dtype: str) -> tuple[PreTrainedModel, Pr
     import torch
     from transformers import AutoModelForCausalLM
 
+    from training.grouped_attention import use_grouped_attention
+
     tokenizer = load_tokenizer(checkpoint)
     model = AutoModelForCausalLM.from_pretrained(checkpoint.path, dtype=getattr(torch, dtype))
     require_finite(model, checkpoint)
+    use_grouped_attention(model)
     return model, tokenizer
 
 

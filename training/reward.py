@@ -37,6 +37,8 @@ def train_reward_model(recipe: RewardRecipe, out: Path) -> RunRecord:
     from transformers import AutoModelForSequenceClassification, set_seed
     from trl import RewardConfig, RewardTrainer
 
+    from training.grouped_attention import use_grouped_attention
+
     # tokenize_pairs has filtered by length, and counted. The column of lengths, for batches of similar ones, must stay.
     arguments = run.arguments(RewardConfig, max_length=None, remove_unused_columns=False)
     base = run.base()
@@ -49,6 +51,7 @@ def train_reward_model(recipe: RewardRecipe, out: Path) -> RunRecord:
         base.checkpoint.path, num_labels=1, dtype=getattr(torch, run.load_dtype)
     )
     require_finite(model, base.checkpoint)
+    use_grouped_attention(model)
     # The new head starts at zero: every answer is worth the same until the pairs say otherwise.
     torch.nn.init.zeros_(model.score.weight)
     trainer = RewardTrainer(

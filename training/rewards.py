@@ -35,6 +35,8 @@ class RewardModel:
         import torch
         from transformers import AutoModelForSequenceClassification
 
+        from training.grouped_attention import use_grouped_attention
+
         architectures = checkpoint.config.get("architectures") or ["unknown"]
         if not architectures[0].endswith("ForSequenceClassification"):
             raise UsageError(
@@ -53,6 +55,7 @@ class RewardModel:
                 found=str(model.config.num_labels),
             )
         require_finite(model, checkpoint)
+        use_grouped_attention(model)
         model.requires_grad_(False)
         model.eval()
         if device is not None:
