@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from training.chat import prompt_ids
 from training.data import Messages, Prompt, load_prompts
 from training.errors import UsageError
-from training.ppo_run import check_same_tokens, load_rewards
+from training.ppo_setup import check_same_tokens, load_rewards
 from training.pretrained import load_policy
 from training.recipe import Generation, OnlineRecipe
 from training.reward_sources import TextRewards

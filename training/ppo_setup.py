@@ -1,0 +1,122 @@
+"""What a PPO run works with, loaded from its recipe: policy, rewards, prompts, and what is mixed in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from training.chat import prompt_ids
+from training.data import Prompt, load_prompts
+from training.errors import UsageError
+from training.pretrained import BaseModel, load_policy, resolve_base
+from training.processes import launched_accelerator
+from training.recipe import OnlineRecipe, PPORecipe
+from training.reward_sources import TextRewards, load_reward_function, reward_endpoint
+from training.run_record import DataSource, ParentCheckpoint, kept
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from training.ppo import PPO
+    from training.ptx import PTXData
+    from training.rewards import RewardModel
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A PPO run before its first update."""
+
+    ppo: PPO
+    base: BaseModel
+    generation_config: Any  # the base's own, for the policy to be saved with
+    heldout: list[list[int]]  # prompts as token ids
+    mixed: PTXData | None  # PPO-ptx's data
+    parents: list[ParentCheckpoint]
+    sources: list[DataSource]
+
+    def mixed_loss(self) -> float | None:
+        """How well the policy still knows what is held out of the mixed-in data, in nats a token."""
+        from training.ptx import heldout_loss
+
+        if not self.mixed or not self.mixed.heldout:
+            return None
+        with self.ppo.accelerator.autocast():
+            return heldout_loss(self.ppo.actor.language_model, self.mixed.heldout, self.ppo.tokenizer.pad_token_id)
+
+
+def set_up(recipe: PPORecipe) -> Setup:
+    """Load everything. Raises UsageError where parts do not fit together."""
+    import torch
+    from accelerate.utils import set_seed
+
+    from training.policy import ActorCritic
+    from training.ppo import PPO
+    from training.ptx import Mixing, load_ptx
+
+    accelerator = launched_accelerator(recipe)
+    base = resolve_base(recipe.base)
+    rewards, reward_parents = load_rewards(recipe, str(accelerator.device))
+    data = load_prompts(recipe.prompts, recipe.seed)
+    model, tokenizer = load_policy(base.checkpoint, recipe.weights_dtype)
+    generation_config = model.generation_config
+    prompts, too_long = tokenize_prompts(tokenizer, data.train, recipe.max_prompt_length)
+    heldout, _ = tokenize_prompts(tokenizer, data.heldout, recipe.max_prompt_length) if data.heldout else ([], 0)
+    if recipe.guards.heldout_every and not heldout:
+        raise UsageError(
+            "guards.heldout_every measures on held-out prompts, and there are none",
+            next_step="set prompts.heldout_fraction or prompts.heldout_split, or remove guards.heldout_every",
+        )
+    mixed = load_ptx(recipe.ptx, tokenizer, recipe.seed) if recipe.ptx else None
+    mixing = None
+    if mixed and recipe.ptx and recipe.ptx.coef > 0:
+        mixing = Mixing(mixed.train, recipe.ptx, tokenizer.pad_token_id, recipe.seed)
+    if not isinstance(rewards, TextRewards):
+        check_same_tokens(tokenizer, rewards.tokenizer)
+    set_seed(recipe.seed)  # before the adapters: theirs is the same on every process
+    ppo = PPO(recipe, ActorCritic(model, recipe.lora), tokenizer, rewards, prompts, accelerator, mixing)
+    # Sampling differs by process and is carried by the saved state.
+    torch.manual_seed(recipe.seed * 1_000_003 + accelerator.process_index)
+    sources = [kept(data.source, len(prompts), too_long, recipe.max_prompt_length)] + ([mixed.source] if mixed else [])
+    return Setup(ppo, base, generation_config, heldout, mixed, [base.parent, *reward_parents], sources)
+
+
+def load_rewards(
+    recipe: PPORecipe | OnlineRecipe, device: str
+) -> tuple[RewardModel | TextRewards, list[ParentCheckpoint]]:
+    """What gives the rewards, and the checkpoint that it comes from, if it is a reward model."""
+    if recipe.reward_function is not None:
+        return load_reward_function(recipe.reward_function), []
+    if recipe.reward_url is not None:
+        return reward_endpoint(recipe.reward_url, recipe.reward_timeout, recipe.reward_tries), []
+    from training.rewards import RewardModel
+
+    assert recipe.reward_model is not None  # the recipe has exactly one of the three
+    reward = resolve_base(recipe.reward_model)
+    parent = reward.parent.model_copy(update={"role": "reward_model", "hub_id": None})
+    return RewardModel.load(reward.checkpoint, recipe.dtype, device=device), [parent]
+
+
+def tokenize_prompts(
+    tokenizer: PreTrainedTokenizerBase, rows: list[Prompt], max_length: int
+) -> tuple[list[list[int]], int]:
+    """Prompts as token ids, and how many were longer than `max_length`."""
+    ids = [prompt_ids(tokenizer, row.prompt) for row in rows]
+    kept = [prompt for prompt in ids if len(prompt) <= max_length]
+    if not kept:
+        raise UsageError(
+            f"every prompt is longer than {max_length} tokens",
+            found=f"the shortest has {min(len(prompt) for prompt in ids)}",
+            next_step="raise max_prompt_length in the recipe",
+        )
+    return kept, len(ids) - len(kept)
+
+
+def check_same_tokens(policy: PreTrainedTokenizerBase, reward: PreTrainedTokenizerBase) -> None:
+    """The reward model reads the policy's token ids as they are; raise UsageError where its vocabulary differs."""
+    if policy.get_vocab() != reward.get_vocab() or policy.eos_token_id != reward.eos_token_id:
+        raise UsageError(
+            "policy and reward model do not share a vocabulary",
+            expected=f"{len(policy)} tokens, end of turn {policy.eos_token!r}",
+            found=f"{len(reward)} tokens, end of turn {reward.eos_token!r}",
+            next_step="train a reward model from the same family of base model",
+        )
