@@ -58,59 +58,27 @@ def decode(
     `(rows, V)` and the tokens `(rows,)` chosen from them. Every row's last token is then read as well, by a last pass if need be,
     in which nothing is chosen (None). Rows that have ended may be among those observed; what is chosen for them says nothing.
     """
-    device = model.device
-    width = max(len(prompt) for prompt in prompts)
-    ids = torch.tensor([[0] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=device)  # (P, W)
-    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=device)
-    cache = _cache(model, width + decoding.max_new_tokens)
-    # As an index, not as the number 1: a slice of the hidden states is not contiguous, and for such an input the
-    # projection becomes a batched product with one copy of the vocabulary's whole matrix for each prompt.
-    last = torch.tensor([width - 1], device=device)
+    cache = _cache(model, max(len(prompt) for prompt in prompts) + decoding.max_new_tokens)
+    uniforms, stops = uniforms.to(model.device), set(stop_tokens)
+    rows = _Rows(len(prompts) * samples)
     with grouped_attention(model):
-        output = model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=(mask.cumsum(1) - 1).clamp(min=0),
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=last,
-        )
-        logits = output.logits[:, -1].repeat_interleave(samples, dim=0)  # (B, V)
-        mask = mask.repeat_interleave(samples, dim=0)  # (B, W)
-        if samples > 1:
-            cache.batch_repeat_interleave(samples)
+        logits, mask = _read_prompts(model, prompts, cache, samples)  # (B, V), (B, W)
         positions = mask.sum(1)  # (B,) of the next token
-        uniforms = uniforms.to(device)
-        stops = set(stop_tokens)
-        rows = list(range(len(prompts) * samples))  # the row that stands at each place of the batch
-        alive = [True] * len(rows)
-        tokens: list[list[int]] = [[] for _ in rows]
         for step in range(decoding.max_new_tokens):
-            chosen = choose(logits, uniforms[rows, step], decoding)  # (B,)
+            chosen = choose(logits, uniforms[rows.placed, step], decoding)  # (B,)
             if observe is not None:
-                observe(rows, logits, chosen)
-            unread = list(alive)  # a row that ends in this step has a last token that was not read
-            for place, token in enumerate(chosen.tolist()):
-                row = rows[place]
-                if not alive[row]:
-                    continue
-                if token in stops:
-                    alive[row] = False
-                    continue
-                tokens[row].append(token)
-                if ended is not None and ended(row, tokens[row]):
-                    alive[row] = False
-            done = not any(alive) or step + 1 == decoding.max_new_tokens
+                observe(rows.placed, logits, chosen)
+            unread = list(rows.alive)  # a row that ends in this step has a last token that was not read
+            rows.take(chosen.tolist(), stops, ended)
+            done = not any(rows.alive) or step + 1 == decoding.max_new_tokens
             if done and observe is None:
                 break
-            wanted = alive if observe is None else unread
-            left = sum(wanted)
-            if left <= 0.75 * len(rows):  # moving the cache costs about as much as a quarter of a step
-                keep = torch.tensor([place for place, row in enumerate(rows) if wanted[row]], device=device)
-                cache.batch_select_indices(keep)
-                chosen, mask, positions = chosen[keep], mask[keep], positions[keep]
-                rows = [row for row in rows if wanted[row]]
-            mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
+            keep = rows.worth_moving(rows.alive if observe is None else unread)
+            if keep is not None:
+                indices = torch.tensor(keep, device=model.device)
+                cache.batch_select_indices(indices)
+                chosen, mask, positions = chosen[indices], mask[indices], positions[indices]
+            mask = torch.cat([mask, mask.new_ones(len(chosen), 1)], dim=1)
             logits = model(
                 input_ids=chosen[:, None],
                 attention_mask=mask,
@@ -120,9 +88,62 @@ def decode(
             ).logits[:, -1]
             positions = positions + 1
             if done and observe is not None:
-                observe(rows, logits, None)
+                observe(rows.placed, logits, None)
                 break
-    return tokens
+    return rows.tokens
+
+
+def _read_prompts(
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], cache: Cache, samples: int
+) -> tuple[Tensor, Tensor]:
+    """One pass over the prompts, padded on the left to W: logits (B, V) and mask (B, W), a row for each sample of each."""
+    device = model.device
+    width = max(len(prompt) for prompt in prompts)
+    ids = torch.tensor([[0] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=device)  # (P, W)
+    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=device)
+    # As an index, not as the number 1: a slice of the hidden states is not contiguous, and for such an input the
+    # projection becomes a batched product with one copy of the vocabulary's whole matrix for each prompt.
+    last = torch.tensor([width - 1], device=device)
+    output = model(
+        input_ids=ids,
+        attention_mask=mask,
+        position_ids=(mask.cumsum(1) - 1).clamp(min=0),
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=last,
+    )
+    if samples > 1:
+        cache.batch_repeat_interleave(samples)
+    return output.logits[:, -1].repeat_interleave(samples, dim=0), mask.repeat_interleave(samples, dim=0)
+
+
+class _Rows:
+    """What has been decoded of each row, and which rows stand in the batch."""
+
+    def __init__(self, count: int) -> None:
+        self.placed = list(range(count))  # the row that stands at each place of the batch
+        self.alive = [True] * count
+        self.tokens: list[list[int]] = [[] for _ in range(count)]
+
+    def take(self, chosen: list[int], stops: set[int], ended: Callable[[int, list[int]], bool] | None) -> None:
+        """Append the tokens chosen at the places of the batch, and end the rows that they end."""
+        for row, token in zip(self.placed, chosen, strict=True):
+            if not self.alive[row]:
+                continue
+            if token in stops:
+                self.alive[row] = False
+                continue
+            self.tokens[row].append(token)
+            if ended is not None and ended(row, self.tokens[row]):
+                self.alive[row] = False
+
+    def worth_moving(self, wanted: list[bool]) -> list[int] | None:
+        """Let rows that are not wanted leave the batch; return the places that stay, or None where all do."""
+        keep = [place for place, row in enumerate(self.placed) if wanted[row]]
+        if len(keep) > 0.75 * len(self.placed):  # moving the cache costs about as much as a quarter of a step
+            return None
+        self.placed = [self.placed[place] for place in keep]
+        return keep
 
 
 def choose(logits: Tensor, uniforms: Tensor, decoding: Decoding) -> Tensor:
