@@ -46,6 +46,11 @@ def add_hub_command(parser: Parser) -> None:
         metavar="FILE",
         help="the token in it is accepted for the user 'slipway'; if there is no such file, it is written",
     )
+    hub.add_argument(
+        "--run-spaces",
+        action="store_true",
+        help="run the Spaces: whoever may write here then runs code on this machine, as you, without a sandbox",
+    )
     hub.add_argument("--organisation", action="append", default=[], metavar="ORG", help="with `user`: a member of ORG")
     hub.add_argument("--read-only", action="store_true", help="with `user`: a token that cannot write")
     hub.add_argument(
@@ -77,7 +82,7 @@ def _serve(args: argparse.Namespace) -> Result:
     store = Store(args.root)
     if args.token_file:
         _accept_token_file(args.token_file, store)
-    serve(store, args.host, args.port)
+    serve(store, args.host, args.port, run_spaces=args.run_spaces)
     return {"summary": "the Hub has stopped", "root": str(args.root)}
 
 

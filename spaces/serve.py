@@ -11,12 +11,9 @@ environment by hand, `pip install -r requirements.txt` in the folder of the Spac
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import os
 import shutil
 import socket
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # `python spaces/serve.py` puts spaces/ on the path; the project's root is what its imports need.
 sys.path[0] = str(ROOT)
 
+from release.isolated_python import environment_folder, isolated_python  # noqa: E402
 from training.command import Parser, log, quiet_libraries  # noqa: E402
 from training.errors import HubError, UsageError  # noqa: E402
 
@@ -130,28 +128,14 @@ def _download(space: str, revision: str | None) -> tuple[Path, str]:
 
 
 def _isolated_python(folder: Path) -> Path:
-    """The Python of an environment that holds exactly the Space's requirements; made once for each of them."""
-    requirements = folder / "requirements.txt"
-    home = KEPT / "environments" / hashlib.sha256(requirements.read_bytes()).hexdigest()[:16]
-    python, complete = home / "bin" / "python", home / "complete.json"
-    if complete.is_file():
-        return python
-    shutil.rmtree(home, ignore_errors=True)
-    log(f"making an environment from {requirements} in {home}; this takes minutes and some gigabytes")
-    for command in (
-        [sys.executable, "-m", "venv", str(home)],
-        [str(python), "-m", "pip", "install", "--quiet", "-r", str(requirements)],
-    ):
-        done = subprocess.run(command, stdout=sys.stderr, check=False)
-        if done.returncode != 0:
-            raise UsageError(
-                "the environment of the Space cannot be made",
-                where=str(requirements),
-                found=f"exit status {done.returncode} of {' '.join(command)}",
-                next_step="read the lines above; leave --isolated out to run on this Python's packages",
-            )
-    complete.write_text(json.dumps({"requirements": str(requirements)}), encoding="utf-8")
-    return python
+    """The Python of an environment that holds exactly the Space's requirements."""
+    requirements, kept = (folder / "requirements.txt").read_text(encoding="utf-8"), KEPT / "environments"
+    home = environment_folder(requirements, kept)
+    if not (home / "complete.json").is_file():
+        log(
+            f"making an environment from {folder / 'requirements.txt'} in {home}; this takes minutes and some gigabytes"
+        )
+    return isolated_python(requirements, kept, sys.stderr)
 
 
 def _refuse_taken_port(host: str, port: int) -> None:

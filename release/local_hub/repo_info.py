@@ -11,6 +11,7 @@ from typing import Any
 
 from release.local_hub.front_matter import parse_front_matter, split_card
 from release.local_hub.repository import Commit, Repository
+from release.local_hub.space_status import RUNNING, SpaceStatus, read_status
 from release.local_hub.storage import Blobs, pointer_of
 from release.local_hub.tree import Entry, Tree
 
@@ -49,7 +50,9 @@ def repo_info(repository: Repository, commit: Commit, *, with_blobs: bool = Fals
             info["config"] = {key: config[key] for key in ("architectures", "model_type") if key in config}
             info["transformersInfo"] = {"auto_model": "AutoModelForCausalLM"} if _is_language_model(config) else None
     if repository.kind == "space":
-        info["runtime"] = runtime(repository.settings)
+        status = read_status(repository)
+        info["runtime"] = runtime(repository.settings, status)
+        info["host"] = status.address if status else None
         info["sdk"] = (info["cardData"] or {}).get("sdk") or repository.settings.get("sdk")
     return info
 
@@ -85,17 +88,21 @@ def list_item(repository: Repository, commit: Commit) -> dict[str, Any]:
     return item
 
 
-def runtime(settings: dict[str, Any]) -> dict[str, Any]:
-    """A Space's state. This Hub runs no Space: it keeps what it was told."""
+def runtime(settings: dict[str, Any], status: SpaceStatus | None) -> dict[str, Any]:
+    """A Space's state; without a status no server runs Spaces, and it is what it was told."""
     hardware = settings.get("hardware", "cpu-basic")
-    return {
-        "stage": settings.get("stage", "NO_APP_FILE"),
-        "hardware": {"current": None, "requested": hardware},
+    runs = status is not None and status.stage == RUNNING
+    found = {
+        "stage": status.stage if status else settings.get("stage", "NO_APP_FILE"),
+        "hardware": {"current": hardware if runs else None, "requested": hardware},
         "storage": None,
         "gcTimeout": settings.get("sleep_time"),
-        "replicas": {"current": 0, "requested": 1},
+        "replicas": {"current": int(runs), "requested": 1},
         "devMode": False,
     }
+    if status is not None:
+        found |= {"sha": status.commit, "errorMessage": status.error}
+    return found
 
 
 def _sibling(path: str, entry: Entry, with_blobs: bool) -> dict[str, Any]:

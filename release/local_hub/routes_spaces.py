@@ -1,15 +1,23 @@
-"""A Space's state: runtime, hardware, variables and the names of its secrets. This Hub keeps it and runs nothing."""
+"""A Space's state: runtime, hardware, variables, secrets, logs. Requests only write it down; space_runner.py acts on it."""
 
 from __future__ import annotations
 
+import asyncio
+import json
+from collections.abc import AsyncIterator
 from typing import Any
 
-from starlette.responses import JSONResponse, Response
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from release.local_hub.refusals import Refusal
 from release.local_hub.repo_info import runtime
 from release.local_hub.repository import Repository, now
+from release.local_hub.space_log import new_lines
+from release.local_hub.space_status import GOING_ON, LOGS, log_file, read_status, set_secret_value
 from release.local_hub.web import Call, json_route
+
+LOG_INTERVAL = 0.5  # seconds between two looks at a log
 
 
 def read_runtime(call: Call) -> Response:
@@ -17,7 +25,16 @@ def read_runtime(call: Call) -> Response:
 
 
 def restart(call: Call) -> Response:
-    return _changed(call, stage="RUNNING")
+    space, factory = _space(call, write=True), call.query.get("factory") == "true"
+
+    def again(settings: dict[str, Any]) -> None:
+        settings["stage"] = "RUNNING"
+        settings["restarts"] = settings.get("restarts", 0) + 1
+        if factory:
+            settings["rebuilt"] = settings["restarts"]
+
+    space.edit_settings(again)
+    return JSONResponse(_runtime(space))
 
 
 def pause(call: Call) -> Response:
@@ -47,7 +64,7 @@ def _changed(call: Call, **changes: Any) -> Response:
 
 
 def _runtime(space: Repository) -> dict[str, Any]:
-    return runtime(space.settings)
+    return runtime(space.settings, read_status(space))
 
 
 def read_variables(call: Call) -> Response:
@@ -55,7 +72,7 @@ def read_variables(call: Call) -> Response:
 
 
 def read_secrets(call: Call) -> Response:
-    """Names and dates only; the values are never kept, as nothing here could use them."""
+    """Names and dates only: no answer has their values."""
     return JSONResponse(_space(call, write=True).settings.get("secrets", {}))
 
 
@@ -65,7 +82,10 @@ def set_variable(call: Call) -> Response:
 
 
 def set_secret(call: Call) -> Response:
-    return _set(call, "secrets", {})
+    asked = call.json()
+    answer = _set(call, "secrets", {})  # which refuses what must not be done
+    set_secret_value(_space(call, write=True), _key(asked), str(asked.get("value", "")))
+    return answer
 
 
 def _set(call: Call, group: str, value: dict[str, Any]) -> Response:
@@ -80,7 +100,31 @@ def delete_variable(call: Call) -> Response:
 
 
 def delete_secret(call: Call) -> Response:
-    return _delete(call, "secrets")
+    answer = _delete(call, "secrets")
+    set_secret_value(_space(call, write=True), _key(call.json()), None)
+    return answer
+
+
+def read_log(call: Call) -> Response:
+    """The build's or the app's log as server-sent events, for those who may write; it goes on while the Space runs."""
+    space = _space(call, write=True)
+    if call.param("log") not in LOGS:
+        raise Refusal(404, f"There is no such log; there are {' and '.join(LOGS)}")
+    return StreamingResponse(_events(space, call.param("log")), media_type="text/event-stream")
+
+
+async def _events(space: Repository, kind: str) -> AsyncIterator[str]:
+    """Each line as an event in the Hub's form. A log that begins anew is read from its start."""
+    place = 0
+    while True:
+        status = await run_in_threadpool(read_status, space)
+        ended = status is None or status.stage not in GOING_ON
+        lines, place = await run_in_threadpool(new_lines, log_file(space, kind), place)
+        for line in lines:
+            yield f"data: {json.dumps({'data': line.text, 'timestamp': line.timestamp})}\n\n"
+        if ended and not lines:
+            return
+        await asyncio.sleep(LOG_INTERVAL)
 
 
 def _delete(call: Call, group: str) -> Response:
@@ -109,4 +153,5 @@ routes = [
     json_route(f"{_SPACE}/secrets", read_secrets),
     json_route(f"{_SPACE}/secrets", set_secret, ("POST",)),
     json_route(f"{_SPACE}/secrets", delete_secret, ("DELETE",)),
+    json_route(f"{_SPACE}/logs/{{log}}", read_log),
 ]

@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -23,6 +23,7 @@ from starlette.types import ASGIApp
 
 from release.local_hub.app import create_app
 from release.local_hub.connections import Connection
+from release.local_hub.space_runner import running_spaces
 from release.local_hub.store import Store
 from training.errors import UsageError
 
@@ -60,8 +61,11 @@ def running_hub(root: Path, port: int = 0, wrap: Callable[[ASGIApp], ASGIApp] | 
         listener.close()
 
 
-def serve(store: Store, host: str, port: int) -> None:
-    """Serve in the foreground until SIGTERM or Ctrl-C; prints one line with the endpoint when it is reachable."""
+def serve(store: Store, host: str, port: int, *, run_spaces: bool = False) -> None:
+    """Serve in the foreground until SIGTERM or Ctrl-C; prints one line with the endpoint when it is reachable.
+
+    `run_spaces` runs the code of every Space here, as this user, each at a port of loopback.
+    """
     if not is_loopback(host) and not store.accounts.has_tokens():
         raise UsageError(
             "a Hub that others can reach must have a user, or nobody could write to it",
@@ -72,8 +76,10 @@ def serve(store: Store, host: str, port: int) -> None:
     shown = f"[{host}]" if ":" in host else host
     endpoint = f"http://{shown}:{listener.getsockname()[1]}"
     server = _ForegroundServer(_configuration(store, ready=f"Hub ready at {endpoint} (HF_ENDPOINT={endpoint})"))
+    spaces = running_spaces(store, endpoint) if run_spaces else nullcontext()
     try:
-        server.run(sockets=[listener])
+        with spaces:
+            server.run(sockets=[listener])
     finally:
         listener.close()
     if server.interrupted:

@@ -23,6 +23,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning
 
 # A value for every part of an address. A new route with another part fails here, and has to be thought about.
 PARTS = {
+    "log": "run",
     "org": "slipway", "name": "hidden", "revision": "main", "path": "w.bin", "branch": "extra", "number": "1",
     "rest": "slipway/hidden/and/more",
 }  # fmt: skip
