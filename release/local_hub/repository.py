@@ -4,7 +4,8 @@ repository.commit("refs/heads/main", [Put("README.md", entry)], author="slipway"
 repository.resolve("main").tree["README.md"]
 
 <folder>/repo.json      settings: kind, visibility, gated, created
-         commits/X.json commit X with its whole tree; written before any ref names it, never changed
+         commits/X.json commit X with its whole tree, X being git's own id of it; written before any ref names it, never
+                        changed
          refs.json      all refs; replacing this one file is the moment at which a commit becomes visible
          lock           taken by whoever moves a ref, so that a stale parent is noticed
 """
@@ -22,6 +23,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from release.local_hub.git_objects import git_commit, in_git, trees
 from release.local_hub.refusals import Conflict, Refusal, RevisionNotFound, StaleParent
 from release.local_hub.storage import Blobs, create_json, locked, read_json, write_json
 from release.local_hub.tree import Change, Entry, Put, Tree, apply
@@ -43,6 +45,7 @@ class Commit:
     title: str
     message: str
     tree: Tree
+    git: bool  # whether `oid` is git's id of it; in stores from before that was so, it is a hash of its file
 
 
 def now() -> str:
@@ -199,15 +202,21 @@ class Repository:
         body = {
             "parent": parent,
             "author": author,
-            "date": now(),
+            "date": f"{now()[:-5]}.000Z",  # git keeps whole seconds, so the Hub's dates of commits look like this
             "title": title,
             "message": message,
             "tree": {path: asdict(entry) for path, entry in tree.items()},
         }
-        oid = commit_oid(body)
+        before = self._git_id(self.commit_of(parent)) if parent else None
+        details = (str(body["author"]), str(body["date"]), title, message)
+        oid = git_commit(before, *details, trees(tree)[""].id).id.decode()
+        body["check"] = checksum(body, oid)
         path = self.folder / "commits" / f"{oid}.json"
         create_json(path, body)
         return _read_commit(path)
+
+    def _git_id(self, commit: Commit) -> str:
+        return commit.oid if commit.git else in_git(self, commit.oid)[commit.oid].id.decode()
 
     def _write_refs(self, refs: dict[str, str], messages: dict[str, str] | None = None) -> None:
         old = read_json(self.folder / "refs.json", {}).get("messages", {})
@@ -226,10 +235,16 @@ class Repository:
             raise Refusal(404, "Repository not found", "RepoNotFound") from error  # deleted meanwhile
 
 
-def commit_oid(body: dict[str, Any]) -> str:
-    """The id of a commit: a hash of all that its file says."""
+def checksum(body: dict[str, Any], oid: str = "") -> str:
+    """A hash of a commit's id and of all that its file says."""
     canonical = json.dumps(body, sort_keys=True, ensure_ascii=False).encode()
-    return hashlib.sha1(canonical, usedforsecurity=False).hexdigest()
+    return hashlib.sha1(canonical + oid.encode(), usedforsecurity=False).hexdigest()
+
+
+def names(oid: str, body: dict[str, Any]) -> bool:
+    """Whether this is what the file of commit `oid` was written with. Before ids were git's, they were the checksum."""
+    said = {key: value for key, value in body.items() if key != "check"}
+    return body["check"] == checksum(said, oid) if "check" in body else oid == checksum(said)
 
 
 @lru_cache(maxsize=256)
@@ -237,4 +252,4 @@ def _read_commit(path: Path) -> Commit:
     """Commits never change, so that reading one once is enough."""
     body = json.loads(path.read_bytes())
     tree = {name: Entry(**entry) for name, entry in body.pop("tree").items()}
-    return Commit(oid=path.stem, tree=tree, **body)
+    return Commit(oid=path.stem, tree=tree, git=body.pop("check", None) is not None, **body)

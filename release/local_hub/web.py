@@ -15,6 +15,7 @@ import json
 import logging
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -35,6 +36,7 @@ from training.command import explain_os_error
 JSON_LIMIT = 2 << 20  # bytes of a request's JSON that is not an upload
 STALL_LIMIT = 60.0  # seconds without a byte of a body
 POLITENESS = 32 << 20  # bytes that are read past a limit and thrown away before the refusal
+_READ_BY_POST = ("/git-upload-pack", "/info/lfs/objects/batch")  # git and git-lfs know no other way to send a token
 URL_PREFIX = {"model": "", "dataset": "datasets/", "space": "spaces/"}
 log = logging.getLogger("slipway.hub")
 
@@ -143,13 +145,14 @@ def _caller(request: Request, store: Store) -> Caller:
     if header is None:
         return ANONYMOUS
     token = bearer_token(request)
-    if token is None and request.method in {"GET", "HEAD"}:
-        # A browser remembers what it was told and sends it along from any page, so Basic may only read.
+    basic = token is None and (request.method in {"GET", "HEAD"} or request.url.path.endswith(_READ_BY_POST))
+    if basic:
         token = _basic_password(header)
     caller = store.accounts.caller(token) if token else None
     if caller is None:
         raise Refusal(401, "Invalid credentials in Authorization header")
-    return caller
+    # A browser remembers what it was told and sends it along from any page, so Basic may only read.
+    return replace(caller, scope="read") if basic else caller
 
 
 def _basic_password(header: str) -> str | None:
