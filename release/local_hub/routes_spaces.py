@@ -10,6 +10,7 @@ from release.local_hub.refusals import Refusal
 from release.local_hub.repo_info import runtime
 from release.local_hub.repository import Repository, now
 from release.local_hub.web import Call, json_route
+from release.local_hub.webhook_events import announce
 
 
 def read_runtime(call: Call) -> Response:
@@ -72,6 +73,7 @@ def _set(call: Call, group: str, value: dict[str, Any]) -> Response:
     space, asked = _space(call, write=True), call.json()
     kept = {**value, "description": asked.get("description"), "updatedAt": now(), "key": _key(asked)}
     settings = space.edit_settings(lambda settings: settings.setdefault(group, {}).update({kept["key"]: kept}))
+    announce(call, space, "update", "repo.config")
     return JSONResponse(settings[group])
 
 
@@ -86,6 +88,7 @@ def delete_secret(call: Call) -> Response:
 def _delete(call: Call, group: str) -> Response:
     space, key = _space(call, write=True), _key(call.json())
     settings = space.edit_settings(lambda settings: settings.setdefault(group, {}).pop(key, None))
+    announce(call, space, "update", "repo.config")
     return JSONResponse(settings[group])
 
 

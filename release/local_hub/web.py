@@ -31,6 +31,7 @@ from release.local_hub.accounts import ANONYMOUS, Caller
 from release.local_hub.refusals import Refusal
 from release.local_hub.repository import Repository
 from release.local_hub.store import Store
+from release.local_hub.webhook_delivery import Deliveries
 from training.command import explain_os_error
 
 JSON_LIMIT = 2 << 20  # bytes of a request's JSON that is not an upload
@@ -56,6 +57,12 @@ class Call:
         self.store: Store = request.app.state.store
         self.caller = _caller(request, self.store)
         self.body = b""
+
+    @property
+    def deliveries(self) -> Deliveries:
+        """What sends this server's webhooks."""
+        found: Deliveries = self.request.app.state.deliveries
+        return found
 
     @property
     def endpoint(self) -> str:
