@@ -25,7 +25,7 @@ from training.errors import GateRefused, HubError, UsageError
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, CommitOperationCopy, HfApi
-    from huggingface_hub.hf_api import RepoFile
+    from huggingface_hub.hf_api import GitCommitInfo, RepoFile
 
 Kind = Literal["model", "space", "dataset"]
 T = TypeVar("T")
@@ -40,6 +40,8 @@ class HubRepository:
     private: bool
     branches: dict[str, str]  # name -> commit
     tags: dict[str, str]
+    gated: str | bool = False
+    sdk: str | None = None  # of a Space
 
     @property
     def main(self) -> str:
@@ -51,6 +53,8 @@ class HubCommit:
     commit: str
     title: str
     message: str
+    author: str  # the first, where there are several
+    date: str  # ISO 8601, UTC
 
 
 @dataclass
@@ -100,6 +104,8 @@ class HubClient:
                 private=bool(info.private),
                 branches={ref.name: ref.target_commit for ref in refs.branches},
                 tags={ref.name: ref.target_commit for ref in refs.tags},
+                gated=getattr(info, "gated", None) or False,
+                sdk=getattr(info, "sdk", None),
             )
 
         return self._again(f"look at {repo_id}", read)
@@ -125,7 +131,7 @@ class HubClient:
 
         def read() -> list[HubCommit]:
             commits = self.api.list_repo_commits(repo_id, revision=revision, repo_type=kind)
-            return [HubCommit(commit.commit_id, commit.title, commit.message) for commit in commits]
+            return [_hub_commit(commit) for commit in commits]
 
         return self._again(f"read the history of {repo_id}", read)
 
@@ -354,6 +360,11 @@ def _pause(error: HubError, pause: float) -> float:
     """What the Hub asked to wait, within PATIENCE, or else our own pause."""
     asked = retry_after(error)
     return min(asked, PATIENCE) if asked is not None else pause
+
+
+def _hub_commit(commit: GitCommitInfo) -> HubCommit:
+    date = f"{commit.created_at:%Y-%m-%dT%H:%M:%S}.000Z"  # the client reads UTC, and git keeps whole seconds
+    return HubCommit(commit.commit_id, commit.title, commit.message, next(iter(commit.authors), "unknown"), date)
 
 
 def _hub_file(entry: RepoFile) -> HubFile:
