@@ -22,9 +22,9 @@ from release.local_hub.routes_git import readable_by_git
 from release.local_hub.routes_resolve import content
 from release.local_hub.storage import BLOCK
 from release.local_hub.tree import large
-from release.local_hub.web import Call, body_blocks, json_route, stream_route
+from release.local_hub.web import Call, body_blocks, json_route, stream_route, written
 
-MULTIPART_FROM = 256 << 20  # bytes; below, one PUT
+MULTIPART_FROM = 5 << 30  # bytes; below, one PUT: parts are written and hashed twice
 PART_SIZE = 64 << 20  # bytes
 FILE_LIMIT = 500 << 30  # bytes
 BATCH_LIMIT = 1000
@@ -113,8 +113,7 @@ async def upload_whole(call: Call) -> Response:
     """PUT of a whole file."""
     oid, size, user = _checked(call, "lfs")
     with await run_in_threadpool(call.store.blobs.writer) as writer:
-        async for block in body_blocks(call.request, size):
-            await run_in_threadpool(writer.write, block)
+        await written(writer.write, body_blocks(call.request, size))
         _refuse_other_content(oid, writer.sha256, size, writer.size)
         await run_in_threadpool(writer.finish)
     await run_in_threadpool(call.store.mark_held, user, oid)
@@ -137,9 +136,12 @@ async def upload_part(call: Call) -> Response:
     temporary = part.with_name(f"{part.name}.{uuid.uuid4().hex}")
     try:
         with await run_in_threadpool(temporary.open, "wb") as file:
-            async for block in body_blocks(call.request, PART_SIZE):
-                await run_in_threadpool(file.write, block)
+
+            def write(block: bytes) -> None:
+                file.write(block)
                 digest.update(block)
+
+            await written(write, body_blocks(call.request, PART_SIZE))
         await run_in_threadpool(temporary.replace, part)
     finally:
         temporary.unlink(missing_ok=True)

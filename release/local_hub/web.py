@@ -233,6 +233,19 @@ async def body_blocks(request: Request, limit: int, block: int = 1 << 20) -> Asy
         yield bytes(waiting)
 
 
+async def written(write: Callable[[bytes], Any], blocks: AsyncIterator[bytes]) -> None:
+    """Hand each block to `write`, in a thread, while the next one arrives."""
+    writing: asyncio.Future[Any] | None = None
+    try:
+        async for block in blocks:
+            if writing is not None:
+                await writing
+            writing = asyncio.ensure_future(run_in_threadpool(write, block))
+    finally:
+        if writing is not None:
+            await writing
+
+
 def answer_refusal(_: Request, error: Exception) -> Response:
     """A refusal in the Hub's own shape: headers by which clients choose their exception, and a JSON body."""
     assert isinstance(error, Refusal)
