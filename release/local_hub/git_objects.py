@@ -7,8 +7,10 @@ git_commit(parent, author, date, title, message, trees(tree)[""].id).id
 from __future__ import annotations
 
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime
+from itertools import takewhile
 from typing import TYPE_CHECKING, Protocol
 
 from dulwich.objects import Commit, ObjectID, Tree
@@ -57,16 +59,30 @@ def git_commit(parent: str | None, author: str, date: str, title: str, message: 
     return made
 
 
-def in_git(repository: Repository, head: str) -> dict[str, Commit]:
-    """Every commit from `head` back to the first, by its id on the Hub, oldest first.
+@dataclass(frozen=True)
+class InGit:
+    """A commit of the Hub and what git has of it."""
 
-    The ids are git's own, but for commits of stores from before they were; what follows such a commit knows it by git's.
+    on_hub: HubCommit
+    commit: Commit
+    trees: dict[str, Tree]
+
+
+def in_git(repository: Repository, head: str, known: dict[str, str] | None = None) -> Iterator[InGit]:
+    """Every commit from the first to `head` as git has it; of those that are in `known` (id on the Hub -> git's), none.
+
+    The ids are the Hub's own, but for commits of stores from before they were git's; what follows such a commit knows it by git's.
     """
-    made: dict[str, Commit] = {}
-    chain: list[HubCommit] = list(repository.history(head))
-    parent: str | None = None
+    known = {} if known is None else known
+    chain = list(takewhile(lambda commit: commit.oid not in known, repository.history(head)))
+    parent = known.get(chain[-1].parent or "") if chain else None
     for one in reversed(chain):
-        root = trees(one.tree)[""].id
-        made[one.oid] = git_commit(parent, one.author, one.date, one.title, one.message, root)
-        parent = made[one.oid].id.decode()
-    return made
+        made = trees(one.tree)
+        commit = git_commit(parent, one.author, one.date, one.title, one.message, made[""].id)
+        parent = known[one.oid] = commit.id.decode()
+        yield InGit(one, commit, made)
+
+
+def git_id(repository: Repository, commit: HubCommit) -> str:
+    """git's id of a commit."""
+    return commit.oid if commit.git else [one.commit.id.decode() for one in in_git(repository, commit.oid)][-1]

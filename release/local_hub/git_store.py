@@ -14,13 +14,13 @@ from typing import IO, Any
 
 from dulwich.errors import GitProtocolError, HangupException
 from dulwich.object_store import PackCapableObjectStore
-from dulwich.objects import Blob, Commit, ObjectID, RawObjectID, ShaFile, sha_to_hex
+from dulwich.objects import Blob, ObjectID, RawObjectID, ShaFile, sha_to_hex
 from dulwich.protocol import ReceivableProtocol
 from dulwich.refs import DictRefsContainer, Ref
 from dulwich.repo import BaseRepo
 from dulwich.server import Backend, UploadPackHandler
 
-from release.local_hub.git_objects import in_git, trees
+from release.local_hub.git_objects import git_id, in_git
 from release.local_hub.refusals import Refusal
 from release.local_hub.repository import MAIN, Repository
 from release.local_hub.storage import pointer_of
@@ -80,28 +80,25 @@ class _GitRepository(BaseRepo):
 
 
 class _Objects(PackCapableObjectStore):
-    """The objects to which the refs lead. Commits and trees are made at once, files read one at a time."""
+    """The objects to which the refs lead. Commits and trees are made together, files read one at a time."""
 
     def __init__(self, repository: Repository) -> None:
         super().__init__()
         self.repository = repository
         self.pack_compression_level = 1  # it goes over a local network
-        self._commits: dict[str, Commit] = {}
-        self.refs: dict[str, ObjectID] = {}
-        for ref, oid in sorted(repository.refs().items()):
-            if oid not in self._commits:
-                self._commits.update(in_git(repository, oid))
-            self.refs[ref] = self._commits[oid].id
+        self._heads = repository.refs()
+        ids = {oid: git_id(repository, repository.commit_of(oid)) for oid in set(self._heads.values())}
+        self.refs = {ref: ObjectID(ids[oid].encode()) for ref, oid in self._heads.items()}
 
     @cached_property
     def _made(self) -> dict[bytes, ShaFile | Entry]:
         made: dict[bytes, ShaFile | Entry] = {}
-        for oid, commit in self._commits.items():
-            made[commit.id] = commit
-            if commit.tree not in made:
-                files = self.repository.commit_of(oid).tree
-                made.update({tree.id: tree for tree in trees(files).values()})
-                made.update({entry.oid.encode(): entry for entry in files.values()})
+        known: dict[str, str] = {}
+        for head in set(self._heads.values()):
+            for one in in_git(self.repository, head, known):
+                made[one.commit.id] = one.commit
+                made.update({tree.id: tree for tree in one.trees.values()})
+                made.update({entry.oid.encode(): entry for entry in one.on_hub.tree.values()})
         return made
 
     def contains_loose(self, sha: ObjectID) -> bool:

@@ -23,7 +23,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from release.local_hub.git_objects import git_commit, in_git, trees
+from release.local_hub.git_objects import git_commit, git_id, trees
 from release.local_hub.refusals import Conflict, Refusal, RevisionNotFound, StaleParent
 from release.local_hub.storage import Blobs, create_json, locked, read_json, write_json
 from release.local_hub.tree import Change, Entry, Put, Tree, apply
@@ -165,7 +165,7 @@ class Repository:
         """Write a commit that was made elsewhere, under its id there. No ref leads to it yet; content is here already."""
         body: dict[str, Any] = {"parent": parent, "author": author, "date": date, "title": title, "message": message}
         body["tree"] = {path: asdict(entry) for path, entry in apply({}, [Put(*item) for item in tree.items()]).items()}
-        before = self._git_id(self.commit_of(parent)) if parent else None
+        before = git_id(self, self.commit_of(parent)) if parent else None
         if git_commit(before, author, date, title, message, trees(tree)[""].id).id.decode() != oid:
             body["foreign"] = True
         create_json(self.folder / "commits" / f"{oid}.json", {**body, "check": checksum(body, oid)})
@@ -230,16 +230,13 @@ class Repository:
             "message": message,
             "tree": {path: asdict(entry) for path, entry in tree.items()},
         }
-        before = self._git_id(self.commit_of(parent)) if parent else None
+        before = git_id(self, self.commit_of(parent)) if parent else None
         details = (str(body["author"]), str(body["date"]), title, message)
         oid = git_commit(before, *details, trees(tree)[""].id).id.decode()
         body["check"] = checksum(body, oid)
         path = self.folder / "commits" / f"{oid}.json"
         create_json(path, body)
         return _read_commit(path)
-
-    def _git_id(self, commit: Commit) -> str:
-        return commit.oid if commit.git else in_git(self, commit.oid)[commit.oid].id.decode()
 
     def _write_refs(self, refs: dict[str, str], messages: dict[str, str] | None = None) -> None:
         old = read_json(self.folder / "refs.json", {}).get("messages", {})
