@@ -75,7 +75,7 @@ class Deliveries:
                 continue
             try:
                 self._deliver(delivery)
-            except OSError as error:  # the disk of the log; the next delivery is tried all the same
+            except (OSError, ValueError) as error:  # of the log; the next delivery is tried all the same
                 log.error("a webhook's delivery could not be noted: %s", error)
 
     def _deliver(self, delivery: Delivery) -> None:

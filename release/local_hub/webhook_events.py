@@ -5,10 +5,12 @@ announce(call, repository, "update", "repo.content", refs=[("refs/heads/main", o
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
 from release.local_hub import discussions
+from release.local_hub.refusals import Refusal
 from release.local_hub.repository import MAIN, Repository
 from release.local_hub.web import Call
 from release.local_hub.webhook_delivery import Delivery
@@ -16,13 +18,27 @@ from release.local_hub.webhooks import Webhook
 
 Refs = Sequence[tuple[str, str | None, str | None]]  # name, commit before, commit afterwards
 
+log = logging.getLogger("slipway.hub")
+
 
 def announce(call: Call, repository: Repository, action: str, scope: str, **about: Any) -> None:
     """Tell those who watch the repository and may read it; returns at once."""
     call.deliveries.send(announcement(call, repository, action, scope, **about))
 
 
-def announcement(
+def announcement(call: Call, repository: Repository, action: str, scope: str, **about: Any) -> list[Delivery]:
+    """The deliveries of a change: before what cannot be told of afterwards, such as a deletion.
+
+    What goes wrong here is the log's: the change itself was, or will be, answered as if nobody watched.
+    """
+    try:
+        return _announcement(call, repository, action, scope, **about)
+    except (Refusal, OSError, ValueError, KeyError) as error:
+        log.error("no webhook was told of %s %s of %s: %r", action, scope, repository.id, error)
+        return []
+
+
+def _announcement(
     call: Call,
     repository: Repository,
     action: str,
@@ -33,7 +49,7 @@ def announcement(
     comment: dict[str, Any] | None = None,
     moved_to: str | None = None,
 ) -> list[Delivery]:
-    """The deliveries of a change. `number` is the discussion's, `comment` its event, `moved_to` the new id."""
+    """`number` is the discussion's, `comment` its event, `moved_to` the new id."""
     hooks = [hook for hook in call.deliveries.webhooks.all() if _concerns(call, hook, repository, scope)]
     if not hooks:
         return []

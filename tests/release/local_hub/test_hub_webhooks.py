@@ -145,6 +145,14 @@ def test_every_kind_of_change_arrives_as_the_payload_that_the_client_parses(api:
     assert {headers["x-webhook-secret"] for headers, _ in receiver.got} == {"quiet"}
 
 
+def test_a_webhook_that_cannot_be_read_does_not_turn_a_commit_into_an_error(hub: Any, api: Any) -> None:
+    hook = api.create_webhook(url="http://127.0.0.1:1/", watched=MINE)
+    (hub.store.root / "webhooks" / f"{hook.id}.json").write_text("{")
+    api.create_repo("slipway/demo")
+    made = api.create_commit("slipway/demo", [CommitOperationAdd("a.txt", b"a")], commit_message="1")
+    assert api.model_info("slipway/demo").sha == made.oid
+
+
 def test_a_private_change_is_told_only_to_those_who_may_read_it(
     api: Any, hub: Any, client: Any, receiver: Receiver
 ) -> None:
