@@ -17,6 +17,7 @@ from typing import Any
 
 from release.hub_client import HubClient, HubCommit, HubRepository, Kind
 from release.hub_files import HubFile
+from release.local_hub.refusals import RevisionNotFound
 from release.local_hub.repository import Repository
 from release.local_hub.store import Store, split_id
 from release.local_hub.tree import Entry, large, regular
@@ -103,17 +104,30 @@ class _Copy:
 
     def history(self, head: str) -> None:
         """Copy the commits from the first to `head` that are not here."""
-        if self.repository.has_commit(head):
+        if self._is_whole(head):
             return
         listed = self.source.history(self.repo_id, head, self.kind)
         parent: str | None = None
         for commit in reversed(listed):
-            if self.repository.has_commit(commit.commit):
+            if self._stands(commit.commit):
                 files = self.repository.commit_of(commit.commit).tree.values()
                 self._known.update({(entry.oid, entry.size): entry for entry in files})
             else:
                 self._commit(commit, parent)
             parent = commit.commit
+
+    def _is_whole(self, head: str) -> bool:
+        try:
+            return all(self._stands(commit.oid) for commit in self.repository.history(head))
+        except RevisionNotFound:
+            return False
+
+    def _stands(self, oid: str) -> bool:
+        """Whether a commit is here with all its content: of a mirror that was broken off, `hub gc` may have taken a part."""
+        if not self.repository.has_commit(oid):
+            return False
+        blobs = self.repository.blobs
+        return all(blobs.has(entry.sha256, entry.size) for entry in self.repository.commit_of(oid).tree.values())
 
     def _commit(self, commit: HubCommit, parent: str | None) -> None:
         listed = self.source.tree(self.repo_id, commit.commit, self.kind)
