@@ -43,7 +43,7 @@ def answer_wants(repository: Repository, body: bytes, out: IO[bytes]) -> None:
     try:
         _UploadPack(_OneRepository(repository), ["/"], proto, stateless_rpc=True).handle()
     except (GitProtocolError, HangupException, ValueError, AssertionError) as error:
-        raise Refusal(400, f"Not a request of git upload-pack: {error}") from error
+        raise Refusal(400, f"Not a request of git upload-pack: {str(error) or type(error).__name__}") from error
 
 
 class _UploadPack(UploadPackHandler):

@@ -113,7 +113,9 @@ def test_git_lfs_downloads_what_a_commit_of_the_repository_holds(made: Any, hub:
 def test_what_is_no_request_of_git_is_refused(made: Any, ask: Any) -> None:
     path = "/slipway/demo/git-upload-pack"
     unknown = b"0060want " + b"1" * 40 + b" side-band-64k thin-pack ofs-delta agent=git/2" + b"\n"
-    for body in (b"", b"nonsense", b"0032want " + b"1" * 40 + b"\n", unknown):
+    want = unknown.replace(b"1" * 40, made.model_info("slipway/demo").sha.encode())
+    broken = (want + b"0004\xff\xfe", want + b"000edeepen xyz0000", want + b"0000" + b"0032have " + b"z" * 40 + b"\n")
+    for body in (*broken, b"", b"nonsense", b"0032want " + b"1" * 40 + b"\n", unknown):
         assert ask("POST", path, body=body).status == 400, body
     bomb = gzip.compress(b"0" * (64 << 20))
     assert ask("POST", path, body=bomb, headers={"Content-Encoding": "gzip"}).status == 413
