@@ -2,6 +2,7 @@
 
 python -m release hub --root hub --port 8484
 python -m release hub import mirror --root hub
+python -m release hub mirror openai/gsm8k --from https://... --root hub
 python -m release hub user slipway --root hub
 python -m release hub fsck --root hub
 python -m release hub gc --root hub
@@ -15,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from training.command import Parser, Result, log
+from training.command import Parser, Result, log, quiet_libraries
 from training.errors import UsageError, VerificationMismatch
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ _DESCRIPTION = """Serve a Hub that the unchanged huggingface_hub, transformers a
 
   hub --root DIR --port N          serve until Ctrl-C
   hub import FOLDER --root DIR     take in FOLDER/{models,datasets,spaces}/ORG/NAME/... under these ids
+  hub mirror [datasets/|spaces/]ORG/NAME ... --from ENDPOINT --root DIR
+                                   copy repositories of another Hub, with all their branches, tags and commits
   hub user NAME --root DIR         create a user (or another token of theirs) and print the token
   hub fsck --root DIR              check every byte; exit 4 where something is broken
   hub gc --root DIR                remove what nothing needs any more; servers may run meanwhile"""
@@ -34,10 +37,11 @@ def add_hub_command(parser: Parser) -> None:
     """Add `hub` to `python -m release`. Imports nothing heavy."""
     hub = parser.command("hub", "Serve the embedded Hub; import into it, add users, check it, tidy it up.", run_hub)
     hub.description = _DESCRIPTION
-    actions = ("serve", "import", "user", "fsck", "gc")
+    actions = ("serve", "import", "mirror", "user", "fsck", "gc")
     hub.add_argument("action", nargs="?", choices=actions, default="serve", help="default: serve")
-    hub.add_argument("subject", nargs="?", metavar="FOLDER|NAME", help="what to import, or whom to create")
+    hub.add_argument("subject", nargs="*", metavar="FOLDER|ID|NAME", help="what to import or mirror, or whom to create")
     hub.add_argument("--root", type=Path, required=True, metavar="DIR", help="where everything is kept")
+    hub.add_argument("--from", dest="source", metavar="ENDPOINT", help="with `mirror`: the Hub to copy from (HF_TOKEN)")
     hub.add_argument("--port", type=int, default=8484, metavar="N", help="0 takes a free one (default: 8484)")
     hub.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine only)")
     hub.add_argument(
@@ -68,9 +72,9 @@ def add_hub_command(parser: Parser) -> None:
 
 def run_hub(args: argparse.Namespace) -> Result:
     """The command; serving returns when it is stopped."""
-    actions = {"serve": _serve, "import": _import, "user": _user, "fsck": _fsck, "gc": _gc}
-    if args.action in ("import", "user") and not args.subject:
-        raise UsageError(f"hub {args.action} needs a {'FOLDER' if args.action == 'import' else 'NAME'}")
+    actions = {"serve": _serve, "import": _import, "mirror": _mirror, "user": _user, "fsck": _fsck, "gc": _gc}
+    if args.action in ("import", "user") and len(args.subject) != 1:
+        raise UsageError(f"hub {args.action} needs one {'FOLDER' if args.action == 'import' else 'NAME'}")
     return actions[str(args.action)](args)
 
 
@@ -88,7 +92,9 @@ def _serve(args: argparse.Namespace) -> Result:
 
 def _require_no_subject(args: argparse.Namespace) -> None:
     if args.subject:
-        raise UsageError(f"unknown argument {args.subject!r}", expected="hub, hub import FOLDER or hub user NAME")
+        raise UsageError(
+            f"unknown argument {args.subject[0]!r}", expected="hub, hub import FOLDER, hub mirror ID or hub user NAME"
+        )
 
 
 def _accept_token_file(file: Path, store: Store, user: str = "slipway") -> None:
@@ -109,15 +115,37 @@ def _accept_token_file(file: Path, store: Store, user: str = "slipway") -> None:
 def _import(args: argparse.Namespace) -> Result:
     from release.local_hub.store import Store
 
-    imported = Store(args.root).import_folder(Path(args.subject))
+    imported = Store(args.root).import_folder(Path(args.subject[0]))
     listed = "".join(f"\n  {name}" for name in imported)
     return {"summary": f"imported {len(imported)} repositories{listed}", "imported": imported, "root": str(args.root)}
+
+
+def _mirror(args: argparse.Namespace) -> Result:
+    from release.hub_client import HubClient
+    from release.local_hub.mirror_hub import mirror, source_id
+    from release.local_hub.store import Store
+
+    if not args.subject or not args.source:
+        raise UsageError(
+            "hub mirror needs the ids of repositories, and the Hub that has them",
+            expected="hub mirror [datasets/|spaces/]ORG/NAME ... --from ENDPOINT --root DIR",
+        )
+    for named in args.subject:
+        source_id(named)
+    quiet_libraries()
+    store, source = Store(args.root), HubClient.connect(args.source.rstrip("/"))
+    done = [mirror(store, source, named) for named in args.subject]
+    lines = [
+        f"{one.repository}: {one.refs} branches and tags, {one.commits} commits and {one.files} files ({one.size:,} bytes) copied"
+        for one in done
+    ]
+    return {"summary": "\n".join(lines), "mirrored": [asdict(one) for one in done], "root": str(args.root)}
 
 
 def _user(args: argparse.Namespace) -> Result:
     from release.local_hub.store import Store
 
-    store, name = Store(args.root), str(args.subject)
+    store, name = Store(args.root), str(args.subject[0])
     if store.accounts.kind_of(name) is None:
         store.accounts.create_user(name)
     for organisation in args.organisation:

@@ -108,6 +108,13 @@ class Accounts:
         names = tuple(sorted(org["name"] for org in organisations))
         return Caller(user, found["scope"], frozenset({user.lower(), *map(str.lower, names)}), names, found["name"])
 
+    def namespaces_of(self, user: str) -> frozenset[str]:
+        """The user and the organisations that they are a member of, in lower case."""
+        member = user.lower()
+        return frozenset(
+            {member} | {key for key, org in self._read()["organisations"].items() if member in org["members"]}
+        )
+
     def has_tokens(self) -> bool:
         return bool(self._read()["tokens"])
 

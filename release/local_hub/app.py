@@ -17,29 +17,37 @@ from release.local_hub import (
     routes_collections,
     routes_commit,
     routes_discussions,
+    routes_git,
     routes_lfs,
     routes_repos,
     routes_resolve,
     routes_spaces,
     routes_tree,
+    routes_webhooks,
     routes_xet,
 )
 from release.local_hub.pages import routes as page_routes
 from release.local_hub.refusals import Refusal
 from release.local_hub.store import Store
 from release.local_hub.web import ERROR_HANDLERS, Call, HubMiddleware, json_route
+from release.local_hub.webhook_delivery import Deliveries
 
 ANY = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH")
 
 
-def create_app(store: Store, ready: str | None = None) -> Starlette:
-    """The application that serves `store`; it prints `ready` when it starts to answer."""
+def create_app(store: Store, ready: str | None = None, *, reach_private: bool = False) -> Starlette:
+    """The application that serves `store`; it prints `ready` when it starts to answer.
+
+    `reach_private`: whether webhooks may lead to this machine and to private networks.
+    """
+    deliveries = Deliveries(store.root, private=reach_private)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         if ready:
             print(ready, flush=True)
         yield
+        deliveries.close()
 
     routes = [
         *routes_repos.routes,
@@ -49,9 +57,11 @@ def create_app(store: Store, ready: str | None = None) -> Starlette:
         *routes_discussions.routes,
         *routes_spaces.routes,
         *routes_collections.routes,
+        *routes_webhooks.routes,
         *routes_xet.routes,
         *card_check.routes,
         *routes_resolve.routes,
+        *routes_git.routes,
         json_route("/api/{kind:kinds}/{rest:path}", unknown_repository, ANY),
         json_route("/api/{rest:path}", unknown, ANY),
         *page_routes.routes,
@@ -63,7 +73,7 @@ def create_app(store: Store, ready: str | None = None) -> Starlette:
         exception_handlers=ERROR_HANDLERS,
         lifespan=lifespan,
     )
-    app.state.store = store
+    app.state.store, app.state.deliveries = store, deliveries
     return app
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from release.local_hub.repository import commit_oid
+from release.local_hub.repository import names
 from release.local_hub.routes_xet import Xorbs
 from release.local_hub.storage import BLOCK, Blobs, pointer_of
 from release.local_hub.store import FORMAT, KINDS
@@ -117,7 +117,7 @@ def _commit(root: Path, file: Path, label: str, damages: list[Damage], uses: dic
     body = _json(root, file, damages)
     if body is None:
         return None
-    if not _OID.fullmatch(file.stem) or not isinstance(body, dict) or commit_oid(body) != file.stem:
+    if not _OID.fullmatch(file.stem) or not isinstance(body, dict) or not names(file.stem, body):
         damages.append(Damage(where, "its content is not what its name promises", (name,)))
         return None
     for path, fields in body["tree"].items():

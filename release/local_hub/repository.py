@@ -4,7 +4,8 @@ repository.commit("refs/heads/main", [Put("README.md", entry)], author="slipway"
 repository.resolve("main").tree["README.md"]
 
 <folder>/repo.json      settings: kind, visibility, gated, created
-         commits/X.json commit X with its whole tree; written before any ref names it, never changed
+         commits/X.json commit X with its whole tree, X being git's own id of it; written before any ref names it, never
+                        changed
          refs.json      all refs; replacing this one file is the moment at which a commit becomes visible
          lock           taken by whoever moves a ref, so that a stale parent is noticed
 """
@@ -22,6 +23,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from release.local_hub.git_objects import git_commit, git_id, trees
 from release.local_hub.refusals import Conflict, Refusal, RevisionNotFound, StaleParent
 from release.local_hub.storage import Blobs, create_json, locked, read_json, write_json
 from release.local_hub.tree import Change, Entry, Put, Tree, apply
@@ -43,6 +45,7 @@ class Commit:
     title: str
     message: str
     tree: Tree
+    git: bool  # whether `oid` is git's id of it, as it is made of these fields (git_objects.py)
 
 
 def now() -> str:
@@ -156,6 +159,29 @@ class Repository:
                 self._write_refs({**refs, target: commit.oid})
             return commit
 
+    def take_in(
+        self, oid: str, parent: str | None, author: str, date: str, title: str, message: str, tree: Tree
+    ) -> None:
+        """Write a commit that was made elsewhere, under its id there. No ref leads to it yet; content is here already."""
+        body: dict[str, Any] = {"parent": parent, "author": author, "date": date, "title": title, "message": message}
+        body["tree"] = {path: asdict(entry) for path, entry in apply({}, [Put(*item) for item in tree.items()]).items()}
+        before = git_id(self, self.commit_of(parent)) if parent else None
+        if git_commit(before, author, date, title, message, trees(tree)[""].id).id.decode() != oid:
+            body["foreign"] = True
+        create_json(self.folder / "commits" / f"{oid}.json", {**body, "check": checksum(body, oid)})
+
+    def has_commit(self, oid: str) -> bool:
+        return bool(_FULL_OID.fullmatch(oid)) and (self.folder / "commits" / f"{oid}.json").is_file()
+
+    def replace_refs(self, refs: dict[str, str]) -> None:
+        """Let branches and tags be exactly these; pull requests stay. Raises 422 where content has been collected."""
+        with self._locked(), self.blobs.in_use():
+            for oid in set(refs.values()):
+                for commit in self.history(oid):
+                    self._require_content([Put(path, entry) for path, entry in commit.tree.items()])
+            pulls = {ref: oid for ref, oid in self.refs().items() if ref.startswith("refs/pr/")}
+            self._write_refs({**pulls, **refs})
+
     def squash(self, ref: str, author: str, title: str) -> Commit:
         """Replace the history of a branch by one commit with its files."""
         with self._locked():
@@ -199,12 +225,15 @@ class Repository:
         body = {
             "parent": parent,
             "author": author,
-            "date": now(),
+            "date": f"{now()[:-5]}.000Z",  # git keeps whole seconds, so the Hub's dates of commits look like this
             "title": title,
             "message": message,
             "tree": {path: asdict(entry) for path, entry in tree.items()},
         }
-        oid = commit_oid(body)
+        before = git_id(self, self.commit_of(parent)) if parent else None
+        details = (str(body["author"]), str(body["date"]), title, message)
+        oid = git_commit(before, *details, trees(tree)[""].id).id.decode()
+        body["check"] = checksum(body, oid)
         path = self.folder / "commits" / f"{oid}.json"
         create_json(path, body)
         return _read_commit(path)
@@ -226,10 +255,16 @@ class Repository:
             raise Refusal(404, "Repository not found", "RepoNotFound") from error  # deleted meanwhile
 
 
-def commit_oid(body: dict[str, Any]) -> str:
-    """The id of a commit: a hash of all that its file says."""
+def checksum(body: dict[str, Any], oid: str = "") -> str:
+    """A hash of a commit's id and of all that its file says."""
     canonical = json.dumps(body, sort_keys=True, ensure_ascii=False).encode()
-    return hashlib.sha1(canonical, usedforsecurity=False).hexdigest()
+    return hashlib.sha1(canonical + oid.encode(), usedforsecurity=False).hexdigest()
+
+
+def names(oid: str, body: dict[str, Any]) -> bool:
+    """Whether this is what the file of commit `oid` was written with. Before ids were git's, they were the checksum."""
+    said = {key: value for key, value in body.items() if key != "check"}
+    return body["check"] == checksum(said, oid) if "check" in body else oid == checksum(said)
 
 
 @lru_cache(maxsize=256)
@@ -237,4 +272,5 @@ def _read_commit(path: Path) -> Commit:
     """Commits never change, so that reading one once is enough."""
     body = json.loads(path.read_bytes())
     tree = {name: Entry(**entry) for name, entry in body.pop("tree").items()}
-    return Commit(oid=path.stem, tree=tree, **body)
+    git = body.pop("check", None) is not None and not body.pop("foreign", False)
+    return Commit(oid=path.stem, tree=tree, git=git, **body)

@@ -18,6 +18,7 @@ from release.local_hub.repository import Commit, Repository
 from release.local_hub.starting_files import is_ignored, is_large
 from release.local_hub.tree import Change, Delete, Put, checked_path, large, regular
 from release.local_hub.web import Call, body_blocks, json_route, stream_route
+from release.local_hub.webhook_events import announce
 
 LINE_LIMIT = 64 << 20  # bytes of one operation; a regular file travels within its line
 COMMIT_LIMIT = 4 << 30  # bytes of a whole commit's text
@@ -175,8 +176,12 @@ class Draft:
         if self.creates_pr:
             number, made = open_pull_request(self.repository, self.ref, self.changes, parent=parent, **details)
             answer["pullRequestUrl"] = f"{url}/discussions/{number}"
+            moved: list[tuple[str, str | None, str]] = [(f"refs/pr/{number}", None, made.oid)]
+            announce(self.call, self.repository, "create", "discussion", number=number)
         else:
             made = self.repository.commit(self.ref, self.changes, parent=parent, **details)
+            moved = [(self.ref, made.parent, made.oid)]
+        announce(self.call, self.repository, "update", "repo.content", refs=moved)
         return JSONResponse({**answer, "commitUrl": f"{url}/commit/{made.oid}", "commitOid": made.oid})
 
 

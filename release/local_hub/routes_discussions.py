@@ -8,9 +8,10 @@ from starlette.responses import JSONResponse, Response
 
 from release.local_hub import discussions
 from release.local_hub.refusals import Refusal
-from release.local_hub.repository import Repository
+from release.local_hub.repository import MAIN, Repository
 from release.local_hub.tree import changed_paths
 from release.local_hub.web import Call, json_route
+from release.local_hub.webhook_events import announce
 
 PAGE = 50
 STATUSES = {"open", "closed"}
@@ -88,19 +89,24 @@ def create(call: Call) -> Response:
         str(asked.get("description") or ""),
         pull_request=bool(asked.get("pullRequest")),
     )
+    announce(call, repository, "create", "discussion", number=number)
     return JSONResponse({"num": number, "pullRequest": bool(asked.get("pullRequest")), "url": call.web_url(repository)})
 
 
 def comment(call: Call) -> Response:
     repository, user = call.repository(), _writer(call)
     data = discussions.comment_data(_text(call.json(), "comment"))
-    return JSONResponse({"newMessage": discussions.add_event(repository, _number(call), user, "comment", data)})
+    number = _number(call)
+    event = discussions.add_event(repository, number, user, "comment", data)
+    announce(call, repository, "create", "discussion.comment", number=number, comment=event)
+    return JSONResponse({"newMessage": event})
 
 
 def change_title(call: Call) -> Response:
     repository, user, number = *_owned(call), _number(call)
     title, old = _text(call.json(), "title")[:300], discussions.read(repository, number)["title"]
     event = discussions.add_event(repository, number, user, "title-change", {"from": old, "to": title}, title=title)
+    announce(call, repository, "update", "discussion", number=number)
     return JSONResponse({"newTitle": event})
 
 
@@ -115,12 +121,16 @@ def change_status(call: Call) -> Response:
     event = discussions.add_event(repository, number, user, "status-change", {"status": status}, status=status)
     if asked.get("comment"):
         discussions.add_event(repository, number, user, "comment", discussions.comment_data(str(asked["comment"])))
+    announce(call, repository, "update", "discussion", number=number)
     return JSONResponse({"newStatus": event})
 
 
 def merge(call: Call) -> Response:
     repository = call.repository(write=True)
-    commit = discussions.merge(repository, _number(call), call.require_user(), str(call.json().get("comment") or ""))
+    number = _number(call)
+    commit = discussions.merge(repository, number, call.require_user(), str(call.json().get("comment") or ""))
+    announce(call, repository, "update", "discussion", number=number)
+    announce(call, repository, "update", "repo.content", refs=[(MAIN, commit.parent, commit.oid)])
     return JSONResponse({"success": True, "commitOid": commit.oid})
 
 

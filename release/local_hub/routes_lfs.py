@@ -16,11 +16,15 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
 from release.local_hub.refusals import Refusal
+from release.local_hub.repository import Repository
 from release.local_hub.routes_commit import may_use
+from release.local_hub.routes_git import readable_by_git
+from release.local_hub.routes_resolve import content
 from release.local_hub.storage import BLOCK
-from release.local_hub.web import Call, body_blocks, json_route, stream_route
+from release.local_hub.tree import large
+from release.local_hub.web import Call, body_blocks, json_route, stream_route, written
 
-MULTIPART_FROM = 256 << 20  # bytes; below, one PUT
+MULTIPART_FROM = 5 << 30  # bytes; below, one PUT: parts are written and hashed twice
 PART_SIZE = 64 << 20  # bytes
 FILE_LIMIT = 500 << 30  # bytes
 BATCH_LIMIT = 1000
@@ -29,12 +33,15 @@ _UPLOAD = re.compile(r"[0-9a-f]{32}")
 
 
 def batch(call: Call) -> Response:
-    """Upload instructions for each object; none for what is there already."""
-    repository = call.repository(write=True)
-    user, asked = call.require_user(), call.json()
+    """Upload instructions for each object; none for what is there already. For `git lfs`, addresses to download from."""
+    repository, asked = readable_by_git(call), call.json()
     objects = asked.get("objects")
-    if asked.get("operation") != "upload" or not isinstance(objects, list) or len(objects) > BATCH_LIMIT:
-        raise Refusal(422, f"This Hub answers LFS batches of at most {BATCH_LIMIT} uploads")
+    known = asked.get("operation") in {"upload", "download"}
+    if not known or not isinstance(objects, list) or len(objects) > BATCH_LIMIT:
+        raise Refusal(422, f"This Hub answers LFS batches of at most {BATCH_LIMIT} uploads or downloads")
+    if asked["operation"] == "download":
+        return _downloads(call, repository, objects)
+    user = call.require_write(repository.namespace, f"write to {repository.kind} {repository.id}")
     multipart = "multipart" in (asked.get("transfers") or [])
     answers = []
     for item in objects:
@@ -48,9 +55,37 @@ def batch(call: Call) -> Response:
             verify = {"href": f"{call.endpoint}/lfs/verify"}
             upload = _upload_action(call, user, oid, size, in_parts=multipart and size >= MULTIPART_FROM)
             answers.append({"oid": oid, "size": size, "authenticated": True, "actions": {**upload, "verify": verify}})
-    content_type = "application/vnd.git-lfs+json"
-    transfer = "multipart" if any("chunk_size" in str(answer) for answer in answers) else "basic"
-    return JSONResponse({"transfer": transfer, "objects": answers, "hash_algo": "sha256"}, media_type=content_type)
+    return _batch_answer("multipart" if any("chunk_size" in str(answer) for answer in answers) else "basic", answers)
+
+
+def _batch_answer(transfer: str, answers: list[dict[str, Any]]) -> Response:
+    answer = {"transfer": transfer, "objects": answers, "hash_algo": "sha256"}
+    return JSONResponse(answer, media_type="application/vnd.git-lfs+json")
+
+
+def _downloads(call: Call, repository: Repository, objects: list[Any]) -> Response:
+    """Signed addresses of those objects that a commit of the repository holds, whichever branch leads to it."""
+    answers: list[dict[str, Any]] = []
+    wanted = {str(item.get("oid")): item.get("size") for item in objects if isinstance(item, dict)}
+    heads = set(repository.refs().values())
+    history = (commit for head in heads for commit in repository.history(head))
+    held = {entry.sha256: entry.size for commit in history for entry in commit.tree.values() if entry.lfs}
+    for oid, size in wanted.items():
+        if oid in held and held[oid] == size:
+            href = f"{call.endpoint}/lfs/{oid}?size={size}&signature={call.store.sign('lfs-get', oid, str(size), '')}"
+            answers.append({"oid": oid, "size": size, "authenticated": True, "actions": {"download": {"href": href}}})
+        else:
+            problem = {"code": 404, "message": "No commit of this repository holds it"}
+            answers.append({"oid": oid, "size": size, "error": problem})
+    return _batch_answer("basic", answers)
+
+
+def download(call: Call) -> Response:
+    """The bytes behind a signed address."""
+    oid, size, _ = _checked(call, "lfs-get")
+    entry = large(oid, size)
+    headers = {"ETag": f'"{oid}"', "Content-Type": "application/octet-stream", "Accept-Ranges": "bytes"}
+    return content(call, call.store.blobs.path(oid), entry, headers | {"Cache-Control": "private, no-store"})
 
 
 def _upload_action(call: Call, user: str, oid: str, size: int, *, in_parts: bool) -> dict[str, Any]:
@@ -78,8 +113,7 @@ async def upload_whole(call: Call) -> Response:
     """PUT of a whole file."""
     oid, size, user = _checked(call, "lfs")
     with await run_in_threadpool(call.store.blobs.writer) as writer:
-        async for block in body_blocks(call.request, size):
-            await run_in_threadpool(writer.write, block)
+        await written(writer.write, body_blocks(call.request, size))
         _refuse_other_content(oid, writer.sha256, size, writer.size)
         await run_in_threadpool(writer.finish)
     await run_in_threadpool(call.store.mark_held, user, oid)
@@ -102,9 +136,12 @@ async def upload_part(call: Call) -> Response:
     temporary = part.with_name(f"{part.name}.{uuid.uuid4().hex}")
     try:
         with await run_in_threadpool(temporary.open, "wb") as file:
-            async for block in body_blocks(call.request, PART_SIZE):
-                await run_in_threadpool(file.write, block)
+
+            def write(block: bytes) -> None:
+                file.write(block)
                 digest.update(block)
+
+            await written(write, body_blocks(call.request, PART_SIZE))
         await run_in_threadpool(temporary.replace, part)
     finally:
         temporary.unlink(missing_ok=True)
@@ -145,6 +182,7 @@ routes = [
     json_route("/{org}/{name}.git/info/lfs/objects/batch", batch, ("POST",)),
     json_route("/{kind:kinds}/{org}/{name}.git/info/lfs/objects/batch", batch, ("POST",)),
     json_route("/lfs/verify", verify, ("POST",)),
+    json_route("/lfs/{oid}", download),
     stream_route("/lfs/{oid}", upload_whole, ("PUT",)),
     stream_route("/lfs/{oid}/parts/{number}", upload_part, ("PUT",)),
     json_route("/lfs/{oid}/complete", complete, ("POST",)),

@@ -11,6 +11,7 @@ from release.local_hub.repo_info import list_item, repo_info
 from release.local_hub.repository import Repository
 from release.local_hub.store import KINDS, split_id
 from release.local_hub.web import Call, json_route
+from release.local_hub.webhook_events import announce, announcement
 
 LIST_PAGE = 1000
 
@@ -59,6 +60,7 @@ def create(call: Call) -> Response:
         existing = call.find(kind, f"{namespace}/{name}")
         body = {"error": error.message, "url": call.web_url(existing)}
         return JSONResponse(body, 409, {"X-Error-Message": error.message})
+    announce(call, repository, "create", "repo")
     return JSONResponse({"url": call.web_url(repository), "name": repository.id, "id": repository.folder.name})
 
 
@@ -66,7 +68,9 @@ def delete(call: Call) -> Response:
     asked = call.json()
     namespace = asked.get("organization") or call.require_user()
     repository = call.find(str(asked.get("type") or "model"), f"{namespace}/{asked.get('name')}", write=True)
+    told = announcement(call, repository, "delete", "repo")
     call.store.delete_repository(repository)
+    call.deliveries.send(told)
     return JSONResponse({"success": True})
 
 
@@ -76,7 +80,9 @@ def move(call: Call) -> Response:
     repository = call.find(str(asked.get("type") or "model"), str(asked.get("fromRepo") or ""), write=True)
     namespace, _ = split_id(new_id)
     call.require_write(namespace, f"move a repository to the namespace {namespace}")
+    told = announcement(call, repository, "move", "repo", moved_to=new_id)
     call.store.move_repository(repository, new_id)
+    call.deliveries.send(told)
     return JSONResponse({"success": True, "name": new_id})
 
 
@@ -91,6 +97,7 @@ def change_settings(call: Call) -> Response:
             raise Refusal(400, '"gated" must be false, "auto" or "manual"')
         changes["gated"] = asked["gated"]
     repository.change_settings(**changes)
+    announce(call, repository, "update", "repo.config")
     settings = repository.settings
     return JSONResponse({"private": settings["private"], "gated": settings["gated"]})
 

@@ -45,7 +45,7 @@ def resolve(call: Call) -> Response:
         headers |= {"X-Linked-ETag": f'"{entry.sha256}"', "X-Linked-Size": str(entry.size)}
     if repository.private:
         headers["Cache-Control"] = "private, no-store"
-    return _content(call, repository.blobs.path(entry.sha256), entry, headers)
+    return content(call, repository.blobs.path(entry.sha256), entry, headers)
 
 
 def _safety(path: str, *, download: bool) -> dict[str, str]:
@@ -64,7 +64,8 @@ def _safety(path: str, *, download: bool) -> dict[str, str]:
     }
 
 
-def _content(call: Call, file: Path, entry: Entry, headers: dict[str, str]) -> Response:
+def content(call: Call, file: Path, entry: Entry, headers: dict[str, str]) -> Response:
+    """The bytes of a file, or the range of them that was asked for, under these headers (ETag among them)."""
     request = call.request
     if headers["ETag"] in [tag.strip() for tag in request.headers.get("if-none-match", "").split(",")]:
         return Response(status_code=304, headers=headers)

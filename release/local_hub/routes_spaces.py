@@ -16,6 +16,7 @@ from release.local_hub.repository import Repository, now
 from release.local_hub.space_log import new_lines
 from release.local_hub.space_status import GOING_ON, LOGS, log_file, read_status, set_secret_value
 from release.local_hub.web import Call, json_route
+from release.local_hub.webhook_events import announce
 
 LOG_INTERVAL = 0.5  # seconds between two looks at a log
 
@@ -92,6 +93,7 @@ def _set(call: Call, group: str, value: dict[str, Any]) -> Response:
     space, asked = _space(call, write=True), call.json()
     kept = {**value, "description": asked.get("description"), "updatedAt": now(), "key": _key(asked)}
     settings = space.edit_settings(lambda settings: settings.setdefault(group, {}).update({kept["key"]: kept}))
+    announce(call, space, "update", "repo.config")
     return JSONResponse(settings[group])
 
 
@@ -130,6 +132,7 @@ async def _events(space: Repository, kind: str) -> AsyncIterator[str]:
 def _delete(call: Call, group: str) -> Response:
     space, key = _space(call, write=True), _key(call.json())
     settings = space.edit_settings(lambda settings: settings.setdefault(group, {}).pop(key, None))
+    announce(call, space, "update", "repo.config")
     return JSONResponse(settings[group])
 
 

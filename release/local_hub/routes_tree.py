@@ -14,6 +14,7 @@ from release.local_hub.repo_info import pointer_size
 from release.local_hub.repository import Commit, Repository
 from release.local_hub.tree import Entry, changed_paths, folders
 from release.local_hub.web import Call, json_route
+from release.local_hub.webhook_events import announce
 
 TREE_PAGE = 1000
 COMMITS_PAGE = 50
@@ -135,12 +136,21 @@ def _commit_item(commit: Commit, formatted: bool) -> dict[str, Any]:
 def create_branch(call: Call) -> Response:
     repository, asked = call.repository(write=True), call.json()
     start = repository.resolve(str(asked.get("startingPoint") or "main"))
-    repository.create_ref(f"refs/heads/{call.param('branch')}", start.oid)
+    ref = f"refs/heads/{call.param('branch')}"
+    repository.create_ref(ref, start.oid)
+    announce(call, repository, "update", "repo.content", refs=[(ref, None, start.oid)])
     return JSONResponse({"success": True})
 
 
 def delete_branch(call: Call) -> Response:
-    call.repository(write=True).delete_ref(f"refs/heads/{call.param('branch')}")
+    return _delete_ref(call, f"refs/heads/{call.param('branch')}")
+
+
+def _delete_ref(call: Call, ref: str) -> Response:
+    repository = call.repository(write=True)
+    before = repository.refs().get(ref)
+    repository.delete_ref(ref)
+    announce(call, repository, "update", "repo.content", refs=[(ref, before, None)])
     return JSONResponse({"success": True})
 
 
@@ -151,18 +161,19 @@ def create_tag(call: Call) -> Response:
         raise Refusal(400, '"tag" is missing')
     target = repository.resolve(call.param("revision"))
     repository.create_ref(f"refs/tags/{name}", target.oid, str(asked.get("message") or "") or None)
+    announce(call, repository, "update", "repo.content", refs=[(f"refs/tags/{name}", None, target.oid)])
     return JSONResponse({"success": True})
 
 
 def delete_tag(call: Call) -> Response:
-    call.repository(write=True).delete_ref(f"refs/tags/{call.param('revision')}")
-    return JSONResponse({"success": True})
+    return _delete_ref(call, f"refs/tags/{call.param('revision')}")
 
 
 def super_squash(call: Call) -> Response:
     repository = call.repository(write=True)
-    branch, title = call.param("branch"), str(call.json().get("message") or "Super-squash branch")
-    repository.squash(f"refs/heads/{branch}", call.require_user(), title)
+    ref, title = f"refs/heads/{call.param('branch')}", str(call.json().get("message") or "Super-squash branch")
+    before, made = repository.refs().get(ref), repository.squash(ref, call.require_user(), title)
+    announce(call, repository, "update", "repo.content", refs=[(ref, before, made.oid)])
     return JSONResponse({"success": True})
 
 

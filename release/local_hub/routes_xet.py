@@ -24,7 +24,7 @@ from release.local_hub.accounts import NAME
 from release.local_hub.refusals import Refusal
 from release.local_hub.storage import Blobs, fsync_path, read_json, write_json
 from release.local_hub.store import Store
-from release.local_hub.web import Call, bearer_token, body_blocks, json_route
+from release.local_hub.web import Call, bearer_token, body_blocks, json_route, written
 from release.local_hub.xet_format import (
     ChunkHeader,
     Segment,
@@ -95,8 +95,7 @@ async def upload_xorb(request: Request) -> Response:
     temporary = store.blobs.incoming / uuid.uuid4().hex
     try:
         with await run_in_threadpool(temporary.open, "wb") as file:
-            async for block in body_blocks(request, XORB_LIMIT):
-                await run_in_threadpool(file.write, block)
+            await written(file.write, body_blocks(request, XORB_LIMIT))
         await run_in_threadpool(xorbs.add, name, temporary)
     except XetError as error:
         raise Refusal(400, f"Not a xorb: {error}") from error

@@ -46,7 +46,7 @@ def running_hub(root: Path, port: int = 0, wrap: Callable[[ASGIApp], ASGIApp] | 
     """
     store = Store(root)
     listener = _listen("127.0.0.1", port)
-    server = uvicorn.Server(_configuration(store, wrap=wrap))
+    server = uvicorn.Server(_configuration(store, wrap=wrap, reach_private=True))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="local-hub", daemon=True)
     thread.start()
     try:
@@ -75,7 +75,11 @@ def serve(store: Store, host: str, port: int, *, run_spaces: bool = False) -> No
     listener = _listen(host, port)
     shown = f"[{host}]" if ":" in host else host
     endpoint = f"http://{shown}:{listener.getsockname()[1]}"
-    server = _ForegroundServer(_configuration(store, ready=f"Hub ready at {endpoint} (HF_ENDPOINT={endpoint})"))
+    server = _ForegroundServer(
+        _configuration(
+            store, ready=f"Hub ready at {endpoint} (HF_ENDPOINT={endpoint})", reach_private=is_loopback(host)
+        )
+    )
     spaces = running_spaces(store, endpoint) if run_spaces else nullcontext()
     try:
         with spaces:
@@ -115,10 +119,14 @@ def is_loopback(host: str) -> bool:
 
 
 def _configuration(
-    store: Store, ready: str | None = None, wrap: Callable[[ASGIApp], ASGIApp] | None = None
+    store: Store,
+    ready: str | None = None,
+    wrap: Callable[[ASGIApp], ASGIApp] | None = None,
+    *,
+    reach_private: bool,
 ) -> uvicorn.Config:
     store.blobs.sweep()
-    app: ASGIApp = create_app(store, ready)
+    app: ASGIApp = create_app(store, ready, reach_private=reach_private)
     return uvicorn.Config(
         wrap(app) if wrap else app,
         http=Connection,

@@ -30,6 +30,7 @@ from typing import Any, BinaryIO, Self
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 ABANDONED_AFTER = 24 * 3600  # seconds after which an unfinished upload is taken for dead
 BLOCK = 1 << 20  # bytes
+_HASHERS = ThreadPoolExecutor(os.cpu_count(), "hashing")
 
 
 @dataclass(frozen=True)
@@ -112,12 +113,17 @@ class Blobs:
 
 
 class BlobWriter:
-    """Writes and hashes at once, in constant memory; without `finish` nothing remains."""
+    """Writes and hashes at once, in constant memory; without `finish` nothing remains.
+
+    From BLOCK bytes on another thread hashes while this one writes.
+    """
 
     def __init__(self, blobs: Blobs) -> None:
         self.blobs = blobs
         self.size = 0
         self._sha256 = hashlib.sha256()
+        self._unhashed: list[bytes] = []
+        self._hashing: Future[None] | None = None
         self._temporary = blobs.incoming / uuid.uuid4().hex
         self._file: BinaryIO = self._temporary.open("wb")
 
@@ -135,12 +141,26 @@ class BlobWriter:
     @property
     def sha256(self) -> str:
         """Of what has been written so far."""
+        self._catch_up()
+        self._hash(self._unhashed)
+        self._unhashed = []
         return self._sha256.hexdigest()
 
     def write(self, data: bytes) -> None:
-        self._file.write(data)
-        self._sha256.update(data)
+        self._unhashed.append(data)
         self.size += len(data)
+        if self.size // BLOCK > (self.size - len(data)) // BLOCK:
+            self._catch_up()
+            self._hashing, self._unhashed = _HASHERS.submit(self._hash, self._unhashed), []
+        self._file.write(data)
+
+    def _hash(self, blocks: list[bytes]) -> None:
+        for block in blocks:
+            self._sha256.update(block)
+
+    def _catch_up(self) -> None:
+        if self._hashing is not None:
+            self._hashing.result()
 
     def finish(self) -> Blob:
         """Make the content durable and visible under its hash."""

@@ -5,10 +5,10 @@ tree = apply({}, [Put("README.md", regular(blobs, b"# Hello"))])
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from release.local_hub.git_objects import trees
 from release.local_hub.refusals import BadPath, EntryNotFound
 from release.local_hub.storage import BlobBatch, Blobs, git_oid, pointer_of
 
@@ -108,13 +108,8 @@ def parents(path: str) -> list[str]:
 
 
 def folders(tree: Tree) -> dict[str, str]:
-    """Every folder of the tree with an id that changes when anything beneath it does."""
-    digests: dict[str, hashlib._Hash] = {}
-    for path in sorted(tree):
-        for parent in parents(path):
-            digest = digests.setdefault(parent, hashlib.sha1(b"tree", usedforsecurity=False))
-            digest.update(f"{path}\0{tree[path].oid}\0".encode())
-    return {path: digest.hexdigest() for path, digest in digests.items()}
+    """Every folder of the tree with its git id, which changes when anything beneath it does."""
+    return {path: found.id.decode() for path, found in trees(tree).items() if path}
 
 
 def changed_paths(before: Tree, after: Tree) -> dict[str, Entry | None]:

@@ -15,6 +15,7 @@ import json
 import logging
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -30,11 +31,13 @@ from release.local_hub.accounts import ANONYMOUS, Caller
 from release.local_hub.refusals import Refusal
 from release.local_hub.repository import Repository
 from release.local_hub.store import Store
+from release.local_hub.webhook_delivery import Deliveries
 from training.command import explain_os_error
 
 JSON_LIMIT = 2 << 20  # bytes of a request's JSON that is not an upload
 STALL_LIMIT = 60.0  # seconds without a byte of a body
 POLITENESS = 32 << 20  # bytes that are read past a limit and thrown away before the refusal
+_READ_BY_POST = ("/git-upload-pack", "/info/lfs/objects/batch")  # git and git-lfs know no other way to send a token
 URL_PREFIX = {"model": "", "dataset": "datasets/", "space": "spaces/"}
 log = logging.getLogger("slipway.hub")
 
@@ -54,6 +57,12 @@ class Call:
         self.store: Store = request.app.state.store
         self.caller = _caller(request, self.store)
         self.body = b""
+
+    @property
+    def deliveries(self) -> Deliveries:
+        """What sends this server's webhooks."""
+        found: Deliveries = self.request.app.state.deliveries
+        return found
 
     @property
     def endpoint(self) -> str:
@@ -143,13 +152,14 @@ def _caller(request: Request, store: Store) -> Caller:
     if header is None:
         return ANONYMOUS
     token = bearer_token(request)
-    if token is None and request.method in {"GET", "HEAD"}:
-        # A browser remembers what it was told and sends it along from any page, so Basic may only read.
+    basic = token is None and (request.method in {"GET", "HEAD"} or request.url.path.endswith(_READ_BY_POST))
+    if basic:
         token = _basic_password(header)
     caller = store.accounts.caller(token) if token else None
     if caller is None:
         raise Refusal(401, "Invalid credentials in Authorization header")
-    return caller
+    # A browser remembers what it was told and sends it along from any page, so Basic may only read.
+    return replace(caller, scope="read") if basic else caller
 
 
 def _basic_password(header: str) -> str | None:
@@ -221,6 +231,19 @@ async def body_blocks(request: Request, limit: int, block: int = 1 << 20) -> Asy
         raise Refusal(400, "The body changed on its way: it is not what its Content-Digest says", DAMAGED)
     if waiting:
         yield bytes(waiting)
+
+
+async def written(write: Callable[[bytes], Any], blocks: AsyncIterator[bytes]) -> None:
+    """Hand each block to `write`, in a thread, while the next one arrives."""
+    writing: asyncio.Future[Any] | None = None
+    try:
+        async for block in blocks:
+            if writing is not None:
+                await writing
+            writing = asyncio.ensure_future(run_in_threadpool(write, block))
+    finally:
+        if writing is not None:
+            await writing
 
 
 def answer_refusal(_: Request, error: Exception) -> Response:
@@ -296,7 +319,7 @@ class HubMiddleware:
 
 
 def _header_safe(text: str) -> str:
-    return "".join(char if 32 <= ord(char) < 127 else "?" for char in text)[:1000]
+    return "".join(char if 32 <= ord(char) < 127 else "?" for char in text)[:1000].strip()  # h11 sends no space at an end
 
 
 ERROR_HANDLERS = {

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny_run import OWNER
@@ -131,6 +138,47 @@ def test_a_webhook_of_a_model_that_is_shown_makes_the_space_again_and_others_do_
         assert client.post("/webhook", json=body, headers=known).status_code == 202
         assert done.wait(60)
     assert hub.repository(f"{repo_id}-board", "space") is not None
+
+
+def test_a_commit_to_the_hub_makes_the_space_again_by_way_of_a_webhook(
+    hub: HubClient, repo_id: str, models: list[str], run: Path
+) -> None:
+    """The Hub, its webhook and the command that waits for it, each as it is."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    words = ["leaderboard-space", "--repo", f"{repo_id}-board", "--models", *models, "--listen", str(port)]
+    environment = {**os.environ, "WEBHOOK_SECRET": "quiet", "PYTHONPATH": str(Path(__file__).parents[2])}
+    with subprocess.Popen([sys.executable, "-m", "release", *words], env=environment) as receiver:
+        try:
+            wait_until(lambda: hub.repository(f"{repo_id}-board", "space") is not None)
+            before = wait_until(lambda: len(sources := board_sources(hub, f"{repo_id}-board")) == 2 and sources)
+            hook = hub.api.create_webhook(
+                url=f"http://127.0.0.1:{port}/webhook",
+                watched=[{"type": "model", "name": models[1]}],
+                domains=["repo"],
+                secret="quiet",
+            )
+            head = push_scores(hub, models[1], run)
+            after = wait_until(lambda: (found := board_sources(hub, f"{repo_id}-board")) != before and found)
+            hub.api.delete_webhook(hook.id)
+        finally:
+            receiver.terminate()
+    assert [source["commit"] for source in after] == [before[0]["commit"], head]
+
+
+def board_sources(hub: HubClient, space: str) -> list[dict[str, str]]:
+    if "sources.json" not in hub.tree(space, "main", "space"):
+        return []
+    sources: list[dict[str, str]] = json.loads(hub.text(space, "main", "sources.json", "space"))
+    return sources
+
+
+def wait_until(said: Callable[[], Any]) -> Any:
+    for _ in range(1200):
+        if found := said():
+            return found
+        time.sleep(0.05)
+    raise AssertionError("it did not happen within a minute")
 
 
 def test_nobody_listens_without_a_secret(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

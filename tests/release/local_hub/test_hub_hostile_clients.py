@@ -145,3 +145,9 @@ def test_no_token_reaches_the_log_in_whatever_way_it_is_sent(hub: Any, token: st
         send(hub, request.encode())
     said = "".join(capfd.readouterr())
     assert token not in said
+
+
+def test_a_name_with_a_space_at_its_end_is_missing_and_ends_no_connection(api: Any, ask: Any) -> None:
+    api.create_repo("slipway/demo")
+    answer = ask("GET", "/slipway/demo/resolve/main/a%20")
+    assert (answer.status, answer.headers["x-error-code"]) == (404, "EntryNotFound")

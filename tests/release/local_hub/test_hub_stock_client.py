@@ -71,6 +71,62 @@ Dataset.from_dict({"prompt": ["a", "b"], "label": [0, 1]}).push_to_hub("slipway/
 print(load_dataset("slipway/votes")["train"].to_list())
 """
 
+FILE_SYSTEM = """
+from huggingface_hub import HfFileSystem, create_repo
+create_repo("slipway/files")
+fs, content = HfFileSystem(), bytes(range(256)) * 1000
+with fs.open("slipway/files/a/w.bin", "wb") as file:
+    file.write(content)
+with fs.open("slipway/files/a/w.bin", "rb", block_size=4096) as file:
+    file.seek(200_000)
+    middle = file.read(10)
+assert (middle, fs.cat_file("slipway/files/a/w.bin", start=5, end=9)) == (content[200_000:200_010], content[5:9])
+fs.cp_file("slipway/files/a/w.bin", "slipway/files/b.bin")
+fs.mv("slipway/files/b.bin", "slipway/files/c.bin")
+with fs.open("slipway/files/t.txt", "w") as file:
+    file.write("text")
+fs.rm("slipway/files/t.txt")
+found = fs.ls("slipway/files", detail=False, refresh=True), fs.glob("slipway/files/**/*.bin"), fs.exists("slipway/files/t.txt")
+print([path.removeprefix("slipway/files/") for path in [*found[0], *found[1]]], found[2])
+"""
+
+METRIC = """
+import evaluate
+from huggingface_hub import HfApi
+script = b'''
+import datasets
+import evaluate
+
+class Hits(evaluate.Metric):
+    def _info(self):
+        kinds = datasets.Features({"predictions": datasets.Value("int64"), "references": datasets.Value("int64")})
+        return evaluate.MetricInfo(description="hits", citation="", inputs_description="", features=kinds)
+
+    def _compute(self, predictions, references):
+        return {"hits": sum(one == other for one, other in zip(predictions, references))}
+'''
+HfApi().create_repo("slipway/hits", repo_type="space", space_sdk="gradio")
+HfApi().upload_file(path_or_fileobj=script, path_in_repo="hits.py", repo_id="slipway/hits", repo_type="space")
+print(evaluate.load("slipway/hits").compute(predictions=[1, 2, 3], references=[1, 0, 3]))
+"""
+
+COMMANDS = """
+import os, subprocess, sys
+from pathlib import Path
+def hf(*words):
+    return subprocess.run([Path(sys.executable).parent / "hf", *words], capture_output=True, text=True, check=True).stdout
+folder = Path(os.environ["HF_HOME"]) / "work"
+(folder / "up").mkdir(parents=True)
+(folder / "up" / "w.bin").write_bytes(bytes(100_000))
+print("slipway" in hf("auth", "whoami"))
+hf("repos", "create", "slipway/typed", "--private")
+hf("upload", "slipway/typed", str(folder / "up"), ".")
+hf("download", "slipway/typed", "--local-dir", str(folder / "down"))
+hf("download", "slipway/typed", "w.bin")
+print((folder / "down" / "w.bin").read_bytes() == (folder / "up" / "w.bin").read_bytes())
+print("slipway/typed" in hf("cache", "ls"), "match" in hf("cache", "verify", "slipway/typed"))
+"""
+
 
 def test_a_stock_client_uploads_over_xet_and_gets_the_same_bytes_back(hub, token, run_stock_client):
     assert run_stock_client(XET_UPLOAD, token).strip() == "['w.bin', 'zeros.bin']"
@@ -84,6 +140,19 @@ def test_a_stock_client_uploads_over_xet_and_gets_the_same_bytes_back(hub, token
 
 def test_transformers_pushes_a_model_and_loads_it_again(token, run_stock_client):
     assert run_stock_client(PRETRAINED, token).strip().splitlines()[-1] == "[[1, 2]] True text-generation"
+
+
+def test_the_hub_is_a_file_system_that_reads_ranges_and_writes(token, run_stock_client):
+    said = run_stock_client(FILE_SYSTEM, token).strip().splitlines()[-1]
+    assert said == "['.gitattributes', 'a', 'c.bin', 'a/w.bin', 'c.bin'] False"
+
+
+def test_evaluate_loads_the_script_of_a_space(token, run_stock_client):
+    assert run_stock_client(METRIC, token).strip().splitlines()[-1] == "{'hits': 2}"
+
+
+def test_the_hf_command_creates_uploads_downloads_and_verifies(token, run_stock_client):
+    assert run_stock_client(COMMANDS, token).split() == ["True"] * 4
 
 
 def test_datasets_pushes_a_data_set_and_loads_it_again(token, run_stock_client):
