@@ -28,7 +28,7 @@ from training.errors import UsageError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from evals.evaluated import Weights
+    from evals.evaluated import Evaluated, Weights
     from evals.prepare import Prepared
 
 OWN = "slipway"
@@ -60,6 +60,11 @@ class Backend:
     source: Weights | Served
     seed: int
     _lms: dict[Any, Any] = field(default_factory=dict)
+
+    @property
+    def asked(self) -> Evaluated | Served:
+        """What is evaluated: a checkpoint, or a model that somebody serves."""
+        return self.source if isinstance(self.source, Served) else self.source.evaluated
 
     def scorer(self, prepared: Prepared) -> ChoiceScorer:
         """What scores choices of this task."""

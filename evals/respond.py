@@ -100,8 +100,7 @@ def _batches(prepared: Prepared, backend: Backend) -> list[list[int]]:
     """The places of the requests that are asked together: always the same ones, or a sampled text would be another."""
     places = range(len(prepared.requests))
     if prepared.task.generates:
-        source = backend.source.evaluated if isinstance(backend.source, Weights) else backend.source
-        lengths = [source.prompt_length(request.prompt) for request in prepared.requests]
+        lengths = [backend.asked.prompt_length(request.prompt) for request in prepared.requests]
         batches = _chunks(sorted(places, key=lambda place: (lengths[place], place)), prepared.batch_size)
         batches.reverse()  # the longest first: what does not fit into memory fails at once
         return batches

@@ -53,11 +53,12 @@ def score_tasks(
     from evals.scoring import as_scores
 
     outcome = Outcome()
+    said: dict[str, tuple[Prepared, list[str]]] = {}  # each item's text, of tasks that second turns may follow
     for one in prepared:
         name = one.settings.task
         began = time.monotonic()
         try:
-            answered = _answer_and_score(one, backend, circumstances, processes, judges, parent, folder)
+            answered = _answer_and_score(one, said, backend, circumstances, processes, judges, parent, folder)
             if answered is None:
                 continue
             responses, (outcome.samples[name], figures) = answered
@@ -82,6 +83,7 @@ def score_tasks(
 
 def _answer_and_score(
     one: Prepared,
+    said: dict[str, tuple[Prepared, list[str]]],
     backend: Backend,
     circumstances: Circumstances,
     processes: Processes,
@@ -92,8 +94,15 @@ def _answer_and_score(
     """The answers, and the first process's scores of them; None in the others."""
     from evals.respond import respond
     from evals.score_answers import score_answers
+    from evals.second_turn import after_answers
 
+    if one.spec.follows:
+        if one.spec.follows not in said:
+            raise UsageError(f"it follows {one.spec.follows}, which has no answers")
+        one = after_answers(one, *said[one.spec.follows], backend.asked)
     responses = respond(one, backend, circumstances, folder, processes)
+    if one.task.generates:
+        said[one.settings.task] = one, [str(answer[0]["text"]) for answer in responses.answers]
     if not processes.first:
         return None
     return responses, score_answers(one, responses.answers, judges, parent, folder, circumstances)
