@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from evals.endpoint import EndpointError, Served
 from evals.harness import Request, quietly
 from evals.keys import hide_keys
+from evals.known_answers import KnownAnswers
 from training.errors import UsageError
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class Backend:
     name: str
     source: Weights | Served
     seed: int
+    known: KnownAnswers = field(default_factory=KnownAnswers)  # what earlier tasks of the run have asked
     _lms: dict[Any, Any] = field(default_factory=dict)
 
     @property

@@ -38,6 +38,15 @@ class Outcome:
     engines: dict[str, str | None] = field(default_factory=dict)  # how log-likelihoods were computed
     failed: dict[str, str] = field(default_factory=dict)  # why
 
+    def in_order(self, tasks: Sequence[str]) -> Outcome:
+        """The same, the tasks in this order."""
+        return Outcome(
+            sorted(self.scores, key=lambda score: tasks.index(score.task)),
+            {task: self.samples[task] for task in tasks if task in self.samples},
+            {task: self.engines[task] for task in tasks if task in self.engines},
+            {task: self.failed[task] for task in tasks if task in self.failed},
+        )
+
 
 def score_tasks(
     prepared: Sequence[Prepared],
@@ -50,11 +59,12 @@ def score_tasks(
     say: Callable[[str], None] = log,
 ) -> Outcome:
     """Answers, then scores. An error that would meet every task (a full disk, weights that cannot be used) is raised."""
+    from evals.known_answers import answering_order
     from evals.scoring import as_scores
 
     outcome = Outcome()
     said: dict[str, tuple[Prepared, list[str]]] = {}  # each item's text, of tasks that second turns may follow
-    for one in prepared:
+    for one in answering_order(prepared):
         name = one.settings.task
         began = time.monotonic()
         try:
@@ -78,7 +88,7 @@ def score_tasks(
             outcome.failed[name] = "; ".join(refused)
             say(f"{name}: {outcome.failed[name]}")
         say(f"{name}  {one.settings.items} items, {time.monotonic() - began:.1f} s")
-    return outcome
+    return outcome.in_order([one.settings.task for one in prepared])
 
 
 def _answer_and_score(
