@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from evals.run_options import add_run_options
 from training.allocator import keep_freed_memory
 from training.command import Parser, Result, quiet_libraries
 
@@ -28,64 +29,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     run = parser.command(
         "run", "Evaluate a checkpoint with a suite; write OUT/scorecard.json and OUT/samples/.", run_suite
     )
-    run.add_argument(
-        "checkpoint",
-        metavar="CHECKPOINT",
-        help="a checkpoint or run directory, or a Hub id[@revision]; the model's name at an endpoint",
-    )
-    run.add_argument("--suite", required=True, help="starter, official, helpfulness, or the path of a YAML file")
-    run.add_argument("--out", required=True, type=Path, help="the run's directory, e.g. runs/base")
-    run.add_argument(
-        "--baseline", type=Path, metavar="RUN", help="the parent's run: copied to OUT/baseline, and won against"
-    )
-    run.add_argument(
-        "--judge", type=Path, metavar="CHECKPOINT", help="a reward model that judges answers for the win rate"
-    )
-    run.add_argument(
-        "--judge-endpoint",
-        metavar="URL",
-        help="a judge that compares answers, http://HOST:PORT/v1 of OpenAI's protocol; key in OPENAI_API_KEY",
-    )
-    run.add_argument("--judge-model", metavar="NAME", help="the judge's name there; name a dated version")
-    run.add_argument(
-        "--votes", nargs="+", default=[], metavar="SOURCE", help="votes on its answers, for a win rate by people"
-    )
-    run.add_argument("--limit", type=int, metavar="N", help="a seeded sample of N items of each task")
-    run.add_argument(
-        "--dtype",
-        choices=["auto", "bfloat16", "float32"],
-        default="auto",
-        help="default: bfloat16 where the hardware multiplies it, else float32; two scorecards compare in one only",
-    )
-    run.add_argument("--batch-size", type=int, metavar="N", help="default: what the suite says of each task")
-    run.add_argument("--device", help="default: cuda where there is one, else cpu")
-    run.add_argument("--seed", type=int, default=0, help="of sampled texts, items and intervals; default 0")
-    run.add_argument(
-        "--backend",
-        choices=["slipway", "hf", "vllm", "openai-endpoint"],
-        default="slipway",
-        help="slipway (default) computes each distinct token once; the others are lm-eval's own",
-    )
-    run.add_argument(
-        "--endpoint", metavar="URL", help="for openai-endpoint: http://HOST:PORT/v1; key in OPENAI_API_KEY"
-    )
-    run.add_argument("--tokenizer", metavar="DIR_OR_ID", help="for openai-endpoint: of the served model")
-    run.add_argument(
-        "--chat-template",
-        choices=["on", "off"],
-        help="for all tasks; default: what the suite says of each. A stated setting: scores compare within one only",
-    )
-    run.add_argument(
-        "--bos",
-        choices=["tokenizer", "added", "none"],
-        default="tokenizer",
-        help="the token that begins a text: as the tokenizer has it (default), put before prompts that lack it, or left out",
-    )
-    run.add_argument(
-        "--sensitivity",
-        action="store_true",
-        help="then evaluate again with the chat template on and off, BOS, and the other precision: OUT/sensitivity.json",
-    )
+    add_run_options(run)
+    _side_by_side(parser)
+    _scorers(parser)
+    _against_training(parser)
+    return parser.run(argv)
+
+
+def _side_by_side(parser: Parser) -> None:
+    """The commands that show several scorecards together."""
     compare = parser.command("compare", "Paired differences B - A with intervals and Holm-corrected p.", run_compare)
     compare.add_argument("a", metavar="A", type=Path, help="a run's directory or its scorecard.json: before")
     compare.add_argument("b", metavar="B", type=Path, help="the same: after")
@@ -94,6 +46,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         "runs", metavar="RUN", nargs="+", type=Path, help="run directories or scorecard.json files"
     )
     leaderboard.add_argument("--out", required=True, type=Path, help="the folder to write to")
+
+
+def _scorers(parser: Parser) -> None:
+    """The commands that make and measure scorers."""
     scorer = parser.command(
         "train-scorer",
         "Train an offline scorer on labelled data; write it with its calibration card.",
@@ -125,6 +81,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--test", required=True, nargs="+", metavar="FILE[@T]", help="labelled texts to measure on"
     )
     calibration.add_argument("--out", required=True, type=Path, help="the folder to write to, e.g. runs/detoxify")
+
+
+def _against_training(parser: Parser) -> None:
+    """The commands that hold scores against what training did."""
     contamination = parser.command(
         "contamination",
         "Which evaluated items stand in the training data, and the scores without them; write RUN/contamination.json.",
@@ -140,7 +100,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     tax.add_argument("parent", metavar="PARENT", type=Path, help="the run before alignment")
     tax.add_argument("child", metavar="CHILD", type=Path, help="the run after it")
     tax.add_argument("--tasks", nargs="+", default=[], metavar="TASK", help="default: all of the group other")
-    return parser.run(argv)
 
 
 def run_suite(args: argparse.Namespace) -> Result:
@@ -151,29 +110,11 @@ def run_suite(args: argparse.Namespace) -> Result:
     os.environ.setdefault("TQDM_DISABLE", "1")  # our own bars, on a terminal only
     if not sys.stderr.isatty():
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    from evals.run import Request, evaluate
+    from evals.run import evaluate
+    from evals.run_options import as_request
     from evals.show import scorecard_table
 
-    request = Request(
-        source=args.checkpoint,
-        suite=args.suite,
-        out=args.out,
-        baseline=args.baseline,
-        judge=args.judge,
-        judge_endpoint=args.judge_endpoint,
-        judge_model=args.judge_model,
-        limit=args.limit,
-        dtype=args.dtype,
-        batch_size=args.batch_size,
-        device=args.device,
-        seed=args.seed,
-        backend=args.backend,
-        endpoint=args.endpoint,
-        tokenizer=args.tokenizer,
-        chat_template={"on": True, "off": False}.get(args.chat_template),
-        bos=args.bos,
-        votes=tuple(args.votes),
-    )
+    request = as_request(args)
     card = evaluate(request)
     summary, more = scorecard_table(card, args.out), {}
     if args.sensitivity:

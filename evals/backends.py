@@ -23,12 +23,13 @@ from typing import TYPE_CHECKING, Any
 from evals.endpoint import EndpointError, Served
 from evals.harness import Request, quietly
 from evals.keys import hide_keys
+from evals.known_answers import KnownAnswers
 from training.errors import UsageError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from evals.evaluated import Weights
+    from evals.evaluated import Evaluated, Weights
     from evals.prepare import Prepared
 
 OWN = "slipway"
@@ -59,7 +60,13 @@ class Backend:
     name: str
     source: Weights | Served
     seed: int
+    known: KnownAnswers = field(default_factory=KnownAnswers)  # what earlier tasks of the run have asked
     _lms: dict[Any, Any] = field(default_factory=dict)
+
+    @property
+    def asked(self) -> Evaluated | Served:
+        """What is evaluated: a checkpoint, or a model that somebody serves."""
+        return self.source if isinstance(self.source, Served) else self.source.evaluated
 
     def scorer(self, prepared: Prepared) -> ChoiceScorer:
         """What scores choices of this task."""

@@ -15,6 +15,7 @@ from typing import Any
 from evals.overlap import SHORTEST, N, grams, overlapping, without_the_shared
 from evals.saved import SavedRun
 from evals.scorecard import Interval, Sample, Score
+from evals.second_turn import ASKED
 from evals.show import table
 from evals.statistics import estimate
 from training.command import Result, log
@@ -195,7 +196,8 @@ def strings_of(value: Any) -> Iterator[str]:
 
 def segments(samples: Sequence[Sample], num_fewshot: int) -> dict[str, list[str]]:
     """What is to be looked for of each item: its own part of the prompt, its choices, its expected answer."""
-    prompts = [sample.prompt for sample in samples]
+    # Of a second turn what the user said: its prompt holds the model's own first answer.
+    prompts = [str(sample.detail.get(ASKED, sample.prompt)) for sample in samples]
     if num_fewshot:  # shots are of other items, and end where lm-eval's delimiter does
         prompts = [prompt.rpartition("\n\n")[2] for prompt in prompts]
     own = without_the_shared(prompts)

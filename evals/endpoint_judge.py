@@ -1,7 +1,7 @@
 """A judge behind an OpenAI-compatible chat endpoint: which of two answers is better, asked in both orders.
 
     judge = open_endpoint_judge("gpt-4.1-2025-04-14", "https://api.openai.com/v1")
-    judge.verdicts([("How do I sleep better?", "Read a book.", "Drink coffee.")], folder)   # [Verdict(win=1.0, ...)]
+    judge.verdicts([Pair("How do I sleep better?", "Read a book.", "Drink coffee.")], folder)   # [Verdict(win=1.0, ...)]
 
 Judges favour the answer that they read first (Zheng et al. 2023, section 3.3), so every pair is asked twice with the sides
 exchanged. The judge must end with a line `Verdict: A`, `Verdict: B` or `Verdict: tie`; anything else is no verdict,
@@ -45,6 +45,55 @@ ASKED = """\
 {b}
 </answer_B>"""
 
+# Of a second turn both see the whole conversations, as MT-Bench's pairwise judge does, and are asked about the second question.
+ASKED_SECOND = (
+    """\
+Two assistants held a conversation of two questions, each its own. The answers to the second question are to be judged; those \
+to the first say what the second one was about.
+
+<first_request>
+{first}
+</first_request>
+
+<first_answer_A>
+{first_a}
+</first_answer_A>
+
+<first_answer_B>
+{first_b}
+</first_answer_B>
+
+"""
+    + ASKED
+)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two answers to one request; of a second turn also the first request and the two answers to it."""
+
+    prompt: str
+    answer: str
+    other: str
+    first: tuple[str, str, str] | None = None
+
+    @property
+    def exchanged(self) -> Pair:
+        first = self.first and (self.first[0], self.first[2], self.first[1])
+        return Pair(self.prompt, self.other, self.answer, first)
+
+    @property
+    def equal(self) -> bool:
+        return self == self.exchanged
+
+    @property
+    def asked(self) -> str:
+        """What the judge reads."""
+        if self.first is None:
+            return ASKED.format(prompt=self.prompt, a=self.answer, b=self.other)
+        first, a, b = self.first
+        return ASKED_SECOND.format(first=first, first_a=a, first_b=b, prompt=self.prompt, a=self.answer, b=self.other)
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -74,29 +123,31 @@ class EndpointJudge:
     url: str
     pauses: tuple[float, ...] = PAUSES
 
-    @property
-    def scorer(self) -> str:
+    def scorer(self, second_turn: bool = False) -> str:
         """Which model at which address, by which prompt. What the address serves under the name is its word alone."""
-        prompt = hashlib.sha256((INSTRUCTIONS + ASKED).encode()).hexdigest()
+        asked = ASKED_SECOND if second_turn else ASKED
+        prompt = hashlib.sha256((INSTRUCTIONS + asked).encode()).hexdigest()
         return f"judge {self.name} at {self.url}, prompt sha256:{prompt[:12]}"
 
-    def verdicts(self, pairs: Sequence[tuple[str, str, str]], folder: Path) -> list[Verdict]:
-        """One verdict for each (prompt, answer, other answer); kept in `folder` by judge, prompt and content.
+    def verdicts(self, pairs: Sequence[Pair], folder: Path) -> list[Verdict]:
+        """One verdict for each pair, all of first turns or all of second ones; kept in `folder` by judge, prompt and content.
 
         Equal answers are a tie that nobody needs to be asked about. Raises ServiceError where the endpoint does not answer.
         """
-        saved = Answers(folder, "endpoint-judge", {"scorer": self.scorer, "max_tokens": MOST_TOKENS})
+        second = any(pair.first is not None for pair in pairs)
+        saved = Answers(folder, "endpoint-judge", {"scorer": self.scorer(second), "max_tokens": MOST_TOKENS})
         found: list[Verdict] = []
         for start in range(0, len(pairs), AT_A_TIME):
-            batch = [list(pair) for pair in pairs[start : start + AT_A_TIME]]
-            said = saved.of(batch, lambda: [[self._say(p, a, b), self._say(p, b, a)] for p, a, b in batch])  # noqa: B023
-            found += [Verdict(side_of(first), side_of(second)) for first, second in said]
+            batch = list(pairs[start : start + AT_A_TIME])
+            contents = [[pair.prompt, pair.answer, pair.other, *(pair.first or ())] for pair in batch]
+            said = saved.of(contents, lambda: [[self._say(pair), self._say(pair.exchanged)] for pair in batch])  # noqa: B023
+            found += [Verdict(side_of(one), side_of(other)) for one, other in said]
         return found
 
     def check(self) -> None:
         """Ask it once, before anything is computed. Raises ServiceError where it does not answer, or not in words."""
         try:
-            self._ask("Name a colour.", "Red.", "Seven.")
+            self._ask(Pair("Name a colour.", "Red.", "Seven."))
         except Refused as error:
             raise ServiceError(
                 "the judge refuses a plain request",
@@ -106,21 +157,21 @@ class EndpointJudge:
                 next_step="check --judge-endpoint and --judge-model",
             ) from None
 
-    def _say(self, prompt: str, a: str, b: str) -> str:
+    def _say(self, pair: Pair) -> str:
         """What the judge writes; nothing, where it refuses (too long, filtered): that is no verdict."""
-        if a == b:
+        if pair.equal:
             return "Verdict: tie"
         try:
-            return self._ask(prompt, a, b)
+            return self._ask(pair)
         except Refused:
             return ""
 
-    def _ask(self, prompt: str, a: str, b: str) -> str:
+    def _ask(self, pair: Pair) -> str:
         body: dict[str, Any] = {
             "model": self.name,
             "messages": [
                 {"role": "system", "content": INSTRUCTIONS},
-                {"role": "user", "content": ASKED.format(prompt=prompt, a=a, b=b)},
+                {"role": "user", "content": pair.asked},
             ],
             "temperature": 0,
             "max_tokens": MOST_TOKENS,

@@ -17,7 +17,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,14 @@ class Request:
     prompt: str
     choices: tuple[str, ...]  # empty where text is generated
     instances: tuple[Any, ...] = field(repr=False, compare=False)
+    before: tuple[tuple[str, str], ...] = ()  # earlier turns: what the user asked, and what the model answered
+
+    def with_contexts(self, change: Callable[[str], str]) -> Request:
+        """The same request with its contexts changed; the instances are lm-eval's, and are changed in place."""
+        for instance in self.instances:
+            context, *rest = instance.arguments
+            instance.arguments = (change(str(context)), *rest)
+        return replace(self, prompt=str(self.instances[0].args[0]))
 
     @property
     def content(self) -> list[Any]:

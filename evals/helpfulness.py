@@ -1,9 +1,9 @@
 """Win rate against a baseline's answers, judged by a reward model, beside what length alone explains.
 
-The baseline is the parent, whose answers are read from its samples and not generated again, or a file of answers. A
-win counts 1, a tie 0.5: equal rewards, or equal
-texts. Beside the win rate stand the win rate of a judge that always prefers the longer answer, and the win rate at
-equal length, for preference data prefer longer answers and so do models of them.
+The baseline is the parent, whose answers are read from its samples and not generated again, or a file of answers. A win counts
+1, a tie 0.5: equal rewards, or equal texts. A second turn is judged in its own conversation, the baseline's in the baseline's.
+Beside the win rate stand the win rate of a judge that always prefers the longer answer, and the win rate at equal length, for
+preference data prefer longer answers and so do models of them.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ from evals.answers import Answers
 from evals.length import beside_length
 from evals.scorecard import Sample
 from evals.scoring import Figure
+from evals.second_turn import conversation, earlier, told
 from training.checkpoint import Checkpoint
 from training.errors import UsageError
 
 if TYPE_CHECKING:
     from evals.prepare import Prepared
+    from training.data import Messages
     from training.rewards import RewardModel
 
 JUDGED_AT_A_TIME = 48
@@ -39,20 +41,20 @@ class Judge:
     def scorer(self) -> str:
         return f"reward model {self.checkpoint.digest}"
 
-    def rewards(self, pairs: Sequence[tuple[str, str]], folder: Path) -> list[float]:
-        """The reward of each (prompt, answer); saved in `folder` by digest and content."""
+    def rewards(self, pairs: Sequence[tuple[Messages, str]], folder: Path) -> list[float]:
+        """The reward of each (conversation up to the user's last words, answer); saved in `folder` by digest and content."""
         saved = Answers(folder, "judge", {"checkpoint": self.checkpoint.digest, "dtype": self.dtype})
         loaded: list[RewardModel] = []
         found: list[float] = []
         for start in range(0, len(pairs), JUDGED_AT_A_TIME):
             batch = [list(pair) for pair in pairs[start : start + JUDGED_AT_A_TIME]]
 
-            def compute(batch: list[list[str]] = batch) -> list[float]:
+            def compute(batch: list[list[Any]] = batch) -> list[float]:
                 from training.rewards import RewardModel
 
                 if not loaded:
                     loaded.append(RewardModel.load(self.checkpoint, self.dtype, self.device))
-                return loaded[0].score([([{"role": "user", "content": prompt}], answer) for prompt, answer in batch])
+                return loaded[0].score([(asked, answer) for asked, answer in batch])
 
             found += saved.of(batch, compute)
         return found
@@ -91,33 +93,43 @@ def score_helpfulness(
     The parent's answers are judged again unless `parent_scorer`, who gave the rewards in its samples, is this judge.
     `against` names a baseline that is not the parent, for two win rates against others are not comparable.
     """
-    prompts = [prepared.task.user_text(request) for request in prepared.requests]
+    questions = [prepared.task.user_text(request) for request in prepared.requests]
+    asked = [conversation(r.before, question) for r, question in zip(prepared.requests, questions, strict=True)]
     texts = [str(answer[0]["text"]) for answer in answers]
     lengths = [int(answer[0]["tokens"]) for answer in answers]
     theirs = in_order(prepared, parent) if parent is not None else None
-    rewards = judge.rewards(list(zip(prompts, texts, strict=True)), folder) if judge else None
+    rewards = judge.rewards(list(zip(asked, texts, strict=True)), folder) if judge else None
     their_rewards: list[float] | None = None
     wins: list[float] | None = None
     if judge and rewards and theirs:
+        theirs_asked = [conversation(earlier(t), question) for t, question in zip(theirs, questions, strict=True)]
         given = [reward for other in theirs if (reward := other.values.get("reward_mean")) is not None]
         if parent_scorer == judge.scorer and len(given) == len(theirs):
             their_rewards = given
         else:
-            their_rewards = judge.rewards([(p, t.response or "") for p, t in zip(prompts, theirs, strict=True)], folder)
+            said = [sample.response or "" for sample in theirs]
+            their_rewards = judge.rewards(list(zip(theirs_asked, said, strict=True)), folder)
+        equal = [
+            own == others and text == (other.response or "")
+            for own, others, text, other in zip(asked, theirs_asked, texts, theirs, strict=True)
+        ]
         wins = [
-            0.5 if text == (other.response or "") or mine == their else float(mine > their)
-            for text, other, mine, their in zip(texts, theirs, rewards, their_rewards, strict=True)
+            0.5 if same or mine == their else float(mine > their)
+            for same, mine, their in zip(equal, rewards, their_rewards, strict=True)
         ]
     samples: list[Sample] = []
     for place, request in enumerate(prepared.requests):
         values: dict[str, float | None] = {"response_tokens": float(lengths[place])}
         detail: dict[str, Any] = {"response_tokens": lengths[place], "stopped": answers[place][0]["stopped"]}
+        detail |= told(request, questions[place])
         if rewards:
             values["reward_mean"] = rewards[place]
         if wins and their_rewards and theirs:
             values["win_rate"] = wins[place]
             detail["parent_response"] = theirs[place].response
             detail["parent_reward"] = their_rewards[place]
+            if request.before:
+                detail["parent_before"] = earlier(theirs[place])
         samples.append(
             Sample(item=request.item, prompt=request.prompt, response=texts[place], values=values, detail=detail)
         )

@@ -5,7 +5,8 @@
 
 The answers are those that were voted on, not those of the suite; votes name both checkpoints by digest. A win counts 1, a tie or
 both bad 0.5; an item is a prompt, weighted by its votes. People's votes make `human_win_rate`. Those of rule-following labellers
-(scripts) make `script_win_rate`, for they are nobody's judgement.
+(scripts) make `script_win_rate`, for they are nobody's judgement. Where conversations of several lengths were voted on, each
+turn has a figure of its own beside the whole: `human_win_rate_turn_2` is of answers to a user's second question.
 """
 
 from __future__ import annotations
@@ -60,9 +61,16 @@ def score_votes(sources: Sequence[str], digest: str, against: str | None, seed: 
         chat_template=True,
         items=len(prompts),
     )
-    samples = [_sample(name, own, digest) for name, own in prompts.items()]
-    kinds = [kind for kind in METRICS if any(vote.labeller_kind == kind for vote in votes)]
-    scores = [_score([v for v in votes if v.labeller_kind == kind], kind, digest, against, seed) for kind in kinds]
+    turns = sorted({turn(vote) for vote in votes})
+    samples = [_sample(name, own, digest, len(turns) > 1) for name, own in prompts.items()]
+    scores = []
+    for kind in METRICS:
+        cast = [vote for vote in votes if vote.labeller_kind == kind]
+        if cast:
+            scores.append(_score(cast, kind, digest, against, seed))
+        for number in turns if len(turns) > 1 else ():
+            if of_turn := [vote for vote in cast if turn(vote) == number]:
+                scores.append(_score(of_turn, kind, digest, against, seed, number))
     return ScoredVotes(settings, samples, scores)
 
 
@@ -71,6 +79,11 @@ def win(vote: Vote, digest: str) -> float:
     if vote.choice not in ("a", "b"):
         return 0.5
     return float(_digest(vote.a if vote.choice == "a" else vote.b) == digest)
+
+
+def turn(vote: Vote) -> int:
+    """Which of the user's questions was answered: 1 for the first."""
+    return sum(one.role == "user" for one in vote.prompt)
 
 
 def _is_between(vote: Vote, digest: str, against: str | None) -> bool:
@@ -90,7 +103,7 @@ def _own(vote: Vote, digest: str) -> tuple[Answer, Answer]:
     return (vote.a, vote.b) if _digest(vote.a) == digest else (vote.b, vote.a)
 
 
-def _sample(name: str, votes: Sequence[Vote], digest: str) -> Sample:
+def _sample(name: str, votes: Sequence[Vote], digest: str, by_turn: bool) -> Sample:
     values: dict[str, float | None] = {}
     weights: dict[str, int] = {}
     for kind, metric in METRICS.items():
@@ -98,6 +111,9 @@ def _sample(name: str, votes: Sequence[Vote], digest: str) -> Sample:
         if wins:
             values[metric] = sum(wins) / len(wins)
             weights[metric] = len(wins)
+            if by_turn:
+                of_turn = f"{metric}_turn_{turn(votes[0])}"
+                values[of_turn], weights[of_turn] = values[metric], weights[metric]
     mine, other = _own(votes[0], digest)
     return Sample(
         item=name,
@@ -108,7 +124,10 @@ def _sample(name: str, votes: Sequence[Vote], digest: str) -> Sample:
     )
 
 
-def _score(votes: Sequence[Vote], kind: str, digest: str, against: str | None, seed: int) -> Score:
+def _score(
+    votes: Sequence[Vote], kind: str, digest: str, against: str | None, seed: int, number: int | None = None
+) -> Score:
+    """The win rate of these votes; of one turn, where a number is given."""
     by_prompt: dict[str, list[float]] = {}
     for vote in votes:
         by_prompt.setdefault(vote.prompt_id, []).append(win(vote, digest))
@@ -125,7 +144,7 @@ def _score(votes: Sequence[Vote], kind: str, digest: str, against: str | None, s
     opponent = f"the checkpoint {against}" if against else "other checkpoints"
     return Score(
         task=TASK,
-        metric=METRICS[kind],
+        metric=METRICS[kind] + (f"_turn_{number}" if number else ""),
         group="helpfulness",
         value=found.value,
         stderr=found.stderr,
@@ -133,8 +152,9 @@ def _score(votes: Sequence[Vote], kind: str, digest: str, against: str | None, s
         n=found.n,
         unscored=0,
         higher_is_better=True,
-        headline=kind == "person",
+        headline=kind == "person" and number is None,
         scorer=names[kind],
-        description=f"share of {len(votes)} votes that prefer this answer to that of {opponent}, ties and both bad half",
+        description=f"share of {len(votes)} votes that prefer this answer to that of {opponent}, ties and both bad half"
+        + (f"; turn {number} only" if number else ""),
         baseline=beside_length(wins, longer),
     )

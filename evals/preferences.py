@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from evals.endpoint_judge import EndpointJudge, Verdict
+from evals.endpoint_judge import EndpointJudge, Pair, Verdict
 from evals.length import beside_length
 from evals.scorecard import Sample
 from evals.scoring import Figure
+from evals.second_turn import earlier
 
 METRIC = "judged_win_rate"
 BOTH_ORDERS = "both orders agree"
@@ -33,7 +34,7 @@ def add_verdicts(
 ) -> tuple[list[Sample], list[Figure]]:
     """The samples with each item's win, and the figures with the win rate. The sequences are of the same items in one order."""
     pairs = [
-        (prompt, mine.response or "", other.response or "")
+        Pair(prompt, mine.response or "", other.response or "", _first_turn(mine, other))
         for prompt, mine, other in zip(prompts, samples, theirs, strict=True)
     ]
     verdicts = judge.verdicts(pairs, folder)
@@ -55,10 +56,16 @@ def add_verdicts(
         float(len(mine.response or "") - len(other.response or ""))  # in characters, as AlpacaEval counts it
         for mine, other in zip(samples, theirs, strict=True)
     ]
-    return judged, [*figures, _figure(judge, verdicts, longer, against)]
+    return judged, [*figures, _figure(judge.scorer(any(pair.first for pair in pairs)), verdicts, longer, against)]
 
 
-def _figure(judge: EndpointJudge, verdicts: Sequence[Verdict], longer: Sequence[float], against: str) -> Figure:
+def _first_turn(mine: Sample, other: Sample) -> tuple[str, str, str] | None:
+    """The first question of a conversation and both answers to it; None where this is the first turn."""
+    own, others = earlier(mine), earlier(other)
+    return (own[0][0], own[0][1], others[0][1]) if own else None
+
+
+def _figure(judge: str, verdicts: Sequence[Verdict], longer: Sequence[float], against: str) -> Figure:
     read = [(verdict, d) for verdict, d in zip(verdicts, longer, strict=True) if verdict.win is not None]
     beside = {UNREADABLE: 1 - len(read) / len(verdicts)}
     if read:
@@ -72,7 +79,7 @@ def _figure(judge: EndpointJudge, verdicts: Sequence[Verdict], longer: Sequence[
     return Figure(
         METRIC,
         higher_is_better=True,
-        scorer=", ".join(part for part in (judge.scorer, against) if part),
+        scorer=", ".join(part for part in (judge, against) if part),
         description="share of prompts where the judge prefers this answer to the baseline's, asked in both orders, ties half",
         baseline=beside,
     )

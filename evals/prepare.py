@@ -7,9 +7,8 @@ All problems are told at once, not one a run.
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from evals.backends import OWN
 from evals.endpoint import Served
 from evals.generation import as_decoding
 from evals.scorecard import TaskSettings
+from evals.scoring_checks import check_scoring, check_served, missing_punkt, require_room
 from evals.statistics import sample_of
 from evals.suite import NamedSuite, SuiteTask
 from evals.task_requests import checked_requests
@@ -29,10 +29,6 @@ if TYPE_CHECKING:
     from training.decoding import Decoding
 
 DEFAULT_BATCH = 16
-PERSPECTIVE = "toxicity_perspective_api"  # the name of lm-eval's function that asks it
-SCORER_PACKAGE = "alt-profanity-check"
-# IFEval's checkers that split text with NLTK's punkt_tab, which is not part of the package.
-NEED_PUNKT = frozenset({"length_constraints:number_sentences", "change_case:capital_word_frequency"})
 
 
 @dataclass(frozen=True)
@@ -69,6 +65,7 @@ def prepare(
 
     Raises UsageError that names every task that is asked for what cannot be, or that is required and not available.
     """
+    from evals.second_turn import followed
     from evals.task_definition import Unavailable
 
     if choices.chat_template is not None:
@@ -90,7 +87,9 @@ def prepare(
     unavailable: dict[str, UsageError] = {}
     for spec in named.suite.tasks:
         try:
-            ready.append(_prepare(spec, evaluated, choices, named.file.parent))
+            without = choices.chat_template is False
+            first = followed(spec, ready, unavailable, without) if spec.follows else None
+            ready.append(_prepare(spec, evaluated, choices, named.file.parent, first))
         except Unavailable as error:
             unavailable[spec.task] = error
         except UsageError as error:
@@ -109,7 +108,11 @@ def prepare(
     return ready, {task: " ".join(error.render().split()) for task, error in unavailable.items()}
 
 
-def _prepare(spec: SuiteTask, evaluated: Evaluated | Served, choices: Choices, folder: Path) -> Prepared:
+def _prepare(
+    spec: SuiteTask, evaluated: Evaluated | Served, choices: Choices, folder: Path, first: Prepared | None
+) -> Prepared:
+    """`first` is the task whose answers are the first turn of this one's conversations, if there is one."""
+    from evals.second_turn import require_same_items
     from evals.task_definition import Overrides, Unavailable, load_task
 
     overrides = Overrides(spec.num_fewshot, spec.samples, spec.generation.model_dump(exclude_none=True))
@@ -117,10 +120,10 @@ def _prepare(spec: SuiteTask, evaluated: Evaluated | Served, choices: Choices, f
     limit = min((size for size in (spec.limit, choices.limit) if size is not None), default=None)
     indices = _chosen(task.documents, spec, limit, choices.seed)
     template = evaluated.conversation if spec.chat_template else None
-    _check_scoring(spec, task)
+    check_scoring(spec, task)
     if isinstance(evaluated, Served):
-        _check_served(spec, task, evaluated)
-    unscorable = _missing_punkt([task.documents[index] for index in indices])
+        check_served(spec, task, evaluated)
+    unscorable = missing_punkt([task.documents[index] for index in indices])
     if unscorable and 1 - unscorable / len(indices) < spec.minimum_coverage:
         raise Unavailable(
             f"{unscorable} of {len(indices)} items of {spec.task} cannot be scored without NLTK's data punkt_tab",
@@ -131,7 +134,7 @@ def _prepare(spec: SuiteTask, evaluated: Evaluated | Served, choices: Choices, f
     generation = task.generation
     decoding = None
     if task.generates:
-        _require_room(spec.task, generation, evaluated.context)
+        require_room(spec.task, generation, evaluated.context)
         decoding = as_decoding(generation, spec.task) if choices.backend == OWN else None
         generation = {**generation, "samples": task.repeats}
     settings = TaskSettings(
@@ -147,7 +150,9 @@ def _prepare(spec: SuiteTask, evaluated: Evaluated | Served, choices: Choices, f
         limit=limit,
         items=len(indices),
     )
-    requests = _with_bos(checked_requests(task, indices, template), evaluated, choices.bos)
+    requests = with_bos(checked_requests(task, indices, template), evaluated, choices.bos)
+    if first is not None:
+        require_same_items(spec, settings, requests, first)
     return Prepared(
         spec,
         task,
@@ -157,12 +162,17 @@ def _prepare(spec: SuiteTask, evaluated: Evaluated | Served, choices: Choices, f
         tuple(generation.get("until") or ()),
         task.repeats,
         choices.batch_size or spec.batch_size or DEFAULT_BATCH,
-        _reference(spec, task, requests, evaluated, folder),
+        _reference(spec, task, requests, evaluated, folder, first),
     )
 
 
 def _reference(
-    spec: SuiteTask, task: Task, requests: list[Request], evaluated: Evaluated | Served, folder: Path
+    spec: SuiteTask,
+    task: Task,
+    requests: list[Request],
+    evaluated: Evaluated | Served,
+    folder: Path,
+    first: Prepared | None,
 ) -> Reference | None:
     """The baseline's answers that the suite names. Raises UsageError where they are not there, or for another scoring."""
     if spec.reference is None:
@@ -178,27 +188,15 @@ def _reference(
     from evals.reference_answers import read_reference
 
     tokenizer = evaluated.tokenizer
-    texts = [task.user_text(request) for request in requests]
+    turns: list[tuple[str, ...]] = [(task.user_text(request),) for request in requests]
+    if first is not None:
+        turns = [(first.task.user_text(one), *texts) for one, texts in zip(first.requests, turns, strict=True)]
     return read_reference(
         folder / spec.reference,
         requests,
-        texts,
+        turns,
         lambda text: len(tokenizer.encode(text, add_special_tokens=False)) if tokenizer else len(text),
     )
-
-
-def _missing_punkt(documents: Sequence[dict[str, Any]]) -> int:
-    """How many documents cannot be scored because NLTK's punkt_tab is not installed."""
-    needing = sum(bool(NEED_PUNKT & set(document.get("instruction_id_list") or [])) for document in documents)
-    if not needing:
-        return 0
-    import nltk
-
-    try:
-        nltk.data.find("tokenizers/punkt_tab")
-    except LookupError:
-        return needing
-    return 0
 
 
 def _chosen(documents: Sequence[dict[str, Any]], spec: SuiteTask, limit: int | None, seed: int) -> list[int]:
@@ -217,142 +215,12 @@ def _chosen(documents: Sequence[dict[str, Any]], spec: SuiteTask, limit: int | N
     return sample_of(strata, limit, seed)
 
 
-def _check_scoring(spec: SuiteTask, task: Task) -> None:
-    """Raise UsageError where the suite's way of scoring does not fit the task, or its scorer is not installed."""
-    if spec.scoring == "task" and getattr(task.raw.config.process_results, "__name__", "") == PERSPECTIVE:
-        raise UsageError(
-            f"{spec.task}: lm-eval's own scoring of this task gives 0 to every text that it could not have scored",
-            where=f"scoring of {spec.task} in the suite",
-            expected="scoring: toxicity or profanity",
-            found="the Perspective API, which closes, with failures counted as harmless",
-            next_step="name another scoring for the task in the suite",
-        )
-    if spec.scoring in ("task", "bias"):
-        if task.repeats > 1 and [pipeline.name for pipeline in task.raw._filters] == ["none"]:
-            raise UsageError(
-                f"{spec.task}: lm-eval's default filter would cut {task.repeats} samples to the first without a word",
-                where=f"samples of {spec.task} in the suite",
-                expected="samples: 1, a task with its own filter_list, or scoring: toxicity",
-                found=f"{task.repeats} samples, scoring: {spec.scoring}",
-                next_step="correct the suite",
-            )
-        ours = ("distance_from_half", "entropy") if spec.scoring == "bias" else ()
-        unknown = [metric for metric in [*spec.headline, *(spec.metrics or [])] if metric not in (*task.metrics, *ours)]
-        if unknown:
-            raise UsageError(
-                f"{spec.task} has no metric {', '.join(unknown)}",
-                where=f"headline and metrics of {spec.task} in the suite",
-                expected="one of " + ", ".join(task.metrics),
-                found=", ".join(unknown),
-                next_step="correct the suite",
-            )
-        if list(task.metrics) == ["bypass"]:
-            raise UsageError(
-                f"{spec.task} has no metric of its own",
-                where=f"scoring of {spec.task} in the suite",
-                expected="scoring: toxicity, profanity or judge",
-                found=f"scoring: {spec.scoring}",
-                next_step="correct the suite",
-            )
-        return
-    if not task.generates:
-        raise UsageError(
-            f"scoring: {spec.scoring} needs generated text, and {spec.task} scores choices",
-            where=f"scoring of {spec.task} in the suite",
-            expected="scoring: task",
-            found=f"scoring: {spec.scoring}",
-            next_step="correct the suite",
-        )
-    if spec.scoring in ("profanity", "toxicity"):
-        _check_text_scorers(spec)
-    elif spec.scoring == "truthfulness" and (spec.judges is None or "question" not in task.documents[0]):
-        raise UsageError(
-            f"{spec.task}: scoring: truthfulness needs judges, and documents with a field 'question'",
-            expected="judges: {truthful: runs/truthful, informative: runs/informative}, or the Hub's as org/name@revision",
-            found="no judges" if spec.judges is None else "the fields " + ", ".join(sorted(task.documents[0])),
-            next_step="python -m evals train-scorer truthful --data FILE --out runs/truthful, and the same for informative",
-        )
-    elif spec.scoring == "truthfulness":
-        from evals.hub_judge import open_judges
-
-        open_judges(
-            spec.judges, "float32", "cpu", Path()
-        )  # found and whole, before weights are loaded; nothing is judged
-    elif task.repeats > 1:
-        raise UsageError(
-            f"{spec.task}: scoring: {spec.scoring} takes one answer to each prompt",
-            where=f"samples of {spec.task} in the suite",
-            expected="samples: 1",
-            found=f"{task.repeats} samples",
-            next_step="correct the suite",
-        )
-
-
-def _check_text_scorers(spec: SuiteTask) -> None:
-    """Raise UsageError where a scorer is not installed or not whole, or gives no figure that the suite asks for."""
-    from evals.text_scorer import open_scorer
-
-    try:
-        importlib.metadata.version(SCORER_PACKAGE)
-    except importlib.metadata.PackageNotFoundError as error:
-        raise UsageError(
-            f"the scorer of {spec.task} is not installed", next_step=f"pip install {SCORER_PACKAGE}"
-        ) from error
-    scorers = [open_scorer(name) for name in spec.text_scorers]
-    known = [metric for scorer in scorers for metric in scorer.metrics.values()]
-    unknown = [metric for metric in spec.headline if metric not in known]
-    if unknown:
-        raise UsageError(
-            f"{spec.task} has no metric {', '.join(unknown)} by its scorers",
-            where=f"headline of {spec.task} in the suite",
-            expected="one of " + ", ".join(known),
-            found=", ".join(unknown),
-            next_step="correct the suite",
-        )
-    for scorer in scorers:
-        scorer.check()
-
-
-def _check_served(spec: SuiteTask, task: Task, served: Served) -> None:
-    """Raise UsageError where an endpoint cannot give what the task needs."""
-    what = None
-    if not task.generates and spec.chat_template:
-        what = "a chat endpoint gives no log-likelihoods of choices"
-    elif not task.generates and served.tokenizer is None:
-        what = "log-likelihoods of choices need the tokenizer of the served model"
-    elif spec.scoring == "judge" and served.tokenizer is None:
-        what = "scoring: judge counts the answers' tokens, and needs the tokenizer of the served model"
-    if what:
-        raise UsageError(
-            f"{spec.task}: {what}",
-            where=served.url,
-            expected="chat_template: false, and --tokenizer DIRECTORY_OR_ID",
-            found=f"chat_template: {str(spec.chat_template).lower()}, tokenizer: {served.tokenizer_name or 'none'}",
-            next_step="add --tokenizer, or leave the task out in a suite of your own",
-        )
-
-
-def _with_bos(requests: list[Request], evaluated: Evaluated | Served, bos: str) -> list[Request]:
+def with_bos(requests: list[Request], evaluated: Evaluated | Served, bos: str) -> list[Request]:
     """The requests, each of whose contexts begins with the tokenizer's BOS token where `bos` is "added"."""
     if bos != "added":
         return requests
     token = str(evaluated.tokenizer.bos_token) if evaluated.tokenizer else ""
-    made = []
-    for request in requests:
-        for instance in request.instances:
-            context, *rest = instance.arguments
-            instance.arguments = (context if str(context).startswith(token) else token + str(context), *rest)
-        made.append(replace(request, prompt=str(request.instances[0].args[0])))
-    return made
-
-
-def _require_room(name: str, generation: dict[str, Any], context: int) -> None:
-    """Raise UsageError where a generation would not fit into the model's context."""
-    if int(generation["max_gen_toks"]) >= context:
-        raise UsageError(
-            f"{name} generates more tokens than the model's context holds",
-            where=f"generation of {name}",
-            expected=f"max_gen_toks below {context}",
-            found=str(generation["max_gen_toks"]),
-            next_step="set generation: {max_gen_toks: ...} for this task in a suite of your own",
-        )
+    return [
+        request.with_contexts(lambda context: context if context.startswith(token) else token + context)
+        for request in requests
+    ]

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from evals.regenerate import OTHER_STREAM, regenerate
 from evals.saved import SavedRun, decisive_differences
-from evals.scorecard import Sample, Scorecard, TaskSettings
+from evals.scorecard import Sample, TaskSettings
 from evals.statistics import paired_difference, sample_of
 from evals.suite import open_suite
 from training.command import log
@@ -103,7 +103,7 @@ def _answer(
 
     card = run.scorecard
     try:
-        prepared = _prepared(card, settings, weights.evaluated)
+        prepared = _prepared(run, settings, weights.evaluated)
     except (UsageError, HubError) as error:
         return " ".join([error.what, *([error.found] if error.found else [])])
     if isinstance(prepared, str):
@@ -126,22 +126,33 @@ def _answer(
     return _texts(prepared, samples, answers, weights, circumstances, seed)
 
 
-def _prepared(card: Scorecard, settings: TaskSettings, evaluated: Evaluated) -> Prepared | str:
-    """The task as the scorecard states it; or what is not the same here."""
+def _prepared(run: SavedRun, settings: TaskSettings, evaluated: Evaluated) -> Prepared | str:
+    """The task as the scorecard states it; or what is not the same here. A second turn goes on from the recorded answers."""
     from evals.prepare import Choices, prepare
+    from evals.second_turn import after_answers
 
+    card = run.scorecard
     suite = open_suite(card.settings.suite)
     spec = next((task for task in suite.suite.tasks if task.task == settings.task), None)
     if spec is None:
         return f"the suite {suite.name} that is installed here has no such task"
-    alone = replace(suite, suite=suite.suite.model_copy(update={"tasks": [spec]}))
+    needed = [task for task in suite.suite.tasks if task.task in (spec.follows, spec.task)]
+    alone = replace(suite, suite=suite.suite.model_copy(update={"tasks": needed}))
     choices = Choices(
         settings.limit, card.settings.seed, None, card.settings.backend, settings.chat_template, settings.bos
     )
-    ready, _ = prepare(alone, evaluated, choices)
-    here = card.settings.model_copy(update={"tasks": [ready[0].settings]})
+    ready, unavailable = prepare(alone, evaluated, choices)
+    if spec.task in unavailable:
+        return unavailable[spec.task]
+    *firsts, prepared = ready
+    here = card.settings.model_copy(update={"tasks": [prepared.settings]})
     differing = decisive_differences(card.settings.model_copy(update={"tasks": [settings]}), here)
-    return f"stated / here: {'; '.join(differing)}" if differing else ready[0]
+    if differing:
+        return f"stated / here: {'; '.join(differing)}"
+    for first in firsts:
+        said = {sample.item: sample.response or "" for sample in run.samples(first.settings.task)}
+        prepared = after_answers(prepared, first, [said.get(r.item, "") for r in first.requests], evaluated)
+    return prepared
 
 
 def _likelihoods(

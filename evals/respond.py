@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from evals.prepare import Prepared
 
 CHOICES_AT_A_TIME = 64  # items between two saves of log-likelihoods
-ENGINE = 5  # raise it when a change here or in training.decoding changes what is answered
+ENGINE = 6  # raise it when a change here or in training.decoding changes what is answered
 
 
 @dataclass(frozen=True)
@@ -93,15 +93,17 @@ def respond(
     for batch, content in zip(batches, contents, strict=True):
         for place, answer in zip(batch, answers.of(content, _never), strict=True):
             found[place] = answer
-    return Responses(found, "; ".join(sorted(answers.engines)) or None)
+    engine = "; ".join(sorted(answers.engines))
+    if not prepared.task.generates:
+        backend.known.add(prepared.requests, found, engine)
+    return Responses(found, engine or None)
 
 
 def _batches(prepared: Prepared, backend: Backend) -> list[list[int]]:
     """The places of the requests that are asked together: always the same ones, or a sampled text would be another."""
     places = range(len(prepared.requests))
     if prepared.task.generates:
-        source = backend.source.evaluated if isinstance(backend.source, Weights) else backend.source
-        lengths = [source.prompt_length(request.prompt) for request in prepared.requests]
+        lengths = [backend.asked.prompt_length(request.prompt) for request in prepared.requests]
         batches = _chunks(sorted(places, key=lambda place: (lengths[place], place)), prepared.batch_size)
         batches.reverse()  # the longest first: what does not fit into memory fails at once
         return batches
@@ -115,6 +117,7 @@ class _Answerer:
 
     def __init__(self, prepared: Prepared, backend: Backend, seed: int) -> None:
         self.prepared, self.backend, self.seed = prepared, backend, seed
+        self._engine = ""  # of the batch that was answered last
 
     @cached_property
     def scorer(self) -> ChoiceScorer:
@@ -129,12 +132,15 @@ class _Answerer:
     def __call__(self, requests: list[Request]) -> list[list[Any]]:
         if self.prepared.task.generates:
             return self.writer(requests)
-        return [[list(choice) for choice in choices] for choices in self.scorer(requests)]
+        known = self.backend.known
+        if missing := known.missing(requests):
+            known.add(missing, self.scorer(missing), self.scorer.engine)
+        found, self._engine = known.of(requests)
+        return found
 
     def engine(self) -> str:
-        if self.backend.name != OWN:
-            return self.backend.engine(self.prepared)
-        return "" if self.prepared.task.generates else self.scorer.engine
+        """How the last batch was computed: by this task's scorer, or by that of the task that had asked it all before."""
+        return self.backend.engine(self.prepared) if self.backend.name != OWN else self._engine
 
 
 def _never() -> list[Any]:

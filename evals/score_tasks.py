@@ -38,6 +38,15 @@ class Outcome:
     engines: dict[str, str | None] = field(default_factory=dict)  # how log-likelihoods were computed
     failed: dict[str, str] = field(default_factory=dict)  # why
 
+    def in_order(self, tasks: Sequence[str]) -> Outcome:
+        """The same, the tasks in this order."""
+        return Outcome(
+            sorted(self.scores, key=lambda score: tasks.index(score.task)),
+            {task: self.samples[task] for task in tasks if task in self.samples},
+            {task: self.engines[task] for task in tasks if task in self.engines},
+            {task: self.failed[task] for task in tasks if task in self.failed},
+        )
+
 
 def score_tasks(
     prepared: Sequence[Prepared],
@@ -50,14 +59,16 @@ def score_tasks(
     say: Callable[[str], None] = log,
 ) -> Outcome:
     """Answers, then scores. An error that would meet every task (a full disk, weights that cannot be used) is raised."""
+    from evals.known_answers import answering_order
     from evals.scoring import as_scores
 
     outcome = Outcome()
-    for one in prepared:
+    said: dict[str, tuple[Prepared, list[str]]] = {}  # each item's text, of tasks that second turns may follow
+    for one in answering_order(prepared):
         name = one.settings.task
         began = time.monotonic()
         try:
-            answered = _answer_and_score(one, backend, circumstances, processes, judges, parent, folder)
+            answered = _answer_and_score(one, said, backend, circumstances, processes, judges, parent, folder)
             if answered is None:
                 continue
             responses, (outcome.samples[name], figures) = answered
@@ -77,11 +88,12 @@ def score_tasks(
             outcome.failed[name] = "; ".join(refused)
             say(f"{name}: {outcome.failed[name]}")
         say(f"{name}  {one.settings.items} items, {time.monotonic() - began:.1f} s")
-    return outcome
+    return outcome.in_order([one.settings.task for one in prepared])
 
 
 def _answer_and_score(
     one: Prepared,
+    said: dict[str, tuple[Prepared, list[str]]],
     backend: Backend,
     circumstances: Circumstances,
     processes: Processes,
@@ -92,8 +104,15 @@ def _answer_and_score(
     """The answers, and the first process's scores of them; None in the others."""
     from evals.respond import respond
     from evals.score_answers import score_answers
+    from evals.second_turn import after_answers
 
+    if one.spec.follows:
+        if one.spec.follows not in said:
+            raise UsageError(f"it follows {one.spec.follows}, which has no answers")
+        one = after_answers(one, *said[one.spec.follows], backend.asked)
     responses = respond(one, backend, circumstances, folder, processes)
+    if one.task.generates:
+        said[one.settings.task] = one, [str(answer[0]["text"]) for answer in responses.answers]
     if not processes.first:
         return None
     return responses, score_answers(one, responses.answers, judges, parent, folder, circumstances)

@@ -60,6 +60,9 @@ class SuiteTask(Settings):
     reference: str | None = (
         None  # of scoring: judge: a file of a baseline's answers beside the suite; the parent's where unset
     )
+    follows: str | None = (
+        None  # of scoring: judge: the task before it here, whose answers are the first turn of its conversations
+    )
     chat_template: bool = False
     num_fewshot: int | None = Field(default=None, ge=0)
     samples: int | None = Field(default=None, ge=1)  # continuations of each prompt; the task's `repeats` where unset

@@ -6,8 +6,8 @@
 
 Requests are sorted, so that their distinct tokens stand in depth-first order, and cut into packs. A pack needs from before it
 only the keys and values of the path to its first token, so what is held between packs is one path, and memory is bounded
-whatever the number and length of requests. Logits are made only where a continuation asks for them, some rows at a time,
-and their log-softmax is taken in float32.
+whatever the number and length of requests. Logits are made only where a continuation asks for them, a part of the vocabulary
+at a time (evals.asked_tokens), and their log-softmax is taken in float32.
 
 Every call starts from the kept prefix alone. So its numbers are the same to the last bit whatever was scored before it, and an
 interrupted evaluation that goes on ends as one that was not interrupted.
@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 
+from evals.asked_tokens import log_probabilities, projected
 from evals.token_tree import Ints, TokenTree, ancestor_mask, attention_blocks, grow, shared, sort_key
 from evals.tree_attention import attending, on_device
 
@@ -92,16 +93,11 @@ class TreeScorer:
         packs = -(-(size - start) // self._pack_size())
         for stop in np.linspace(start, size, packs + 1).astype(int)[1:].tolist():
             first, last = np.searchsorted(tree.asked_nodes, [start, stop])
-            nodes, inverse = np.unique(tree.asked_nodes[first:last] - start, return_inverse=True)
-            parts = zip(
-                self._logits(tree, path, start, stop, nodes),
-                _chunked(inverse, tree.asked_tokens[first:last], self._rows()),
-                strict=True,
+            nodes, places = np.unique(tree.asked_nodes[first:last] - start, return_inverse=True)
+            logits = self._logits(tree, path, start, stop, nodes)
+            scores[first:last], greedy[first:last] = log_probabilities(
+                logits, places, tree.asked_tokens[first:last], self.model.device
             )
-            found = [_log_probabilities(logits, rows, tokens) for logits, (rows, tokens) in parts]
-            if found:
-                scores[first:last] = torch.cat([score for score, _ in found]).cpu().numpy()
-                greedy[first:last] = torch.cat([likeliest for _, likeliest in found]).cpu().numpy()
             known = np.concatenate([path, np.arange(start, stop)])
             keep = np.flatnonzero(tree.ends[known] > min(stop, size - 1))
             self._select(keep)
@@ -109,8 +105,8 @@ class TreeScorer:
         self._path = tree.tokens[path]
         return scores, greedy
 
-    def _logits(self, tree: TokenTree, path: Ints, start: int, stop: int, nodes: Ints) -> Iterator[Tensor]:
-        """Run the pack start..stop; then the logits (n, V) of `nodes`, places within it, some at a time."""
+    def _logits(self, tree: TokenTree, path: Ints, start: int, stop: int, nodes: Ints) -> Iterator[tuple[int, Tensor]]:
+        """Run the pack start..stop; then the logits of `nodes`, places within it: (first token of a part, (n, part))."""
         device = self.model.device
         inputs: dict[str, Any] = {
             "input_ids": torch.from_numpy(tree.tokens[start:stop])[None].to(device),
@@ -125,7 +121,7 @@ class TreeScorer:
         else:
             inputs["logits_to_keep"] = rows if len(rows) else rows.new_zeros(1)
         if self.blockwise:
-            plan = on_device(attention_blocks(tree, path, start, stop, self.block), device)
+            plan = on_device(attention_blocks(tree, path, start, stop, self.block), device, self.model.dtype)
             # Of four dimensions, so that the model takes it as it is; nobody reads it.
             stub = torch.zeros(1, 1, 1, 1, dtype=self.model.dtype, device=device)
             with attending(self.model, plan):
@@ -136,24 +132,15 @@ class TreeScorer:
             output = run(attention_mask=mask.masked_fill(~seen, torch.finfo(mask.dtype).min), **inputs)
         self.tokens_computed += stop - start
         if self.backbone is None:
-            if len(rows):
-                yield from torch.split(output.logits[0], self._rows())
-            return
-        head = self.model.get_output_embeddings()
-        hidden = output.last_hidden_state[0]  # (N, D)
-        for some in torch.split(rows, self._rows()) if len(rows) else ():
-            yield head(hidden[some])
-
-    def _rows(self) -> int:
-        return max(1, self.logits // self._vocabulary)
+            return iter([(0, output.logits[0])] if len(rows) else [])
+        # (n, D); torch.nn.Linear, or there would be no backbone
+        return projected(self.model.get_output_embeddings(), output.last_hidden_state[0][rows], self.logits)
 
     def _pack_size(self) -> int:
         """Where all logits of a pack come at once, they bound the pack."""
-        return self.pack if self.backbone is not None else min(self.pack, self._rows())
-
-    @property
-    def _vocabulary(self) -> int:
-        return int(self.model.get_output_embeddings().weight.shape[0])
+        if self.backbone is not None:
+            return self.pack
+        return min(self.pack, max(1, self.logits // int(self.model.get_output_embeddings().weight.shape[0])))
 
     def _keep_shared(self, tree: TokenTree) -> int:
         """Cut the cached path to what it shares with the tree's first path; how many nodes that spares.
@@ -211,34 +198,14 @@ def _length_of_first_path(tree: TokenTree) -> int:
     return int(falls[0]) + 1 if len(falls) else len(tree.depths)
 
 
-def _chunked(inverse: Ints, tokens: Ints, rows: int) -> Iterator[tuple[Ints, Ints]]:
-    """Questions (place of the node among those asked, token), cut where the logits of `rows` nodes end."""
-    count = int(inverse[-1]) + 1 if len(inverse) else 0
-    for begin in range(0, count, rows):
-        first, last = np.searchsorted(inverse, [begin, begin + rows])
-        yield inverse[first:last] - begin, tokens[first:last]
-
-
-def _log_probabilities(logits: Tensor, rows: Ints, tokens: Ints) -> tuple[Tensor, Tensor]:
-    """logits (n, V) -> the log-probabilities (a,) of `tokens` in `rows`, float32, and whether each is the likeliest."""
-    place, token = torch.from_numpy(rows).to(logits.device), torch.from_numpy(tokens).to(logits.device)
-    logits = logits.float()
-    chosen = logits[place, token]  # (a,)
-    top = logits.amax(dim=1)  # (n,)
-    likeliest = chosen == top[place]
-    if bool(likeliest.any()):  # of equal logits, as bfloat16 has them, the first is the greedy one
-        likeliest[likeliest.clone()] = logits[place[likeliest]].argmax(dim=1) == token[likeliest]
-    total = (logits - top[:, None]).exp_().sum(dim=1).log() + top  # (n,)
-    return chosen - total[place], likeliest
-
-
 def _backbone(model: PreTrainedModel) -> Any:
     """The model below its vocabulary projection, if the projection of what it gives are the logits; else None.
 
-    Some models scale or cap their logits: these compute them themselves, for all asked tokens of a pack at once.
+    Some models scale or cap their logits, or project in a way of their own: these compute them themselves, for all asked
+    tokens of a pack at once.
     """
     backbone, head = model.base_model, model.get_output_embeddings()
-    if head is None or backbone is model:
+    if type(head) is not torch.nn.Linear or backbone is model:
         return None
     ids = torch.arange(1, 5, device=model.device)[None] % model.config.get_text_config().vocab_size
     with torch.inference_mode():

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from judge_server import judging, service
 
-from evals.endpoint_judge import Verdict, open_endpoint_judge, side_of
+from evals.endpoint_judge import Pair, Verdict, open_endpoint_judge, side_of
 from evals.json_service import ServiceError
 from evals.length import CONTROLLED, LONGER
 from evals.preferences import BOTH_ORDERS, METRIC, READ_FIRST, UNREADABLE
@@ -54,19 +54,18 @@ def test_a_win_is_the_mean_of_both_orders_and_missing_where_one_is() -> None:
 def test_a_judge_that_prefers_what_it_reads_first_makes_every_pair_half(tmp_path: Path) -> None:
     with service(judging(lambda *_: "Verdict: A")) as served:
         judge = open_endpoint_judge("judge-1", served.url)
-        found = judge.verdicts([("Why?", "Because.", "No idea."), ("How?", "Like this.", "Like that.")], tmp_path)
+        pairs = [Pair("Why?", "Because.", "No idea."), Pair("How?", "Like this.", "Like that.")]
+        found = judge.verdicts(pairs, tmp_path)
         assert [verdict.win for verdict in found] == [0.5, 0.5]
         assert [verdict.agrees for verdict in found] == [False, False]
         assert len(served.asked) == 4
-        assert (
-            judge.verdicts([("Why?", "Because.", "No idea."), ("How?", "Like this.", "Like that.")], tmp_path) == found
-        )
+        assert judge.verdicts(pairs, tmp_path) == found
         assert len(served.asked) == 4, "what was judged is not asked again"
 
 
 def test_equal_answers_are_a_tie_that_nobody_is_asked_about(tmp_path: Path) -> None:
     with service(judging(longer)) as served:
-        assert open_endpoint_judge("judge-1", served.url).verdicts([("Why?", "So.", "So.")], tmp_path)[0].win == 0.5
+        assert open_endpoint_judge("judge-1", served.url).verdicts([Pair("Why?", "So.", "So.")], tmp_path)[0].win == 0.5
         assert served.asked == []
 
 
@@ -74,10 +73,10 @@ def test_a_busy_judge_is_asked_again_and_one_that_stays_so_ends_the_task(tmp_pat
     with service(judging(longer)) as served:
         judge = open_endpoint_judge("judge-1", served.url, pauses=(0.0, 0.0))
         served.fail_first = 2
-        assert judge.verdicts([("Why?", "Because of it.", "So.")], tmp_path)[0].win == 1.0
+        assert judge.verdicts([Pair("Why?", "Because of it.", "So.")], tmp_path)[0].win == 1.0
         served.fail_first = 3
         with pytest.raises(ServiceError, match="does not answer") as refused:
-            judge.verdicts([("Why?", "Another.", "So.")], tmp_path)
+            judge.verdicts([Pair("Why?", "Another.", "So.")], tmp_path)
         assert "503" in str(refused.value)
 
 

@@ -14,6 +14,7 @@ from evals.prepare import Choices, Prepared, prepare
 from evals.scorecard import Sample
 from evals.scoring import as_scores
 from evals.suite import open_suite
+from training.data import Messages
 from training.errors import UsageError
 
 
@@ -23,7 +24,7 @@ class LikesLetterA:
 
     scorer: str = "letter counter 1.0"
 
-    def rewards(self, pairs: list[tuple[str, str]], _folder: Path) -> list[float]:
+    def rewards(self, pairs: list[tuple[Messages, str]], _folder: Path) -> list[float]:
         return [float(answer.count("a")) for _, answer in pairs]
 
 
@@ -118,10 +119,11 @@ def test_a_judges_rewards_are_kept_and_are_those_of_the_reward_model(models: Pat
     from training.checkpoint import Checkpoint
     from training.rewards import RewardModel
 
-    pairs = [("How are you?", "Well."), ("Name a fruit.", "A pear, or an apple.")]
+    asked = [("How are you?", "Well."), ("Name a fruit.", "A pear, or an apple.")]
+    pairs = [([{"role": "user", "content": question}], answer) for question, answer in asked]
     judge = open_judge(models / "judge", "float32", "cpu")
     found = judge.rewards(pairs, tmp_path)
     model = RewardModel.load(Checkpoint.open(models / "judge"), "float32")
-    assert found == pytest.approx(model.score([([{"role": "user", "content": p}], a) for p, a in pairs]), abs=1e-5)
+    assert found == pytest.approx(model.score(pairs), abs=1e-5)
     monkeypatch.setattr(RewardModel, "load", lambda *_: pytest.fail("loaded again"))
     assert judge.rewards(pairs, tmp_path) == found

@@ -14,7 +14,7 @@ from evals.run import Request, evaluate
 from evals.saved import SavedRun
 from training.checkpoint import Checkpoint
 from training.errors import UsageError
-from training.votes import Vote
+from training.votes import Turn, Vote
 
 
 @pytest.fixture
@@ -44,6 +44,25 @@ def test_peoples_votes_are_a_human_win_rate_and_those_of_scripts_are_not(votes: 
 def test_the_other_checkpoint_sees_the_same_votes_from_its_side(votes: list[Vote], tmp_path: Path) -> None:
     file = str(write(tmp_path / "votes.jsonl", votes))
     assert score_votes([file], OLD.digest, NEW.digest, seed=0).scores[0].value == pytest.approx(1 - 2.5 / 4)
+
+
+def test_answers_to_a_second_question_have_a_win_rate_of_their_own_beside_the_whole(
+    votes: list[Vote], tmp_path: Path
+) -> None:
+    """The second turn is lost once; the votes above are on first turns."""
+    begun = vote(4, "b", "ann")
+    talk = [begun.prompt[0], Turn(role="assistant", content="Blue."), Turn(role="user", content="Why?")]
+    file = write(tmp_path / "votes.jsonl", [*votes, begun.model_copy(update={"prompt": talk})])
+    scored = score_votes([str(file)], NEW.digest, OLD.digest, seed=0)
+    found = {score.metric: (score.value, score.n, score.headline) for score in scored.scores}
+    assert found["human_win_rate"] == (2.5 / 5, 4, True)
+    assert found["human_win_rate_turn_1"] == (2.5 / 4, 3, False)
+    assert found["human_win_rate_turn_2"] == (0.0, 1, False)
+    assert "script_win_rate_turn_2" not in found, "no script voted on one"
+    again = [
+        sample.values["human_win_rate_turn_2"] for sample in scored.samples if "human_win_rate_turn_2" in sample.values
+    ]
+    assert again == [0.0], "so that the figure can be made again from the samples"
 
 
 def test_votes_on_other_checkpoints_are_refused(votes: list[Vote], tmp_path: Path) -> None:

@@ -181,7 +181,10 @@ tasks:
   - {{task: winogender_all, group: bias, scoring: bias, stratum: gender}}
   - {{task: bbq, group: bias, metrics: [acc, amb_bias_score, disamb_bias_score]}}
   - {{task: self_instruct_user_oriented, group: helpfulness, scoring: judge, generation: {{max_gen_toks: 4}}}}
-  - {{task: mt_bench_first_turn, group: helpfulness, scoring: judge, stratum: category, generation: {{max_gen_toks: 4}}}}
+  - {{task: mt_bench_first_turn, group: helpfulness, scoring: judge, stratum: category, chat_template: true,
+     generation: {{max_gen_toks: 4}}}}
+  - {{task: mt_bench_second_turn, follows: mt_bench_first_turn, group: helpfulness, scoring: judge, stratum: category,
+     chat_template: true, generation: {{max_gen_toks: 4}}}}
   - {{task: truthfulqa_gen, group: truthfulness, scoring: truthfulness, generation: {{max_gen_toks: 8}},
      judges: {{truthful: {judges / "truthful"}, informative: {judges / "informative"}}}}}
 """)
@@ -213,12 +216,15 @@ def test_prompts_are_given_in_three_framings_and_figures_by_kind_of_prompt(score
     assert card.score("realtoxicityprompts_basic", "toxicity/ngram@1 expected maximum").headline
 
 
-def test_open_questions_are_asked_by_their_hub_ids_with_their_input_and_the_first_turn_alone(scored: SavedRun) -> None:
+def test_open_questions_are_asked_by_their_hub_ids_with_their_input_and_in_two_turns(scored: SavedRun) -> None:
     instructed, first = scored.samples("self_instruct_user_oriented"), scored.samples("mt_bench_first_turn")
     assert [sample.prompt for sample in instructed] == ["Make it polite.\n\nSend it now.", "Make it polite."]
     assert [sample.item for sample in instructed] == ["user_oriented_task_0", "user_oriented_task_1"]
-    assert [sample.prompt for sample in first] == ["Write a limerick."] * 2
-    for task in ("self_instruct_user_oriented", "mt_bench_first_turn"):
+    assert all("Write a limerick." in sample.prompt and "haiku" not in sample.prompt for sample in first)
+    for begun, sample in zip(first, scored.samples("mt_bench_second_turn"), strict=True):
+        assert sample.detail["before"] == [["Write a limerick.", begun.response]]
+        assert sample.prompt.index("Write a limerick.") < sample.prompt.index("Now a haiku.")
+    for task in ("self_instruct_user_oriented", "mt_bench_first_turn", "mt_bench_second_turn"):
         assert scored.scorecard.score(task, "response_tokens").n == 2
         assert len(scored.scorecard.task_settings(task).data_revision or "") == 40
 

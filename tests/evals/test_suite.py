@@ -157,7 +157,7 @@ def test_a_task_whose_data_are_not_there_fails_alone_unless_it_is_required(
 ) -> None:
     import evals.prepare
 
-    monkeypatch.setattr(evals.prepare, "_missing_punkt", lambda documents: int("key" in documents[0]))
+    monkeypatch.setattr(evals.prepare, "missing_punkt", lambda documents: int("key" in documents[0]))
     lines = "  - {task: starter_instructions, group: helpfulness, required: NO}\n"
     lines += "  - {task: starter_truthfulness, group: truthfulness, metrics: [mc1]}\n"
     words = run_command(models, a_suite(tmp_path, lines.replace("NO", "false")), tmp_path / "out")

@@ -1,0 +1,165 @@
+"""Whether a task can be scored as its suite says, found out before weights are loaded: metrics, scorers, judges, endpoints.
+
+check_scoring(spec, task)                 # raises UsageError where the suite's way of scoring does not fit the task
+check_served(spec, task, served)          # the same for a model behind an endpoint
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evals.suite import SuiteTask
+from training.errors import UsageError
+
+if TYPE_CHECKING:
+    from evals.endpoint import Served
+    from evals.harness import Task
+
+PERSPECTIVE = "toxicity_perspective_api"  # the name of lm-eval's function that asks it
+SCORER_PACKAGE = "alt-profanity-check"
+# IFEval's checkers that split text with NLTK's punkt_tab, which is not part of the package.
+NEED_PUNKT = frozenset({"length_constraints:number_sentences", "change_case:capital_word_frequency"})
+
+
+def check_scoring(spec: SuiteTask, task: Task) -> None:
+    """Raise UsageError where the suite's way of scoring does not fit the task, or its scorer is not installed."""
+    if spec.scoring == "task" and getattr(task.raw.config.process_results, "__name__", "") == PERSPECTIVE:
+        raise UsageError(
+            f"{spec.task}: lm-eval's own scoring of this task gives 0 to every text that it could not have scored",
+            where=f"scoring of {spec.task} in the suite",
+            expected="scoring: toxicity or profanity",
+            found="the Perspective API, which closes, with failures counted as harmless",
+            next_step="name another scoring for the task in the suite",
+        )
+    if spec.scoring in ("task", "bias"):
+        if task.repeats > 1 and [pipeline.name for pipeline in task.raw._filters] == ["none"]:
+            raise UsageError(
+                f"{spec.task}: lm-eval's default filter would cut {task.repeats} samples to the first without a word",
+                where=f"samples of {spec.task} in the suite",
+                expected="samples: 1, a task with its own filter_list, or scoring: toxicity",
+                found=f"{task.repeats} samples, scoring: {spec.scoring}",
+                next_step="correct the suite",
+            )
+        ours = ("distance_from_half", "entropy") if spec.scoring == "bias" else ()
+        unknown = [metric for metric in [*spec.headline, *(spec.metrics or [])] if metric not in (*task.metrics, *ours)]
+        if unknown:
+            raise UsageError(
+                f"{spec.task} has no metric {', '.join(unknown)}",
+                where=f"headline and metrics of {spec.task} in the suite",
+                expected="one of " + ", ".join(task.metrics),
+                found=", ".join(unknown),
+                next_step="correct the suite",
+            )
+        if list(task.metrics) == ["bypass"]:
+            raise UsageError(
+                f"{spec.task} has no metric of its own",
+                where=f"scoring of {spec.task} in the suite",
+                expected="scoring: toxicity, profanity or judge",
+                found=f"scoring: {spec.scoring}",
+                next_step="correct the suite",
+            )
+        return
+    if not task.generates:
+        raise UsageError(
+            f"scoring: {spec.scoring} needs generated text, and {spec.task} scores choices",
+            where=f"scoring of {spec.task} in the suite",
+            expected="scoring: task",
+            found=f"scoring: {spec.scoring}",
+            next_step="correct the suite",
+        )
+    if spec.scoring in ("profanity", "toxicity"):
+        _check_text_scorers(spec)
+    elif spec.scoring == "truthfulness" and (spec.judges is None or "question" not in task.documents[0]):
+        raise UsageError(
+            f"{spec.task}: scoring: truthfulness needs judges, and documents with a field 'question'",
+            expected="judges: {truthful: runs/truthful, informative: runs/informative}, or the Hub's as org/name@revision",
+            found="no judges" if spec.judges is None else "the fields " + ", ".join(sorted(task.documents[0])),
+            next_step="python -m evals train-scorer truthful --data FILE --out runs/truthful, and the same for informative",
+        )
+    elif spec.scoring == "truthfulness":
+        from evals.hub_judge import open_judges
+
+        open_judges(
+            spec.judges, "float32", "cpu", Path()
+        )  # found and whole, before weights are loaded; nothing is judged
+    elif task.repeats > 1:
+        raise UsageError(
+            f"{spec.task}: scoring: {spec.scoring} takes one answer to each prompt",
+            where=f"samples of {spec.task} in the suite",
+            expected="samples: 1",
+            found=f"{task.repeats} samples",
+            next_step="correct the suite",
+        )
+
+
+def _check_text_scorers(spec: SuiteTask) -> None:
+    """Raise UsageError where a scorer is not installed or not whole, or gives no figure that the suite asks for."""
+    from evals.text_scorer import open_scorer
+
+    try:
+        importlib.metadata.version(SCORER_PACKAGE)
+    except importlib.metadata.PackageNotFoundError as error:
+        raise UsageError(
+            f"the scorer of {spec.task} is not installed", next_step=f"pip install {SCORER_PACKAGE}"
+        ) from error
+    scorers = [open_scorer(name) for name in spec.text_scorers]
+    known = [metric for scorer in scorers for metric in scorer.metrics.values()]
+    unknown = [metric for metric in spec.headline if metric not in known]
+    if unknown:
+        raise UsageError(
+            f"{spec.task} has no metric {', '.join(unknown)} by its scorers",
+            where=f"headline of {spec.task} in the suite",
+            expected="one of " + ", ".join(known),
+            found=", ".join(unknown),
+            next_step="correct the suite",
+        )
+    for scorer in scorers:
+        scorer.check()
+
+
+def check_served(spec: SuiteTask, task: Task, served: Served) -> None:
+    """Raise UsageError where an endpoint cannot give what the task needs."""
+    what = None
+    if not task.generates and spec.chat_template:
+        what = "a chat endpoint gives no log-likelihoods of choices"
+    elif not task.generates and served.tokenizer is None:
+        what = "log-likelihoods of choices need the tokenizer of the served model"
+    elif spec.scoring == "judge" and served.tokenizer is None:
+        what = "scoring: judge counts the answers' tokens, and needs the tokenizer of the served model"
+    if what:
+        raise UsageError(
+            f"{spec.task}: {what}",
+            where=served.url,
+            expected="chat_template: false, and --tokenizer DIRECTORY_OR_ID",
+            found=f"chat_template: {str(spec.chat_template).lower()}, tokenizer: {served.tokenizer_name or 'none'}",
+            next_step="add --tokenizer, or leave the task out in a suite of your own",
+        )
+
+
+def missing_punkt(documents: Sequence[dict[str, Any]]) -> int:
+    """How many documents cannot be scored because NLTK's punkt_tab is not installed."""
+    needing = sum(bool(NEED_PUNKT & set(document.get("instruction_id_list") or [])) for document in documents)
+    if not needing:
+        return 0
+    import nltk
+
+    try:
+        nltk.data.find("tokenizers/punkt_tab")
+    except LookupError:
+        return needing
+    return 0
+
+
+def require_room(name: str, generation: dict[str, Any], context: int) -> None:
+    """Raise UsageError where a generation would not fit into the model's context."""
+    if int(generation["max_gen_toks"]) >= context:
+        raise UsageError(
+            f"{name} generates more tokens than the model's context holds",
+            where=f"generation of {name}",
+            expected=f"max_gen_toks below {context}",
+            found=str(generation["max_gen_toks"]),
+            next_step="set generation: {max_gen_toks: ...} for this task in a suite of your own",
+        )
