@@ -11,6 +11,7 @@ server answers, the page says that nobody can check from here which bytes it run
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import importlib
 import json
 import os
@@ -19,6 +20,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +156,9 @@ class ChatModel(ABC):
         it is working on. `finished` is called on the event loop once the thread is done, however it ended.
         """
         run = Run(asyncio.get_running_loop(), self._stopping)
-        thread = threading.Thread(target=self._work, args=(prompt, sampling, run, finished), daemon=True)
+        # In the visitor's context, by which ZeroGPU finds out whose quota the answer takes.
+        work = partial(contextvars.copy_context().run, self._work, prompt, sampling, run, finished)
+        thread = threading.Thread(target=work, daemon=True)
         self._threads = {other for other in self._threads if other.is_alive()} | {thread}
         thread.start()
         text = ""
@@ -186,7 +190,7 @@ class ChatModel(ABC):
     def _work(self, prompt: Prompt, sampling: Sampling, run: Run, finished: Callable[[], None]) -> None:
         try:
             self.generate(prompt, sampling, run)
-        except Exception as error:  # noqa: BLE001 - handed over to the reader, who raises it
+        except Exception as error:  # noqa: BLE001 - whatever it is, `answer` raises it where somebody reads
             run.failure = error
         finally:
             run.end(finished)
