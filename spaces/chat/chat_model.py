@@ -11,6 +11,7 @@ server answers, the page says that nobody can check from here which bytes it run
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import importlib
 import json
@@ -26,7 +27,8 @@ from typing import Any
 
 from limits import CONTEXT_TOKENS, Message, Refused, Sampling, Unavailable
 
-SECONDS_BETWEEN_UPDATES = 0.08  # each update sends the page a change; more of them would take time from the model
+# Each update sends a page its change, which takes time from the model: so many a second, of all answers together.
+UPDATES_A_SECOND = 12.5
 SECONDS_TO_STOP = 5.0
 # A bundle holds the file of its own backend, and none of the others.
 BACKENDS = {
@@ -159,7 +161,7 @@ class ChatModel(ABC):
         # In the visitor's context, by which ZeroGPU finds out whose quota the answer takes.
         work = partial(contextvars.copy_context().run, self._work, prompt, sampling, run, finished)
         thread = threading.Thread(target=work, daemon=True)
-        self._threads = {other for other in self._threads if other.is_alive()} | {thread}
+        self._threads = self._answering() | {thread}
         thread.start()
         text = ""
         ended = False
@@ -177,7 +179,7 @@ class ChatModel(ABC):
                 if text or ended:
                     yield run.progress(text, how)
                 if not ended:
-                    await asyncio.sleep(SECONDS_BETWEEN_UPDATES)
+                    await run.ended_within(len(self._answering()) / UPDATES_A_SECOND)
         finally:
             run.stop.set()
 
@@ -186,6 +188,9 @@ class ChatModel(ABC):
         self._stopping.set()
         for thread in self._threads:
             thread.join(SECONDS_TO_STOP)
+
+    def _answering(self) -> set[threading.Thread]:
+        return {thread for thread in self._threads if thread.is_alive()}
 
     def _work(self, prompt: Prompt, sampling: Sampling, run: Run, finished: Callable[[], None]) -> None:
         try:
@@ -201,6 +206,7 @@ class Run:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, stopping: threading.Event) -> None:
         self.pieces: asyncio.Queue[str | None] = asyncio.Queue()  # None ends it
+        self._ended = asyncio.Event()
         self.stop = threading.Event()  # of this answer
         self.tokens = 0
         self.cut: bool | None = None  # whether the longest answer ended it, where the backend is told
@@ -227,7 +233,13 @@ class Run:
 
     def end(self, finished: Callable[[], None]) -> None:
         self._call(lambda: self.pieces.put_nowait(None))
+        self._call(self._ended.set)
         self._call(finished)
+
+    async def ended_within(self, seconds: float) -> None:
+        """Wait so long, or until the answer has ended."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._ended.wait(), seconds)
 
     def progress(self, text: str, ended: str | None) -> Progress:
         seconds = self._latest - self._first
