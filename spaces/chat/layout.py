@@ -112,7 +112,12 @@ def _settings() -> list[str | gr.components.Component]:
     return [
         gr.Textbox("", label="System prompt", lines=2, max_length=limits.SYSTEM_CHARACTERS),
         gr.Slider(
-            0, limits.TEMPERATURE_MOST, 0.7, step=0.05, label="Temperature", info="0: always the likeliest token"
+            0,
+            limits.TEMPERATURE_MOST,
+            limits.TEMPERATURE_DEFAULT,
+            step=0.05,
+            label="Temperature",
+            info="0: always the likeliest token",
         ),
         gr.Slider(limits.TOP_P_LEAST, 1, 0.9, step=0.05, label="Top-p"),
         gr.Slider(
