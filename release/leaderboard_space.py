@@ -26,7 +26,7 @@ from release.hub_files import LocalFile
 from release.space_commit import commit_space
 from training.command import Parser, Result, log, quiet_libraries
 from training.errors import UsageError
-from training.records import canonical_json
+from training.records import canonical_json, write_atomically
 
 SCORECARD = "scorecard.json"
 
@@ -87,9 +87,8 @@ def refresh(args: argparse.Namespace) -> Result:
         sources = fetch_scorecards(hub, names, Path(scratch), asked=set(args.models))
         files = space_files(sources, Path(scratch) / "board", args.title)
     if args.out:
-        args.out.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
-            (args.out / name).write_bytes(content)
+            write_atomically(args.out / name, content)
     listed = f"{len(sources)} models from {hub.endpoint}"
     told: dict[str, Any] = {"sources": [source.as_dict() for source in sources], "files": sorted(files)}
     if args.dry_run:

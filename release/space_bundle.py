@@ -36,6 +36,7 @@ REQUIREMENTS = {
     "endpoint": LIGHT_REQUIREMENTS,
 }
 OWN_REQUIREMENTS = ("tgi", "zerogpu")  # requirements-NAME.txt in spaces/chat: pins that were resolved apart
+ZEROGPU_PYTHON = "3.12.12"  # the platform has this and 3.10.13, for which numpy and pandas of these pins have no wheel
 PAGE = ("about", "answers", "app", "chat_model", "display", "download", "layout", "limits")
 BEHIND_THE_PAGE = {
     "transformers": ("digest", "transformers_model"),
@@ -117,8 +118,8 @@ def build_space_bundle(
         **space,
         preloaded=sorted({model_id, flavour.gguf.repo_id} if flavour and flavour.gguf else {model_id}),
         sdk_version=sdk_version,
-        python_version=".".join(platform.python_version_tuple()[:2]),
-        short_description=f"Chat with {title}"[:SHORT_DESCRIPTION_MOST].rstrip(),
+        python_version=ZEROGPU_PYTHON if backend == "zerogpu" else ".".join(platform.python_version_tuple()[:2]),
+        short_description=f"Chat with {model_id}"[:SHORT_DESCRIPTION_MOST].rstrip(),
     )
     check_front_matter(readme)
     bundle["README.md"] = readme.encode()

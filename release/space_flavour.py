@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from evals.scorecard import Scorecard
 from release.exports.record import EXPORT, RECEIPT, ExportReceipt, ExportRecord
 from release.hub_client import chosen_endpoint
 from release.space_memory import HARDWARE, Memory, memory_needed
@@ -23,6 +24,7 @@ from training.records import Record
 
 FLAVOURS = ("cpu", "zerogpu", "endpoint", "tgi")
 Backend = Literal["transformers", "llama.cpp", "zerogpu", "endpoint", "tgi"]
+SCORECARD = "scorecard.json"
 CONTEXT_TOKENS = 4_096  # spaces/chat/limits.py; tests hold the two against each other
 ANSWERS_AT_ONCE: dict[str, int] = {"llama.cpp": 4, "transformers": 1, "zerogpu": 1}
 BYTES = {"float32": 4, "bfloat16": 2}
@@ -86,7 +88,7 @@ def choose_flavour(name: str, run: Path, asked: Asked) -> SpaceFlavour:
                 gguf=gguf,
             )
     backend: Backend = "zerogpu" if name == "zerogpu" else "transformers"
-    precision, need = _precision_that_fits(checkpoint, backend, hardware)
+    precision, need = _precision_that_fits(checkpoint, backend, hardware, scored=_scored_in(run, checkpoint))
     return SpaceFlavour(
         name="zerogpu" if name == "zerogpu" else "cpu",
         backend=backend,
@@ -155,15 +157,36 @@ def _largest_that_fits(run: Path, checkpoint: Checkpoint, hardware: str) -> Pinn
     )
 
 
-def _precision_that_fits(checkpoint: Checkpoint, backend: str, hardware: str) -> tuple[str, Memory]:
-    """`auto` where even float32 fits, for the machine then chooses; else bfloat16. Raises UsageError where neither does."""
+def _precision_that_fits(
+    checkpoint: Checkpoint, backend: str, hardware: str, *, scored: str | None
+) -> tuple[str, Memory]:
+    """bfloat16 is let in where the scores were measured in it: `auto`, for the machine then chooses, or alone where only it fits.
+
+    Without such scores nobody knows what it loses, so float32 answers. Raises UsageError where what is left does not fit.
+    """
     parameters = _parameters(checkpoint)
     wide, narrow = (_memory(checkpoint, backend, parameters * BYTES[name]) for name in ("float32", "bfloat16"))
     if wide.fits(hardware):
-        return "auto", wide
-    if narrow.fits(hardware):
-        return "bfloat16", narrow
-    raise _too_large(hardware, narrow)
+        return ("auto" if scored == "bfloat16" else "float32"), wide
+    if not narrow.fits(hardware):
+        raise _too_large(hardware, narrow)
+    if scored != "bfloat16":
+        raise UsageError(
+            "the model fits in bfloat16 only, and what that loses was not measured",
+            where=hardware,
+            expected="a scorecard of these bytes in bfloat16",
+            found=f"scores in {scored}" if scored else "no scorecard",
+            next_step="python -m evals run RUN --suite starter --dtype bfloat16 --out RUN, or export a GGUF",
+        )
+    return "bfloat16", narrow
+
+
+def _scored_in(run: Path, checkpoint: Checkpoint) -> str | None:
+    """The precision in which the scores of exactly these bytes were measured; None where there are none."""
+    if not (run / SCORECARD).is_file():
+        return None
+    scorecard = Scorecard.read(run / SCORECARD)
+    return scorecard.settings.dtype if scorecard.model.digest == checkpoint.digest else None
 
 
 def _memory(checkpoint: Checkpoint, backend: str, weights: int) -> Memory:

@@ -19,8 +19,9 @@ OWNERS = {
     "lm_eval": {"evals/harness.py", "evals/task_definition.py", "evals/backends.py", "evals/prefix_tree.py"},
     # One launcher for each method; what they share (training/trl_run.py) is handed TRL's classes.
     "trl": {f"training/{method}.py" for method in ("sft", "reward", "dpo", "kto", "rloo", "grpo")},
-    "gradio": {f"spaces/chat/{name}.py" for name in ("answers", "app", "display", "layout")}
-    | {f"spaces/feedback/{name}.py" for name in ("app", "page")},
+    # zerogpu_model raises gradio's error, of which alone the platform carries the words from the process with the GPU.
+    "gradio": {f"spaces/chat/{name}.py" for name in ("answers", "app", "display", "layout", "zerogpu_model")}
+    | {f"spaces/feedback/{name}.py" for name in ("app", "page", "parts")},
     "model_signing": {"release/signature.py"},
     "detect_secrets": {"release/gates/private.py"},
     # llama.cpp runs what was exported, quantises, and answers in the cpu Space.

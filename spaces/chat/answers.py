@@ -2,8 +2,8 @@
 
 answers = Answers(read_space(folder))
 answers.load()                                     # answers.reason says why where that fails
-async for text, note in answers.respond(...): ...  # the page
-async for text, history in answers.chat(...): ...  # the API
+async for text, note in answers.on_page(...): ...
+async for text, note, history in answers.chat_with_note(...): ...   # the API
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+import traceback
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from thumbs import Thumbs
 
 SECONDS_BETWEEN_LOADS = 60
+FAILED = "The page failed"
 
 
 class Answers:
@@ -91,7 +93,7 @@ class Answers:
             self.buckets.take(request.session_hash or "")
             place = self.gate.enter()
         except limits.Refused as refusal:
-            raise gr.Error(str(refusal), title="Not answered", duration=15, print_exception=False) from refusal
+            raise _not_answered(refusal) from refusal
         try:
             while not place.admitted.is_set():
                 yield "", f"Waiting: {place.ahead} before this one."
@@ -106,7 +108,7 @@ class Answers:
                     text = progress.text
                     yield text, note(progress, prompt.left_out, model.context_tokens)
         except limits.Refused as refusal:  # of a server behind the page: asleep, busy, out of quota
-            raise gr.Error(str(refusal), title="Not answered", duration=15, print_exception=False) from refusal
+            raise _not_answered(refusal) from refusal
         finally:
             if self.thumbs is not None and text:  # also of an answer that was stopped: it stands on the page
                 self.thumbs.remember(
@@ -118,6 +120,33 @@ class Answers:
                     runtime=model.runtime,
                     seconds=time.monotonic() - began,
                 )
+
+    async def on_page(
+        self,
+        message: str,
+        history: list[dict[str, Any]],
+        system_prompt: str,
+        temperature: float,
+        top_p: float,
+        max_new_tokens: int,
+        request: gr.Request,
+    ) -> AsyncIterator[tuple[str, str]]:
+        """As `respond`, but what goes wrong is shown and not raised.
+
+        After an error gradio's ChatInterface never enables its composer again (6.31), and covers the conversation.
+        """
+        text, settings = "", (system_prompt, temperature, top_p, max_new_tokens)
+        try:
+            async with aclosing(self.respond(message, history, *settings, request)) as answer:
+                async for text, said in answer:
+                    yield text, said
+        except gr.Error as refusal:  # ours, and ZeroGPU's: out of quota, no GPU
+            gr.Warning(refusal.message, duration=15, title=refusal.title)
+            yield text, f"{refusal.title}: {refusal.message}"
+        except Exception as error:  # noqa: BLE001 - a bug: its place is the log, and the visitor is told that there was one
+            traceback.print_exception(error)
+            gr.Warning("This page failed, and not because of you. Try again.", duration=15, title=FAILED)
+            yield text, f"{FAILED}: {type(error).__name__}"
 
     async def chat(
         self,
@@ -131,9 +160,30 @@ class Answers:
     ) -> AsyncIterator[tuple[str, list[dict[str, Any]]]]:
         """Answer a message, as a text. The conversation so far is kept for each client."""
         settings = (system_prompt, temperature, top_p, max_new_tokens)
+        async with aclosing(self.chat_with_note(message, history, *settings, request)) as answer:
+            async for text, _, so_far in answer:
+                yield text, so_far
+
+    async def chat_with_note(
+        self,
+        message: str,
+        history: list[dict[str, Any]],
+        system_prompt: str,
+        temperature: float,
+        top_p: float,
+        max_new_tokens: int,
+        request: gr.Request,
+    ) -> AsyncIterator[tuple[str, str, list[dict[str, Any]]]]:
+        """Answer a message; beside the answer a note: its tokens, speed and what was left out."""
+        settings = (system_prompt, temperature, top_p, max_new_tokens)
         async with aclosing(self.respond(message, history, *settings, request)) as answer:
-            async for text, _ in answer:
-                yield text, [*history, {"role": "user", "content": message}, {"role": "assistant", "content": text}]
+            async for text, said in answer:
+                so_far = [*history, {"role": "user", "content": message}, {"role": "assistant", "content": text}]
+                yield text, said, so_far
+
+
+def _not_answered(refusal: limits.Refused) -> gr.Error:
+    return gr.Error(str(refusal), title="Not answered", duration=15, print_exception=False)
 
 
 async def _wait_for_place(place: limits.Place) -> None:

@@ -11,6 +11,8 @@ server answers, the page says that nobody can check from here which bytes it run
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import contextvars
 import importlib
 import json
 import os
@@ -19,12 +21,14 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from limits import CONTEXT_TOKENS, Message, Refused, Sampling, Unavailable
 
-SECONDS_BETWEEN_UPDATES = 0.08  # each update sends the page a change; more of them would take time from the model
+# Each update sends a page its change, which takes time from the model: so many a second, of all answers together.
+UPDATES_A_SECOND = 12.5
 SECONDS_TO_STOP = 5.0
 # A bundle holds the file of its own backend, and none of the others.
 BACKENDS = {
@@ -154,8 +158,10 @@ class ChatModel(ABC):
         it is working on. `finished` is called on the event loop once the thread is done, however it ended.
         """
         run = Run(asyncio.get_running_loop(), self._stopping)
-        thread = threading.Thread(target=self._work, args=(prompt, sampling, run, finished), daemon=True)
-        self._threads = {other for other in self._threads if other.is_alive()} | {thread}
+        # In the visitor's context, by which ZeroGPU finds out whose quota the answer takes.
+        work = partial(contextvars.copy_context().run, self._work, prompt, sampling, run, finished)
+        thread = threading.Thread(target=work, daemon=True)
+        self._threads = self._answering() | {thread}
         thread.start()
         text = ""
         ended = False
@@ -173,7 +179,7 @@ class ChatModel(ABC):
                 if text or ended:
                     yield run.progress(text, how)
                 if not ended:
-                    await asyncio.sleep(SECONDS_BETWEEN_UPDATES)
+                    await run.ended_within(len(self._answering()) / UPDATES_A_SECOND)
         finally:
             run.stop.set()
 
@@ -183,10 +189,13 @@ class ChatModel(ABC):
         for thread in self._threads:
             thread.join(SECONDS_TO_STOP)
 
+    def _answering(self) -> set[threading.Thread]:
+        return {thread for thread in self._threads if thread.is_alive()}
+
     def _work(self, prompt: Prompt, sampling: Sampling, run: Run, finished: Callable[[], None]) -> None:
         try:
             self.generate(prompt, sampling, run)
-        except Exception as error:  # noqa: BLE001 - handed over to the reader, who raises it
+        except Exception as error:  # noqa: BLE001 - whatever it is, `answer` raises it where somebody reads
             run.failure = error
         finally:
             run.end(finished)
@@ -197,6 +206,7 @@ class Run:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, stopping: threading.Event) -> None:
         self.pieces: asyncio.Queue[str | None] = asyncio.Queue()  # None ends it
+        self._ended = asyncio.Event()
         self.stop = threading.Event()  # of this answer
         self.tokens = 0
         self.cut: bool | None = None  # whether the longest answer ended it, where the backend is told
@@ -223,7 +233,13 @@ class Run:
 
     def end(self, finished: Callable[[], None]) -> None:
         self._call(lambda: self.pieces.put_nowait(None))
+        self._call(self._ended.set)
         self._call(finished)
+
+    async def ended_within(self, seconds: float) -> None:
+        """Wait so long, or until the answer has ended."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._ended.wait(), seconds)
 
     def progress(self, text: str, ended: str | None) -> Progress:
         seconds = self._latest - self._first

@@ -66,7 +66,7 @@ def build(answers: Answers) -> gr.Blocks:
 
 def _chat(answers: Answers, inputs: list[str | gr.components.Component], note_line: gr.Markdown) -> gr.ChatInterface:
     return gr.ChatInterface(
-        answers.respond,
+        answers.on_page,
         chatbot=show_literally(_conversation(answers.space, rated=answers.thumbs is not None)),
         textbox=gr.Textbox(
             placeholder=PLACEHOLDER,
@@ -87,8 +87,7 @@ def _chat(answers: Answers, inputs: list[str | gr.components.Component], note_li
         cache_examples=False,
         show_progress="hidden",
         concurrency_limit=None,  # the gate decides, for page and API together
-        api_name="chat_with_note",
-        api_description="Answer a message; beside the answer a note: its tokens, speed and what was left out.",
+        api_visibility="private",  # it never fails: _add_api has what callers are given
         analytics_enabled=False,
     )
 
@@ -113,7 +112,12 @@ def _settings() -> list[str | gr.components.Component]:
     return [
         gr.Textbox("", label="System prompt", lines=2, max_length=limits.SYSTEM_CHARACTERS),
         gr.Slider(
-            0, limits.TEMPERATURE_MOST, 0.7, step=0.05, label="Temperature", info="0: always the likeliest token"
+            0,
+            limits.TEMPERATURE_MOST,
+            limits.TEMPERATURE_DEFAULT,
+            step=0.05,
+            label="Temperature",
+            info="0: always the likeliest token",
         ),
         gr.Slider(limits.TOP_P_LEAST, 1, 0.9, step=0.05, label="Top-p"),
         gr.Slider(
@@ -168,12 +172,14 @@ def answer_at(history: list[dict[str, Any]], index: object) -> tuple[str, str]:
 
 
 def _add_api(answers: Answers, chat: gr.ChatInterface, inputs: list[str | gr.components.Component]) -> None:
-    """`/chat`, which returns the answer alone. Nothing on the page calls it."""
+    """`/chat`, which returns the answer alone, and `/chat_with_note`. Nothing on the page calls them."""
     history, answer = gr.State([]), gr.Textbox(visible=False, label="Answer")
-    gr.Button(visible=False).click(
-        answers.chat,
-        [chat.textbox, history, *inputs],
-        [answer, history],
-        api_name="chat",
-        concurrency_limit=None,
-    )
+    note = gr.Textbox(visible=False, label="Note")
+    for function, outputs in ((answers.chat, [answer, history]), (answers.chat_with_note, [answer, note, history])):
+        gr.Button(visible=False).click(
+            function,
+            [chat.textbox, history, *inputs],
+            outputs,
+            api_name=function.__name__,
+            concurrency_limit=None,
+        )

@@ -18,7 +18,7 @@ SYSTEM_CHARACTERS = 1_000
 MESSAGES_KEPT = 60  # of a conversation; older ones are left out before the model sees it
 CONTEXT_TOKENS = 4_096  # of prompt and answer together, or the model's own context where that is smaller
 NEW_TOKENS_LEAST, NEW_TOKENS_DEFAULT, NEW_TOKENS_MOST = 16, 256, 1_024
-TEMPERATURE_MOST = 1.5
+TEMPERATURE_DEFAULT, TEMPERATURE_MOST = 0.3, 1.5  # at 0.7 a model of 135 M parameters loses the thread
 TOP_P_LEAST = 0.05
 
 ANSWERS_AT_ONCE = 1  # two answers on one processor each take twice as long

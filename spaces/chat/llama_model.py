@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import secrets
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import xllamacpp
@@ -19,6 +23,7 @@ from template import FILES, ChatTemplate
 
 ANSWERS_AT_ONCE = 4
 BATCH_TOKENS = 512
+NICENESS = 5  # of llama.cpp's threads beside the page's
 
 
 def load(settings: ModelSettings) -> LlamaModel:
@@ -42,10 +47,19 @@ def load(settings: ModelSettings) -> LlamaModel:
     chosen.verbosity = -1
     chosen.cpuparams.n_threads = chosen.cpuparams_batch.n_threads = cores()
     try:
-        server = xllamacpp.Server(chosen)
+        # Its threads inherit the niceness of the one that starts them.
+        with ThreadPoolExecutor(1, initializer=yield_to_the_page) as starter:
+            server = starter.submit(xllamacpp.Server, chosen).result()
     except RuntimeError as error:
         raise Unavailable(f"llama.cpp cannot load {gguf['path']}: {error}") from error
     return LlamaModel(server, template, context, gguf)
+
+
+def yield_to_the_page() -> None:
+    """Let the page go before this thread: llama.cpp's threads take every core, and visitors would wait for their turn."""
+    if sys.platform == "linux":  # where each thread has a niceness of its own
+        thread = threading.get_native_id()
+        os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICENESS)  # 19 at most
 
 
 class LlamaModel(ChatModel):

@@ -30,11 +30,14 @@ class ChatTemplate:
     def __init__(self, folder: Path) -> None:
         try:
             self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        except Exception as error:
+            raise Unavailable(f"tokenizer.json cannot be read: {error}") from error
+        try:
             settings: dict[str, Any] = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
             file = folder / "chat_template.jinja"
             source = file.read_text(encoding="utf-8") if file.is_file() else settings.get("chat_template")
-        except Exception as error:  # tokenizers raises bare Exceptions at broken files
-            raise Unavailable(f"The tokenizer cannot be read: {error}") from error
+        except (OSError, ValueError) as error:
+            raise Unavailable(f"The tokenizer's settings cannot be read: {error}") from error
         if not isinstance(source, str):
             raise Unavailable("The model has no chat template, so it cannot hold a conversation.")
         environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])

@@ -7,7 +7,8 @@ its scores were measured on, or says that it does not.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +17,22 @@ import transformers
 from chat_model import ChatModel, ModelSettings, Prompt, Run, Unavailable, cores
 from digest import checkpoint_digest
 from download import fetch
-from limits import Message, Sampling
+from limits import Message, Refused, Sampling
 from transformers import AutoModelForCausalLM, AutoTokenizer, StoppingCriteria, StoppingCriteriaList
 from transformers.generation.streamers import TextStreamer
+
+NO_MEMORY = "The machine that answers has not enough memory for this conversation. Start a new one, or ask for a shorter answer."
 
 
 def load(settings: ModelSettings) -> TransformersModel:
     """Download (or find in the cache), check the digest, load. Raises Unavailable."""
     leave_a_core_for_the_page()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model, tokenizer = load_checked(settings, choose_precision(settings.precision, device))
-    return TransformersModel(model.to(device).eval(), tokenizer)
+    return TransformersModel(*load_checked(settings, choose_precision(settings.precision, device), device))
 
 
-def load_checked(settings: ModelSettings, dtype: torch.dtype) -> tuple[Any, Any]:
-    """The model, on the CPU, and its tokenizer, from files whose digest is the published one. Raises Unavailable."""
+def load_checked(settings: ModelSettings, dtype: torch.dtype, device: str) -> tuple[Any, Any]:
+    """The model, on the device, and its tokenizer, from files whose digest is the published one. Raises Unavailable."""
     folder = fetch(settings.model_id, settings.revision)
     found = checkpoint_digest(folder)
     if found != settings.checkpoint_digest:
@@ -42,7 +44,8 @@ def load_checked(settings: ModelSettings, dtype: torch.dtype) -> tuple[Any, Any]
         # From the folder whose files were hashed, not by name again: what was checked is what answers.
         tokenizer = AutoTokenizer.from_pretrained(folder)
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        model = model.to(device).eval()
+    except (OSError, ValueError, RuntimeError, KeyError, MemoryError) as error:
         raise Unavailable(f"{settings.model_id} was downloaded but cannot be loaded: {error}") from error
     if tokenizer.chat_template is None:
         raise Unavailable(f"{settings.model_id} has no chat template, so it cannot hold a conversation.")
@@ -101,7 +104,7 @@ class TransformersModel(ChatModel):
         inputs = torch.tensor([prompt.ids], device=self._model.device)
         if sampling.seed is not None:
             torch.manual_seed(sampling.seed)  # one answer at a time is drawn here
-        with torch.inference_mode():
+        with torch.inference_mode(), enough_memory():
             self._model.generate(
                 inputs,
                 attention_mask=torch.ones_like(inputs),
@@ -109,6 +112,18 @@ class TransformersModel(ChatModel):
                 stopping_criteria=StoppingCriteriaList([_StopFlag(run)]),
                 **arguments(sampling, self._tokenizer),
             )
+
+
+@contextmanager
+def enough_memory() -> Iterator[None]:
+    """Where the memory does not suffice for what is within: Refused, in words. Every other error passes."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # torch has a class of its own for accelerators; its allocator for the processor raises the bare RuntimeError.
+        if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "DefaultCPUAllocator" in str(error):
+            raise Refused(NO_MEMORY) from error
+        raise
 
 
 def arguments(sampling: Sampling, tokenizer: Any) -> dict[str, Any]:

@@ -35,6 +35,7 @@ SECONDS_BETWEEN_PUSHES = 30.0  # the Hub takes 128 commits an hour
 FORGOTTEN = "forgotten.json"
 PUSHED = "pushed.json"  # how many bytes of each file stand in the dataset
 OWN_FILES = "????????T??????-????????.jsonl"  # whatever else lies in the folder is not pushed
+PERSISTENT = Path("/data")  # where a Space's persistent disk, or a storage bucket, is mounted where it has one
 Vote = dict[str, Any]
 
 
@@ -208,12 +209,11 @@ def salt_of(folder: Path) -> bytes:
 
 
 def votes_folder(beside: Path) -> Path:
-    """VOTES_DIR, else a Space's persistent disk where it has one, else a folder beside the app."""
+    """VOTES_DIR, else a Space's mounted disk or bucket where it has one that can be written, else a folder beside the app."""
     given = os.environ.get("VOTES_DIR")
     if given:
         return Path(given)
-    persistent = Path("/data")
-    return persistent / "votes" if os.access(persistent, os.W_OK) else beside / "votes"
+    return PERSISTENT / "votes" if os.access(PERSISTENT, os.W_OK) else beside / "votes"
 
 
 def now() -> str:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import gradio as gr
 import torch
 from chat_model import ModelSettings, Prompt, Run
-from limits import NEW_TOKENS_MOST, Sampling
+from limits import NEW_TOKENS_MOST, Refused, Sampling
 from transformers import TextIteratorStreamer
-from transformers_model import TransformersModel, arguments, choose_precision, load_checked
+from transformers_model import TransformersModel, arguments, choose_precision, enough_memory, load_checked
 
 import spaces  # Hugging Face's own package; first, for it prepares torch
 
@@ -26,8 +28,8 @@ _LOADED: list[tuple[Any, Any]] = []  # the model and its tokenizer, where the le
 def load(settings: ModelSettings) -> ZeroGpuModel:
     """Download, check the digest, load, and place on cuda, as the platform wants it. Raises Unavailable."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model, tokenizer = load_checked(settings, choose_precision(settings.precision, device))
-    _LOADED[:] = [(model.to(device).eval(), tokenizer)]
+    model, tokenizer = load_checked(settings, choose_precision(settings.precision, device), device)
+    _LOADED[:] = [(model, tokenizer)]
     return ZeroGpuModel(model, tokenizer)
 
 
@@ -58,14 +60,13 @@ def answer_on_gpu(ids: list[int], settings: dict[str, Any]) -> Iterator[str]:
     streamer = TextIteratorStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
     inputs = torch.tensor([ids], device=model.device)
     stop = threading.Event()
-    failures: list[Exception] = []
 
     def stopped(input_ids: torch.Tensor, scores: object, **_: Any) -> torch.Tensor:  # noqa: ARG001
         return torch.full((input_ids.shape[0],), stop.is_set(), device=input_ids.device, dtype=torch.bool)
 
     def work() -> None:
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), enough_memory():
                 model.generate(
                     inputs,
                     attention_mask=torch.ones_like(inputs),
@@ -73,17 +74,15 @@ def answer_on_gpu(ids: list[int], settings: dict[str, Any]) -> Iterator[str]:
                     stopping_criteria=[stopped],
                     **settings,
                 )
-        except Exception as error:  # noqa: BLE001 - raised in the thread that reads
-            failures.append(error)
         finally:
             streamer.end()
 
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    try:
-        yield from (piece for piece in streamer if piece)
-        if failures:
-            raise failures[0]
-    finally:
-        stop.set()
-        thread.join()
+    with ThreadPoolExecutor(1) as pool:  # waits for its thread
+        answer = pool.submit(work)
+        try:
+            yield from (piece for piece in streamer if piece)
+            answer.result()  # raises what generate raised
+        except Refused as refusal:  # of another class the platform tells the page no more than its name
+            raise gr.Error(str(refusal), title="Not answered", print_exception=False) from refusal
+        finally:
+            stop.set()

@@ -52,8 +52,11 @@ def models(hub: HubClient, repo_id: str, run: Path) -> list[str]:
 def test_the_page_is_that_of_evals_leaderboard_and_every_model_is_pinned(
     hub: HubClient, repo_id: str, models: list[str], run: Path, tmp_path: Path
 ) -> None:
-    assert main(["leaderboard-space", "--repo", f"{repo_id}-board", "--models", *models]) == 0
+    out = tmp_path / "out"
+    assert main(["leaderboard-space", "--repo", f"{repo_id}-board", "--models", *models, "--out", str(out)]) == 0
     board = Path(hub.api.snapshot_download(f"{repo_id}-board", repo_type="space"))
+    written = {file.relative_to(out).as_posix() for file in out.rglob("*") if file.is_file()}
+    assert written == set(hub.api.list_repo_files(f"{repo_id}-board", repo_type="space")) - {".gitattributes"}
     write([run, run / "baseline"], tmp_path / "ours")
     for name in ("index.html", "leaderboard.json", "leaderboard.csv"):
         assert (board / name).read_bytes() == (tmp_path / "ours" / name).read_bytes()

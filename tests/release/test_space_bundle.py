@@ -181,6 +181,8 @@ def test_zerogpu_takes_a_torch_that_the_platform_knows() -> None:
     pins = dict(space_bundle.own_pins("zerogpu"))
     assert tuple(int(part) for part in pins["torch"].split(".")[:2]) <= (2, 11)
     assert "spaces" in pins
+    readme = _build(flavour=_flavour("zerogpu"), files=FILES)["README.md"].decode()
+    assert yaml.safe_load(readme.split("---\n")[1])["python_version"] == "3.12.12"  # the other that it has is 3.10
 
 
 def test_a_release_without_a_fast_tokenizer_has_no_flavour_that_renders_by_it() -> None:

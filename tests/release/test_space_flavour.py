@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from evals.scorecard import Scorecard
+from release import space_flavour
 from release.exports.parity import Loss
 from release.exports.record import EXPORT, RECEIPT, ExportedFile, ExportReceipt, ExportRecord
 from release.records import ReleasePlan
 from release.space_flavour import ANSWERS_AT_ONCE, CONTEXT_TOKENS, Asked, choose_flavour
-from release.space_memory import HARDWARE, memory_needed
+from release.space_memory import HARDWARE, KEPT_FREE, memory_needed
 from training.checkpoint import Checkpoint
 from training.errors import UsageError
 
@@ -75,6 +77,27 @@ def test_cpu_is_transformers_where_no_gguf_of_these_bytes_is_on_this_hub(run: Pa
     assert choose_flavour("cpu", run, Asked()).backend == "transformers"
     publish_gguf(run, {"F16": 1}, "http://another.example")
     assert choose_flavour("cpu", run, Asked()).backend == "transformers"
+
+
+def test_bfloat16_is_let_in_only_where_the_scores_were_measured_in_it(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored = Scorecard.read(run / "scorecard.json")
+    checkpoint = Checkpoint.open(run / "checkpoint")
+    assert choose_flavour("zerogpu", run, Asked()).precision == "float32"
+    settings = scored.settings.model_copy(update={"dtype": "bfloat16"})
+    scored.model_copy(update={"settings": settings}).write(run / "scorecard.json")
+    assert choose_flavour("zerogpu", run, Asked()).precision == "auto"
+    other = scored.model.model_copy(update={"digest": "sha256:" + "0" * 64})  # the scores of other bytes say nothing
+    scored.model_copy(update={"settings": settings, "model": other}).write(run / "scorecard.json")
+    assert choose_flavour("zerogpu", run, Asked()).precision == "float32"
+    # A machine that holds the model in bfloat16 and not in float32.
+    room = space_flavour._memory(checkpoint, "zerogpu", 2 * space_flavour._parameters(checkpoint)).total
+    monkeypatch.setitem(HARDWARE, "zero-a10g", int(room / (1 - KEPT_FREE)) + 10)
+    with pytest.raises(UsageError, match="what that loses was not measured"):
+        choose_flavour("zerogpu", run, Asked())
+    scored.model_copy(update={"settings": settings}).write(run / "scorecard.json")
+    assert choose_flavour("zerogpu", run, Asked()).precision == "bfloat16"
 
 
 def test_an_export_that_changed_since_it_was_published_is_refused(run: Path, endpoint: str) -> None:

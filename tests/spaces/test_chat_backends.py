@@ -7,6 +7,9 @@ import contextlib
 import hashlib
 import importlib.util
 import json
+import os
+import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -174,6 +177,15 @@ def test_the_page_names_what_was_measured_of_the_file(llama: Any) -> None:
     assert llama.context_tokens == 2048
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="niceness of threads is Linux's")
+def test_llama_cpp_yields_to_the_page_and_to_nobody_else(llama: Any) -> None:
+    threads = [int(task.name) for task in Path("/proc/self/task").iterdir()]
+    nice = {thread: os.getpriority(os.PRIO_PROCESS, thread) for thread in threads}
+    own = nice[threading.get_native_id()]
+    assert sum(niceness == min(19, own + 5) for niceness in nice.values()) >= 1
+    assert own == os.getpriority(os.PRIO_PROCESS, threading.main_thread().native_id)
+
+
 @pytest.mark.parametrize("wrong", ["gguf", "tokenizer"])
 def test_bytes_that_are_not_the_published_ones_do_not_answer(
     chat: Any, checkpoint: Path, hashes: dict[str, str], wrong: str
@@ -228,18 +240,53 @@ def test_a_server_that_refuses_or_is_gone_is_told_in_words_and_never_gets_the_hu
         read(chat, model)
 
 
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [(401, "ENDPOINT_TOKEN"), (402, "quota at the server is used up"), (429, "busy"), (500, "status 500")],
+)
+def test_what_a_server_refuses_with_is_said_in_words(
+    chat: Any, checkpoint: Path, hashes: dict[str, str], status: int, said: str
+) -> None:
+    with tgi_stub([], status=status) as stub:
+        model = chat("chat_model").load(_settings(chat, checkpoint, "endpoint", {"url": stub.url, "files": hashes}))
+        with pytest.raises(chat("limits").Refused, match=said):
+            read(chat, model)
+
+
+def test_a_file_that_llama_cpp_cannot_load_is_a_reason_in_words(
+    chat: Any, checkpoint: Path, hashes: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "tiny-F16.gguf").write_bytes((checkpoint.parent / "tiny-F16.gguf").read_bytes()[:5000])
+    gguf = _gguf(checkpoint, repo_id=str(tmp_path), sha256=_sha256(tmp_path / "tiny-F16.gguf"))
+    with pytest.raises(chat("chat_model").Unavailable, match=r"llama\.cpp cannot load tiny-F16\.gguf"):
+        chat("chat_model").load(_settings(chat, checkpoint, "llama.cpp", {"gguf": gguf, "files": hashes}))
+
+
+def test_a_tokenizer_that_cannot_be_read_is_a_reason_in_words(chat: Any, checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(chat("limits").Unavailable, match=r"tokenizer\.json cannot be read"):
+        chat("template").ChatTemplate(tmp_path)
+    (tmp_path / "tokenizer.json").write_bytes((checkpoint / "tokenizer.json").read_bytes())
+    with pytest.raises(chat("limits").Unavailable, match="settings cannot be read"):
+        chat("template").ChatTemplate(tmp_path)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1200)  # pip, on a busy machine
 def test_each_flavour_answers_in_an_environment_of_its_own(
     chat: Any, checkpoint: Path, hashes: dict[str, str], tmp_path: Path
 ) -> None:
     """`serve.py --isolated` installs tgi's own pins, and the page answers with what the server says."""
+    from gradio_client.exceptions import AppError
     from running_bundle import ask, running_bundle, write_bundle
 
     with tgi_stub(["Hello", " from", " TGI."]) as stub:
         folder = write_bundle(tmp_path / "tgi", checkpoint, hashes, "tgi", {"url": stub.url})
         with running_bundle(folder, isolated=True) as space:
             assert ask(space.url, "Hi") == "Hello from TGI."
+            stub.status = 429
+            with pytest.raises(AppError, match="The server that answers is busy"):
+                ask(space.url, "Hi")
     sent = stub.requests[0]["body"]
     assert sent["inputs"].endswith("<|im_start|>assistant\n")
     assert sent["stream"] is True

@@ -109,6 +109,42 @@ def test_a_failure_while_generating_reaches_the_reader_and_frees_the_place(chat:
     assert finished == [True]
 
 
+def test_an_answer_for_which_the_memory_does_not_suffice_is_refused_in_words(
+    chat: Any, model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    monkeypatch.setattr(model._model, "generate", lambda *_, **__: torch.empty(2**50))  # a petabyte
+    with pytest.raises(chat("limits").Refused, match="not enough memory"):
+        asyncio.run(_read_all(chat, model))
+    with pytest.raises(RuntimeError, match="must match"), chat("transformers_model").enough_memory():
+        torch.ones(2) + torch.ones(3)  # another error is no lack of memory
+
+
+def test_an_answer_is_made_in_the_context_of_its_visitor(
+    chat: Any, model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ZeroGPU reads from it who asks, and whose quota the answer takes."""
+    from gradio.context import LocalContext
+
+    seen: list[object] = []
+    monkeypatch.setattr(model._model, "generate", lambda *_, **__: seen.append(LocalContext.request.get(None)))
+
+    async def visit(request: str) -> None:
+        LocalContext.request.set(request)  # type: ignore[arg-type]
+        await _read_all(chat, model)
+
+    asyncio.run(visit("first"))
+    asyncio.run(visit("second"))
+    assert seen == ["first", "second"]
+
+
+async def _read_all(chat: Any, model: Any) -> None:
+    prompt = model.prompt([{"role": "user", "content": "Hi"}], 16)
+    async for _ in model.answer(prompt, chat("limits").Sampling(0, 1, 16), lambda: None):
+        pass
+
+
 def test_a_page_without_its_model_says_why_and_reports_itself_unhealthy(chat: Any, bundle: Path) -> None:
     from starlette.applications import Starlette
     from starlette.testclient import TestClient

@@ -74,6 +74,19 @@ def test_stop_ends_an_endless_answer_and_the_processor_goes_quiet(page: Any, run
     page.locator(SEND_BUTTON).wait_for(state="visible")
 
 
+def test_a_refusal_is_said_in_words_and_the_page_goes_on(page: Any) -> None:
+    """gradio's own ChatInterface covers the conversation after an error, and its composer stays shut."""
+    say(page, "Hello")
+    page.wait_for_function("document.querySelector('#note').innerText.includes('3 tokens')")
+    say(page, " ")
+    page.wait_for_function("document.querySelector('#note').innerText.includes('Not answered: Type a message first.')")
+    page.locator("[data-testid='toast-body']").get_by_text("Type a message first.").first.wait_for()
+    assert page.locator("#conversation").get_by_text("Hello there.").is_visible()
+    page.locator(SEND_BUTTON).wait_for(state="visible")
+    say(page, "Hello")
+    page.wait_for_function("document.querySelector('#note').innerText.includes('3 tokens')")
+
+
 def test_markup_that_the_model_writes_is_shown_and_never_run(page: Any) -> None:
     requests: list[str] = []
     page.on("request", lambda request: requests.append(request.url))

@@ -319,6 +319,22 @@ def test_without_a_hub_votes_are_kept_and_the_problem_is_named(
     assert "not pushed" in capsys.readouterr().err
 
 
+def test_votes_go_to_a_mounted_disk_or_bucket_where_there_is_one(
+    modules: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    votes = modules["vote_log"]
+    monkeypatch.delenv("VOTES_DIR", raising=False)
+    monkeypatch.setattr(votes, "PERSISTENT", tmp_path / "data")
+    assert votes.votes_folder(tmp_path / "app") == tmp_path / "app" / "votes"
+    (tmp_path / "data").mkdir()
+    assert votes.votes_folder(tmp_path / "app") == tmp_path / "data" / "votes"
+    votes.VoteLog(votes.votes_folder(tmp_path / "app"), None).append({"vote_id": "1"})
+    again = votes.VoteLog(votes.votes_folder(tmp_path / "elsewhere"), None)  # the next start, from another image
+    assert [vote["vote_id"] for vote in again.earlier()] == ["1"]
+    monkeypatch.setenv("VOTES_DIR", str(tmp_path / "own"))
+    assert votes.votes_folder(tmp_path / "app") == tmp_path / "own"
+
+
 def test_the_salt_is_drawn_once_and_read_by_nobody_else(modules: Any, tmp_path: Path) -> None:
     salt = modules["vote_log"].salt_of(tmp_path)
     assert salt == modules["vote_log"].salt_of(tmp_path)

@@ -21,6 +21,7 @@ from typing import Any
 @dataclass
 class TgiStub:
     url: str
+    status: int = 200
     requests: list[dict[str, Any]] = field(default_factory=list)
     written: int = 0
 
@@ -33,9 +34,9 @@ def tgi_stub(script: list[str], *, status: int = 200, pause: float = 0.0) -> Ite
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             stub.requests.append({"path": self.path, "headers": dict(self.headers), "body": body})
-            if status != 200:
+            if stub.status != 200:
                 refusal = json.dumps({"error": "Model is overloaded", "error_type": "overloaded"}).encode()
-                self.send_response(status)
+                self.send_response(stub.status)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(refusal)))
                 self.end_headers()
@@ -66,7 +67,7 @@ def tgi_stub(script: list[str], *, status: int = 200, pause: float = 0.0) -> Ite
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    stub = TgiStub(f"http://127.0.0.1:{server.server_address[1]}")
+    stub = TgiStub(f"http://127.0.0.1:{server.server_address[1]}", status)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
