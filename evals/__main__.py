@@ -21,6 +21,8 @@ from typing import Any
 
 from training.allocator import keep_freed_memory
 from training.command import Parser, Result, quiet_libraries
+from training.energy import add_arguments as add_energy_arguments
+from training.energy import circumstances, measuring
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -86,6 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         action="store_true",
         help="then evaluate again with the chat template on and off, BOS, and the other precision: OUT/sensitivity.json",
     )
+    add_energy_arguments(run)
     compare = parser.command("compare", "Paired differences B - A with intervals and Holm-corrected p.", run_compare)
     compare.add_argument("a", metavar="A", type=Path, help="a run's directory or its scorecard.json: before")
     compare.add_argument("b", metavar="B", type=Path, help="the same: after")
@@ -174,7 +177,8 @@ def run_suite(args: argparse.Namespace) -> Result:
         bos=args.bos,
         votes=tuple(args.votes),
     )
-    card = evaluate(request)
+    with measuring(circumstances(args)):
+        card = evaluate(request)
     summary, more = scorecard_table(card, args.out), {}
     if args.sensitivity:
         from evals.sensitivity import sensitivity, sensitivity_table

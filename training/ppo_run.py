@@ -131,8 +131,7 @@ def train_ppo(recipe: PPORecipe, out: Path) -> RunRecord:
         metrics=metrics,
         stopped=f"{carried.stopped.what}: {carried.stopped.figures}" if carried.stopped else None,
     )
-    run.finish(record)
-    return record
+    return run.finish(record)
 
 
 def load_rewards(
