@@ -3,10 +3,11 @@
     python benchmarks/thousand_bytes.py org/name@v1.0.0 --key slipway.pub --receipt runs/a/receipt.json
     python benchmarks/thousand_bytes.py org/name@v1.0.0 --key slipway.pub --flips 60 --store runs/hub --store-flips 6
 
-The release is downloaded once from HF_ENDPOINT; each flip is made in that copy, every file is hashed as `release verify`
-hashes it, and the byte is put back. Files take turns, so that small ones are hit as often as the weights. There are three
-witnesses: the release's own plan.json (nothing but the id), the signature, and the receipt. With `--store`, the folder of an
-embedded Hub, bytes are flipped in what the Hub keeps, and the whole of `release verify` runs over the network.
+The release is downloaded once from HF_ENDPOINT. Each flip is made in that copy, the file is hashed again as `release verify`
+hashes it (the others keep their hashes), all that verification holds against the hashes is held, and the byte is put back.
+Files take turns, so that small ones are hit as often as the weights. There are three witnesses: the release's own plan.json
+(nothing but the id), the signature, and the receipt. With `--store`, the folder of an embedded Hub, bytes are flipped in what
+the Hub keeps, and the whole of `release verify` runs over the network.
 """
 
 from __future__ import annotations
@@ -31,10 +32,12 @@ from release.hub_client import HubClient
 from release.hub_files import HUB_OWN_FILE
 from release.records import Receipt
 from release.verify import hold_bytes, parse_target, plan_in
+from training.checkpoint import FileEntry
 from training.command import log
 from training.errors import EXIT_MISMATCH, VerificationMismatch
+from training.records import sha256_of_file
 
-Witness = Callable[[], set[str]]
+Witness = Callable[[list[FileEntry]], set[str]]  # from the hashes of all files
 
 
 def flip(file: Path, place: int, bit: int) -> None:
@@ -49,37 +52,40 @@ def flip(file: Path, place: int, bit: int) -> None:
 def witnesses(snapshot: Path, repo_id: str, tag: str, key: Path | None, receipt: Receipt | None) -> dict[str, Witness]:
     """name -> the files that it finds not to be as they were released."""
 
-    def look(key: Path | None, receipt: Receipt | None) -> set[str]:
+    def look(entries: list[FileEntry], key: Path | None, receipt: Receipt | None) -> set[str]:
         try:
             promise = receipt or plan_in(snapshot, str(snapshot), key)
         except VerificationMismatch:
             return {"plan.json"}
-        found = hold_bytes(snapshot, files_of(snapshot), promise, key, repo_id, tag)
+        found = hold_bytes(snapshot, entries, promise, key, repo_id, tag)
         return {finding.subject for finding in found if not finding.ok}
 
-    known: dict[str, Witness] = {"the id alone": lambda: look(None, None)}
+    known: dict[str, Witness] = {"the id alone": lambda entries: look(entries, None, None)}
     if key is not None:
-        known["signature"] = lambda: look(key, None)
+        known["signature"] = lambda entries: look(entries, key, None)
     if receipt is not None:
-        known["receipt"] = lambda: look(None, receipt)
+        known["receipt"] = lambda entries: look(entries, None, receipt)
     return known
 
 
 def in_the_download(snapshot: Path, known: dict[str, Witness], flips: int, seed: int) -> dict[str, dict[str, int]]:
     """file -> how often it was hit, and by whom that was found under the file's own name."""
     draw = random.Random(seed)
-    files = [entry for entry in files_of(snapshot) if entry.path != HUB_OWN_FILE and entry.size]
+    whole = files_of(snapshot)
+    files = [entry for entry in whole if entry.path != HUB_OWN_FILE and entry.size]
     for name, look in known.items():
-        if look():
-            raise SystemExit(f"the release does not verify before anything was changed: {name} names {look()}")
+        if wrong := look(whole):
+            raise SystemExit(f"the release does not verify before anything was changed: {name} names {wrong}")
     table = {entry.path: {"flips": 0, **dict.fromkeys(known, 0)} for entry in files}
     for count in range(flips):
         entry = files[count % len(files)]
         place, bit = draw.randrange(entry.size), draw.randrange(8)
         flip(snapshot / entry.path, place, bit)
+        again = FileEntry(path=entry.path, size=entry.size, sha256=sha256_of_file(snapshot / entry.path))
+        entries = [again if one.path == entry.path else one for one in whole]
         table[entry.path]["flips"] += 1
         for name, look in known.items():
-            table[entry.path][name] += entry.path in look()
+            table[entry.path][name] += entry.path in look(entries)
         flip(snapshot / entry.path, place, bit)
         if (count + 1) % 100 == 0:
             log(f"{count + 1} of {flips}")

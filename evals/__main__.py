@@ -22,6 +22,8 @@ from typing import Any
 from evals.run_options import add_run_options
 from training.allocator import keep_freed_memory
 from training.command import Parser, Result, quiet_libraries
+from training.energy import add_arguments as add_energy_arguments
+from training.energy import circumstances, measuring
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "run", "Evaluate a checkpoint with a suite; write OUT/scorecard.json and OUT/samples/.", run_suite
     )
     add_run_options(run)
+    add_energy_arguments(run)
     _side_by_side(parser)
     _scorers(parser)
     _against_training(parser)
@@ -115,7 +118,8 @@ def run_suite(args: argparse.Namespace) -> Result:
     from evals.show import scorecard_table
 
     request = as_request(args)
-    card = evaluate(request)
+    with measuring(circumstances(args)):
+        card = evaluate(request)
     summary, more = scorecard_table(card, args.out), {}
     if args.sensitivity:
         from evals.sensitivity import sensitivity, sensitivity_table

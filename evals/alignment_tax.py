@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from evals.compare import UNDIRECTED, Comparison, compare, decided
+from evals.compare import UNDIRECTED, Comparison, Row, compare, decided
 from evals.saved import SavedRun
+from evals.scorecard import Scorecard
 from evals.show import comparison_table
 from training.command import Result
 from training.errors import UsageError
@@ -26,10 +27,7 @@ def alignment_tax(parent: Path, child: Path, tasks: Sequence[str] = ()) -> Compa
     Raises UsageError where the two scorecards do not both have them, and what `compare` raises.
     """
     whole = compare(parent, child)
-    undirected = {
-        (score.task, score.metric) for score in SavedRun.open(parent).scorecard.scores if score.unit in UNDIRECTED
-    }
-    rows = [row for row in whole.rows if (row.task, row.metric) not in undirected]
+    rows = _directed(whole, SavedRun.open(parent).scorecard)
     wanted = set(tasks) or {row.task for row in rows if row.group == GROUP}
     missing = sorted(wanted - {row.task for row in rows})
     if missing or not wanted:
@@ -41,6 +39,17 @@ def alignment_tax(parent: Path, child: Path, tasks: Sequence[str] = ()) -> Compa
         )
     kept = decided([row for row in rows if row.task in wanted], set())
     return whole.model_copy(update={"rows": kept, "not_compared": {}})
+
+
+def tax_rows(whole: Comparison, card: Scorecard) -> list[Row]:
+    """The rows of a comparison that are in the group "other", corrected over these alone; none where there are none."""
+    return decided([row for row in _directed(whole, card) if row.group == GROUP], set())
+
+
+def _directed(whole: Comparison, card: Scorecard) -> list[Row]:
+    """Without figures that are neither better nor worse for being higher, such as a length."""
+    undirected = {(score.task, score.metric) for score in card.scores if score.unit in UNDIRECTED}
+    return [row for row in whole.rows if (row.task, row.metric) not in undirected]
 
 
 def run_tax(parent: Path, child: Path, tasks: Sequence[str]) -> Result:

@@ -18,6 +18,7 @@ from evals.saved import SavedRun, require_comparable, samples_as_bytes
 from evals.scorecard import EvaluatedModel, Sample, Scorecard, Settings
 from evals.suite import NamedSuite, open_suite
 from training.command import log
+from training.energy import price, spent
 from training.errors import UsageError
 from training.precision import chosen_dtype
 from training.records import write_atomically
@@ -167,6 +168,8 @@ def _card(
         git_revision=git_revision(),
         created=now(),
         seconds=round(seconds, 1),
+        energy=None if served else spent(),
+        price=price(),
     )
 
 
@@ -226,7 +229,7 @@ def _as_it_stands(file: Path, card: Scorecard) -> Scorecard:
         before = Scorecard.read(file)
     except UsageError:  # damaged, or of another version: it is replaced
         return card
-    when = {"created": card.created, "seconds": card.seconds, "git_revision": card.git_revision}
+    when = {name: getattr(card, name) for name in ("created", "seconds", "git_revision", "energy", "price")}
     return before if before.model_copy(update=when) == card else card
 
 

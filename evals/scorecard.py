@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from training.energy_record import Energy, Price
 from training.errors import UsageError
 from training.records import Record
 
@@ -96,6 +97,8 @@ class Scorecard(Record):
     git_revision: str | None
     created: str
     seconds: float
+    energy: Energy | None = None  # of the command that wrote it; None: not measured, or the model ran elsewhere
+    price: Price | None = None
 
     def score(self, task: str, metric: str) -> Score:
         """The score of that task and metric. Raises UsageError where there is none."""

@@ -14,13 +14,16 @@ from typing import Any
 
 import yaml
 
+from evals.alignment_tax import tax_rows
+from evals.compare import Comparison
 from evals.presentation import figure, headlines, markdown_text, parameter_count, short_digest
 from evals.scorecard import Score
-from model_cards import examples, score_table
+from model_cards import examples, expenses, more_tables, score_table
 from model_cards.bill_of_materials import BILL, bill_of_materials
-from model_cards.differences import paired_differences
+from model_cards.differences import comparison_with_parent, paired_differences
 from model_cards.eval_results import eval_results
 from model_cards.examples import failing_samples
+from model_cards.expenses import expense_lines
 from model_cards.facts import Facts, dataset_hub_id, read_facts, without_place
 from model_cards.feedback import feedback_sentences
 from model_cards.metadata import license_metadata, metadata
@@ -121,7 +124,8 @@ def render_card(
     facts = read_facts(run)
     name = repo_id.partition("/")[2] or repo_id
     drawn = plots(facts)
-    differences = paired_differences(run, facts)
+    compared = comparison_with_parent(run, facts)
+    differences = paired_differences(compared)
     environment = Environment(
         loader=PackageLoader("model_cards", "templates"),
         undefined=StrictUndefined,
@@ -143,13 +147,21 @@ def render_card(
         parameters=parameter_count(facts.card.model.parameters) if facts.card else None,
         plots=drawn,
         scores=_scores(facts, differences),
-        limits=_limits(facts, differences),
+        tables=_tables(facts, compared),
+        limits=_limits(facts, differences, compared),
         failing=failing_samples(facts),
         training=_training(facts),
         glance=_glance(facts),
         paper=PAPERS.get(facts.run.method) if facts.run else None,
         bill=BILL,
-        markers={"scores": (score_table.BEGIN, score_table.END), "examples": (examples.BEGIN, examples.END)},
+        expenses=expense_lines(facts),
+        markers={
+            "scores": (score_table.BEGIN, score_table.END),
+            "examples": (examples.BEGIN, examples.END),
+            "expenses": (expenses.BEGIN, expenses.END),
+            "tax": more_tables.TAX,
+            "toxicity": more_tables.TOXICITY,
+        },
         year=_year(facts),
         key=re.sub(r"[^a-z0-9]+", "_", f"{name}_{tag}".lower()).strip("_"),
     )
@@ -181,7 +193,19 @@ def _scores(facts: Facts, differences: Mapping[str, Difference]) -> dict[str, An
         "incomparable": incomparable,
         "changed": _changed(head, differences),
         "methods": sorted({score.interval.method for score in card.scores}),
-        "scorers": sorted({(score_id(score), score.scorer) for score in card.scores if score.scorer}),
+    }
+
+
+def _tables(facts: Facts, compared: Comparison | None) -> dict[str, Any]:
+    """The tables beside the scores, as lines."""
+    card, parent = facts.card, facts.parent_card
+    if card is None:
+        return {}
+    return {
+        "tax": more_tables.tax_lines(card, parent, compared),
+        "tax_sentence": more_tables.tax_sentence(card, compared),
+        "toxicity": more_tables.toxicity_lines(card, parent),
+        "judges": more_tables.judge_lines(card),
     }
 
 
@@ -220,7 +244,7 @@ def _glance(facts: Facts) -> list[tuple[str, str]]:
     return [(name, value) for name, value in known.items() if value is not None]
 
 
-def _limits(facts: Facts, differences: Mapping[str, Difference]) -> list[str]:
+def _limits(facts: Facts, differences: Mapping[str, Difference], compared: Comparison | None) -> list[str]:
     """What the figures themselves warn of, as sentences in markdown."""
     card = facts.card
     if card is None:
@@ -239,6 +263,10 @@ def _limits(facts: Facts, differences: Mapping[str, Difference]) -> list[str]:
     limited = [f"`{task.task}` ({task.items})" for task in card.settings.tasks if task.limit is not None]
     if limited:
         found.append(f"Some tasks were scored on a sample of their items: {', '.join(limited)}.")
+    if compared is not None and not tax_rows(compared, card):
+        found.append(
+            "What alignment cost on tasks that it was not for, such as gsm8k or hellaswag, was not measured: the suite has none."
+        )
     if card.settings.suite == "starter":
         found.append(
             "It was scored with the starter suite, a few hundred items of the project's own: enough to see a change from the "
@@ -299,7 +327,6 @@ def _training(facts: Facts) -> dict[str, Any] | None:
             for source in run.data
         ],
         "feedback": feedback_sentences(run),
-        "time": _duration(run.seconds),
         "metrics": sorted(run.metrics.items()),
     }
 
@@ -309,12 +336,6 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     for key, child in value.items():
         pairs += _flat(child, f"{prefix}{key}.") if isinstance(child, Mapping) else [(f"{prefix}{key}", child)]
     return pairs
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def _year(facts: Facts) -> str | None:

@@ -13,8 +13,10 @@ from typing import Any
 
 import yaml
 
-from model_cards import examples, score_table
-from model_cards.differences import paired_differences
+from evals.compare import Comparison
+from evals.scorecard import Scorecard
+from model_cards import examples, expenses, more_tables, score_table
+from model_cards.differences import comparison_with_parent, paired_differences
 from model_cards.facts import HUB_ID, LOCAL_PATH, Facts, read_facts
 from model_cards.metadata import LICENSES
 from model_cards.score_table import score_rows
@@ -164,9 +166,12 @@ def _number_problems(text: str, run: Path | None, facts: Facts | None) -> list[P
         problems.append(
             Problem("digest", f"the card does not name the checkpoint's digest {facts.digest}", "README.md")
         )
+    problems += _expense_problems(text, facts)
     if facts.card is None:
         return problems + ([Problem("numbers", "figures without a scorecard", "Scores")] if blocks else [])
-    rows = score_rows(facts.card, facts.parent_card, paired_differences(run, facts), only_headlines=False)
+    compared = comparison_with_parent(run, facts)
+    problems += _table_problems(text, facts.card, facts.parent_card, compared)
+    rows = score_rows(facts.card, facts.parent_card, paired_differences(compared), only_headlines=False)
     known = {row.id: row for row in rows}
     seen: set[str] = set()
     for line in (line for block in blocks for line in block.splitlines()):
@@ -192,6 +197,34 @@ def _number_problems(text: str, run: Path | None, facts: Facts | None) -> list[P
         Problem("numbers", f"the headline score {name} is missing", "Scores") for name in missing if name not in seen
     ]
     return problems
+
+
+def _expense_problems(text: str, facts: Facts) -> list[Problem]:
+    """Cards from before energies were measured need no table of what it took."""
+    measured = any(record and record.energy for record in (facts.run, facts.card))
+    lines = expenses.expense_lines(facts)
+    return _block_problems(text, (expenses.BEGIN, expenses.END), lines, "What it took", required=measured)
+
+
+def _table_problems(text: str, card: Scorecard, parent: Scorecard | None, compared: Comparison | None) -> list[Problem]:
+    """The tables beside the scores; cards from before there were any have none."""
+    tax, toxicity = more_tables.tax_lines(card, parent, compared), more_tables.toxicity_lines(card, parent)
+    return [
+        *_block_problems(text, more_tables.TAX, tax, "Alignment tax", required=False),
+        *_block_problems(text, more_tables.TOXICITY, toxicity, "Toxicity", required=False),
+    ]
+
+
+def _block_problems(
+    text: str, markers: tuple[str, str], wanted: list[str], where: str, *, required: bool
+) -> list[Problem]:
+    """A block between markers is, line by line, what the records give."""
+    there = [line for block in _between(text, *markers) for line in block.splitlines()]
+    if not there and not required:
+        return []
+    wrong = [f"the card says {line!r}, which the records do not" for line in there if line not in wanted]
+    wrong += [f"the card does not say {line!r}, which the records do" for line in wanted if line not in there]
+    return [Problem("numbers", what, where) for what in wrong]
 
 
 def _numbers(text: str) -> list[str]:

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from evals.compare import compare
+from evals.compare import Comparison, compare
 from evals.saved import decisive_differences
 from model_cards.facts import Facts
 from model_cards.score_table import Difference
 
 
-def paired_differences(run: Path, facts: Facts) -> dict[str, Difference]:
-    """task/metric -> difference, from `evals.compare`. Empty without a baseline, its samples, or equal settings."""
+def comparison_with_parent(run: Path, facts: Facts) -> Comparison | None:
+    """`evals.compare` of the run with its baseline. None without a baseline, its samples, or equal settings."""
     card, parent = facts.card, facts.parent_card
     if card is None or parent is None or decisive_differences(parent.settings, card.settings):
-        return {}
+        return None
     if facts.samples.keys() != card.samples.keys() or facts.parent_samples.keys() != parent.samples.keys():
-        return {}
+        return None
     scorers = {(score.task, score.metric): score.scorer for score in parent.scores}
     shared = [score for score in card.scores if (score.task, score.metric) in scorers]
     if not shared or any(scorers[score.task, score.metric] != score.scorer for score in shared):
-        return {}
+        return None
+    return compare(run / "baseline", run)
+
+
+def paired_differences(compared: Comparison | None) -> dict[str, Difference]:
+    """task/metric -> difference."""
     return {
         f"{row.task}/{row.metric}": Difference(row.difference, row.interval.low, row.interval.high, row.verdict)
-        for row in compare(run / "baseline", run).rows
+        for row in (compared.rows if compared else [])
     }

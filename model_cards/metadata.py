@@ -11,6 +11,7 @@ from typing import Any
 
 from evals.presentation import headlines
 from evals.scorecard import Score, Scorecard
+from model_cards.expenses import emissions_metadata
 from model_cards.facts import Facts, dataset_hub_id, hub_id
 
 # The identifiers of the Hub's license list.
@@ -44,6 +45,7 @@ def metadata(facts: Facts, *, name: str, language: str | None) -> dict[str, Any]
         "base_model_relation": "finetune" if base and method != "base" else None,
         "datasets": datasets or None,
         "tags": tags,
+        "co2_eq_emissions": emissions_metadata(facts),
         "model-index": model_index(facts.card, name) if facts.card else None,
     }
     return {key: value for key, value in values.items() if value is not None}

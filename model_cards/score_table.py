@@ -101,10 +101,10 @@ def _row(score: Score, theirs: Score | None, differences: Mapping[str, Differenc
 def _difference(score: Score, difference: Difference | None) -> str:
     if difference is None:
         return "–"
-    low, high = (_signed(end, score.unit).removesuffix(" pp") for end in (difference.low, difference.high))
-    return f"{MARKS[difference.verdict]} {_signed(difference.value, score.unit)} [{low}, {high}]"
+    low, high = (signed(end, score.unit).removesuffix(" pp") for end in (difference.low, difference.high))
+    return f"{MARKS[difference.verdict]} {signed(difference.value, score.unit)} [{low}, {high}]"
 
 
-def _signed(value: float, unit: str) -> str:
+def signed(value: float, unit: str) -> str:
     """A difference with its sign; of fractions, in percentage points."""
     return f"{100 * value:+.1f} pp" if unit == "fraction" else f"{value:+.2f}"

@@ -53,6 +53,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     publish = parser.command("publish", "Publish a run: plan, stage, check, promote, tag; safe to repeat.", run_publish)
     for command in (plan, publish):
         _add_request(command, repo_required=True)
+        command.add_argument(
+            "--checkpoint",
+            metavar="DIR|ID",
+            help="a checkpoint from elsewhere: copied to --run (default: runs/NAME-TAG)",
+        )
+        command.add_argument(
+            "--license", metavar="ID", help="with --checkpoint: its licence, where its card names none"
+        )
         command.add_argument("--sign", type=Path, metavar="KEY", help="sign the release with this private key (keygen)")
     publish.add_argument("--dry-run", action="store_true", help="plan only; send nothing to the Hub")
     resume = parser.command("resume", "Continue a publication that was interrupted.", run_resume)
@@ -102,7 +110,10 @@ def run_plan(args: argparse.Namespace) -> Result:
     from release.plan import make_plan
 
     quiet_libraries()
-    return _planned(make_plan(args.run_directory, _request(args)), args.run_directory)
+    request = _request(args)
+    request.check()
+    run = _run_to_release(args)
+    return _planned(make_plan(run, request), run)
 
 
 def run_check(args: argparse.Namespace) -> Result:
@@ -138,7 +149,7 @@ def run_publish(args: argparse.Namespace) -> Result:
     quiet_libraries()
     request = _request(args)
     request.check()
-    run: Path = args.run_directory
+    run = _run_to_release(args)
     if not args.dry_run and (run / "checkpoint").is_dir() and not (run / "plan.json").is_file():
         from release.hub_client import HubClient
         from release.last_release import look
@@ -217,12 +228,12 @@ def run_rollback(args: argparse.Namespace) -> Result:
 
 
 def _add_request(command: argparse.ArgumentParser, *, repo_required: bool) -> None:
-    command.add_argument(
-        "--run", dest="run_directory", type=Path, required=repo_required, metavar="DIR", help="runs/ID"
-    )
+    command.add_argument("--run", dest="run_directory", type=Path, metavar="DIR", help="runs/ID")
     command.add_argument("--repo", required=repo_required, default="owner/name", metavar="ORG/NAME")
     command.add_argument("--tag", default="v1.0.0", help="the release's name; never reused (default: v1.0.0)")
-    command.add_argument("--policy", default="default", metavar="NAME|FILE", help="which gates (default: default)")
+    command.add_argument(
+        "--policy", metavar="NAME|FILE", help="which gates (default: default; external for what was trained elsewhere)"
+    )
     command.add_argument(
         "--waive",
         action="append",
@@ -243,9 +254,28 @@ def _add_request(command: argparse.ArgumentParser, *, repo_required: bool) -> No
     command.add_argument("--space-hardware", metavar="NAME", help="what the model has to fit (default: cpu-basic)")
 
 
+def _run_to_release(args: argparse.Namespace) -> Path:
+    """The run that --run names, or that is made of --checkpoint."""
+    from release.elsewhere import run_for
+
+    if args.checkpoint is not None:
+        return run_for(args.checkpoint, args.run_directory, args.repo, args.tag, args.license)
+    if args.license is not None:
+        raise UsageError("--license is of a --checkpoint", next_step="leave it out: the run's record names the licence")
+    if args.run_directory is None:
+        raise UsageError(
+            "nothing to release is named",
+            expected="--run runs/ID, or --checkpoint DIR for a checkpoint that was trained elsewhere",
+        )
+    run: Path = args.run_directory
+    return run
+
+
 def _request(args: argparse.Namespace) -> Request:
+    from release.elsewhere import POLICY
     from release.plan import Request
 
+    args.policy = args.policy or (POLICY if getattr(args, "checkpoint", None) else "default")
     space, flavour = _space(args)
     waive = dict(_waiver(words) for words in args.waive)
     sign = getattr(args, "sign", None)

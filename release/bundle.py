@@ -35,7 +35,7 @@ def sources_of(run: Path) -> dict[str, Path]:
             "this is a bare checkpoint, not a run" if bare else "the run has no checkpoint",
             where=str(run),
             expected="a directory with checkpoint/ in it",
-            next_step=f"python -m training base {run} --out runs/NAME, then release that"
+            next_step=f"give it as --checkpoint {run} instead of --run"
             if bare
             else "train one with `python -m training`, or give another --run",
         )

@@ -206,9 +206,9 @@ def describe(verdicts: list[Verdict]) -> str:
     """Each gate on a line, with a remedy beneath each refusal."""
     lines = []
     for verdict in verdicts:
-        lines.append(f"  {verdict.outcome:<8}{verdict.gate:<26}{verdict.explanation}")
+        lines.append(f"  {verdict.outcome:<8}{verdict.gate:<28}{verdict.explanation}")
         if verdict.outcome == "refused" and verdict.remedy:
-            lines.append(f"{'':<34}-> {verdict.remedy}")
+            lines.append(f"{'':<36}-> {verdict.remedy}")
     return "\n".join(lines)
 
 

@@ -250,17 +250,20 @@ def _digest_findings(digest: str, expected: str, parent: str | None) -> list[Fin
 def _behaviour_findings(
     snapshot: Path, expected: list[FileEntry], found: list[FileEntry], probe: Probe | None
 ) -> list[Finding]:
-    """Load and compare; where a file of the model is missing there is nothing to load, which is a finding already."""
-    there = {entry.path for entry in found}
-    missing = [entry.path for entry in expected if changes_behaviour(Path(entry.path)) and entry.path not in there]
-    if probe is None or missing:
+    """Load and compare. Files of the model that are missing or not those that were released are not loaded: nobody looked
+    at what they would do, and there are findings of them already."""
+    there = {entry.path: entry for entry in found}
+    model = [entry for entry in expected if changes_behaviour(Path(entry.path))]
+    others = [entry.path for entry in model if there.get(entry.path) != entry]
+    others += [path for path in there if changes_behaviour(Path(path)) and path not in {entry.path for entry in model}]
+    if probe is None or others:
         return [
             Finding(
                 check="load",
                 ok=False,
                 subject="from_pretrained",
-                expected="a whole checkpoint" if missing else "a plan with a probe",
-                found=f"without {', '.join(missing)}" if missing else "no probe",
+                expected="the model's files as they were released" if others else "a plan with a probe",
+                found=f"not loaded, for others are there or missing: {', '.join(others)}" if others else "no probe",
             )
         ]
     log("loading it in a fresh process")

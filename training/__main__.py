@@ -28,6 +28,8 @@ from typing import Any
 
 from training.allocator import keep_freed_memory
 from training.command import Parser, Result, quiet_libraries
+from training.energy import add_arguments as add_energy_arguments
+from training.energy import circumstances, measuring
 from training.feedback import add_arguments as add_feedback_arguments
 from training.feedback import run_feedback
 from training.feedback_exchange import add_arguments as add_exchange_arguments
@@ -119,6 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     base.add_argument(
         "--license", metavar="ID", help="the model's licence by the Hub's id, where the source names none"
     )
+    add_energy_arguments(base)
     from_recipes: dict[str, tuple[str, Callable[[argparse.Namespace], Result]]] = {
         name: (method.description, partial(_train, method)) for name, method in METHODS.items()
     }
@@ -130,11 +133,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         command.add_argument(
             "overrides", nargs="*", metavar="key=value", help="values that take precedence over the recipe's"
         )
+        add_energy_arguments(command)
     merge = parser.command("merge", "Merge an adapter into its base model, and check the logits.", _merge)
     merge.add_argument("adapter", type=Path, help="a directory that peft's save_pretrained wrote")
     merge.add_argument("--base", help="the base model (what the adapter names, if left out)")
     merge.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16", help="of the merged weights")
     merge.add_argument("--out", type=Path, required=True, help="the run's directory, e.g. runs/merged")
+    add_energy_arguments(merge)
     report = parser.command("report", "Draw the curves of a run's metrics.jsonl as one HTML page.", _report)
     report.add_argument(
         "directory", type=Path, metavar="RUN", help="the run's directory, finished or not, e.g. runs/ppo"
@@ -157,17 +162,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _base(args: argparse.Namespace) -> Result:
     from training.pretrained import write_base
 
-    return _result(write_base(args.source, args.out, args.license), args.out)
+    with measuring(circumstances(args)):
+        return _result(write_base(args.source, args.out, args.license), args.out)
 
 
 def _train(method: Method, args: argparse.Namespace) -> Result:
-    recipe = load(find_recipe(args.recipe), method.recipe, args.overrides)
+    recipe, given = load(find_recipe(args.recipe), method.recipe, args.overrides), circumstances(args)
     keep_freed_memory()
     from training.memory_check import require_memory
 
     require_memory(recipe, args.out)
     train = getattr(importlib.import_module(method.module), method.function)
-    return _result(train(recipe, args.out), args.out)
+    with measuring(given):
+        return _result(train(recipe, args.out), args.out)
 
 
 def _sweep(args: argparse.Namespace) -> Result:
@@ -177,7 +184,8 @@ def _sweep(args: argparse.Namespace) -> Result:
 def _merge(args: argparse.Namespace) -> Result:
     from training.merge import merge_adapter
 
-    return _result(merge_adapter(args.adapter, args.base, args.out, args.dtype), args.out)
+    with measuring(circumstances(args)):
+        return _result(merge_adapter(args.adapter, args.base, args.out, args.dtype), args.out)
 
 
 def _best_of_n(args: argparse.Namespace) -> Result:
@@ -185,7 +193,8 @@ def _best_of_n(args: argparse.Namespace) -> Result:
     keep_freed_memory()
     from training.best_of_n import DEMONSTRATIONS, sample_best
 
-    record = sample_best(recipe, args.out)
+    with measuring(circumstances(args)):
+        record = sample_best(recipe, args.out)
     lines = [str(args.out / DEMONSTRATIONS), "  n   reward            gain              KL at most"]
     lines += [
         f"  {row.n:<3} {row.reward:+.3f} ± {row.stderr:.3f}    {row.gain:+.3f} ± {row.gain_stderr:.3f}    {row.kl_bound:.3f}"
@@ -211,11 +220,15 @@ def _result(record: RunRecord, out: Path) -> Result:
     lines = [f"{out / 'checkpoint'}", f"  digest   {record.checkpoint_digest}", f"  seconds  {record.seconds}"]
     width = max([24, *map(len, figures)])
     lines += [f"  {name:<{width}} {value}" for name, value in figures.items()]
+    energy = record.energy
+    if energy is not None and energy.kwh is not None:
+        lines.append(f"  {'energy':<{width}} {energy.kwh:.4g} kWh{', estimated' if energy.estimate else ''}")
     return {
         "checkpoint": str(out / "checkpoint"),
         "digest": record.checkpoint_digest,
         "method": record.method,
         "seconds": record.seconds,
+        "energy": energy.model_dump(mode="json") if energy is not None else None,
         "metrics": figures,
         **({"stopped": record.stopped} if record.stopped else {}),
         "summary": "\n".join(lines),

@@ -26,6 +26,8 @@ from typing import TYPE_CHECKING, Any
 
 from training.chat import prompt_ids
 from training.data import Prompt, load_prompts
+from training.energy import price, spent
+from training.energy_record import Energy, Price
 from training.errors import UsageError
 from training.pretrained import load_policy, resolve_base
 from training.progress import Progress
@@ -82,6 +84,8 @@ class BestOfNRecord(Record):
     hardware: Hardware
     started: str
     seconds: float
+    energy: Energy | None = None
+    price: Price | None = None
 
 
 def kl_bound(n: int) -> float:
@@ -189,6 +193,8 @@ def sample_best(recipe: BestOfNRecipe, out: Path) -> BestOfNRecord:
         hardware=hardware(device),
         started=started,
         seconds=round(time.monotonic() - clock, 2),
+        energy=spent(),
+        price=price(),
     )
     record.write(file)
     shutil.rmtree(run.state)

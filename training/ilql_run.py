@@ -104,8 +104,7 @@ def train_ilql(recipe: ILQLRecipe, out: Path) -> RunRecord:
         seconds=round(seconds_before + time.monotonic() - clock, 2),
         metrics=figures,
     )
-    run.finish(record)
-    return record
+    return run.finish(record)
 
 
 def load_scorer(recipe: ILQLRecipe, device: str) -> Scorer | None:
@@ -223,6 +222,7 @@ def _save(ilql: ILQL, run: RunDirectory) -> None:
         temporary = run.state / f"{STATE_FILE}.writing"
         torch.save(state, temporary)
         temporary.replace(run.state / STATE_FILE)
+        run.note_energy()
     ilql.accelerator.wait_for_everyone()
 
 

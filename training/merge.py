@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from training.checkpoint import Checkpoint, FileEntry, manifest_digest, read_safetensors_header
+from training.energy import price, spent
 from training.errors import UsageError
 from training.pretrained import load_tokenizer, require_finite, resolve_base
 from training.records import sha256_of_file
@@ -80,6 +81,8 @@ def merge_adapter(adapter: Path, base: str | None, out: Path, dtype: str) -> Run
         started=started,
         seconds=round(time.monotonic() - clock, 2),
         metrics=metrics,
+        energy=spent(),
+        price=price(),
     )
     record.write(out / "run.json")
     return record

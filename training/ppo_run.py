@@ -57,8 +57,7 @@ def train_ppo(recipe: PPORecipe, out: Path) -> RunRecord:
         metrics=summary(run) | {name: value for name, value in measured.items() if value is not None},
         stopped=f"{carried.stopped.what}: {carried.stopped.figures}" if carried.stopped else None,
     )
-    run.finish(record)
-    return record
+    return run.finish(record)
 
 
 def begin(setup: Setup, run: RunDirectory) -> Carried:

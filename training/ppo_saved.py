@@ -44,6 +44,7 @@ def save(ppo: PPO, run: RunDirectory, carried: Carried) -> None:
         temporary = run.state / f"{STATE_FILE}.writing"
         torch.save(state, temporary)
         temporary.replace(run.state / STATE_FILE)
+        run.note_energy()
         _drop_others(run, best(carried.measured, ppo.recipe.guards.max_kl))
     ppo.accelerator.wait_for_everyone()
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from training.checkpoint import Checkpoint, changes_behaviour
+from training.energy import price, spent
 from training.errors import HubError, UsageError
 from training.gguf_base import unpack_gguf
 from training.run_record import (
@@ -231,6 +232,8 @@ def write_base(source: str, out: Path, license_id: str | None = None) -> RunReco
         started=started,
         seconds=round(time.monotonic() - clock, 2),
         metrics={},
+        energy=spent(),
+        price=price(),
     )
     record.write(record_file)
     return record

@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from training.energy import meter, price, spent
+from training.energy_record import Energy, total
 from training.errors import UsageError
 from training.precision import chosen_dtype
 from training.records import canonical_json, write_atomically
@@ -21,6 +23,8 @@ from training.reference import FILE as REFERENCE
 from training.reference import Reference
 from training.run_record import RunRecord
 from training.yaml_file import Settings
+
+ENERGY = "energy.json"  # what each attempt had taken when something was last saved
 
 R = TypeVar("R", bound=Settings)
 
@@ -99,8 +103,24 @@ class RunDirectory:
         with self.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(values, sort_keys=True) + "\n")
 
-    def finish(self, record: RunRecord) -> None:
-        """Move the checkpoint from scratch into place, write run.json last, drop the state."""
+    def note_energy(self) -> None:
+        """Keep what this attempt has taken so far, beside what it can continue from; its seconds are kept so, too."""
+        write_atomically(self.state / ENERGY, canonical_json({k: v.model_dump() for k, v in self._energy().items()}))
+
+    def _energy(self) -> dict[str, Energy]:
+        """attempt -> its energy: those before as they were noted, this one as it stands now."""
+        file = self.state / ENERGY
+        noted = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        attempts = {name: Energy(**value) for name, value in noted.items()}
+        now, running = spent(), meter()
+        if now is None or running is None:
+            now, name = Energy(kwh=None, parts=[], estimate=False, method="a part of it was not measured"), "unmeasured"
+        else:
+            name = running.id
+        return {**attempts, name: now}
+
+    def finish(self, record: RunRecord) -> RunRecord:
+        """Move the checkpoint from scratch into place, write run.json last, with what it took, and drop the state."""
         target = self.path / "checkpoint"
         if target.exists():  # moved there by a run that was killed before it wrote run.json
             shutil.rmtree(target)
@@ -109,8 +129,12 @@ class RunDirectory:
             reference = Reference.read(self.scratch / REFERENCE)
             named = reference.model_copy(update={"checkpoint_digest": record.checkpoint_digest})
             named.write(self.path / REFERENCE)
+        attempts = self._energy()
+        measured = total(list(attempts.values())) if set(attempts) != {"unmeasured"} else None
+        record = record.model_copy(update={"energy": measured, "price": price()})
         record.write(self.path / "run.json")
         shutil.rmtree(self.state)
+        return record
 
 
 def _with_new_keys(begun: dict[str, Any], cls: type[Settings]) -> dict[str, Any]:

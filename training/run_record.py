@@ -13,6 +13,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from training.energy_record import Energy, Price
 from training.records import Record
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers", "safetensors")
@@ -97,6 +98,8 @@ class RunRecord(Record):
     seconds: float
     metrics: dict[str, float]
     stopped: str | None = None  # why the run ended before its last update, in figures
+    energy: Energy | None = None  # None: not measured
+    price: Price | None = None  # of an hour of the machine, where the user said it
 
     def parent(self, role: str) -> ParentCheckpoint | None:
         return next((parent for parent in self.parents if parent.role == role), None)

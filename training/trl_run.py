@@ -218,8 +218,7 @@ class TRLRun(Generic[R]):
             seconds=round(self.seconds, 2),
             metrics=metrics,
         )
-        self.directory.finish(record)
-        return record
+        return self.directory.finish(record)
 
 
 def check_args(args: dict[str, Any], config: type[Any], reserved: tuple[str, ...]) -> None:
@@ -274,3 +273,4 @@ class _Journal(TrainerCallback):  # type: ignore[misc]  # transformers is read w
                 "processes": self.accelerator.num_processes,
             }
             write_atomically(self.run.directory.state / SAVED, canonical_json(saved))
+            self.run.directory.note_energy()

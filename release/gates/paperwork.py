@@ -73,7 +73,8 @@ def license_present(candidate: Candidate) -> Verdict:
         return refused(
             gate,
             f"the card's metadata names no license{misspelt}",
-            remedy="name the parent's licence when the base is made: python -m training base SOURCE --license ID --out runs/base",
+            remedy="name the licence of the checkpoint that it began from: --license ID of `training base`, or of `release publish "
+            "--checkpoint`",
             license=license,
             parents=parents,
         )
@@ -107,7 +108,7 @@ def license_compatible(candidate: Candidate) -> Verdict:
             gate,
             "; ".join(problems),
             remedy="release under the parent's licence, or begin from another parent; "
-            "python -m training base SOURCE --license ID names a licence that is known",
+            "--license ID of `training base`, or of `release publish --checkpoint`, names one that is known",
             **evidence,
         )
     told = ", ".join(f"{name} ({license})" for name, license in parents.items()) or "no parent"

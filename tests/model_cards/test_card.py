@@ -17,6 +17,7 @@ from model_cards.__main__ import main
 from model_cards.card import render_card
 from model_cards.check import check_card
 from release.local_hub.card_check import check_card as check_as_the_hub
+from training.energy_record import Energy, Price
 from training.errors import UsageError
 from training.run_record import RewardSource, RunRecord
 
@@ -238,7 +239,7 @@ def test_a_card_says_at_a_glance_what_it_is_what_training_changed_and_whom_to_ci
     assert "| Licence | apache-2.0 |" in card
     assert "**What training changed:** better on `help/win_rate`" in card
     assert "@article{ouyang2022training," in card
-    assert "The energy that it took was not measured." in card
+    assert "| Energy | not measured | not measured |" in card
     assert "[bom.cdx.json](bom.cdx.json)" in card
     bare = readme(make_run("bare", record=False, scored=False, baseline=False))
     assert "What training changed" not in bare
@@ -252,3 +253,58 @@ def test_a_signed_release_says_by_which_key_and_a_waived_gate_why(make_run: Make
     assert "It is signed by the key `sha256:" + "c" * 64 in card
     assert "- `no_secrets`: a token of &#60;a&#62; test" in card
     assert "waived" not in readme(run)
+
+
+def took(run: Path, energy: Energy | None, price: Price | None = None) -> str:
+    """The card of a run that took so much."""
+    record = RunRecord.read(run / "run.json")
+    record.model_copy(update={"energy": energy, "price": price}).write(run / "run.json")
+    return readme(run)
+
+
+ESTIMATED = Energy(
+    kwh=0.0024,
+    parts=["processor"],
+    estimate=True,
+    method="codecarbon 3.3.2, the whole machine: the processor estimated from its load and the 65 W stated",
+    grid="France, 2023, codecarbon 3.3.2",
+    grams_per_kwh=56.0,
+)
+
+
+def test_energy_stands_with_what_it_was_estimated_from_emissions_and_cost_only_where_somebody_said_how_to_count(
+    make_run: MakeRun,
+) -> None:
+    run = make_run()
+    text = took(run, ESTIMATED, Price(per_hour=1.2, currency="EUR"))
+    assert "| Energy | about 2.4 Wh, estimated | not measured |" in text
+    assert "| Emissions | 0.134 g CO2 equivalent | not known |" in text
+    assert "| Cost | 0.0637 EUR at 1.2 an hour | not stated |" in text  # of 191 s
+    assert "estimated from its load and the 65 W stated; processor only" in text
+    emissions = head(text)["co2_eq_emissions"]
+    assert emissions["emissions"] == pytest.approx(0.1344)
+    assert "France" in emissions["source"]
+    assert check_as_the_hub(text, "model") == ([], [])
+    bare = took(run, ESTIMATED.model_copy(update={"grid": None, "grams_per_kwh": None}))
+    assert "co2_eq_emissions" not in head(bare)
+    assert "| Emissions" not in bare
+    assert "| Cost" not in bare
+
+
+def test_an_energy_that_is_not_known_is_no_zero(make_run: MakeRun) -> None:
+    unknown = Energy(kwh=None, parts=[], estimate=False, method="a virtual machine shows no counter")
+    text = took(make_run(), unknown)
+    assert "| Energy | not known | not measured |" in text
+    assert "- Training: not known, for a virtual machine shows no counter." in text
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [("2.4 Wh", "2.3 Wh"), ("0.0637 EUR", "0.06 EUR"), ("<!-- expenses:begin -->", "")]
+)
+def test_what_it_took_is_held_against_the_records(make_run: MakeRun, before: str, after: str) -> None:
+    run = make_run()
+    took(run, ESTIMATED, Price(per_hour=1.2, currency="EUR"))
+    card = written(run)
+    assert check_card(run) == []
+    card.write_text(card.read_text().replace(before, after))
+    assert any(problem.where == "What it took" for problem in check_card(run))

@@ -129,7 +129,7 @@ def test_a_repository_remade_as_a_whole_convinces_without_a_receipt_but_not_with
     publish(other, hub)
     assert verify(hub, released.repo_id, "v1.0.0", None).mismatches == []
     wrong = {finding.check for finding in verify(hub, released.repo_id, "v1.0.0", released).mismatches}
-    assert {"tag", "commit", "file", "digest", "logits"} <= wrong
+    assert {"tag", "commit", "file", "digest", "load"} <= wrong
 
 
 def test_a_repository_without_a_plan_needs_a_receipt(hub: HubClient, repo_id: str) -> None:

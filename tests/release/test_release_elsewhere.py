@@ -1,0 +1,51 @@
+"""A checkpoint from elsewhere is released in one command and rolled back in another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tiny_model import save_model
+
+from release.__main__ import main
+from release.hub_client import HubClient
+from training.checkpoint import Checkpoint
+from training.run_record import RunRecord
+
+
+def test_a_bare_directory_is_released_and_taken_back(
+    hub: HubClient, repo_id: str, load_here: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, run = save_model(tmp_path / "mine"), tmp_path / "run"
+    words = ["publish", "--checkpoint", str(source), "--run", str(run), "--repo", repo_id]
+    assert main(words) == 3, "nobody has said its licence"
+    told = capsys.readouterr()
+    assert "--license ID" in told.out + told.err
+    assert main([*words, "--license", "apache-2.0"]) == 0
+    assert RunRecord.read(run / "run.json").checkpoint_digest == Checkpoint.open(source).digest
+    released = hub.repository(repo_id)
+    assert released is not None
+    assert not released.private
+    assert main(["rollback", "--run", str(run)]) == 0
+    assert "it is private now" in capsys.readouterr().out
+    taken_back = hub.repository(repo_id)
+    assert taken_back is not None
+    assert taken_back.private
+
+
+def test_a_run_directory_of_another_checkpoint_is_not_released_as_this_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, run = save_model(tmp_path / "mine"), tmp_path / "run"
+    words = ["plan", "--checkpoint", str(source), "--run", str(run), "--license", "mit", "--repo", "me/mine"]
+    assert main(words) == 0
+    save_model(source, seed=1)
+    assert main(words) == 2
+    assert "has changed since" in capsys.readouterr().err
+
+
+def test_what_names_nothing_to_release_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "--repo", "me/mine"]) == 2
+    assert "--checkpoint DIR" in capsys.readouterr().err
+    assert main(["plan", "--repo", "me/mine", "--run", "runs/a", "--license", "mit"]) == 2
+    assert "--license is of a --checkpoint" in capsys.readouterr().err
