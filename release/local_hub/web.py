@@ -319,7 +319,9 @@ class HubMiddleware:
 
 
 def _header_safe(text: str) -> str:
-    return "".join(char if 32 <= ord(char) < 127 else "?" for char in text)[:1000].strip()  # h11 sends no space at an end
+    return "".join(char if 32 <= ord(char) < 127 else "?" for char in text)[
+        :1000
+    ].strip()  # h11 sends no space at an end
 
 
 ERROR_HANDLERS = {
