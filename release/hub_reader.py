@@ -131,10 +131,10 @@ class HubReader:
 
         return self._again(f"read the history of {repo_id}", read)
 
-    def models_of(self, author: str) -> list[str]:
-        """The ids of every model of a user or organisation that the token may see, sorted."""
+    def models_of(self, author: str, *, private: bool = True) -> list[str]:
+        """The ids of every model of a user or organisation that the token (or without `private`: anyone) may see, sorted."""
         found = self._again(f"list the models of {author}", lambda: list(self.api.list_models(author=author)))
-        return sorted(model.id for model in found)
+        return sorted(model.id for model in found if private or not model.private)
 
     def download(
         self, repo_id: str, revision: str, cache: Path, kind: Kind = "model", patterns: list[str] | None = None

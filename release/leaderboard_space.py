@@ -52,7 +52,11 @@ def add_leaderboard_command(parser: Parser) -> None:
     )
     board.add_argument("--repo", required=True, metavar="ORG/NAME", help="the Space")
     board.add_argument("--models", nargs="+", default=[], metavar="ORG/NAME[@REV]", help="default revision: main")
-    board.add_argument("--author", metavar="ORG", help="every model of this owner that has a scorecard")
+    board.add_argument(
+        "--author",
+        metavar="ORG",
+        help="every model of this owner that has a scorecard, private ones with --private only",
+    )
     board.add_argument("--title", default="Leaderboard", help="of the Space (default: Leaderboard)")
     board.add_argument("--private", action="store_true", help="the Space is and stays private")
     board.add_argument("--out", type=Path, metavar="DIR", help="write the Space's files there too")
@@ -82,7 +86,7 @@ def run_board(args: argparse.Namespace) -> Result:
 def refresh(args: argparse.Namespace) -> Result:
     """Build the Space from the scorecards as they stand, and push it where anything has changed."""
     hub = HubClient.connect()
-    names = [*args.models, *(hub.models_of(args.author) if args.author else [])]
+    names = [*args.models, *(hub.models_of(args.author, private=args.private) if args.author else [])]
     with tempfile.TemporaryDirectory(prefix="slipway-leaderboard-") as scratch:
         sources = fetch_scorecards(hub, names, Path(scratch), asked=set(args.models))
         files = space_files(sources, Path(scratch) / "board", args.title)

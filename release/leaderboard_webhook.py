@@ -2,8 +2,8 @@
 
     WEBHOOK_SECRET=... python -m release leaderboard-space --repo org/leaderboard --author org --listen 7870
 
-The Hub sends POST /webhook with the secret in X-Webhook-Secret. A change of the files, or the deletion, of a model that the
-leaderboard shows asks for a refresh; one runs at a time, and what comes meanwhile asks for one more. It makes no commit
+The Hub sends POST /webhook with the secret in X-Webhook-Secret. A change of the files or the settings, or the deletion, of a model
+that the leaderboard shows asks for a refresh; one runs at a time, and what comes meanwhile asks for one more. It makes no commit
 where no score changed. (huggingface_hub's WebhooksServer is experimental, and needs gradio.)
 """
 
@@ -73,7 +73,9 @@ def listening_app(refresher: Refresher, models: Sequence[str], author: str | Non
             return JSONResponse({"error": f"this is no webhook of version 3: {error.errors()[0]['msg']}"}, 422)
         name = payload.repo.name.lower()
         ours = payload.repo.type == "model" and (name in shown or (author or "\0").lower() == name.partition("/")[0])
-        if not ours or not payload.event.scope.startswith("repo") or payload.event.scope.startswith("repo.config"):
+        if not ours or not payload.event.scope.startswith(
+            "repo"
+        ):  # settings too: a model that was private is shown now
             return JSONResponse({"refresh": "not needed"})
         refresher.ask()
         return JSONResponse({"refresh": "asked for"}, 202)

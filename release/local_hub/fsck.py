@@ -50,6 +50,8 @@ def check(root: Path) -> list[Damage]:
         accounts = _json(root, root / "accounts.json", damages)
         if isinstance(accounts, dict) and not {"users", "organisations", "tokens"} <= accounts.keys():
             damages.append(Damage("accounts.json", "users, organisations or tokens are missing"))
+    for file in sorted([*(root / "collections").glob("*.json"), *(root / "webhooks").glob("*.json")]):
+        _json(root, file, damages)
     uses: dict[str, dict[str, Entry]] = defaultdict(dict)  # blob -> "model org/name@commit: path" -> entry
     for label, folder in _named(root, damages):
         _check_repository(root, folder, label, damages, uses)

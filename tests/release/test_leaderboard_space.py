@@ -87,15 +87,18 @@ def test_a_model_without_a_scorecard_is_an_error_where_it_was_named_and_left_out
     assert main(["leaderboard-space", "--repo", f"{repo_id}-board", "--models", f"{repo_id}-bare"]) == 2
     assert "has no scorecard" in capsys.readouterr().err
     found = [*models, f"{repo_id}-bare"]
-    monkeypatch.setattr(HubClient, "models_of", lambda _hub, author: found if author == OWNER else [])
+    monkeypatch.setattr(HubClient, "models_of", lambda _hub, author, **_: found if author == OWNER else [])
     assert main(["leaderboard-space", "--repo", f"{repo_id}-board", "--author", OWNER, "--dry-run", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert [source["repo_id"] for source in answer["sources"]] == models
     assert hub.repository(f"{repo_id}-board", "space") is None
 
 
-def test_the_models_of_an_owner_are_those_that_the_hub_lists(hub: HubClient, repo_id: str, models: list[str]) -> None:
+def test_the_models_of_an_owner_are_those_that_anyone_may_see(hub: HubClient, repo_id: str, models: list[str]) -> None:
+    """A release is private until it is complete, and its scores are not told of before."""
+    hub.set_private(models[1], True)
     assert set(models) <= set(hub.models_of(OWNER))
+    assert set(models) & set(hub.models_of(OWNER, private=False)) == {models[0]}
 
 
 def test_samples_that_are_not_those_that_were_scored_are_not_shown(

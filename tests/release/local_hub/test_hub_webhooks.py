@@ -16,6 +16,7 @@ from huggingface_hub import CommitOperationAdd, WebhookPayload, WebhookWatchedIt
 from huggingface_hub.errors import HfHubHTTPError
 
 from release.local_hub import webhook_delivery
+from release.local_hub.fsck import check
 from release.local_hub.webhook_targets import BadTarget, address_of, allowed, parsed
 
 MINE = [WebhookWatchedItem("user", "slipway")]
@@ -151,6 +152,7 @@ def test_a_webhook_that_cannot_be_read_does_not_turn_a_commit_into_an_error(hub:
     api.create_repo("slipway/demo")
     made = api.create_commit("slipway/demo", [CommitOperationAdd("a.txt", b"a")], commit_message="1")
     assert api.model_info("slipway/demo").sha == made.oid
+    assert [damage.where for damage in check(hub.store.root)] == [f"webhooks/{hook.id}.json"]
 
 
 def test_a_private_change_is_told_only_to_those_who_may_read_it(
