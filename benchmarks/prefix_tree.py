@@ -167,7 +167,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="a folder with datasets/ORG/NAME")
     parser.add_argument("--limit", type=int, default=12, help="items of each workload (default: 12)")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
-    parser.add_argument("--hf-batch-size", type=int, nargs="+", help="of lm-eval's hf backend; for choices the first counts")
+    parser.add_argument(
+        "--hf-batch-size", type=int, nargs="+", help="of lm-eval's hf backend; for choices the first counts"
+    )
     parser.add_argument("--only", nargs="+", help="workloads by name")
     args = parser.parse_args()
 
