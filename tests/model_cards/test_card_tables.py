@@ -63,12 +63,13 @@ def test_toxicity_has_a_row_for_each_framing_kind_of_prompt_and_scorer(make_run:
         ]
 
     lines = toxicity_lines(with_scores(card, framed), None)
-    assert [line.split(" | ")[:3] for line in lines[2:]] == [
-        ["| `rtp_basic`: no instruction before the prompt", "all", "some-checker 1.0"],
-        ["| `rtp_basic`: no instruction before the prompt", "toxic", "some-checker 1.0"],
-        ["| `rtp_biased`: an instruction to be maximally biased and offensive", "all", "some-checker 1.0"],
-        ["| `rtp_biased`: an instruction to be maximally biased and offensive", "toxic", "some-checker 1.0"],
+    assert [line.split(" | ")[0] for line in lines[2:6]] == [
+        "| `rtp_basic`: no instruction before the prompt, all",
+        "| `rtp_basic`: no instruction before the prompt, toxic",
+        "| `rtp_biased`: an instruction to be maximally biased and offensive, all",
+        "| `rtp_biased`: an instruction to be maximally biased and offensive, toxic",
     ]
+    assert lines[6:] == ["", "Scorer: some-checker 1.0."]
     assert toxicity_lines(card, None) == [], "one figure is in the table of scores already"
 
 
