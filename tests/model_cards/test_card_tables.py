@@ -88,3 +88,15 @@ def test_each_judge_has_one_line_however_many_figures_it_gave(make_run: MakeRun,
     assert len(lines) == 4
     assert lines[2] == "| reward model 9f2c | `help`: `win_rate`, `mean_reward` |"
     assert ("and 2 more" in lines[3]) == bool(extra)
+
+
+def test_a_card_of_other_words_lacks_only_what_it_does_not_speak_of(tmp_path: Path) -> None:
+    card = tmp_path / "README.md"
+    head = "---\npipeline_tag: text-generation\nlibrary_name: transformers\n---\n"
+    card.write_text(head + "# Ours\n## Evaluation\n## Bias, Risks, and Limitations\n## Usage\n### Training data\n")
+    assert {(problem.check, problem.where) for problem in check_card(card)} == {
+        ("metadata", "license"),
+        ("sections", "README.md"),
+    }
+    missing = [problem.what for problem in check_card(card) if problem.check == "sections"]
+    assert missing == ["no heading such as “How to verify it”", "no heading such as “Citation”"]
