@@ -141,7 +141,7 @@ def _wrong_index(data: dict[str, Any]) -> list[str]:
 def _section_problems(text: str) -> list[Problem]:
     headings = re.findall(r"^#{1,4} (.+?)\s*$", FENCED.sub("", text), re.MULTILINE)
     return [
-        Problem("sections", f"no heading such as “{name}”", "README.md")
+        Problem("sections", f"no section such as “{name}”", "README.md")
         for name, words in SECTIONS.items()
         if not any(re.search(rf"\b(?:{words})\b", heading, re.IGNORECASE) for heading in headings)
     ]

@@ -99,4 +99,4 @@ def test_a_card_of_other_words_lacks_only_what_it_does_not_speak_of(tmp_path: Pa
         ("sections", "README.md"),
     }
     missing = [problem.what for problem in check_card(card) if problem.check == "sections"]
-    assert missing == ["no heading such as “How to verify it”", "no heading such as “Citation”"]
+    assert missing == ["no section such as “How to verify it”", "no section such as “Citation”"]
