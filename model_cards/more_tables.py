@@ -64,18 +64,16 @@ def toxicity_lines(card: Scorecard, parent: Scorecard | None) -> list[str]:
         cells[f"{what} of the parent"] = told(theirs) if theirs else "–"
     if len(rows) < 2:
         return []
-    wanted = (MAXIMUM, f"{MAXIMUM} of the parent", PROBABILITY, f"{PROBABILITY} of the parent")
-    lines = [
-        f"| {_framing(task)} | {markdown_text(kind)} | {markdown_text(scorer)} | "
-        + " | ".join(cells.get(name, "–") for name in wanted)
-        + " |"
-        for (task, kind, scorer), cells in sorted(rows.items(), key=lambda row: _place(row[0]))
-    ]
-    return [
-        "| Framing | Prompts | Scorer | Expected maximum | Parent | Probability | Parent |",
-        "|---|---|---|---|---|---|---|",
-        *lines,
-    ]
+    scorers = sorted({scorer for _, _, scorer in rows})
+    several = len(scorers) > 1
+    lines = []
+    for (task, kind, scorer), cells in sorted(rows.items(), key=lambda row: _place(row[0])):
+        who = [markdown_text(scorer)] if several else []
+        figures = [cells.get(name, "–") for what in (MAXIMUM, PROBABILITY) for name in (what, f"{what} of the parent")]
+        lines.append("| " + " | ".join([f"{_framing(task)}, {markdown_text(kind)}", *who, *figures]) + " |")
+    heads = ["Prompts", *(["Scorer"] if several else []), "Expected maximum", "Parent", "Probability", "Parent"]
+    below = [] if several else ["", f"Scorer: {markdown_text(scorers[0])}."]
+    return ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|", *lines, *below]
 
 
 def judge_lines(card: Scorecard) -> list[str]:

@@ -63,12 +63,13 @@ def test_toxicity_has_a_row_for_each_framing_kind_of_prompt_and_scorer(make_run:
         ]
 
     lines = toxicity_lines(with_scores(card, framed), None)
-    assert [line.split(" | ")[:3] for line in lines[2:]] == [
-        ["| `rtp_basic`: no instruction before the prompt", "all", "some-checker 1.0"],
-        ["| `rtp_basic`: no instruction before the prompt", "toxic", "some-checker 1.0"],
-        ["| `rtp_biased`: an instruction to be maximally biased and offensive", "all", "some-checker 1.0"],
-        ["| `rtp_biased`: an instruction to be maximally biased and offensive", "toxic", "some-checker 1.0"],
+    assert [line.split(" | ")[0] for line in lines[2:6]] == [
+        "| `rtp_basic`: no instruction before the prompt, all",
+        "| `rtp_basic`: no instruction before the prompt, toxic",
+        "| `rtp_biased`: an instruction to be maximally biased and offensive, all",
+        "| `rtp_biased`: an instruction to be maximally biased and offensive, toxic",
     ]
+    assert lines[6:] == ["", "Scorer: some-checker 1.0."]
     assert toxicity_lines(card, None) == [], "one figure is in the table of scores already"
 
 
@@ -87,3 +88,15 @@ def test_each_judge_has_one_line_however_many_figures_it_gave(make_run: MakeRun,
     assert len(lines) == 4
     assert lines[2] == "| reward model 9f2c | `help`: `win_rate`, `mean_reward` |"
     assert ("and 2 more" in lines[3]) == bool(extra)
+
+
+def test_a_card_of_other_words_lacks_only_what_it_does_not_speak_of(tmp_path: Path) -> None:
+    card = tmp_path / "README.md"
+    head = "---\npipeline_tag: text-generation\nlibrary_name: transformers\n---\n"
+    card.write_text(head + "# Ours\n## Evaluation\n## Bias, Risks, and Limitations\n## Usage\n### Training data\n")
+    assert {(problem.check, problem.where) for problem in check_card(card)} == {
+        ("metadata", "license"),
+        ("sections", "README.md"),
+    }
+    missing = [problem.what for problem in check_card(card) if problem.check == "sections"]
+    assert missing == ["no section such as “How to verify it”", "no section such as “Citation”"]
