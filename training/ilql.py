@@ -21,8 +21,8 @@ from training.errors import UsageError
 from training.ilql_data import Batch, Transitions, collate
 from training.ilql_heads import ValuedPolicy
 from training.ilql_math import awac_loss, cql_loss, expectile_loss, q_targets, rewards_at_the_end, td_loss
+from training.ilql_recipe import ILQLRecipe
 from training.ppo_math import masked_mean
-from training.recipe import ILQLRecipe
 from training.rollout import in_shuffled_epochs
 
 if TYPE_CHECKING:
@@ -101,7 +101,9 @@ class ILQL:
         settings, mask, actions = self.recipe.ilql, batch.mask, batch.actions
         with self.accelerator.autocast():
             found = self.wrapped(batch.input_ids, batch.attention_mask, mask.shape[1])
-        targets = q_targets(rewards_at_the_end(batch.rewards, mask), found.values, mask, settings.gamma)
+        targets = q_targets(
+            rewards_at_the_end(batch.rewards, mask), found.values.detach(), mask, settings.gamma, settings.lam
+        )
         taken = [q.gather(-1, actions.unsqueeze(-1)).squeeze(-1) for q in (found.q1, found.q2)]
         td = td_loss(taken[0], targets, mask) + td_loss(taken[1], targets, mask)
         value = expectile_loss(found.target_q, found.values, mask, settings.tau)

@@ -10,7 +10,8 @@ from training.errors import UsageError
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from training.recipe import ILQLRecipe, PPORecipe
+    from training.ilql_recipe import ILQLRecipe
+    from training.recipe import PPORecipe
 
 
 def launched_accelerator(recipe: PPORecipe | ILQLRecipe) -> Accelerator:

@@ -40,7 +40,15 @@ from training.run_record import (
     now,
     package_versions,
 )
-from training.trl_processes import accumulation, check_continues, launched_processes, sharding, whole_model
+from training.trl_processes import (
+    accumulation,
+    check_continues,
+    in_parts,
+    launched_processes,
+    read_whole,
+    sharding,
+    whole_model,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -120,7 +128,7 @@ class TRLRun(Generic[R]):
             **ours,
         }
         try:
-            return config(**values)
+            arguments = config(**values)
         except (TypeError, ValueError) as error:
             raise UsageError(
                 f"TRL's {config.__name__} refuses the recipe's args",
@@ -128,6 +136,8 @@ class TRLRun(Generic[R]):
                 found=str(error)[:500],
                 next_step="change the recipe's args",
             ) from error
+        read_whole()
+        return arguments
 
     def _accumulation(self, config: type[Any]) -> dict[str, int]:
         """What makes `batch_size` sequences one step, on the processes that there are."""
@@ -175,7 +185,8 @@ class TRLRun(Generic[R]):
             else:
                 trainer._load_from_checkpoint(str(last))
         else:
-            trainer.train(resume_from_checkpoint=str(last) if last else None)
+            with in_parts(trainer.args):
+                trainer.train(resume_from_checkpoint=str(last) if last else None)
         trained = whole_model(trainer)
         if trained is None or not trainer.accelerator.is_main_process:
             return None

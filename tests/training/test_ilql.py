@@ -19,11 +19,11 @@ from training.__main__ import main
 from training.checkpoint import Checkpoint
 from training.errors import UsageError
 from training.ilql import ILQL
-from training.ilql_data import Rewarded, Transitions, collate, load_rewarded, tokenize
+from training.ilql_data import Rewarded, Transitions, collate, load_rewarded, scale_of, scaled, tokenize
 from training.ilql_heads import ValuedPolicy
-from training.ilql_run import scale_of, scaled
+from training.ilql_recipe import ILQLRecipe, ILQLSettings, Steering
 from training.ilql_steering import HEADS_FILE, SteeredPolicy, save_heads
-from training.recipe import DataSettings, ILQLRecipe, ILQLSettings, LoraSettings, Steering
+from training.recipe import DataSettings, LoraSettings
 
 QUESTION = [{"role": "user", "content": "?"}]
 
