@@ -24,7 +24,7 @@ from transformers import GenerationConfig, PrinterCallback, TrainerCallback
 from training.checkpoint import Checkpoint
 from training.errors import UsageError
 from training.pretrained import BaseModel, load_tokenizer, resolve_base
-from training.processes import require_one_run
+from training.processes import require_one_run, require_parts
 from training.progress import Progress
 from training.recipe import TRLRecipe
 from training.records import canonical_json, write_atomically
@@ -168,6 +168,7 @@ class TRLRun(Generic[R]):
         Returns None on every process but the first, which alone measures, saves and records.
         """
         require_one_run(trainer.accelerator.num_processes)
+        require_parts(trainer.accelerator)
         if self.saved is not None:
             by_length = getattr(trainer.args, "train_sampling_strategy", "random") == "group_by_length"
             check_continues(
