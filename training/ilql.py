@@ -22,6 +22,7 @@ from training.ilql_data import Batch, Transitions, collate
 from training.ilql_heads import ValuedPolicy
 from training.ilql_math import awac_loss, cql_loss, expectile_loss, q_targets, rewards_at_the_end, td_loss
 from training.ilql_recipe import ILQLRecipe
+from training.pair_report import correlation
 from training.ppo_math import masked_mean
 from training.rollout import in_shuffled_epochs
 
@@ -122,6 +123,17 @@ class ILQL:
             total += self.losses(batch) * batch.mask.sum()
             tokens += int(batch.mask.sum())
         return dict(zip(LOSSES, (total / tokens).tolist(), strict=True))
+
+    @torch.no_grad()
+    def value_correlation(self, rows: Sequence[Transitions], batch_size: int = 32) -> float:
+        """Pearson's correlation of each answer's mean V with its reward: 0 where the heads know nothing of its worth."""
+        means: list[float] = []
+        for start in range(0, len(rows), batch_size):
+            batch = collate(rows[start : start + batch_size], self.pad, self.accelerator.device)
+            with self.accelerator.autocast():
+                values = self.policy(batch.input_ids, batch.attention_mask, batch.mask.shape[1]).values
+            means += ((values * batch.mask).sum(1) / batch.mask.sum(1)).tolist()
+        return correlation(means, [row.reward for row in rows])
 
     def state(self) -> dict[str, Any]:
         """Everything that the next step depends on; `torch.load(weights_only=True)` reads it back."""

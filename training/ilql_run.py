@@ -64,7 +64,7 @@ def train_ilql(recipe: ILQLRecipe, out: Path) -> RunRecord:
 
     Metrics: behaviour_reward, the mean reward of the rows that were learned from; final losses; with `evaluation`,
     unsteered_reward and steered_reward of sampled answers, and by how much the steered ones are above the behaviour, each
-    with its standard error; with held-out rows, the losses on these.
+    with its standard error; with held-out rows, the losses on these and how far V goes with their rewards.
     """
     recipe = with_chosen_dtype(recipe, out)
     run = RunDirectory.open(out, recipe)
@@ -97,6 +97,7 @@ def train_ilql(recipe: ILQLRecipe, out: Path) -> RunRecord:
     figures = {**behaviour(data.train), "steps": float(ilql.steps_done), **last_losses(run), **answers.scale()}
     if answers.heldout:
         figures |= {f"heldout_{name}": value for name, value in ilql.heldout_losses(answers.heldout).items()}
+        figures["heldout_value_correlation"] = ilql.value_correlation(answers.heldout)
     accelerator.wait_for_everyone()
     if not accelerator.is_main_process:
         return run.wait_for_record()
