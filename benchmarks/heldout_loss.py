@@ -2,16 +2,14 @@
 
     python benchmarks/heldout_loss.py runs/base runs/ppo runs/ppo-ptx --source openai/gsm8k --name main --split test --rows 150
 
-Loss is in nats a learned token, over all tokens of all answers. A difference is of the same rows, and its standard error that of a
-ratio of sums over rows (Cochran 1977, section 6.4). Each checkpoint is compared with the first, and with the one before it.
+Loss is in nats a learned token, over all tokens of all answers. A difference is of the same rows, with its standard
+error. Each checkpoint is compared with the first, and with the one before it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
-import statistics
 from pathlib import Path
 
 from training.chat import demonstration_ids
@@ -20,16 +18,7 @@ from training.precision import chosen_dtype
 from training.pretrained import load_policy, resolve_base
 from training.recipe import DataSettings
 from training.run_directory import training_device
-from training.sequence_logprobs import Learned, learned_logprobs
-
-
-def difference(ours: list[Learned], theirs: list[Learned]) -> tuple[float, float]:
-    """Our loss less theirs in nats a token, and its standard error, both of the same rows."""
-    tokens = sum(row.tokens for row in ours)
-    rows = [other.total - row.total for row, other in zip(ours, theirs, strict=True)]
-    found = sum(rows) / tokens
-    rest = [change - found * row.tokens for change, row in zip(rows, ours, strict=True)]
-    return found, math.sqrt(len(rest) * statistics.variance(rest)) / tokens
+from training.sequence_logprobs import Learned, learned_logprobs, loss_change
 
 
 def main() -> None:
@@ -62,7 +51,7 @@ def main() -> None:
         line = {"checkpoint": name, "loss": loss}
         for key, other in (("first", args.checkpoints[0]), ("previous", args.checkpoints[index - 1])):
             if index:
-                line[f"less_{key}"], line[f"less_{key}_stderr"] = difference(found[name], found[other])
+                line[f"less_{key}"], line[f"less_{key}_stderr"] = loss_change(found[other], found[name])
         figures.append(line)
         print(
             "  ".join(f"{key} {value:.4f}" if isinstance(value, float) else str(value) for key, value in line.items())

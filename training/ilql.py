@@ -21,8 +21,9 @@ from training.errors import UsageError
 from training.ilql_data import Batch, Transitions, collate
 from training.ilql_heads import ValuedPolicy
 from training.ilql_math import awac_loss, cql_loss, expectile_loss, q_targets, rewards_at_the_end, td_loss
+from training.ilql_recipe import ILQLRecipe
+from training.pair_report import correlation
 from training.ppo_math import masked_mean
-from training.recipe import ILQLRecipe
 from training.rollout import in_shuffled_epochs
 
 if TYPE_CHECKING:
@@ -101,7 +102,9 @@ class ILQL:
         settings, mask, actions = self.recipe.ilql, batch.mask, batch.actions
         with self.accelerator.autocast():
             found = self.wrapped(batch.input_ids, batch.attention_mask, mask.shape[1])
-        targets = q_targets(rewards_at_the_end(batch.rewards, mask), found.values, mask, settings.gamma)
+        targets = q_targets(
+            rewards_at_the_end(batch.rewards, mask), found.values.detach(), mask, settings.gamma, settings.lam
+        )
         taken = [q.gather(-1, actions.unsqueeze(-1)).squeeze(-1) for q in (found.q1, found.q2)]
         td = td_loss(taken[0], targets, mask) + td_loss(taken[1], targets, mask)
         value = expectile_loss(found.target_q, found.values, mask, settings.tau)
@@ -120,6 +123,17 @@ class ILQL:
             total += self.losses(batch) * batch.mask.sum()
             tokens += int(batch.mask.sum())
         return dict(zip(LOSSES, (total / tokens).tolist(), strict=True))
+
+    @torch.no_grad()
+    def value_correlation(self, rows: Sequence[Transitions], batch_size: int = 32) -> float:
+        """Pearson's correlation of each answer's mean V with its reward: 0 where the heads know nothing of its worth."""
+        means: list[float] = []
+        for start in range(0, len(rows), batch_size):
+            batch = collate(rows[start : start + batch_size], self.pad, self.accelerator.device)
+            with self.accelerator.autocast():
+                values = self.policy(batch.input_ids, batch.attention_mask, batch.mask.shape[1]).values
+            means += ((values * batch.mask).sum(1) / batch.mask.sum(1)).tolist()
+        return correlation(means, [row.reward for row in rows])
 
     def state(self) -> dict[str, Any]:
         """Everything that the next step depends on; `torch.load(weights_only=True)` reads it back."""

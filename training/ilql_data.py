@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -113,6 +114,25 @@ def tokenize(
             next_step="raise max_length in the recipe",
         )
     return kept, len(found) - len(kept)
+
+
+def scale_of(rows: Sequence[Transitions]) -> tuple[float, float]:
+    """Mean and deviation of the rewards. Raises UsageError where all are the same: nothing tells good answers from bad."""
+    rewards = [row.reward for row in rows]
+    deviation = statistics.pstdev(rewards)
+    if deviation == 0.0:
+        raise UsageError(
+            "all answers have the same reward, so there is nothing to tell good ones from bad",
+            expected="rewards that differ",
+            found=f"{len(rewards)} answers with reward {rewards[0]:g}",
+            next_step="give data whose rewards differ",
+        )
+    return statistics.fmean(rewards), deviation
+
+
+def scaled(rows: Sequence[Transitions], mean: float, deviation: float) -> list[Transitions]:
+    """The rows with (reward - mean) / deviation for their rewards."""
+    return [row._replace(reward=(row.reward - mean) / deviation) for row in rows]
 
 
 def collate(rows: Sequence[Transitions], pad: int, device: torch.device | str = "cpu") -> Batch:

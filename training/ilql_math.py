@@ -26,14 +26,23 @@ def rewards_at_the_end(rewards: Tensor, mask: Tensor) -> Tensor:
     return spread
 
 
-def q_targets(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float) -> Tensor:
-    """y_t = r_t + gamma V(s_{t+1}), with V = 0 after the last token (Kostrikov et al., equation 6). No gradient runs through it.
+def q_targets(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float = 0.0) -> Tensor:
+    """y_t = r_t + gamma ((1 - lam) V(s_{t+1}) + lam y_{t+1}), with V = y = 0 after the last token. No gradient runs through it.
+
+    lam = 0 is ILQL's own target (Kostrikov et al., equation 6): a reward at the end of an answer reaches the state k tokens before
+    it through k values, each learned from the next. lam = 1 is the return itself, with which Q is that of the data's policy and V
+    the expectile of it (one-step reinforcement learning, Brandfonbrener et al. 2021, arXiv 2106.08909); between them it is
+    Peng's Q(lambda), uncorrected (Kozuno et al. 2021, arXiv 2103.00107, equation 4).
 
     rewards, values `(B, T)`, values[:, t] being V(s_t) -> `(B, T)`, 0 off the mask.
     """
-    following = torch.zeros_like(values)
-    following[:, :-1] = (values * mask)[:, 1:]
-    return ((rewards + gamma * following) * mask).detach()
+    found = torch.zeros_like(values)
+    value, target = torch.zeros_like(values[:, 0]), torch.zeros_like(values[:, 0])  # (B,) of the token after
+    for place in reversed(range(values.shape[1])):
+        target = (rewards[:, place] + gamma * ((1 - lam) * value + lam * target)) * mask[:, place]
+        value = values[:, place] * mask[:, place]
+        found[:, place] = target
+    return found.detach()
 
 
 def td_loss(q: Tensor, targets: Tensor, mask: Tensor) -> Tensor:

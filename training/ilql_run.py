@@ -9,17 +9,16 @@ import statistics
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from training.checkpoint import Checkpoint
 from training.command import log
-from training.data import Prompt, load_prompts
-from training.errors import UsageError
-from training.ilql_data import Rewarded, Transitions, load_rewarded, tokenize
+from training.data import Data, Prompt, load_prompts
+from training.ilql_data import Rewarded, Transitions, load_rewarded, scale_of, scaled, tokenize
+from training.ilql_recipe import ILQLRecipe
 from training.pretrained import load_policy, resolve_base
 from training.processes import launched_accelerator
 from training.progress import Progress
-from training.recipe import ILQLRecipe
 from training.records import sha256_of_file
 from training.reference import save_with_reference
 from training.run_directory import RunDirectory, with_chosen_dtype
@@ -38,12 +37,34 @@ STATE_FILE = "ilql.pt"
 BEHAVIOUR_SCORED = 500  # answers of the data that the evaluation scores, drawn at random
 
 
+class Answers(NamedTuple):
+    """The data as tokens, rewards scaled where the recipe asks for it: of answers to learn from, and of those held out."""
+
+    train: list[Transitions]
+    heldout: list[Transitions]
+    too_long: int
+    scaled_by: tuple[float, float] | None  # mean and deviation of the rewards that are learned from
+
+    @classmethod
+    def of(cls, recipe: ILQLRecipe, tokenizer: PreTrainedTokenizerBase, data: Data) -> Answers:
+        rows, too_long = tokenize(tokenizer, data.train, recipe.max_length)
+        heldout, _ = tokenize(tokenizer, data.heldout, recipe.max_length)
+        if not recipe.ilql.scale_rewards:
+            return cls(rows, heldout, too_long, None)
+        mean, deviation = scale_of(rows)
+        return cls(scaled(rows, mean, deviation), scaled(heldout, mean, deviation), too_long, (mean, deviation))
+
+    def scale(self) -> dict[str, float]:
+        """What the record says of it."""
+        return dict(zip(("reward_mean", "reward_deviation"), self.scaled_by, strict=True)) if self.scaled_by else {}
+
+
 def train_ilql(recipe: ILQLRecipe, out: Path) -> RunRecord:
     """Run ILQL and return its record. Where `out` is complete already, nothing is done.
 
     Metrics: behaviour_reward, the mean reward of the rows that were learned from; final losses; with `evaluation`,
     unsteered_reward and steered_reward of sampled answers, and by how much the steered ones are above the behaviour, each
-    with its standard error; with held-out rows, the losses on these.
+    with its standard error; with held-out rows, the losses on these and how far V goes with their rewards.
     """
     recipe = with_chosen_dtype(recipe, out)
     run = RunDirectory.open(out, recipe)
@@ -65,21 +86,18 @@ def train_ilql(recipe: ILQLRecipe, out: Path) -> RunRecord:
     data = load_rewarded(recipe.data, recipe.seed)
     model, tokenizer = load_policy(base.checkpoint, recipe.dtype if recipe.lora else "float32")
     generation_config = model.generation_config
-    rows, too_long = tokenize(tokenizer, data.train, recipe.max_length)
-    heldout, _ = tokenize(tokenizer, data.heldout, recipe.max_length)
-    mean, deviation = scale_of(rows) if recipe.ilql.scale_rewards else (0.0, 1.0)
+    answers = Answers.of(recipe, tokenizer, data)
     set_seed(recipe.seed)  # before adapters and heads: theirs are the same on every process
     policy = ValuedPolicy(model, recipe.lora, recipe.ilql.head_size)
-    ilql = ILQL(recipe, policy, tokenizer.pad_token_id, scaled(rows, mean, deviation), accelerator)
+    ilql = ILQL(recipe, policy, tokenizer.pad_token_id, answers.train, accelerator)
     torch.manual_seed(recipe.seed * 1_000_003 + accelerator.process_index)
     _resume(ilql, run)
     seconds_before = _seconds(run)
     learn(ilql, run)
-    figures = {**behaviour(data.train), "steps": float(ilql.steps_done), **last_losses(run)}
-    figures |= {"reward_mean": mean, "reward_deviation": deviation} if recipe.ilql.scale_rewards else {}
-    if heldout:
-        losses = ilql.heldout_losses(scaled(heldout, mean, deviation))
-        figures |= {f"heldout_{name}": value for name, value in losses.items()}
+    figures = {**behaviour(data.train), "steps": float(ilql.steps_done), **last_losses(run), **answers.scale()}
+    if answers.heldout:
+        figures |= {f"heldout_{name}": value for name, value in ilql.heldout_losses(answers.heldout).items()}
+        figures["heldout_value_correlation"] = ilql.value_correlation(answers.heldout)
     accelerator.wait_for_everyone()
     if not accelerator.is_main_process:
         return run.wait_for_record()
@@ -94,7 +112,7 @@ def train_ilql(recipe: ILQLRecipe, out: Path) -> RunRecord:
         beside={HEADS_FILE: heads_sha256},
         recipe=recipe.model_dump(mode="json"),
         parents=[base.parent, *(scorer.parents if scorer else [])],
-        data=[kept(data.source, len(rows), too_long, recipe.max_length)],
+        data=[kept(data.source, len(answers.train), answers.too_long, recipe.max_length)],
         rewards=scorer.sources if scorer else [],
         seed=recipe.seed,
         packages=package_versions(),
@@ -147,24 +165,6 @@ def write_policy(
     save_with_reference(merged, tokenizer, directory)
     checkpoint = Checkpoint.open(directory)
     return checkpoint, sha256_of_file(save_heads(heads, checkpoint))
-
-
-def scale_of(rows: Sequence[Transitions]) -> tuple[float, float]:
-    """Mean and deviation of the rewards. Raises UsageError where all are the same: nothing tells good answers from bad."""
-    rewards = [row.reward for row in rows]
-    deviation = statistics.pstdev(rewards)
-    if deviation == 0.0:
-        raise UsageError(
-            "all answers have the same reward, so there is nothing to tell good ones from bad",
-            expected="rewards that differ",
-            found=f"{len(rewards)} answers with reward {rewards[0]:g}",
-            next_step="give data whose rewards differ",
-        )
-    return statistics.fmean(rewards), deviation
-
-
-def scaled(rows: Sequence[Transitions], mean: float, deviation: float) -> list[Transitions]:
-    return [row._replace(reward=(row.reward - mean) / deviation) for row in rows]
 
 
 def behaviour(rows: Sequence[Rewarded]) -> dict[str, float]:

@@ -27,8 +27,8 @@ from training.decoding import Decoding, decode
 from training.errors import UsageError
 from training.ilql_heads import ValueHeads
 from training.ilql_math import steered_logits
+from training.ilql_recipe import Steering
 from training.pretrained import load_policy
-from training.recipe import Steering
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from training.chat import answer_sequence
 from training.demonstrations import Feedback, load_feedback
 from training.errors import UsageError
+from training.pair_report import clustered_auc, with_interval
 from training.pretrained import load_policy
 from training.recipe import KTORecipe
 from training.row_lengths import fitted
@@ -30,7 +31,8 @@ def train_kto(recipe: KTORecipe, out: Path) -> RunRecord:
     """Train, save and measure; returns the record. Where `out` is complete already, nothing is done.
 
     Metrics: of held-out answers, how many are good and bad, the mean implicit reward of either, and heldout_auc, the
-    probability that a good one's is above a bad one's (0.5 before training).
+    probability that a good one's is above a bad one's (0.5 before training), with its standard error and 95% interval
+    (_stderr, _low, _high).
     """
     run = TRLRun.begin(recipe, out)
     if run.complete:
@@ -78,7 +80,7 @@ def train_kto(recipe: KTORecipe, out: Path) -> RunRecord:
     ]
     run.save_policy(trained, base)
     source = kept(data.source, len(rows), len(data.train) - len(rows), recipe.max_length, fit.cut)
-    return run.finish([base.parent], source, feedback_report([row.label for row in heldout], rewards))
+    return run.finish([base.parent], source, feedback_report(heldout, rewards))
 
 
 def in_rounds(rows: list[Feedback], seed: int) -> list[Feedback]:
@@ -101,18 +103,17 @@ def in_rounds(rows: list[Feedback], seed: int) -> list[Feedback]:
     return ordered
 
 
-def feedback_report(labels: list[bool], rewards: list[float]) -> dict[str, float]:
-    """Good and bad answers' implicit rewards, as far as there are any of either. AUC is Mann and Whitney's; ties half."""
-    good = [reward for label, reward in zip(labels, rewards, strict=True) if label]
-    bad = [reward for label, reward in zip(labels, rewards, strict=True) if not label]
+def feedback_report(rows: list[Feedback], rewards: list[float]) -> dict[str, float]:
+    """Good and bad answers' implicit rewards, as far as there are any of either."""
+    good = [(json.dumps(row.prompt), reward) for row, reward in zip(rows, rewards, strict=True) if row.label]
+    bad = [(json.dumps(row.prompt), reward) for row, reward in zip(rows, rewards, strict=True) if not row.label]
     found = {"heldout_good": float(len(good)), "heldout_bad": float(len(bad))}
     if good:
-        found["heldout_reward_good"] = sum(good) / len(good)
+        found["heldout_reward_good"] = sum(reward for _, reward in good) / len(good)
     if bad:
-        found["heldout_reward_bad"] = sum(bad) / len(bad)
+        found["heldout_reward_bad"] = sum(reward for _, reward in bad) / len(bad)
     if good and bad:
-        above = sum((a > b) + 0.5 * (a == b) for a in good for b in bad)
-        found["heldout_auc"] = above / (len(good) * len(bad))
+        found |= with_interval("heldout_auc", *clustered_auc(good, bad))
     return found
 
 

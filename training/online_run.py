@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from training.chat import prompt_ids
 from training.data import Messages, Prompt, load_prompts
 from training.errors import UsageError
+from training.pair_report import with_interval
 from training.ppo_setup import check_same_tokens, load_rewards
 from training.pretrained import load_policy
 from training.recipe import Generation, OnlineRecipe
 from training.reward_sources import TextRewards
 from training.run_directory import training_device
 from training.run_record import RunRecord, kept
+from training.scorer import mean_and_stderr
 from training.trl_run import TRLRun
 
 if TYPE_CHECKING:
@@ -40,8 +42,10 @@ def train_online(run: TRLRun[Online], config: type[Any], trainer: type[Any]) -> 
     """Train with TRL's `trainer` by its `config`, save and measure; returns the record.
 
     Metrics: heldout_reward_before and heldout_reward_after of one sampled answer to each held-out prompt, by the same random
-    numbers, and the mean reward in the first and the last fifth of the logged steps. Raises RewardFailed where a function or a
-    server gives no rewards: the last saved step stays, and the same command continues from it.
+    numbers, heldout_reward_change paired by prompt with its standard error and 95% interval (_stderr, _low, _high), and the mean
+    reward and KL (TRL's, nats a token, none where beta is 0) in the first and the last fifth of the logged steps. Raises
+    RewardFailed where a function or a server gives no rewards: the last saved step stays, and the same command continues
+    from it.
     """
     from datasets import Dataset
 
@@ -67,7 +71,8 @@ def train_online(run: TRLRun[Online], config: type[Any], trainer: type[Any]) -> 
     metrics = {}
     if heldout:
         metrics["heldout_prompts"] = float(len(heldout))
-        metrics["heldout_reward_before"] = sampled_reward(model, tokenizer, rewards, heldout, recipe.generation)
+        before = sampled_rewards(model, tokenizer, rewards, heldout, recipe.generation)
+        metrics["heldout_reward_before"] = statistics.fmean(before)
     ordered = in_order(rows, epochs(arguments, len(rows)), recipe.seed)
     arguments.num_train_epochs, arguments.shuffle_dataset = 1, False
     trained = run.train(
@@ -84,9 +89,13 @@ def train_online(run: TRLRun[Online], config: type[Any], trainer: type[Any]) -> 
     if trained is None:  # the first process measures and records
         return run.directory.wait_for_record()
     if heldout:
-        metrics["heldout_reward_after"] = sampled_reward(trained, tokenizer, rewards, heldout, recipe.generation)
+        after = sampled_rewards(trained, tokenizer, rewards, heldout, recipe.generation)
+        metrics["heldout_reward_after"] = statistics.fmean(after)
+        changes = [now - then for now, then in zip(after, before, strict=True)]
+        metrics |= with_interval("heldout_reward_change", *mean_and_stderr(changes))
     logged = [json.loads(line) for line in run.directory.metrics.read_text(encoding="utf-8").splitlines()]
-    metrics |= reward_fifths([line["reward"] for line in logged if "reward" in line])
+    metrics |= fifths("reward", [line["reward"] for line in logged if "reward" in line])
+    metrics |= fifths("kl", [line["kl"] for line in logged if "kl" in line])
     run.save_policy(trained, base)
     source = kept(data.source, len(rows), len(data.train) - len(rows), recipe.max_prompt_length)
     return run.finish(
@@ -151,14 +160,14 @@ def rewards_of(
     return scores
 
 
-def sampled_reward(
+def sampled_rewards(
     model: Any,
     tokenizer: PreTrainedTokenizerBase,
     rewards: RewardModel | TextRewards,
     rows: list[Prompt],
     generation: Generation,
-) -> float:
-    """Mean reward of one sampled answer to each prompt. The random numbers are the same at every call."""
+) -> list[float]:
+    """The reward of one sampled answer to each prompt. The random numbers are the same at every call."""
     import torch
 
     from training.decoding import Decoding, decode
@@ -176,15 +185,15 @@ def sampled_reward(
     model.train(training)
     # An answer that is shorter than it might be was ended by its end-of-turn token, which `decode` leaves out.
     whole = [answer + ([eos] if len(answer) < longest else []) for answer in answers]
-    return statistics.fmean(rewards_of(rewards, tokenizer, prompts, whole))
+    return rewards_of(rewards, tokenizer, prompts, whole)
 
 
-def reward_fifths(rewards: list[float]) -> dict[str, float]:
-    """Mean reward of the first and the last fifth of the logged steps; nothing where none was logged."""
-    if not rewards:
+def fifths(name: str, values: list[float]) -> dict[str, float]:
+    """The mean of the first and the last fifth of the logged steps; nothing where none was logged."""
+    if not values:
         return {}
-    fifth = max(1, len(rewards) // 5)
+    fifth = max(1, len(values) // 5)
     return {
-        "reward_first_fifth": statistics.fmean(rewards[:fifth]),
-        "reward_last_fifth": statistics.fmean(rewards[-fifth:]),
+        f"{name}_first_fifth": statistics.fmean(values[:fifth]),
+        f"{name}_last_fifth": statistics.fmean(values[-fifth:]),
     }

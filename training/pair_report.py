@@ -6,6 +6,7 @@ Used of a reward model's scores, and of the implicit rewards of a policy that wa
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
 from training.data import Preference
@@ -76,6 +77,36 @@ def wilson(share: float, n: int, z: float = 1.959964) -> tuple[float, float]:
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
     reach = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     return max(0.0, middle - reach), min(1.0, middle + reach)
+
+
+def clustered_auc(good: Sequence[tuple[str, float]], bad: Sequence[tuple[str, float]]) -> tuple[float, float]:
+    """The probability that a good answer's score is above a bad one's (Mann and Whitney's; ties half), and its standard error.
+
+    Each answer is (prompt, score). Answers to one prompt do not count as independent: the error is Obuchowski's for clusters
+    (1997), which without repeated prompts is DeLong's but for n / (n - 1) taken of all answers; 0 where there is one prompt, of
+    which nothing is known.
+    """
+    below, above = sorted(score for _, score in bad), sorted(score for _, score in good)
+    auc, stderr = 0.0, 0.0
+    sums: dict[
+        str, float
+    ] = {}  # by prompt: how far its answers' places are from what the AUC says, over each side's count
+    for side, others, sign in ((good, below, 1), (bad, above, -1)):
+        places = [(bisect_left(others, score) + bisect_right(others, score)) / 2 / len(others) for _, score in side]
+        if sign < 0:
+            places = [1 - place for place in places]
+        auc = sum(places) / len(places)  # the same from either side
+        for (prompt, _), place in zip(side, places, strict=True):
+            sums[prompt] = sums.get(prompt, 0.0) + (place - auc) / len(side)
+    if len(sums) > 1:
+        stderr = math.sqrt(len(sums) / (len(sums) - 1) * sum(value * value for value in sums.values()))
+    return auc, stderr
+
+
+def with_interval(name: str, value: float, stderr: float) -> dict[str, float]:
+    """A metric with its standard error and its 95% interval, under `name`, `name`_stderr, _low and _high."""
+    reach = 1.959964 * stderr
+    return {name: value, f"{name}_stderr": stderr, f"{name}_low": value - reach, f"{name}_high": value + reach}
 
 
 def correlation(a: Sequence[float], b: Sequence[float]) -> float:

@@ -10,7 +10,8 @@ from training.errors import UsageError
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from training.recipe import ILQLRecipe, PPORecipe
+    from training.ilql_recipe import ILQLRecipe
+    from training.recipe import PPORecipe
 
 
 def launched_accelerator(recipe: PPORecipe | ILQLRecipe) -> Accelerator:
@@ -22,18 +23,40 @@ def launched_accelerator(recipe: PPORecipe | ILQLRecipe) -> Accelerator:
 
     from training.recipe import PPORecipe
 
+    parts = parts_asked_for()
+    if parts is not None:  # whatever accelerate makes of it: on CPUs it would leave the model whole and not say so
+        raise UsageError(
+            f"{recipe.method} runs data parallel only, with the whole model on each process",
+            expected="accelerate launch --multi_gpu --num_processes N",
+            found=f"a launch with {parts}",
+            next_step="launch it without a configuration file for FSDP or DeepSpeed",
+        )
     copies = isinstance(recipe, PPORecipe) and recipe.rounded_weights  # then there is no float32 to cast from
     autocasts = recipe.lora is None and recipe.dtype == "bfloat16" and not copies
     accelerator = Accelerator(mixed_precision="bf16" if autocasts else "no")
     require_one_run(accelerator.num_processes)
-    if accelerator.distributed_type.value not in ("NO", "MULTI_CPU", "MULTI_GPU"):
-        raise UsageError(
-            f"{recipe.method} runs data parallel only, with the whole model on each process",
-            expected="accelerate launch --multi_gpu --num_processes N",
-            found=accelerator.distributed_type.value,
-            next_step="launch it without a configuration file for FSDP or DeepSpeed",
-        )
     return accelerator
+
+
+def parts_asked_for() -> str | None:
+    """FSDP or DeepSpeed, where `accelerate launch` was told to share the model out by it, else None."""
+    for variable, name in (("ACCELERATE_USE_FSDP", "FSDP"), ("ACCELERATE_USE_DEEPSPEED", "DeepSpeed")):
+        if os.environ.get(variable, "false").lower() == "true":
+            return name
+    return None
+
+
+def require_parts(accelerator: Accelerator) -> None:
+    """Raise UsageError where the launch asked for a model in parts and accelerate left it whole, as it does on CPUs."""
+    asked = parts_asked_for()
+    if asked is not None and accelerator.distributed_type.value != asked.upper():
+        raise UsageError(
+            f"the launch asked for {asked}, and accelerate has not turned it on",
+            expected=f"processes on accelerators, among which {asked} shares the model out",
+            found=f"{accelerator.num_processes} processes of the kind {accelerator.distributed_type.value} on "
+            f"{accelerator.device.type}",
+            next_step="without a GPU: ACCELERATE_USE_CPU=true python -m torch.distributed.run --nproc_per_node N -m training ...",
+        )
 
 
 def require_one_run(processes: int) -> None:

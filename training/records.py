@@ -68,7 +68,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         # mkstemp makes files that only their owner can read; a record is an ordinary file.
         os.chmod(temporary, 0o644)  # noqa: PTH101
         os.replace(temporary, path)  # noqa: PTH105
-    except BaseException:
+    except BaseException:  # an interruption too: what was not renamed must not stay; it is raised again
         Path(temporary).unlink(missing_ok=True)
         raise
 

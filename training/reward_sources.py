@@ -100,7 +100,7 @@ def load_reward_function(spec: str) -> TextRewards:
     def call(**texts: list[str]) -> Any:
         try:
             return function(**texts)
-        except Exception as error:
+        except Exception as error:  # as above; what ends a process (SystemExit, KeyboardInterrupt) goes through
             log(traceback.format_exc())
             raise RewardFailed(
                 "the reward function raised an exception",

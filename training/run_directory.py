@@ -48,13 +48,15 @@ class RunDirectory:
         if begun is not None:
             begun = _with_new_keys(begun, type(recipe))
         if begun is not None and begun != wanted and (run.complete or run._anything_saved()):
-            changed = [key for key in {*begun, *wanted} if begun.get(key) != wanted.get(key)]
+            was, now = with_dots(begun), with_dots(wanted)
+            changed = sorted(key for key in {*was, *now} if was.get(key) != now.get(key))
             raise UsageError(
                 "this directory holds a run of another recipe" + ("" if run.complete else ", which is not finished"),
                 where=str(path),
-                expected=", ".join(f"{key}: {json.dumps(begun.get(key))}" for key in sorted(changed)),
-                found=", ".join(f"{key}: {json.dumps(wanted.get(key))}" for key in sorted(changed)),
-                next_step="choose another --out, or remove the directory to begin again",
+                expected=", ".join(f"{key}: {json.dumps(was.get(key))}" for key in changed),
+                found=", ".join(f"{key}: {json.dumps(now.get(key))}" for key in changed),
+                next_step=("" if run.complete else "continue it with the values that it was begun with, ")
+                + "choose another --out, or remove the directory to begin again",
             )
         if not run.complete:
             run.scratch.mkdir(parents=True, exist_ok=True)
@@ -135,6 +137,14 @@ class RunDirectory:
         record.write(self.path / "run.json")
         shutil.rmtree(self.state)
         return record
+
+
+def with_dots(settings: dict[str, Any], before: str = "") -> dict[str, Any]:
+    """Nested settings under one name each, as overrides on the command line have them: {"ppo": {"lam": 1}} -> {"ppo.lam": 1}."""
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        found |= with_dots(value, f"{before}{key}.") if isinstance(value, dict) and value else {before + key: value}
+    return found
 
 
 def _with_new_keys(begun: dict[str, Any], cls: type[Settings]) -> dict[str, Any]:

@@ -6,6 +6,8 @@ learned[0].total, learned[0].tokens     # nats, and over how many tokens
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -59,6 +61,18 @@ def learned_logprobs(
 def loss_per_token(learned: Sequence[Learned]) -> float:
     """The mean over all learned tokens, in nats: exp of it is the perplexity."""
     return -sum(each.total for each in learned) / sum(each.tokens for each in learned)
+
+
+def loss_change(before: Sequence[Learned], after: Sequence[Learned]) -> tuple[float, float]:
+    """By how much the loss of the same rows changed, in nats a learned token, and its standard error.
+
+    The error is that of a ratio of sums over rows (Cochran 1977, section 6.4); it is 0 for a single row, of which nothing is known.
+    """
+    tokens = sum(row.tokens for row in after)
+    rows = [then.total - now.total for now, then in zip(after, before, strict=True)]
+    change = sum(rows) / tokens
+    rest = [row_change - change * row.tokens for row_change, row in zip(rows, after, strict=True)]
+    return change, math.sqrt(len(rest) * statistics.variance(rest)) / tokens if len(rest) > 1 else 0.0
 
 
 def answer_logprobs(

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 from training.chat import demonstration_ids
 from training.demonstrations import Demonstration, load_demonstrations
 from training.errors import UsageError
+from training.pair_report import with_interval
 from training.pretrained import load_policy
 from training.recipe import SFTRecipe
 from training.row_lengths import fitted
 from training.run_record import RunRecord, kept
-from training.sequence_logprobs import learned_logprobs, loss_per_token
+from training.sequence_logprobs import learned_logprobs, loss_change, loss_per_token
 from training.trl_run import TRLRun
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 def train_sft(recipe: SFTRecipe, out: Path) -> RunRecord:
     """Fine-tune, save and measure; returns the record. Where `out` is complete already, nothing is done.
 
-    Metrics: heldout_loss_before and heldout_loss_after in nats a learned token, heldout_rows, heldout_tokens.
+    Metrics: heldout_loss_before and heldout_loss_after in nats a learned token, heldout_rows, heldout_tokens, and
+    heldout_loss_change of the same rows with its standard error and 95% interval (_stderr, _low, _high).
     """
     run = TRLRun.begin(recipe, out)
     if run.complete:
@@ -60,7 +62,9 @@ def train_sft(recipe: SFTRecipe, out: Path) -> RunRecord:
     if trained is None:  # the first process measures and records
         return run.directory.wait_for_record()
     if heldout:
-        metrics["heldout_loss_after"] = loss_per_token(learned_logprobs(trained, heldout, tokenizer.pad_token_id))
+        after = learned_logprobs(trained, heldout, tokenizer.pad_token_id)
+        metrics["heldout_loss_after"] = loss_per_token(after)
+        metrics |= with_interval("heldout_loss_change", *loss_change(before, after))
     run.save_policy(trained, base)
     return run.finish([base.parent], kept(data.source, len(rows), too_long, recipe.max_length, fit.cut), metrics)
 

@@ -7,6 +7,8 @@ take at once. Under FSDP2 and ZeRO-3 each process holds a part of every weight; 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from training.errors import UsageError
@@ -32,6 +34,30 @@ def accumulation(batch_size: int, per_device: int, processes: int) -> int:
             next_step="lower args.per_device_train_batch_size, or launch another number of processes",
         )
     return steps
+
+
+def read_whole() -> None:
+    """Have `from_pretrained` read whole weights from here on, though TRL's arguments have told transformers of ZeRO-3.
+
+    It would read empty ones on every process, which only DeepSpeed's engine can fill, and held-out rows are measured outside of it.
+    """
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+    unset_hf_deepspeed_config()
+
+
+@contextmanager
+def in_parts(arguments: Any) -> Iterator[None]:
+    """While open, transformers knows again that the weights lie in parts, where they do: sampling then keeps processes in step."""
+    from transformers.integrations.deepspeed import set_hf_deepspeed_config
+
+    plugin = arguments.deepspeed_plugin
+    if plugin is not None:
+        set_hf_deepspeed_config(plugin.dschf)
+    try:
+        yield
+    finally:
+        read_whole()
 
 
 def sharding(accelerator: Any) -> str:

@@ -24,7 +24,7 @@ from transformers import GenerationConfig, PrinterCallback, TrainerCallback
 from training.checkpoint import Checkpoint
 from training.errors import UsageError
 from training.pretrained import BaseModel, load_tokenizer, resolve_base
-from training.processes import require_one_run
+from training.processes import require_one_run, require_parts
 from training.progress import Progress
 from training.recipe import TRLRecipe
 from training.records import canonical_json, write_atomically
@@ -40,7 +40,15 @@ from training.run_record import (
     now,
     package_versions,
 )
-from training.trl_processes import accumulation, check_continues, launched_processes, sharding, whole_model
+from training.trl_processes import (
+    accumulation,
+    check_continues,
+    in_parts,
+    launched_processes,
+    read_whole,
+    sharding,
+    whole_model,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -120,7 +128,7 @@ class TRLRun(Generic[R]):
             **ours,
         }
         try:
-            return config(**values)
+            arguments = config(**values)
         except (TypeError, ValueError) as error:
             raise UsageError(
                 f"TRL's {config.__name__} refuses the recipe's args",
@@ -128,6 +136,8 @@ class TRLRun(Generic[R]):
                 found=str(error)[:500],
                 next_step="change the recipe's args",
             ) from error
+        read_whole()
+        return arguments
 
     def _accumulation(self, config: type[Any]) -> dict[str, int]:
         """What makes `batch_size` sequences one step, on the processes that there are."""
@@ -158,6 +168,7 @@ class TRLRun(Generic[R]):
         Returns None on every process but the first, which alone measures, saves and records.
         """
         require_one_run(trainer.accelerator.num_processes)
+        require_parts(trainer.accelerator)
         if self.saved is not None:
             by_length = getattr(trainer.args, "train_sampling_strategy", "random") == "group_by_length"
             check_continues(
@@ -175,7 +186,8 @@ class TRLRun(Generic[R]):
             else:
                 trainer._load_from_checkpoint(str(last))
         else:
-            trainer.train(resume_from_checkpoint=str(last) if last else None)
+            with in_parts(trainer.args):
+                trainer.train(resume_from_checkpoint=str(last) if last else None)
         trained = whole_model(trainer)
         if trained is None or not trainer.accelerator.is_main_process:
             return None

@@ -19,11 +19,11 @@ from training.__main__ import main
 from training.checkpoint import Checkpoint
 from training.errors import UsageError
 from training.ilql import ILQL
-from training.ilql_data import Rewarded, Transitions, collate, load_rewarded, tokenize
+from training.ilql_data import Rewarded, Transitions, collate, load_rewarded, scale_of, scaled, tokenize
 from training.ilql_heads import ValuedPolicy
-from training.ilql_run import scale_of, scaled
+from training.ilql_recipe import ILQLRecipe, ILQLSettings, Steering
 from training.ilql_steering import HEADS_FILE, SteeredPolicy, save_heads
-from training.recipe import DataSettings, ILQLRecipe, ILQLSettings, LoraSettings, Steering
+from training.recipe import DataSettings, LoraSettings
 
 QUESTION = [{"role": "user", "content": "?"}]
 
@@ -75,6 +75,25 @@ def test_steered_answers_are_worth_more_than_the_data_that_were_learned_from() -
     error = (behaviour * (1 - behaviour) / 200) ** 0.5
     assert abs(share_of_best(policy, 0.0) - behaviour) < 5 * error, "without steering it is the data's policy"
     assert share_of_best(policy, 8.0) > behaviour + 5 * error
+
+
+def test_with_lambda_a_reward_at_the_end_of_a_long_answer_is_soon_known_at_its_beginning() -> None:
+    """The first letter decides, and twenty others follow before the reward is paid."""
+    letters = [Rewarded(QUESTION, first + "x" * 20, float(first == "b")) for first in "ab"] * 16
+    rows = scaled(tokenize(make_tokenizer(), letters, 64)[0], 0.5, 0.5)
+    known = {}
+    for lam in (0.0, 0.95):
+        ilql = make_ilql(rows=rows, lam=lam, gamma=1.0, cql_scale=0.0)
+        assert ilql.value_correlation(rows) == 0.0, "before training every answer is worth the same"
+        for _ in range(40):
+            ilql.step()
+        batch = collate(rows[:2], ilql.pad)
+        values = ilql.policy(batch.input_ids, batch.attention_mask, batch.mask.shape[1]).values
+        known[lam] = (values[1, 1] - values[0, 1]).item()  # after the first letter; the answers are worth 1 and -1
+        if lam:
+            assert ilql.value_correlation(rows) > 0.9
+    assert known[0.95] > 1.0
+    assert known[0.0] < 0.5
 
 
 def test_steering_ends_with_its_context_and_serves_generate_as_well() -> None:
@@ -213,7 +232,7 @@ def test_a_killed_command_continues_and_ends_with_the_weights_of_one_that_was_no
     figures = json.loads(capsys.readouterr().out)["metrics"]
     assert figures["behaviour_reward"] == pytest.approx(0.5, abs=0.2)
     assert figures["evaluation_prompts"] == 4
-    assert {"steered_reward", "unsteered_reward_stderr", "heldout_td_loss"} <= set(figures)
+    assert {"steered_reward", "unsteered_reward_stderr", "heldout_td_loss", "heldout_value_correlation"} <= set(figures)
     assert figures["steered_gain"] == pytest.approx(figures["steered_reward"] - figures["behaviour_score"])
     assert figures["behaviour_score"] == pytest.approx(0.15, abs=0.07), "by the function, and not by the rows' 0 and 1"
     command = [sys.executable, "-m", "training", *words, str(killed)]

@@ -35,6 +35,15 @@ def test_a_target_is_the_reward_and_the_discounted_value_of_the_next_state_and_n
     assert not targets.requires_grad
 
 
+def test_a_target_with_lambda_mixes_the_next_value_with_what_the_answer_came_to() -> None:
+    rewards = torch.tensor([[0.0, 0.5, 2.0], [0.0, -1.0, 0.0]])
+    values = torch.tensor([[9.0, 4.0, 6.0], [9.0, 2.0, 50.0]])
+    # row 0 from the end: 2; .5 + .5*(.75*6 + .25*2) = 3; .5*(.75*4 + .25*3) = 1.875. Row 1: -1; .5*(.75*2 + .25*-1) = .625
+    assert q_targets(rewards, values, MASK, gamma=0.5, lam=0.25).tolist() == [[1.875, 3.0, 2.0], [0.625, -1.0, 0.0]]
+    # lam 1: the discounted return, whatever the values are
+    assert q_targets(rewards, values, MASK, gamma=0.5, lam=1.0).tolist() == [[0.75, 1.5, 2.0], [-0.5, -1.0, 0.0]]
+
+
 def test_the_td_loss_is_the_mean_squared_error_over_the_answers_tokens() -> None:
     q = torch.tensor([[1.0, 2.0, 3.0], [0.0, 1.0, 99.0]])
     targets = torch.tensor([[0.0, 2.0, 1.0], [2.0, 1.0, 0.0]])

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM
 from training.__main__ import METHODS, main
 from training.checkpoint import Checkpoint
 from training.compute_plan import Shape
+from training.errors import UsageError
 from training.memory_check import free_memory, need_of, parameters_of, shape_of
 from training.memory_estimate import PROGRAM, Sampling, Step, Trained, adapter_parameters, run_memory
 from training.recipe import LoraSettings, PPORecipe, RewardRecipe
@@ -116,8 +117,10 @@ def test_a_run_that_saved_nothing_yet_may_begin_again_with_another_recipe(tmp_pa
     run = RunDirectory.open(tmp_path / "run", other)
     assert run.begun() == other.model_dump(mode="json")
     run.log_metrics({"step": 1})
-    with pytest.raises(Exception, match="another recipe"):
+    with pytest.raises(UsageError, match="another recipe") as refused:
         RunDirectory.open(tmp_path / "run", recipe)
+    # the values that differ, each by the name that the command line has for it, and no others
+    assert (refused.value.expected, refused.value.found) == ("lora.r: 2", "lora.r: 16")
 
 
 def test_a_key_that_is_new_since_a_run_began_does_not_make_its_recipe_another(tmp_path: Path) -> None:

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import math
+import random
+import statistics
 
 import pytest
 from scipy.stats import binomtest
 
 from training.data import Preference
-from training.pair_report import calibration_error, correlation, length_class, pair_report, wilson
+from training.pair_report import (
+    calibration_error,
+    clustered_auc,
+    correlation,
+    length_class,
+    pair_report,
+    wilson,
+    with_interval,
+)
+from training.sequence_logprobs import Learned, loss_change
 
 USER = [{"role": "user", "content": "Hi"}]
 
@@ -54,3 +65,45 @@ def test_the_interval_is_wilsons(right: int, n: int) -> None:
 def test_correlation_is_pearsons_and_zero_without_variation() -> None:
     assert correlation([1.0, 2.0, 3.0], [2.0, 4.0, 6.0]) == pytest.approx(1.0)
     assert correlation([1.0, 2.0], [5.0, 5.0]) == 0.0
+
+
+def test_an_auc_counts_the_pairs_that_are_in_order_and_ties_as_half() -> None:
+    good, bad = [("a", 2.0), ("b", 1.0)], [("c", 1.0), ("d", 0.0), ("e", 3.0)]
+    auc, _ = clustered_auc(good, bad)  # 2 above 1 and 0, 1 level with 1 and above 0
+    assert auc == pytest.approx((2 + 0.5 + 1) / 6)
+    assert clustered_auc([("a", 1.0)], [("a", 0.0)]) == (1.0, 0.0)  # one prompt says nothing of others
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_the_error_of_an_auc_is_how_it_varies_when_prompts_are_drawn_anew(shared: bool) -> None:
+    """Prompts in common make good and bad answers' scores go together, so the difference between them varies less."""
+
+    def drawn(number: random.Random) -> tuple[float, float]:
+        good, bad = [], []
+        for prompt in range(80):
+            level = number.gauss(0, 1)
+            good.append((f"{prompt}", level + number.gauss(0.5, 0.5)))
+            level = level if shared else number.gauss(0, 1)
+            bad.append((f"{prompt}" if shared else f"other {prompt}", level + number.gauss(0, 0.5)))
+        return clustered_auc(good, bad)
+
+    numbers = random.Random(0)
+    found = [drawn(numbers) for _ in range(400)]
+    spread = statistics.stdev(auc for auc, _ in found)
+    assert statistics.fmean(stderr for _, stderr in found) == pytest.approx(spread, rel=0.12)
+    assert (spread < 0.03) == shared
+
+
+def test_a_change_of_loss_is_over_all_tokens_and_its_error_over_rows() -> None:
+    before = [Learned(-8.0, 4), Learned(-3.0, 1), Learned(-5.0, 5)]
+    assert loss_change(before, [Learned(row.total + 0.5 * row.tokens, row.tokens) for row in before]) == (-0.5, 0.0)
+    change, stderr = loss_change(before, [Learned(-6.0, 4), Learned(-4.0, 1), Learned(-4.0, 5)])
+    assert change == pytest.approx(-2 / 10)
+    # what each row changed, less what its tokens would at the mean: -2 + .8, 1 + .2, -1 + 1
+    assert stderr == pytest.approx(math.sqrt(3 * (1.44 + 1.44 + 0.0) / 2) / 10)
+    assert loss_change(before[:1], [Learned(-6.0, 4)]) == (-0.5, 0.0)
+
+
+def test_an_interval_is_two_standard_errors_wide_on_either_side() -> None:
+    found = with_interval("gain", 0.5, 0.1)
+    assert found == pytest.approx({"gain": 0.5, "gain_stderr": 0.1, "gain_low": 0.304, "gain_high": 0.696}, abs=1e-3)

@@ -106,6 +106,9 @@ def test_sft_lowers_the_loss_of_answers_it_has_not_seen(tmp_path: Path, tiny: Pa
     metrics = RunRecord.read(tmp_path / "run" / "run.json").metrics
     assert metrics["heldout_tokens"] == 8 * len("blue.")  # four bytes and the end of the turn
     assert metrics["heldout_loss_after"] < 0.3 * metrics["heldout_loss_before"]
+    change = metrics["heldout_loss_after"] - metrics["heldout_loss_before"]
+    assert metrics["heldout_loss_change"] == pytest.approx(change)
+    assert metrics["heldout_loss_change_low"] <= change <= metrics["heldout_loss_change_high"] < 0
 
 
 def test_dpo_and_kto_come_to_prefer_what_was_preferred(tmp_path: Path, tiny: Path, colours: Path, judge: Path) -> None:
@@ -134,6 +137,7 @@ def test_the_reward_of_a_function_rises(method: str, tmp_path: Path, tiny: Path,
     record = RunRecord.read(tmp_path / "run" / "run.json")
     assert record.metrics["reward_last_fifth"] > record.metrics["reward_first_fifth"] + 0.2
     assert record.metrics["heldout_reward_after"] > record.metrics["heldout_reward_before"] + 0.2
+    assert record.metrics["heldout_reward_change_low"] > 0
     assert [parent.role for parent in record.parents] == ["base"]
     assert [(source.kind, source.name) for source in record.rewards] == [("function", f"{function}:plain")]
 

@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from training import trl_run
 from training.__main__ import main
 from training.errors import UsageError
+from training.processes import require_parts
 from training.run_record import RunRecord
 from training.trl_processes import accumulation, check_continues
 
@@ -141,3 +143,31 @@ def test_a_launch_that_cannot_continue_what_was_saved_is_refused(
     with pytest.raises(UsageError, match=what):
         check_continues(saved, now, processes, by_length)
     check_continues(saved, saved["sharding"], saved["processes"], by_length)
+
+
+@pytest.mark.parametrize("parts", ["FSDP", "DeepSpeed"])
+@pytest.mark.parametrize("method", ["ppo", "ilql"])
+def test_ppo_and_ilql_refuse_a_launch_in_parts(
+    method: str,
+    parts: str,
+    tmp_path: Path,
+    tiny: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As `accelerate launch` with a file of training/launch/ tells its processes."""
+    monkeypatch.setenv(f"ACCELERATE_USE_{parts.upper()}", "true")
+    words = {"ppo": ["reward_model=null", "reward_function=absent.py:name"], "ilql": ["evaluation=null"]}[method]
+    run = tmp_path / "run"
+    assert main([method, "--recipe", f"{method}-starter", "--out", str(run), f"base={tiny}", *words]) == 2
+    said = capsys.readouterr().err
+    assert "runs data parallel only" in said
+    assert f"a launch with {parts}" in said
+
+
+def test_a_launch_in_parts_is_refused_where_accelerate_leaves_the_model_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    accelerator = Accelerator(cpu=True)
+    require_parts(accelerator)  # nothing was asked for
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    with pytest.raises(UsageError, match="asked for DeepSpeed, and accelerate has not turned it on"):
+        require_parts(accelerator)

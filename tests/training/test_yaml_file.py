@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from training.errors import UsageError
+from training.ilql_recipe import ILQLRecipe
 from training.recipe import (
     SHIPPED,
     BestOfNRecipe,
     DPORecipe,
     GRPORecipe,
-    ILQLRecipe,
     KTORecipe,
     PPORecipe,
     RewardRecipe,

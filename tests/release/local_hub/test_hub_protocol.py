@@ -249,19 +249,22 @@ def test_history_can_be_squashed(api):
     assert "a.txt" in api.list_repo_files("slipway/demo")
 
 
-def test_a_spaces_state_is_kept_and_its_secrets_are_not(api, hub):
+def test_a_spaces_state_is_kept_and_its_secrets_are_for_the_owner_of_the_root_alone(api, hub):
     api.create_repo("slipway/chat", repo_type="space", space_sdk="gradio")
     assert api.space_info("slipway/chat").sdk == "gradio"
     api.add_space_variable("slipway/chat", "MODEL", "slipway/demo")
-    api.add_space_secret("slipway/chat", "KEY", "hunter2-do-not-keep")
+    api.add_space_secret("slipway/chat", "KEY", "hunter2")
     assert api.get_space_variables("slipway/chat")["MODEL"].value == "slipway/demo"
     assert list(api.get_space_secrets("slipway/chat")) == ["KEY"]
     assert api.restart_space("slipway/chat").stage == "RUNNING"
     assert api.get_space_runtime("slipway/chat").stage == "RUNNING"
     api.delete_space_variable("slipway/chat", "MODEL")
     assert api.get_space_variables("slipway/chat") == {}
-    kept = b"".join(file.read_bytes() for file in hub.store.root.rglob("*") if file.is_file())
-    assert b"hunter2" not in kept
+    holding = [f for f in hub.store.root.rglob("*") if f.is_file() and b"hunter2" in f.read_bytes()]
+    assert [file.name for file in holding] == ["secrets.json"]
+    assert holding[0].stat().st_mode & 0o777 == 0o600
+    api.delete_space_secret("slipway/chat", "KEY")
+    assert b"hunter2" not in holding[0].read_bytes()
 
 
 def test_an_invalid_card_is_refused_before_and_during_the_commit(api, ask, token):
