@@ -93,10 +93,10 @@ def test_a_plan_for_another_request_is_made_anew_and_one_for_this_request_stands
     assert plan_for(run, Request("slipway/tiny", tag="v2")).tag == "v2"
 
 
-def test_a_bare_checkpoint_is_refused_with_the_command_that_makes_a_run_of_it(run: Path) -> None:
+def test_a_bare_checkpoint_as_a_run_is_refused_with_the_option_that_takes_it(run: Path) -> None:
     with pytest.raises(UsageError, match="bare checkpoint") as caught:
         make_plan(run / "checkpoint", REQUEST)
-    assert "python -m training base" in str(caught.value.next_step)
+    assert f"--checkpoint {run / 'checkpoint'}" in str(caught.value.next_step)
 
 
 @pytest.mark.parametrize(
