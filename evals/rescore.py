@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from evals.regenerate import OTHER_STREAM, regenerate
 from evals.saved import SavedRun, decisive_differences
-from evals.scorecard import Sample, TaskSettings
+from evals.scorecard import Sample, Scorecard, TaskSettings
 from evals.statistics import paired_difference, sample_of
-from evals.suite import open_suite
+from evals.suite import NamedSuite, known_suites, open_suite
 from training.command import log
 from training.errors import HubError, UsageError
 from training.records import Record
@@ -70,15 +70,19 @@ class _Answered:
     means: dict[str, str] = field(default_factory=dict)  # metric -> what is wrong with the mean of sampled texts
 
 
-def rescore(run: SavedRun, evaluated: Evaluated, items: int, seed: int, device: str = "cpu") -> list[Rescored]:
+def rescore(
+    run: SavedRun, evaluated: Evaluated, items: int, seed: int, device: str = "cpu", suite: str | None = None
+) -> list[Rescored]:
     """Every figure of the scorecard, by `items` items of each task that `seed` draws.
 
-    Raises UsageError where the samples are not those of the scorecard, or the weights cannot be used.
+    `suite` is the file of a suite that is none of ours. Raises UsageError where it is not the scorecard's, where the samples
+    are not, or where the weights cannot be used.
     """
     from evals.backends import Backend
     from evals.evaluated import Weights
 
     card = run.scorecard
+    named = _suite_of(card, suite)
     regenerated = {(found.score.task, found.score.metric): found for found in regenerate(run, OTHER_STREAM)}
     weights = Weights(evaluated, card.settings.dtype, device)
     backend = Backend(card.settings.backend, weights, card.settings.seed)
@@ -86,7 +90,7 @@ def rescore(run: SavedRun, evaluated: Evaluated, items: int, seed: int, device: 
     with TemporaryDirectory(prefix="slipway-rescore-") as scratch:
         for settings in card.settings.tasks:
             if settings.task in card.samples:
-                answered[settings.task] = _answer(run, settings, backend, weights, items, seed, Path(scratch))
+                answered[settings.task] = _answer(run, named, settings, backend, weights, items, seed, Path(scratch))
     figures = []
     for score in card.scores:
         found = regenerated[score.task, score.metric]
@@ -94,16 +98,44 @@ def rescore(run: SavedRun, evaluated: Evaluated, items: int, seed: int, device: 
     return figures
 
 
+def _suite_of(card: Scorecard, file: str | None) -> NamedSuite | str:
+    """The suite of the scorecard: the given file, else ours of that name; or why there is none here."""
+    stated = card.settings
+    if file is not None:
+        named = open_suite(file)
+        if named.sha256 != stated.suite_sha256:
+            raise UsageError(
+                "this is not the suite of the scorecard",
+                where=file,
+                expected=f"{stated.suite}, SHA-256 {stated.suite_sha256}",
+                found=f"SHA-256 {named.sha256}",
+                next_step="give the file that `evals run --suite` was given",
+            )
+        return named
+    if stated.suite not in known_suites():
+        return f"its suite {stated.suite} is none of those installed here; --suite FILE takes another"
+    return open_suite(stated.suite)
+
+
 def _answer(
-    run: SavedRun, settings: TaskSettings, backend: Backend, weights: Weights, items: int, seed: int, scratch: Path
+    run: SavedRun,
+    named: NamedSuite | str,
+    settings: TaskSettings,
+    backend: Backend,
+    weights: Weights,
+    items: int,
+    seed: int,
+    scratch: Path,
 ) -> _Answered | str:
     """The drawn items of one task answered and scored again; or why that cannot be done here."""
     from evals.processes import Processes
     from evals.respond import Circumstances, respond
 
     card = run.scorecard
+    if isinstance(named, str):
+        return named
     try:
-        prepared = _prepared(run, settings, weights.evaluated)
+        prepared = _prepared(run, named, settings, weights.evaluated)
     except (UsageError, HubError) as error:
         return " ".join([error.what, *([error.found] if error.found else [])])
     if isinstance(prepared, str):
@@ -126,16 +158,15 @@ def _answer(
     return _texts(prepared, samples, answers, weights, circumstances, seed)
 
 
-def _prepared(run: SavedRun, settings: TaskSettings, evaluated: Evaluated) -> Prepared | str:
+def _prepared(run: SavedRun, suite: NamedSuite, settings: TaskSettings, evaluated: Evaluated) -> Prepared | str:
     """The task as the scorecard states it; or what is not the same here. A second turn goes on from the recorded answers."""
     from evals.prepare import Choices, prepare
     from evals.second_turn import after_answers
 
     card = run.scorecard
-    suite = open_suite(card.settings.suite)
     spec = next((task for task in suite.suite.tasks if task.task == settings.task), None)
     if spec is None:
-        return f"the suite {suite.name} that is installed here has no such task"
+        return f"the suite {suite.name} as it is here has no such task"
     needed = [task for task in suite.suite.tasks if task.task in (spec.follows, spec.task)]
     alone = replace(suite, suite=suite.suite.model_copy(update={"tasks": needed}))
     choices = Choices(

@@ -75,6 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     verify.add_argument("--key", type=Path, metavar="FILE", help="the public key that must have signed every file")
     verify.add_argument("--rescore", type=int, metavar="N", help="compute the scores of N items of each task again")
     verify.add_argument("--seed", type=int, help="which items --rescore draws (default: others each time, and said)")
+    verify.add_argument("--suite", metavar="FILE", help="with --rescore: the suite, where it is none of Slipway's own")
     verify.add_argument("--out", type=Path, metavar="FILE", help="write every finding there as JSON")
     rollback = parser.command("rollback", "Return main to an earlier release, in one commit.", run_rollback)
     which = rollback.add_mutually_exclusive_group(required=True)
@@ -185,7 +186,7 @@ def run_verify(args: argparse.Namespace) -> Result:
     if args.rescore is not None and args.rescore < 1:
         raise UsageError("--rescore needs at least one item of each task", found=str(args.rescore))
     seed = secrets.randbelow(2**31) if args.seed is None else args.seed  # nobody can know beforehand what is looked at
-    rescoring = Rescoring(args.rescore, seed) if args.rescore else None
+    rescoring = Rescoring(args.rescore, seed, args.suite) if args.rescore else None
     if rescoring is not None:
         log(f"re-scoring {rescoring.items} items of each task, drawn by --seed {rescoring.seed}")
     repo_id, revision = parse_target(args.target)

@@ -26,10 +26,11 @@ from training.run_record import now
 
 @dataclass(frozen=True)
 class Rescoring:
-    """How many items of each task are to be answered again, and the seed that draws them."""
+    """How many items of each task to answer again, the seed that draws them, and the file of a suite that is none of ours."""
 
     items: int
     seed: int
+    suite: str | None = None
 
 
 def parse_target(target: str) -> tuple[str, str | None]:
@@ -146,7 +147,7 @@ def _rescored(snapshot: Path, rescoring: Rescoring, whole: bool) -> list[Finding
     if not (snapshot / "scorecard.json").is_file():
         raise UsageError("the release has no scorecard.json, so there is nothing to re-score")
     run = SavedRun.open(snapshot)
-    figures = rescore(run, find(str(snapshot)), rescoring.items, rescoring.seed)
+    figures = rescore(run, find(str(snapshot)), rescoring.items, rescoring.seed, suite=rescoring.suite)
     return [
         Finding(
             check="rescore",

@@ -24,6 +24,14 @@ run_record: optional
 scorecard: {required: false}
 no_regression: {baseline: optional, groups: []}
 """
+SUITE = """
+description: One task of the starter suite.
+tasks:
+  - task: starter_truthfulness
+    group: truthfulness
+    headline: [mc1, mc2]
+    stratum: category
+"""
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +62,23 @@ def test_an_honest_scorecard_holds_and_each_figure_says_how(
     assert "starter_truthfulness/mc1" in out.out
     assert "holds (2 items): log-likelihoods within 0.01 nats" in out.out
     assert "drawn by --seed 5" in out.err
+
+
+def test_figures_of_a_suite_of_ones_own_are_computed_again_with_its_file_and_with_no_other(
+    scored: Path, tmp_path: Path, hub: HubClient, repo_id: str, load_here: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, suite = tmp_path / "run", tmp_path / "mine.yaml"
+    shutil.copytree(scored / "checkpoint", run / "checkpoint")
+    suite.write_text(SUITE)
+    evaluate(Evaluation(source=str(run / "checkpoint"), suite=str(suite), out=run, limit=4, dtype="float32"))
+    target = release(run, hub, repo_id)
+    assert main(["verify", target, "--rescore", "2"]) == 0
+    assert "its suite mine is none of those installed here; --suite FILE takes another" in capsys.readouterr().out
+    assert main(["verify", target, "--rescore", "2", "--suite", str(suite)]) == 0
+    assert "holds (2 items): log-likelihoods within 0.01 nats" in capsys.readouterr().out
+    suite.write_text(SUITE + "# changed\n")
+    assert main(["verify", target, "--rescore", "2", "--suite", str(suite)]) == 2
+    assert "this is not the suite of the scorecard" in capsys.readouterr().err
 
 
 def test_a_doctored_scorecard_is_exit_4_with_the_task_and_its_items(
