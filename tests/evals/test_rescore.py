@@ -145,7 +145,7 @@ def test_settings_that_are_not_those_of_this_installation_are_said_and_not_passe
     (run / "scorecard.json").write_bytes(Scorecard.model_validate(card).to_json())
     found = figures(run, models)
     assert {one.outcome for one in found.values()} == {"not re-scored"}
-    assert "no suite of this name" in found["starter_truthfulness/mc2"].explanation
+    assert "its suite of-our-own is none of those installed here" in found["starter_truthfulness/mc2"].explanation
 
 
 def test_another_greedy_text_counts_only_where_each_of_its_tokens_and_its_end_is_as_likely_as_ours(
