@@ -135,7 +135,7 @@ def learn(demo: Demo, base: str, episodes: int) -> None:
     recipe = ("--recipe", "reward-starter", "--out", reward, f"base={base}")
     demo.command("reward model of the votes", "training", "reward", *recipe, *data)
     recipe = ("--recipe", "ppo-starter", "--out", ppo, f"base={base}", f"reward_model={reward}")
-    size = (f"ppo.total_episodes={episodes}", "ppo.batch_size=16", "ppo.mini_batch_size=8")  # few, for a short turn
+    size = (f"ppo.total_episodes={episodes}", "ppo.batch_size=16", "ppo.mini_batch_size=8", "ppo.kl_coef=0.05")
     demo.command("PPO against it", "training", "ppo", *recipe, *size)
 
 
