@@ -19,10 +19,10 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
 from evals.regenerate import OTHER_STREAM, regenerate
-from evals.saved import SavedRun, decisive_differences
-from evals.scorecard import Sample, Scorecard, TaskSettings
+from evals.saved import SavedRun
+from evals.scorecard import Sample, TaskSettings
+from evals.stated_task import stated_suite, stated_task
 from evals.statistics import paired_difference, sample_of
-from evals.suite import NamedSuite, known_suites, open_suite
 from training.command import log
 from training.errors import HubError, UsageError
 from training.records import Record
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from evals.evaluated import Evaluated, Weights
     from evals.prepare import Prepared
     from evals.respond import Circumstances
+    from evals.suite import NamedSuite
 
 # Nats by which the log-likelihood of a choice may differ: other processors and batches sum in another order. The two
 # engines of this package differ by at most 6e-4 in float32 (README); bfloat16 keeps eight bits of each number.
@@ -82,7 +83,7 @@ def rescore(
     from evals.evaluated import Weights
 
     card = run.scorecard
-    named = _suite_of(card, suite)
+    named = stated_suite(card, suite)
     regenerated = {(found.score.task, found.score.metric): found for found in regenerate(run, OTHER_STREAM)}
     weights = Weights(evaluated, card.settings.dtype, device)
     backend = Backend(card.settings.backend, weights, card.settings.seed)
@@ -96,25 +97,6 @@ def rescore(
         found = regenerated[score.task, score.metric]
         figures.append(_judge(score.metric, score.task, answered[score.task], found.problem, found.impossible))
     return figures
-
-
-def _suite_of(card: Scorecard, file: str | None) -> NamedSuite | str:
-    """The suite of the scorecard: the given file, else ours of that name; or why there is none here."""
-    stated = card.settings
-    if file is not None:
-        named = open_suite(file)
-        if named.sha256 != stated.suite_sha256:
-            raise UsageError(
-                "this is not the suite of the scorecard",
-                where=file,
-                expected=f"{stated.suite}, SHA-256 {stated.suite_sha256}",
-                found=f"SHA-256 {named.sha256}",
-                next_step="give the file that `evals run --suite` was given",
-            )
-        return named
-    if stated.suite not in known_suites():
-        return f"its suite {stated.suite} is none of those installed here; --suite FILE takes another"
-    return open_suite(stated.suite)
 
 
 def _answer(
@@ -135,7 +117,7 @@ def _answer(
     if isinstance(named, str):
         return named
     try:
-        prepared = _prepared(run, named, settings, weights.evaluated)
+        prepared = stated_task(run, named, settings, weights.evaluated)
     except (UsageError, HubError) as error:
         return " ".join([error.what, *([error.found] if error.found else [])])
     if isinstance(prepared, str):
@@ -156,34 +138,6 @@ def _answer(
     if not prepared.task.generates:
         return _likelihoods(prepared, samples, answers, circumstances)
     return _texts(prepared, samples, answers, weights, circumstances, seed)
-
-
-def _prepared(run: SavedRun, suite: NamedSuite, settings: TaskSettings, evaluated: Evaluated) -> Prepared | str:
-    """The task as the scorecard states it; or what is not the same here. A second turn goes on from the recorded answers."""
-    from evals.prepare import Choices, prepare
-    from evals.second_turn import after_answers
-
-    card = run.scorecard
-    spec = next((task for task in suite.suite.tasks if task.task == settings.task), None)
-    if spec is None:
-        return f"the suite {suite.name} as it is here has no such task"
-    needed = [task for task in suite.suite.tasks if task.task in (spec.follows, spec.task)]
-    alone = replace(suite, suite=suite.suite.model_copy(update={"tasks": needed}))
-    choices = Choices(
-        settings.limit, card.settings.seed, None, card.settings.backend, settings.chat_template, settings.bos
-    )
-    ready, unavailable = prepare(alone, evaluated, choices)
-    if spec.task in unavailable:
-        return unavailable[spec.task]
-    *firsts, prepared = ready
-    here = card.settings.model_copy(update={"tasks": [prepared.settings]})
-    differing = decisive_differences(card.settings.model_copy(update={"tasks": [settings]}), here)
-    if differing:
-        return f"stated / here: {'; '.join(differing)}"
-    for first in firsts:
-        said = {sample.item: sample.response or "" for sample in run.samples(first.settings.task)}
-        prepared = after_answers(prepared, first, [said.get(r.item, "") for r in first.requests], evaluated)
-    return prepared
 
 
 def _likelihoods(

@@ -37,13 +37,18 @@ from release.feedback_bundle import add_feedback_command
 from release.hub_command import add_hub_command
 from release.last_release import add_last_release_command
 from release.leaderboard_space import add_leaderboard_command
+from release.request_options import (
+    add_checkpoint_options,
+    add_request_options,
+    as_request,
+    require_names,
+    run_to_release,
+)
 from training.command import Parser, Result, log, quiet_libraries
 from training.errors import EXIT_GATE, GateRefused, UsageError
 
 if TYPE_CHECKING:
-    from release.plan import Request
     from release.records import Receipt, ReleasePlan, Verdict
-    from release.space_flavour import SpaceFlavour
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,15 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     plan = parser.command("plan", "Build the bundle, ask the gates, write plan.json; needs no network.", run_plan)
     publish = parser.command("publish", "Publish a run: plan, stage, check, promote, tag; safe to repeat.", run_publish)
     for command in (plan, publish):
-        _add_request(command, repo_required=True)
-        command.add_argument(
-            "--checkpoint",
-            metavar="DIR|ID",
-            help="a checkpoint from elsewhere: copied to --run (default: runs/NAME-TAG)",
-        )
-        command.add_argument(
-            "--license", metavar="ID", help="with --checkpoint: its licence, where its card names none"
-        )
+        add_request_options(command, repo_required=True)
+        add_checkpoint_options(command)
         command.add_argument("--sign", type=Path, metavar="KEY", help="sign the release with this private key (keygen)")
     publish.add_argument("--dry-run", action="store_true", help="plan only; send nothing to the Hub")
     resume = parser.command("resume", "Continue a publication that was interrupted.", run_resume)
@@ -94,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "check", "Ask the gates about a run, or about anyone's checkpoint; writes nothing.", run_check
     )
     check.add_argument("target", nargs="?", metavar="RUN|CHECKPOINT|ORG/NAME[@REVISION]", help="instead of --run")
-    _add_request(check, repo_required=False)
+    add_request_options(check, repo_required=False)
     check.set_defaults(policy=None)
     add_hub_command(parser)
     add_demo_command(parser)
@@ -111,10 +109,9 @@ def run_plan(args: argparse.Namespace) -> Result:
     from release.plan import make_plan
 
     quiet_libraries()
-    request = _request(args)
-    request.check()
-    run = _run_to_release(args)
-    return _planned(make_plan(run, request), run)
+    require_names(args)
+    run = run_to_release(args)
+    return _planned(make_plan(run, as_request(args, run)), run)
 
 
 def run_check(args: argparse.Namespace) -> Result:
@@ -134,13 +131,13 @@ def run_check(args: argparse.Namespace) -> Result:
     args.policy = args.policy or ("default" if is_run else "external")
     subject = f"{place} under policy {args.policy}"
     if is_run:
-        return _judged(check_run(place, _request(args)), subject)
+        return _judged(check_run(place, as_request(args, place)), subject)
     if place.is_dir():
-        return _judged(check_files(place, _request(args)), subject)
+        return _judged(check_files(place, as_request(args, None)), subject)
     args.repo, revision = parse_target(args.target)
     hub = HubClient.connect()
     with fresh_download(hub, args.repo, hub.resolve(args.repo, revision or "main")) as snapshot:
-        return _judged(check_files(snapshot, _request(args)), subject)
+        return _judged(check_files(snapshot, as_request(args, None)), subject)
 
 
 def run_publish(args: argparse.Namespace) -> Result:
@@ -148,9 +145,9 @@ def run_publish(args: argparse.Namespace) -> Result:
     from release.plan import plan_for
 
     quiet_libraries()
-    request = _request(args)
-    request.check()
-    run = _run_to_release(args)
+    require_names(args)
+    run = run_to_release(args)
+    request = as_request(args, run)
     if not args.dry_run and (run / "checkpoint").is_dir() and not (run / "plan.json").is_file():
         from release.hub_client import HubClient
         from release.last_release import look
@@ -185,6 +182,8 @@ def run_verify(args: argparse.Namespace) -> Result:
     quiet_libraries()
     if args.rescore is not None and args.rescore < 1:
         raise UsageError("--rescore needs at least one item of each task", found=str(args.rescore))
+    if args.suite is not None and args.rescore is None:
+        raise UsageError("--suite is what --rescore reads", next_step="give --rescore N too, or leave --suite out")
     seed = secrets.randbelow(2**31) if args.seed is None else args.seed  # nobody can know beforehand what is looked at
     rescoring = Rescoring(args.rescore, seed, args.suite) if args.rescore else None
     if rescoring is not None:
@@ -226,89 +225,6 @@ def run_rollback(args: argparse.Namespace) -> Result:
     else:
         said = f"main of {done['repo_id']} holds the files of {done['tag']} (commit {done['commit']})"
     return {"summary": said, **done}
-
-
-def _add_request(command: argparse.ArgumentParser, *, repo_required: bool) -> None:
-    command.add_argument("--run", dest="run_directory", type=Path, metavar="DIR", help="runs/ID")
-    command.add_argument("--repo", required=repo_required, default="owner/name", metavar="ORG/NAME")
-    command.add_argument("--tag", default="v1.0.0", help="the release's name; never reused (default: v1.0.0)")
-    command.add_argument(
-        "--policy", metavar="NAME|FILE", help="which gates (default: default; external for what was trained elsewhere)"
-    )
-    command.add_argument(
-        "--waive",
-        action="append",
-        default=[],
-        metavar="GATE=REASON",
-        help="accept a gate's refusal; it goes on the card",
-    )
-    command.add_argument("--private", action="store_true", help="the repository is and stays private")
-    command.add_argument(
-        "--space",
-        nargs="?",
-        const="",
-        metavar="FLAVOUR|ORG/NAME",
-        help="a chat Space too; FLAVOUR is cpu (llama.cpp on a published GGUF, else transformers), zerogpu, endpoint or tgi",
-    )
-    command.add_argument("--space-id", metavar="ORG/NAME", help="the Space's id (default: that of --repo and -chat)")
-    command.add_argument("--space-url", metavar="URL", help="the server of the flavours endpoint and tgi")
-    command.add_argument("--space-hardware", metavar="NAME", help="what the model has to fit (default: cpu-basic)")
-
-
-def _run_to_release(args: argparse.Namespace) -> Path:
-    """The run that --run names, or that is made of --checkpoint."""
-    from release.elsewhere import run_for
-
-    if args.checkpoint is not None:
-        return run_for(args.checkpoint, args.run_directory, args.repo, args.tag, args.license)
-    if args.license is not None:
-        raise UsageError("--license is of a --checkpoint", next_step="leave it out: the run's record names the licence")
-    if args.run_directory is None:
-        raise UsageError(
-            "nothing to release is named",
-            expected="--run runs/ID, or --checkpoint DIR for a checkpoint that was trained elsewhere",
-        )
-    run: Path = args.run_directory
-    return run
-
-
-def _request(args: argparse.Namespace) -> Request:
-    from release.elsewhere import POLICY
-    from release.plan import Request
-
-    args.policy = args.policy or (POLICY if getattr(args, "checkpoint", None) else "default")
-    space, flavour = _space(args)
-    waive = dict(_waiver(words) for words in args.waive)
-    sign = getattr(args, "sign", None)
-    return Request(args.repo, args.tag, args.policy, args.private, space, flavour, sign=sign, waive=waive)
-
-
-def _waiver(words: str) -> tuple[str, str]:
-    gate, equals, reason = words.partition("=")
-    if not equals:
-        raise UsageError("a waiver needs a reason", expected="--waive GATE=REASON", found=words)
-    return gate.strip(), reason.strip()
-
-
-def _space(args: argparse.Namespace) -> tuple[str | None, SpaceFlavour | None]:
-    """The Space's id and its flavour; (None, None) where no Space was asked for."""
-    from release.space_flavour import Asked, choose_flavour
-
-    beside = [
-        f"--{name.replace('_', '-')}" for name in ("space_id", "space_url", "space_hardware") if getattr(args, name)
-    ]
-    if args.space is None:
-        if beside:
-            raise UsageError(f"{beside[0]} without --space", next_step="give --space FLAVOUR too")
-        return None, None
-    named = args.space if "/" in args.space else None
-    space = args.space_id or named or f"{args.repo}-chat"
-    if not args.space or named:
-        return space, None
-    flavour = choose_flavour(args.space, args.run_directory, Asked(args.space_url, args.space_hardware))
-    if flavour.memory:
-        log(f"Space: {flavour.backend} in {flavour.precision}: {flavour.memory}")
-    return space, flavour
 
 
 def _publish(run: Path) -> Result:

@@ -76,6 +76,8 @@ def test_figures_of_a_suite_of_ones_own_are_computed_again_with_its_file_and_wit
     assert "its suite mine is none of those installed here; --suite FILE takes another" in capsys.readouterr().out
     assert main(["verify", target, "--rescore", "2", "--suite", str(suite)]) == 0
     assert "holds (2 items): log-likelihoods within 0.01 nats" in capsys.readouterr().out
+    assert main(["verify", target, "--suite", str(suite)]) == 2
+    assert "--suite is what --rescore reads" in capsys.readouterr().err
     suite.write_text(SUITE + "# changed\n")
     assert main(["verify", target, "--rescore", "2", "--suite", str(suite)]) == 2
     assert "this is not the suite of the scorecard" in capsys.readouterr().err
