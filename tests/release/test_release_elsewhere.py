@@ -48,12 +48,12 @@ def test_a_checkpoint_from_elsewhere_gets_a_flavour_of_the_space_that_it_fits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    source = save_model(tmp_path / "mine")
-    words = ["plan", "--checkpoint", str(source), "--license", "mit", "--repo", "me/mine", "--space", "cpu"]
+    save_model(tmp_path / "mine")
+    words = ["plan", "--checkpoint", "mine", "--license", "mit", "--repo", "me/mine", "--space", "cpu"]
     assert main(words) == 0
     assert (tmp_path / "runs" / "mine-v1.0.0" / "plan.json").is_file()
     assert "Space: transformers in" in capsys.readouterr().err
-    assert main(["check", str(source), "--space", "cpu"]) == 2
+    assert main(["check", "mine", "--space", "cpu"]) == 2
     assert "a flavour of the Space is chosen for a run" in capsys.readouterr().err
 
 
