@@ -129,10 +129,10 @@ def _voter(labelling: Labelling, choice: str) -> Any:
         try:
             labelling.vote(who, vote_id, choice, reason, better)
         except limits.Refused as refused:
-            return _show(labelling, who, str(refused), (reason, better))
+            return _show(labelling, who, str(refused))
         except OSError as error:  # a full disk: the labeller must not be thanked for a vote that is not kept
             raise _refusal(f"The vote could not be written, so it does not count: {error.strerror}.") from error
-        return _show(labelling, who, "Saved.")
+        return _show(labelling, who, "Saved.", emptied=bool(reason or better))
 
     return vote
 
@@ -156,7 +156,11 @@ def _hidden() -> list[Any]:
     return [*[gr.update(visible=False)] * 3, gr.update(visible=True)]
 
 
-def _show(labelling: Labelling, who: Who, said: str, typed: tuple[str, str] = ("", "")) -> list[Any]:
+def _show(labelling: Labelling, who: Who, said: str, emptied: bool = False) -> list[Any]:
+    """The next pair. Reason and better answer are `emptied` only where their text went with a vote: what is sent to them
+    while they are folded away would be applied when they unfold, over the first words typed there.
+    """
+    typed = ["" if emptied else gr.skip()] * 2
     shown = labelling.next(who)
     count = labelling.voted(who)
     votes = f"{count} {'vote' if count == 1 else 'votes'}"
