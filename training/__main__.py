@@ -191,18 +191,22 @@ def _merge(args: argparse.Namespace) -> Result:
 def _best_of_n(args: argparse.Namespace) -> Result:
     recipe = load(find_recipe(args.recipe), BestOfNRecipe, args.overrides)
     keep_freed_memory()
-    from training.best_of_n import DEMONSTRATIONS, sample_best
+    from training.best_of_n import DEMONSTRATIONS, PREFERENCES, sample_best
 
     with measuring(circumstances(args)):
         record = sample_best(recipe, args.out)
-    lines = [str(args.out / DEMONSTRATIONS), "  n   reward            gain              KL at most"]
+    files = {"demonstrations": str(args.out / DEMONSTRATIONS)}
+    if record.preferences_sha256:
+        files["preferences"] = str(args.out / PREFERENCES)
+    lines = [*files.values(), "  n   reward            gain              KL at most"]
     lines += [
         f"  {row.n:<3} {row.reward:+.3f} ± {row.stderr:.3f}    {row.gain:+.3f} ± {row.gain_stderr:.3f}    {row.kl_bound:.3f}"
         for row in record.best_of
     ]
     return {
-        "demonstrations": str(args.out / DEMONSTRATIONS),
+        **files,
         "rows": record.demonstrations,
+        "pairs": record.preferences,
         "prompts_without_a_whole_answer": record.prompts_without_a_whole_answer,
         "best_of": [row.model_dump(mode="json") for row in record.best_of],
         "summary": "\n".join(lines),

@@ -1,11 +1,14 @@
-"""`python -m training best-of-n`: the best of n sampled answers to each prompt, as demonstrations that `training sft` takes.
+"""`python -m training best-of-n`: the best of n sampled answers to each prompt, as data that `training sft` and `dpo` take.
 
     python -m training best-of-n --recipe best-of-n-starter --out runs/best-of-n
     python -m training sft --recipe sft-starter --out runs/rft data.source=runs/best-of-n/demonstrations.jsonl
+    python -m training dpo --recipe dpo-starter --out runs/dpo data.source=runs/best-of-n/preferences.jsonl
 
-The second command makes it rejection-sampling fine-tuning (Touvron et al. 2023, section 3.2.3), the baseline of every RLHF method.
+The second command makes it rejection-sampling fine-tuning (Touvron et al. 2023, section 3.2.3), the baseline of every RLHF method;
+the third DPO on the policy's own answers, a reward model having judged them (Guo et al. 2024, arXiv 2402.04792).
 
     runs/ID/demonstrations.jsonl    {prompt, completion, reward}: each prompt's best answer among those that ended by themselves
+    runs/ID/preferences.jsonl       {prompt, chosen, rejected}: of the same answers the best and the worst
     runs/ID/samples.jsonl           {prompt, response, reward}: all answers, as `training ilql` takes them
     runs/ID/best_of_n.json          the record, written last: rewards and the bound on the KL divergence over n
 
@@ -51,6 +54,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 RECORD, DEMONSTRATIONS, SAMPLES = "best_of_n.json", "demonstrations.jsonl", "samples.jsonl"
+PREFERENCES = "preferences.jsonl"
 
 
 class BestOf(Record):
@@ -76,6 +80,8 @@ class BestOfNRecord(Record):
     samples_sha256: str
     demonstrations_sha256: str
     demonstrations: int
+    preferences_sha256: str | None = None  # None in records that were written before there were preferences
+    preferences: int = 0
     prompts_without_a_whole_answer: int  # none of the n ended within max_new_tokens; they have no demonstration
     ended: float  # share of all answers that ended by themselves
     best_of: list[BestOf]  # n = 1, 2, 4, ... and the recipe's own
@@ -172,9 +178,11 @@ def sample_best(recipe: BestOfNRecipe, out: Path) -> BestOfNRecord:
             found=f"{len(rows)} answers of {recipe.generation.max_new_tokens} tokens",
             next_step="raise generation.max_new_tokens in the recipe, with another --out",
         )
+    pairs = [pair for pair in map(best_against_worst, by_prompt) if pair is not None]
     hashes = [
         _write(out / SAMPLES, [{key: row[key] for key in ("prompt", "response", "reward")} for row in rows]),
         _write(out / DEMONSTRATIONS, chosen),
+        _write(out / PREFERENCES, pairs),
     ]
     record = BestOfNRecord(
         recipe=recipe.model_dump(mode="json"),
@@ -185,6 +193,8 @@ def sample_best(recipe: BestOfNRecipe, out: Path) -> BestOfNRecord:
         samples_sha256=hashes[0],
         demonstrations_sha256=hashes[1],
         demonstrations=len(chosen),
+        preferences_sha256=hashes[2],
+        preferences=len(pairs),
         prompts_without_a_whole_answer=len(by_prompt) - len(chosen),
         ended=statistics.fmean(row["ended"] for row in rows),
         best_of=best_of_table([[row["reward"] for row in answers] for answers in by_prompt]),
@@ -206,11 +216,35 @@ def best_whole_answer(answers: Sequence[dict[str, Any]]) -> dict[str, Any] | Non
 
     An answer cut off at max_new_tokens would teach to stop in mid-sentence.
     """
-    whole = [row for row in answers if row["ended"] and row["response"].strip()]
+    whole = _whole(answers)
     if not whole:
         return None
-    best = max(whole, key=lambda row: row["reward"])  # of equal ones the first that was sampled
+    best = max(whole, key=_reward)  # of equal ones the first that was sampled
     return {"prompt": best["prompt"], "completion": best["response"], "reward": best["reward"]}
+
+
+def best_against_worst(answers: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """The preference of one prompt: of its answers that ended by themselves the best and the worst; None where they score the same.
+
+    Were the worst one cut off, the pair would say little but that answers should end.
+    """
+    whole = _whole(answers)
+    best, worst = max(whole, key=_reward, default=None), min(whole, key=_reward, default=None)
+    if best is None or worst is None or best["reward"] == worst["reward"]:
+        return None
+    return {"prompt": best["prompt"], "chosen": _turn(best), "rejected": _turn(worst)}
+
+
+def _whole(answers: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [row for row in answers if row["ended"] and row["response"].strip()]
+
+
+def _reward(answer: dict[str, Any]) -> float:
+    return float(answer["reward"])
+
+
+def _turn(answer: dict[str, Any]) -> list[dict[str, str]]:
+    return [{"role": "assistant", "content": answer["response"]}]
 
 
 def _sample(

@@ -11,7 +11,15 @@ from typing import Any
 
 import pytest
 
-from training.best_of_n import best_of_table, best_whole_answer, expected_best, kl_bound, sample_best
+from training.best_of_n import (
+    best_against_worst,
+    best_of_table,
+    best_whole_answer,
+    expected_best,
+    kl_bound,
+    sample_best,
+)
+from training.data import load_preferences
 from training.demonstrations import load_demonstrations
 from training.errors import UsageError
 from training.ilql_data import load_rewarded
@@ -89,7 +97,9 @@ def test_the_best_answers_are_demonstrations_and_all_of_them_are_data_for_ilql(
 ) -> None:
     out = tmp_path / "out"
     record = sample_best(recipe, out)
-    assert sorted(file.name for file in out.iterdir()) == ["best_of_n.json", "demonstrations.jsonl", "samples.jsonl"]
+    assert sorted(file.name for file in out.iterdir() if file.suffix == ".jsonl") == [
+        *("demonstrations.jsonl", "preferences.jsonl", "samples.jsonl")
+    ]
     assert [row.n for row in record.best_of] == [1, 2, 4, 6]
     assert all(later.reward > earlier.reward for earlier, later in itertools.pairwise(record.best_of))
     assert record.demonstrations + record.prompts_without_a_whole_answer == 10
@@ -102,6 +112,35 @@ def test_the_best_answers_are_demonstrations_and_all_of_them_are_data_for_ilql(
     assert sample_best(recipe, out) == record, "a second time nothing is done"
     with pytest.raises(UsageError, match="another recipe"):
         sample_best(recipe.model_copy(update={"n": 3}), out)
+
+
+def test_of_the_answers_that_ended_the_best_and_the_worst_are_a_preference(
+    recipe: BestOfNRecipe, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    record = sample_best(recipe, out)
+    settings = DataSettings(source=str(out / "preferences.jsonl"), heldout_fraction=0.0)
+    pairs = load_preferences(settings, seed=0).train
+    assert len(pairs) == record.preferences > 0
+    scores = {row["response"]: row["reward"] for row in map(json.loads, (out / "samples.jsonl").open())}
+    best = {row["completion"] for row in map(json.loads, (out / "demonstrations.jsonl").open())}
+    for pair in pairs:
+        chosen, rejected = pair.chosen, pair.rejected
+        assert chosen in best
+        assert scores[chosen] > scores[rejected]
+
+
+def test_where_every_whole_answer_scores_the_same_there_is_no_preference() -> None:
+    question = [{"role": "user", "content": "which?"}]
+    rows = [{"prompt": question, "response": text, "reward": 1.0, "ended": True} for text in ("this", "that")]
+    cut = {"prompt": question, "response": "either of th", "reward": -2.0, "ended": False}
+    assert best_against_worst([*rows, cut]) is None
+    better = {"prompt": question, "response": "both", "reward": 3.0, "ended": True}
+    assert best_against_worst([*rows, cut, better]) == {
+        "prompt": question,
+        "chosen": [{"role": "assistant", "content": "both"}],
+        "rejected": [{"role": "assistant", "content": "this"}],
+    }
 
 
 def test_a_run_that_broke_off_continues_with_the_answers_that_it_would_have_sampled(
