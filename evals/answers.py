@@ -34,7 +34,7 @@ class Answers:
         self.known: dict[str, list[Any]] = {}
         self._engine_of: dict[str, str] = {}
         for file in sorted(self._folder.glob(f"{self._stem}*.jsonl")):
-            for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+            for line in file.read_bytes().splitlines():
                 try:
                     entry = json.loads(line)
                     self.known[entry["batch"]] = entry["answers"]

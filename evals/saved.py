@@ -84,7 +84,7 @@ class SavedRun:
                 next_step="run the evaluation again",
             )
         try:
-            return [Sample.model_validate_json(line) for line in content.decode().splitlines()]
+            return [Sample.model_validate_json(line) for line in content.splitlines()]
         except ValidationError as error:
             raise UsageError("a line of the samples is not a valid Sample", where=str(file)) from error
 

@@ -283,9 +283,9 @@ def _sampled_before(file: Path, n: int) -> list[dict[str, Any]]:
     """The answers of an interrupted run, whole prompts only; what is not whole is cut from the file."""
     if not file.is_file():
         return []
-    lines = [line for line in file.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
+    lines = [line for line in file.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
     lines = lines[: len(lines) // n * n]
-    write_atomically(file, "".join(lines).encode())
+    write_atomically(file, b"".join(lines))
     return [json.loads(line) for line in lines]
 
 

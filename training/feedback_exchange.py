@@ -138,7 +138,7 @@ def read_slipway(file: Path, seed: int) -> list[Shown]:
     """Pairs, on sides drawn by the seed, or votes, gathered by the pair and its sides."""
     drawn = random.Random(seed)
     found: dict[str, Shown] = {}
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(file.read_bytes().splitlines(), 1):
         try:
             if "choice" in json.loads(line):
                 vote = Vote.model_validate_json(line)
@@ -151,7 +151,7 @@ def read_slipway(file: Path, seed: int) -> list[Shown]:
                 drawn.shuffle(sides)
                 one = Shown(pair.prompt, sides[0], sides[1], None, None, [])
                 found[one.key] = one
-        except (ValidationError, json.JSONDecodeError) as error:
+        except ValueError as error:  # of json, of pydantic, or of text that is not UTF-8
             found_error = str(error).splitlines()[0]
             raise UsageError("neither a pair nor a vote", where=f"{file}, line {number}", found=found_error) from error
     return list(found.values())

@@ -93,7 +93,7 @@ def train_online(run: TRLRun[Online], config: type[Any], trainer: type[Any]) -> 
         metrics["heldout_reward_after"] = statistics.fmean(after)
         changes = [now - then for now, then in zip(after, before, strict=True)]
         metrics |= with_interval("heldout_reward_change", *mean_and_stderr(changes))
-    logged = [json.loads(line) for line in run.directory.metrics.read_text(encoding="utf-8").splitlines()]
+    logged = [json.loads(line) for line in run.directory.metrics.read_bytes().splitlines()]
     metrics |= fifths("reward", [line["reward"] for line in logged if "reward" in line])
     metrics |= fifths("kl", [line["kl"] for line in logged if "kl" in line])
     run.save_policy(trained, base)

@@ -159,4 +159,4 @@ def metrics_lines(run: RunDirectory) -> list[dict[str, Any]]:
     """What metrics.jsonl holds, a line for each update."""
     if not run.metrics.is_file():
         return []
-    return [json.loads(line) for line in run.metrics.read_text(encoding="utf-8").splitlines()]
+    return [json.loads(line) for line in run.metrics.read_bytes().splitlines()]

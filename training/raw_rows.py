@@ -14,31 +14,69 @@ from training.pretrained import endpoint
 from training.recipe import DataSettings
 
 STARTER = Path(__file__).parent / "starter"
+FILES = {
+    **{".jsonl": "ours", ".json": "ours"},
+    **{".jsonl.gz": "json", ".json.gz": "json", ".parquet": "parquet", ".csv": "csv"},
+}
 
 
 def read_rows(
     settings: DataSettings, split: str, starter_file: str
 ) -> tuple[list[dict[str, Any]], str | None, str | None]:
-    """The rows of a split, the revision they stand at, and their licence where it is known."""
+    """The rows of a split, the revision they stand at, and their licence where it is known.
+
+    Raises UsageError where there is no such file or split or it cannot be read, HubError where the Hub does not give it.
+    """
     if settings.source == "starter":
-        lines = (STARTER / starter_file).read_text(encoding="utf-8").splitlines()
-        rows = [json.loads(line) for line in lines if line.strip()]
+        rows = [json.loads(line) for line in (STARTER / starter_file).read_bytes().splitlines()]
         if starter_file == "prompts.jsonl":
             rows = [row for row in rows if row["split"] == split]
         return rows, None, "apache-2.0"
     path = Path(settings.source).expanduser()
-    if path.suffix in (".jsonl", ".json") and path.is_file():
-        return _json_rows(path), None, None
+    reader = _reader(path)
+    if path.is_file():
+        _refuse_splits(settings, path, split)
+        if reader is None:
+            raise UsageError(
+                "this kind of data file is not read", where=str(path), expected=", ".join(FILES), found=path.name
+            )
+        return (_json_rows(path) if reader == "ours" else _loaded(reader, path, data_files=str(path))), None, None
     if path.exists():
-        return _dataset_rows(str(path), settings, split), None, None
-    if path.suffix in (".jsonl", ".json", ".parquet", ".csv") or settings.source.count("/") > 1:
+        return _loaded(str(path), path, split, name=settings.name, data_dir=settings.data_dir), None, None
+    if reader is not None or settings.source.count("/") > 1:
         raise UsageError("there is no such data file or directory", where=settings.source)
     revision = _hub_revision(settings.source)
-    return _dataset_rows(settings.source, settings, split, revision), revision, None
+    repo_id = settings.source.partition("@")[0]
+    rows = _loaded(repo_id, settings.source, split, name=settings.name, data_dir=settings.data_dir, revision=revision)
+    return rows, revision, None
+
+
+def _reader(path: Path) -> str | None:
+    """Who reads a file of this name: we ourselves, one of datasets' builders, or nobody."""
+    return next((reader for suffix, reader in FILES.items() if path.name.endswith(suffix)), None)
+
+
+def _refuse_splits(settings: DataSettings, file: Path, split: str) -> None:
+    if split == "train" or split == settings.split == settings.heldout_split:
+        return
+    raise UsageError(
+        "a single file has no splits",
+        where=str(file),
+        expected="split: train",
+        found=split,
+        next_step="leave heldout_split out and set heldout_fraction, or name a folder with train.jsonl and test.jsonl",
+    )
 
 
 def _json_rows(path: Path) -> list[dict[str, Any]]:
-    text = path.read_text(encoding="utf-8")
+    content = path.read_bytes()
+    try:
+        text = content.decode("utf-8-sig")  # some editors begin a file with a byte order mark
+    except UnicodeDecodeError as error:
+        number = content.count(b"\n", 0, error.start) + 1
+        raise UsageError(
+            "not UTF-8", where=f"{path}, line {number}", found=f"the byte 0x{content[error.start]:02x}"
+        ) from error
     if path.suffix == ".json":
         try:
             rows = json.loads(text)
@@ -48,7 +86,7 @@ def _json_rows(path: Path) -> list[dict[str, Any]]:
             raise UsageError("the file must hold a list of objects", where=str(path))
         return rows
     rows = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):  # not splitlines: a JSON string may hold U+2028 or U+0085
         if not line.strip():
             continue
         try:
@@ -61,17 +99,27 @@ def _json_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _dataset_rows(source: str, settings: DataSettings, split: str, revision: str | None = None) -> list[dict[str, Any]]:
+def _loaded(builder: str, where: str | Path, split: str = "train", **options: str | None) -> list[dict[str, Any]]:
+    """What datasets.load_dataset reads."""
     from datasets import load_dataset
+    from datasets.exceptions import DatasetsError
 
-    options = {"name": settings.name, "data_dir": settings.data_dir, "revision": revision}
     try:
         dataset = load_dataset(
-            source.partition("@")[0], split=split, **{key: value for key, value in options.items() if value is not None}
+            builder, split=split, **{key: value for key, value in options.items() if value is not None}
         )
+        return [dict(row) for row in dataset]
+    except (DatasetsError, EOFError, OSError) as error:
+        cause = error.__cause__ or error  # "An error occurred while generating the dataset" says nothing
+        raise UsageError(
+            "datasets cannot read this", where=str(where), found=f"{type(cause).__name__}: {cause}"[:300]
+        ) from error
     except ValueError as error:  # an unknown split or configuration; datasets' message lists the known ones
-        raise UsageError("the dataset has no such split or configuration", where=source, found=str(error)) from error
-    return [dict(row) for row in dataset]
+        raise UsageError(
+            "the dataset has no such split or configuration, or its files are not whole",
+            where=str(where),
+            found=str(error),
+        ) from error
 
 
 def _hub_revision(source: str) -> str | None:

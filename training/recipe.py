@@ -20,7 +20,7 @@ SHIPPED = Path(__file__).parent / "recipes"
 
 
 class DataSettings(Settings):
-    """Where rows come from: `starter`, a .jsonl/.json/.parquet file or a directory of them, or a Hub id[@revision]."""
+    """Where rows come from: `starter`, a file (docs/data.md names the kinds), a directory of them, or a Hub id[@revision]."""
 
     source: str
     name: str | None = None  # the dataset's configuration on the Hub

@@ -87,7 +87,7 @@ def take_reference(checkpoint: Checkpoint, prompts: Path = PROMPTS) -> list[Refe
     tokenizer = load_tokenizer(checkpoint)
     model = AutoModelForCausalLM.from_pretrained(checkpoint.path, dtype=torch.float32).eval()
     references = []
-    conversations = [json.loads(line)["messages"] for line in prompts.read_text(encoding="utf-8").splitlines() if line]
+    conversations = [json.loads(line)["messages"] for line in prompts.read_bytes().splitlines() if line]
     with Progress("reference", total=len(conversations)) as progress, torch.inference_mode():
         for messages in conversations:
             rendered = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)

@@ -196,7 +196,7 @@ def read_lines(file: Path, sha256: str) -> list[dict[str, Any]]:
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
         raise ValueError(f"{file.name} is not the file that this page was made with: expected {sha256}, found {found}")
-    return [json.loads(line) for line in content.decode().splitlines() if line.strip()]
+    return [json.loads(line) for line in content.splitlines() if line.strip()]
 
 
 def _texts(prompt: list[dict[str, str]], one: dict[str, Any], other: dict[str, Any]) -> str:

@@ -37,7 +37,7 @@ def write_run(
         samples = [
             Sample(
                 item=items[place] if items else f"item-{place}",
-                prompt="?",
+                prompt="?\u2028\x85",  # separators of lines that JSON leaves as they are
                 values={metric: column[place] for metric, column in metrics.items()},
                 detail={"weights": dict.fromkeys(metrics, weights[place])} if weights else {},
             )

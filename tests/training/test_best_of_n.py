@@ -122,8 +122,8 @@ def test_of_the_answers_that_ended_the_best_and_the_worst_are_a_preference(
     settings = DataSettings(source=str(out / "preferences.jsonl"), heldout_fraction=0.0)
     pairs = load_preferences(settings, seed=0).train
     assert len(pairs) == record.preferences > 0
-    scores = {row["response"]: row["reward"] for row in map(json.loads, (out / "samples.jsonl").open())}
-    best = {row["completion"] for row in map(json.loads, (out / "demonstrations.jsonl").open())}
+    scores = {row["response"]: row["reward"] for row in read_lines(out / "samples.jsonl")}
+    best = {row["completion"] for row in read_lines(out / "demonstrations.jsonl")}
     for pair in pairs:
         chosen, rejected = pair.chosen, pair.rejected
         assert chosen in best
@@ -143,6 +143,11 @@ def test_where_every_whole_answer_scores_the_same_there_is_no_preference() -> No
     }
 
 
+def read_lines(file: Path) -> list[dict[str, Any]]:
+    """Of bytes, for what a tiny model says may hold U+2028 or U+0085, at which text would be split."""
+    return [json.loads(line) for line in file.read_bytes().splitlines()]
+
+
 def test_a_run_that_broke_off_continues_with_the_answers_that_it_would_have_sampled(
     recipe: BestOfNRecipe, tmp_path: Path
 ) -> None:
@@ -152,7 +157,7 @@ def test_a_run_that_broke_off_continues_with_the_answers_that_it_would_have_samp
     with pytest.raises(RewardFailed, match="raised"):
         sample_best(broken, out)
     partial = out / ".state" / "samples.jsonl"
-    assert len(partial.read_text().splitlines()) == 36
+    assert len(read_lines(partial)) == 36
     with partial.open("a") as file:  # as a kill in the middle of a line leaves it
         file.write('{"prompt": [{"ro')
     (tmp_path / "reward.py").write_text(REWARD.replace("len(calls) == 3", "False"))

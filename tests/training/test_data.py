@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
 import pytest
+from datasets import Dataset
 
 from training.data import as_preference, as_prompt, hh_messages, load_preferences, load_prompts
 from training.errors import UsageError
@@ -52,6 +54,45 @@ def test_a_row_of_no_known_format_is_shown_with_its_number(tmp_path: Path) -> No
     file.write_text(json.dumps(ROWS["hh-rlhf"]) + "\n" + json.dumps({"question": "Why?", "answer": "So."}) + "\n")
     with pytest.raises(UsageError, match=r"no known format[\s\S]*row 2[\s\S]*Why\?"):
         load_preferences(DataSettings(source=str(file)), seed=0)
+
+
+def test_a_single_file_of_every_kind_is_read_and_text_may_hold_unusual_line_separators(tmp_path: Path) -> None:
+    rows = [{"prompt": f"a\u2028b {number}", "chosen": "good\x85", "rejected": "bad"} for number in range(3)]
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+    (tmp_path / "rows.jsonl").write_bytes(b"\xef\xbb\xbf" + lines)
+    (tmp_path / "rows.jsonl.gz").write_bytes(gzip.compress(lines))
+    Dataset.from_list(rows).to_parquet(tmp_path / "rows.parquet")
+    Dataset.from_list(rows).to_csv(tmp_path / "rows.csv")
+    for name in ("rows.jsonl", "rows.jsonl.gz", "rows.parquet", "rows.csv"):
+        data = load_preferences(DataSettings(source=str(tmp_path / name), heldout_fraction=0.0), seed=0)
+        assert sorted(pair.prompt[0]["content"] for pair in data.train) == [row["prompt"] for row in rows], name
+
+
+UNREADABLE = {
+    "torn.parquet": (b"junk", "not whole"),
+    "torn.jsonl.gz": (b"junk", "cannot read"),
+    "torn.csv": (b"", "cannot read"),
+    "latin.csv": (b"prompt,completion\ncaf\xe9,x\n", "cannot read"),
+    "latin.jsonl": (b'{"prompt": "ok"}\n{"prompt": "caf\xe9"}\n', "line 2"),
+    "rows.txt": (b"hello", "kind of data file"),
+}
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_a_file_that_cannot_be_read_is_named_with_what_is_wrong(name: str, tmp_path: Path) -> None:
+    content, said = UNREADABLE[name]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UsageError, match=rf"{said}[\s\S]*{name}|{name}[\s\S]*{said}"):
+        load_preferences(DataSettings(source=str(tmp_path / name)), seed=0)
+
+
+def test_an_empty_folder_and_a_split_of_a_single_file_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="data files"):
+        load_preferences(DataSettings(source=str(tmp_path)), seed=0)
+    file = tmp_path / "rows.jsonl"
+    file.write_text(json.dumps(ROWS["hh-rlhf"]) + "\n")
+    with pytest.raises(UsageError, match="no splits"):
+        load_preferences(DataSettings(source=str(file), heldout_split="test"), seed=0)
 
 
 def test_a_broken_line_is_named(tmp_path: Path) -> None:
