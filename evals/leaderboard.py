@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from evals.presentation import headlines, model_name, overlap
+from evals.presentation import headlines, overlap, run_name
 from evals.saved import DECISIVE, SavedRun
 from evals.scorecard import Interval, Score, Scorecard, TaskSettings
 from training.errors import UsageError
@@ -84,9 +84,10 @@ class Leaderboard(Record):
     boards: list[Board]
 
 
-def write(paths: Sequence[Path], out: Path) -> dict[str, Any]:
+def write(paths: Sequence[Path], out: Path, published_as: Sequence[str | None] | None = None) -> dict[str, Any]:
     """Write index.html, a page for each model, leaderboard.svg, .md, .json and .csv into `out`.
 
+    `published_as`: each one's Hub id, where it came from there.
     Raises UsageError for a path without a scorecard, or samples that are not those that were scored.
     """
     # The pages need jinja2; a program that only reads a leaderboard.json does not.
@@ -98,7 +99,8 @@ def write(paths: Sequence[Path], out: Path) -> dict[str, Any]:
         raise UsageError(
             "there is nothing to put on the leaderboard", expected="run directories or scorecard.json files"
         )
-    entries = [SavedRun.open(path) for path in paths]
+    names = published_as or [None] * len(paths)
+    entries = [SavedRun.open(path, name) for path, name in zip(paths, names, strict=True)]
     grouped = group(entries)
     board = leaderboard(grouped)
     write_atomically(out / "leaderboard.csv", as_csv(board).encode())
@@ -148,7 +150,7 @@ def leaderboard(tables: Sequence[Sequence[SavedRun]]) -> Leaderboard:
             Board(
                 why_separate=None if table is first else _why_separate(first[0].scorecard, table[0].scorecard),
                 columns=_columns([entry.scorecard for entry in table]),
-                rows=_rows([entry.scorecard for entry in table]),
+                rows=_rows(table),
             )
             for table in tables
         ],
@@ -241,12 +243,13 @@ def _columns(cards: Sequence[Scorecard]) -> list[Column]:
     ]
 
 
-def _rows(cards: Sequence[Scorecard]) -> list[Row]:
+def _rows(table: Sequence[SavedRun]) -> list[Row]:
     """The rows, best first by the first column that a row has a figure in."""
+    cards = [entry.scorecard for entry in table]
     columns = _columns(cards)
     scores = [{f"{score.task}/{score.metric}": score for score in card.scores} for card in cards]
     rows = []
-    for card, own in zip(cards, scores, strict=True):
+    for entry, card, own in zip(table, cards, scores, strict=True):
         cells = {
             column.id: _cell(own[column.id], [other[column.id] for other in scores if column.id in other])
             for column in columns
@@ -254,7 +257,7 @@ def _rows(cards: Sequence[Scorecard]) -> list[Row]:
         }
         rows.append(
             Row(
-                name=model_name(card.model),
+                name=run_name(entry),
                 digest=card.model.digest,
                 parameters=card.model.parameters,
                 endpoint=card.model.endpoint,

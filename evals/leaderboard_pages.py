@@ -28,9 +28,9 @@ from evals.presentation import (
     interval,
     markdown_text,
     metric_label,
-    model_name,
     parameter_count,
     response_shown,
+    run_name,
     samples_of,
     short_digest,
     short_digests,
@@ -223,7 +223,7 @@ def _detail(entry: SavedRun, anchor: str) -> dict[str, Any]:
             )
     return {
         "card": card,
-        "name": model_name(card.model),
+        "name": run_name(entry),
         "anchor": anchor,
         "scores": sorted(card.scores, key=lambda score: (not score.headline, score.group, score.task, score.metric)),
         "examples": examples,

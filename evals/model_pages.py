@@ -11,7 +11,7 @@ from importlib import resources
 from typing import Any
 
 from evals.leaderboard_pages import csp_hash, page_environment, readable_parts
-from evals.presentation import OFFENSIVE_GROUPS, model_name, samples_of
+from evals.presentation import OFFENSIVE_GROUPS, run_name, samples_of
 from evals.saved import SavedRun
 from evals.scorecard import Sample, Score
 
@@ -30,7 +30,7 @@ def as_model_page(run: SavedRun, anchor: str) -> str:
         .get_template("model.html.jinja")
         .render(
             card=card,
-            name=model_name(card.model),
+            name=run_name(run),
             anchor=anchor,
             tasks=[_task(run, name) for name in names],
             style=style,

@@ -70,6 +70,11 @@ def model_name(model: EvaluatedModel) -> str:
     return parts[-1] if parts else "model"
 
 
+def run_name(run: SavedRun) -> str:
+    """What people know the checkpoint by: its Hub id where it is published, else its model's name."""
+    return run.published_as or model_name(run.scorecard.model)
+
+
 def short_digest(digest: str) -> str:
     """The first 12 hexadecimal digits, which are enough to tell checkpoints apart by eye."""
     return digest.removeprefix("sha256:")[:12]

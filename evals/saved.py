@@ -34,9 +34,10 @@ class SavedRun:
 
     folder: Path
     scorecard: Scorecard
+    published_as: str | None = None  # the Hub id, where it came from there
 
     @classmethod
-    def open(cls, path: Path) -> SavedRun:
+    def open(cls, path: Path, published_as: str | None = None) -> SavedRun:
         """Raises UsageError where there is no scorecard, or it cannot be read."""
         file = path / "scorecard.json" if path.is_dir() else path
         if not file.is_file():
@@ -46,7 +47,7 @@ class SavedRun:
                 expected="a run's directory with scorecard.json, or the path of one",
                 next_step="python -m evals run CHECKPOINT --suite starter --out RUN",
             )
-        return cls(file.parent, Scorecard.read(file))
+        return cls(file.parent, Scorecard.read(file), published_as)
 
     def require_own_checkpoint(self) -> None:
         """Raise UsageError where the checkpoint beside the scorecard is not the one that was scored."""

@@ -41,6 +41,10 @@ class Source:
     digest: str
     folder: Path
 
+    @property
+    def name(self) -> str:
+        return self.repo_id if self.revision == "main" else f"{self.repo_id}@{self.revision}"
+
     def as_dict(self) -> dict[str, str]:
         return {name: getattr(self, name) for name in ("repo_id", "revision", "commit", "digest")}
 
@@ -139,7 +143,7 @@ def fetch_scorecards(hub: HubClient, names: Sequence[str], folder: Path, *, aske
 
 def space_files(sources: Sequence[Source], out: Path, title: str) -> dict[str, bytes]:
     """Path -> bytes of the static Space; the page is written to `out` first."""
-    write([source.folder for source in sources], out)
+    write([source.folder for source in sources], out, [source.name for source in sources])
     pages = sorted(file for file in out.rglob("*") if file.is_file())
     files = {file.relative_to(out).as_posix(): file.read_bytes() for file in pages}
     files["sources.json"] = canonical_json([source.as_dict() for source in sources])

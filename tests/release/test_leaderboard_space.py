@@ -57,9 +57,11 @@ def test_the_page_is_that_of_evals_leaderboard_and_every_model_is_pinned(
     board = Path(hub.api.snapshot_download(f"{repo_id}-board", repo_type="space"))
     written = {file.relative_to(out).as_posix() for file in out.rglob("*") if file.is_file()}
     assert written == set(hub.api.list_repo_files(f"{repo_id}-board", repo_type="space")) - {".gitattributes"}
-    write([run, run / "baseline"], tmp_path / "ours")
+    write([run, run / "baseline"], tmp_path / "ours", models)
     for name in ("index.html", "leaderboard.json", "leaderboard.csv"):
         assert (board / name).read_bytes() == (tmp_path / "ours" / name).read_bytes()
+    rows = json.loads((board / "leaderboard.json").read_text())["boards"][0]["rows"]
+    assert sorted(row["name"] for row in rows) == models, "by their Hub ids"
     sources = json.loads((board / "sources.json").read_text())
     assert [source["commit"] for source in sources] == [hub.head(name, "main") for name in models]
     assert sources[0]["digest"] == SavedRun.open(run).scorecard.model.digest
