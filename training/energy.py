@@ -64,6 +64,12 @@ def circumstances(args: argparse.Namespace) -> Circumstances:
     return given
 
 
+def as_options(given: Circumstances) -> list[str]:
+    """The same on a command line, for a process that trains."""
+    told = {"--cpu-watts": given.cpu_watts, "--grid": given.grid, "--price": given.price}
+    return [f"{option}={value}" for option, value in told.items() if value is not None]
+
+
 def price_of(text: str | None) -> Price | None:
     """Raises UsageError for what is no price."""
     if text is None:

@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training.command import Result, log
+from training.energy import add_arguments as add_energy_arguments
+from training.energy import as_options, circumstances
 from training.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_USAGE, UsageError
 from training.recipe import find_recipe
 from training.records import canonical_json, write_atomically
@@ -47,13 +49,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--over", type=Path, required=True, help="a YAML file: what is varied, the objective, how many trials"
     )
     parser.add_argument("--out", type=Path, required=True, help="the sweep's directory, e.g. runs/sweep")
+    add_energy_arguments(parser)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="values of the recipe that every trial has")
 
 
 def run_sweep(args: argparse.Namespace, kind: type[Settings]) -> Result:
     """The command: sweep over recipes of `kind`."""
     settings = load(args.over, SweepSettings)
-    record = Sweep(settings, args.method, args.recipe, kind, args.overrides, args.out).run(train_in_a_process)
+    told = as_options(circumstances(args))
+    sweep = Sweep(settings, args.method, args.recipe, kind, args.overrides, args.out)
+    record = sweep.run(lambda words: train_in_a_process([*words, *told]))
     lines = [as_text(table(record)), str(args.out / TABLE)]
     lines += [str(args.out / trial.run / "checkpoint") for trial in record.trials if trial.number == record.best]
     return {**record.model_dump(mode="json"), "summary": "\n".join(lines)}

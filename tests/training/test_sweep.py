@@ -113,11 +113,13 @@ def test_the_command_runs_a_trial_as_a_process_and_prints_the_record(
 ) -> None:
     over = settings(tmp_path, sampler="grid", trials=1, over={"lora.r": [2, 4]})
     words = ["sweep", "--method", "sft", "--recipe", str(recipe), "--over", str(over), "--out", str(tmp_path / "out")]
-    assert main([*words, "--json"]) == 0
+    assert main([*words, "--price", "1.20 EUR", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert [trial["values"] for trial in found["trials"]] == [{"lora.r": 2}]
     run = RunRecord.read(tmp_path / "out" / "trials" / "000" / "run.json")
     assert found["trials"][0]["value"] == run.metrics["heldout_loss_after"]
+    assert run.price is not None
+    assert (run.price.per_hour, run.price.currency) == (1.2, "EUR")
     assert SweepRecord.read(tmp_path / "out" / "sweep.json").best == found["best"] == 0
 
 
