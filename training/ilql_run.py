@@ -16,6 +16,7 @@ from training.command import log
 from training.data import Data, Prompt, load_prompts
 from training.ilql_data import Rewarded, Transitions, load_rewarded, scale_of, scaled, tokenize
 from training.ilql_recipe import ILQLRecipe
+from training.pair_report import with_interval
 from training.pretrained import load_policy, resolve_base
 from training.processes import launched_accelerator
 from training.progress import Progress
@@ -178,6 +179,7 @@ def steered_figures(
 ) -> dict[str, float]:
     """Mean rewards of sampled answers without steering and with it, over prompts; and the latter's gain over the behaviour.
 
+    `steering_change` is what steering adds, paired by prompt: both are drawn with the same random numbers.
     The behaviour is measured by the same scorer, on answers of the data: their own rewards may be of another scale, as a
     pair's 1 and -1 are. A standard error of sampled answers is that of the prompts' means, each over its samples, so that
     answers to one prompt do not count as independent.
@@ -186,6 +188,7 @@ def steered_figures(
     settings = recipe.evaluation
     prompts: list[Prompt] = load_prompts(settings.prompts, recipe.seed).train
     found = {"evaluation_prompts": float(len(prompts)), "evaluation_samples": float(settings.samples)}
+    rewards: dict[str, list[float]] = {}  # each prompt's mean
     for name, beta in (("unsteered", 0.0), ("steered", recipe.steering.beta)):
         steering = recipe.steering.model_copy(update={"beta": beta})
         answers = policy.answers([row.prompt for row in prompts], settings.samples, steering, recipe.seed)
@@ -195,8 +198,10 @@ def steered_figures(
                 [(row.prompt, answer) for row, given in zip(prompts, answers, strict=True) for answer in given],
             )
         )
-        means = [statistics.fmean([next(scores) for _ in given]) for given in answers]
-        found[f"{name}_reward"], found[f"{name}_reward_stderr"] = mean_and_stderr(means)
+        rewards[name] = [statistics.fmean([next(scores) for _ in given]) for given in answers]
+        found[f"{name}_reward"], found[f"{name}_reward_stderr"] = mean_and_stderr(rewards[name])
+    changes = [after - before for before, after in zip(rewards["unsteered"], rewards["steered"], strict=True)]
+    found |= with_interval("steering_change", *mean_and_stderr(changes))
     drawn = random.Random(recipe.seed).sample(rows, min(len(rows), BEHAVIOUR_SCORED))
     mean, error = mean_and_stderr(scorer.score(policy.tokenizer, [(row.prompt, row.response) for row in drawn]))
     found |= {"behaviour_scored": float(len(drawn)), "behaviour_score": mean, "behaviour_score_stderr": error}

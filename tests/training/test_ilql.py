@@ -233,6 +233,8 @@ def test_a_killed_command_continues_and_ends_with_the_weights_of_one_that_was_no
     assert figures["behaviour_reward"] == pytest.approx(0.5, abs=0.2)
     assert figures["evaluation_prompts"] == 4
     assert {"steered_reward", "unsteered_reward_stderr", "heldout_td_loss", "heldout_value_correlation"} <= set(figures)
+    assert figures["steering_change"] == pytest.approx(figures["steered_reward"] - figures["unsteered_reward"])
+    assert {"steering_change_stderr", "steering_change_low", "steering_change_high"} <= set(figures)
     assert figures["steered_gain"] == pytest.approx(figures["steered_reward"] - figures["behaviour_score"])
     assert figures["behaviour_score"] == pytest.approx(0.15, abs=0.07), "by the function, and not by the rows' 0 and 1"
     command = [sys.executable, "-m", "training", *words, str(killed)]
