@@ -152,7 +152,7 @@ def _lengths(
     Tokens are of the prompt and the longest answer. The very longest row may be one that is held out.
     """
     split = settings.split
-    if settings.source != "starter" and not settings.source.endswith((".jsonl", ".json")):
+    if settings.source != "starter" and not Path(settings.source).expanduser().is_file():
         split += f"[:{16 * SAMPLE}]"  # datasets' slice: enough to see, where all may be millions
     raw, _, _ = read_rows(settings, split, starter_file)
     count = min(len(raw), settings.limit or len(raw))

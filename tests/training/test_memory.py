@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
 import pytest
 import yaml
+from datasets import Dataset
 from tiny_model import save_reward_model
 from transformers import AutoModelForCausalLM
 
@@ -100,6 +102,20 @@ def test_what_fits_is_not_refused_and_the_key_that_switches_it_off_is_no_part_of
     off = load(file, RewardRecipe, ["memory_check=false"])
     assert not off.memory_check
     assert off.model_dump(mode="json") == recipe.model_dump(mode="json")
+
+
+def test_every_kind_of_file_that_recipes_read_is_looked_into(tmp_path: Path, tiny: Path) -> None:
+    """Of a dataset a slice is asked for, which a single file does not have."""
+    lines = pairs(tmp_path)
+    kinds = {"pairs.parquet": Dataset.to_parquet, "pairs.csv": Dataset.to_csv}
+    for name, write in kinds.items():
+        write(Dataset.from_list([json.loads(line) for line in lines.read_text().splitlines()]), tmp_path / name)
+    (tmp_path / "pairs.jsonl.gz").write_bytes(gzip.compress(lines.read_bytes()))
+    needs = set()
+    for name in ("pairs.jsonl", "pairs.jsonl.gz", *kinds):
+        file = written(tmp_path, method="reward", base=str(tiny), data={"source": str(tmp_path / name)})
+        needs.add(need_of(load(file, RewardRecipe), "cpu").total)
+    assert len(needs) == 1
 
 
 @pytest.mark.parametrize("method", ["sft", "dpo", "kto", "ilql"])
