@@ -106,17 +106,14 @@ def _told(signer: Signer | None) -> str:
 
 def _valid(path: list[Certificate], plan: ReleasePlan | None, about: str) -> Finding:
     """Every certificate on the path was valid when the release says that it was planned and signed."""
-    if plan is None:
-        return Finding(
-            check="valid", ok=False, subject=about, expected="a plan.json that says when", found="none that can be read"
-        )
-    moment = datetime.fromisoformat(plan.created)
+    moment = _moment(plan)
+    if moment is None:
+        found = "none that can be read" if plan is None else repr(plan.created)
+        return Finding(check="valid", ok=False, subject=about, expected="a plan.json that says when", found=found)
     wrong = outside(path, moment)
     now = datetime.now(UTC)
-    since = next(
-        (f"; it has expired since, on {one.not_valid_after_utc.date()}" for one in path[:1] if outside([one], now)), ""
-    )
     said = f"{moment.isoformat(timespec='seconds')} by its own word"
+    since = f"; it has expired since, on {path[0].not_valid_after_utc.date()}" if outside(path[:1], now) else ""
     return Finding(
         check="valid",
         ok=wrong is None,
@@ -126,3 +123,12 @@ def _valid(path: list[Certificate], plan: ReleasePlan | None, about: str) -> Fin
         if wrong is not None
         else f"valid from {validity(path[0])}, so also when it signed, {said}{since}",
     )
+
+
+def _moment(plan: ReleasePlan | None) -> datetime | None:
+    """When the release says that it was planned; None where it says nothing that can be read, as a damaged plan.json may."""
+    try:
+        moment = datetime.fromisoformat(plan.created) if plan else None
+    except ValueError:
+        return None
+    return moment if moment is None or moment.tzinfo else None

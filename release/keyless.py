@@ -11,13 +11,15 @@ is named by its trust configuration (`--trust-config`, sigstore's ClientTrustCon
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from model_cards.signer import KeylessSigner
 from training.command import log
@@ -34,17 +36,21 @@ NO_CHOICE = "without one, verify leaves the signature out where no identity is a
 
 @dataclass
 class Keyless:
-    """What a release is signed with: whoever the token says. A token is asked for once, and again where it has expired."""
+    """What a release is signed with: whoever the token says. A token is asked for once, and again where it has expired.
+
+    `identity` is the name that the certificate will carry, where `certified_name` does not tell it from the token.
+    """
 
     token_file: Path | None = None
     trust_config: Path | None = None
+    identity: str | None = None
     _token: IdentityToken | None = None
 
     def signer(self) -> KeylessSigner:
         """Who signs. Raises UsageError where nothing says who, HubError where sigstore cannot be reached."""
         token = self.token()
         return KeylessSigner(
-            identity=token.identity,
+            identity=self.identity or certified_name(claims_of(str(token)), token.identity),
             identity_provider=token.federated_issuer,
             trust_config=_fingerprint(self.trust_config) if self.trust_config else None,
         )
@@ -127,6 +133,30 @@ def instance(trust_config: Path | None, without: str = CHOICES) -> ClientTrustCo
             found=f"{type(error).__name__}: {error}"[:200],
             next_step="ask whoever runs that instance for it, or leave --trust-config out for the public one",
         ) from error
+
+
+def certified_name(claims: Mapping[str, Any], identity: str) -> str:
+    """The name that the certificate will carry: of a CI system that of the workflow, which is another than the token's
+    subject; else `identity`, the token's e-mail address or subject. After sigstore's own configuration of its certificate
+    authority (sigstore/fulcio, config/identity/config.yaml); what is signed is held against it."""
+    if "job_workflow_ref" in claims:  # GitHub Actions
+        return f"https://github.com/{claims['job_workflow_ref']}"
+    if "ci_config_ref_uri" in claims:  # GitLab
+        return f"https://{claims['ci_config_ref_uri']}"
+    if "organization_slug" in claims and "pipeline_slug" in claims:
+        return f"https://buildkite.com/{claims['organization_slug']}/{claims['pipeline_slug']}"
+    circle = "oidc.circleci.com/"
+    if f"{circle}pipeline-definition-id" in claims:
+        project, definition = claims[f"{circle}project-id"], claims[f"{circle}pipeline-definition-id"]
+        return f"https://circleci.com/api/v2/projects/{project}/pipeline-definitions/{definition}"
+    return str(claims.get("email", identity))
+
+
+def claims_of(token: str) -> dict[str, Any]:
+    """What a JSON Web Token says (RFC 7519), which IdentityToken has found to be one. Nobody's signature is checked here:
+    that is the certificate authority's part."""
+    middle = token.split(".")[1]
+    return dict(json.loads(base64.urlsafe_b64decode(middle + "=" * (-len(middle) % 4))))
 
 
 @contextmanager

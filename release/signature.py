@@ -16,7 +16,7 @@ import json
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from model_cards.signer import Signer, told, verify_options
 from release import certificates
@@ -27,13 +27,14 @@ from release.certificates import CertificateKey, Roots
 from release.hub_files import HUB_OWN_FILE
 from release.keyless import NO_CHOICE, TRUSTED_KEYS, Identity, Keyless, instance, reaching
 from release.records import Finding, ReleasePlan
+from release.signature_bundle import certificates as certificates_in
+from release.signature_bundle import kind, logged, read_bundle, statement
 from release.signing_keys import fingerprint, fingerprint_of, load_private_key, pem
 from training.checkpoint import FileEntry
 from training.errors import UsageError
 from training.records import write_atomically
 
 if TYPE_CHECKING:
-    from cryptography.x509 import Certificate
     from model_signing import hashing, verifying
 
 SIGNATURE = "slipway.sigstore.json"
@@ -79,11 +80,13 @@ def sign(bundle: Path, with_what: SignWith, name: str, keep: Path) -> None:
         named.symlink_to(bundle.resolve(), target_is_directory=True)
         if keep.is_file():
             write_atomically(bundle / SIGNATURE, keep.read_bytes())
-            if _still_signs(named, with_what, Path(scratch)) and _statement(keep)["subject"][0]["name"] == name:
+            if _still_signs(named, with_what, Path(scratch)) and statement(keep)["subject"][0]["name"] == name:
                 return
             (bundle / SIGNATURE).unlink()
         made = Path(scratch) / SIGNATURE
         _make(named, with_what, made)
+        if isinstance(with_what, Keyless):
+            _require_identity(named, with_what, made)
         write_atomically(keep, made.read_bytes())
         write_atomically(bundle / SIGNATURE, made.read_bytes())
 
@@ -101,11 +104,11 @@ def check(directory: Path, entries: Iterable[FileEntry], trust: Trust, repo_id: 
     problem = _problem(directory, trust)
     if problem is not None and not problem.startswith("Signature mismatch"):  # of files, which are named below
         if isinstance(trust, Roots) and problem.startswith("X509StoreContextError"):
-            leaf, *chain = _certificates(directory / SIGNATURE)
+            leaf, *chain = certificates_in(directory / SIGNATURE)
             problem = no_path(leaf, chain, problem)
         return [_finding("signature", SIGNATURE, expected, problem)]
-    statement = _statement(directory / SIGNATURE)
-    about = str(statement["subject"][0]["name"])
+    said = statement(directory / SIGNATURE)
+    about = str(said["subject"][0]["name"])
     wanted = subject(repo_id, tag)
     findings = [
         *_who(directory, trust, expected),
@@ -117,7 +120,7 @@ def check(directory: Path, entries: Iterable[FileEntry], trust: Trust, repo_id: 
             found=f"signed for {about}",
         ),
     ]
-    signed = {resource["name"]: resource["digest"] for resource in statement["predicate"]["resources"]}
+    signed = {resource["name"]: resource["digest"] for resource in said["predicate"]["resources"]}
     there = {entry.path: entry.sha256 for entry in entries if entry.path not in (SIGNATURE, HUB_OWN_FILE)}
     for path in sorted({*signed, *there}):
         ours = f"sha256 {signed[path]}" if path in signed else "no such file"
@@ -146,6 +149,20 @@ def _make(named: Path, with_what: SignWith, made: Path) -> None:
     config.sign(named, made)
 
 
+def _require_identity(named: Path, with_what: Keyless, made: Path) -> None:
+    """Raises UsageError where the signature is not by the identity that plan.json and card name."""
+    signer = with_what.signer()
+    trust = Identity(signer.identity, signer.identity_provider, with_what.trust_config)
+    if (problem := _refusal(_verifier(trust), named, made)) is not None:
+        raise UsageError(
+            "sigstore's certificate does not name the identity that the plan names; nothing was sent to the Hub",
+            where="--keyless",
+            expected=trust.told(),
+            found=problem,
+            next_step="give --identity NAME as the certificate has it",
+        )
+
+
 def _written(with_what: CertificateKey, scratch: Path) -> list[Path]:
     """The certificate and its chain, each in a file of its own, for that is how model-signing reads them."""
     from cryptography.hazmat.primitives.serialization import Encoding
@@ -169,7 +186,7 @@ def _still_signs(named: Path, with_what: SignWith, scratch: Path) -> bool:
         return _problem(named, public) is None
     # The key's part by model-signing's verifier of keys: that of certificates asks for a root, which a signer need not have.
     leaf, chain = with_what.load()
-    if _certificates(named / SIGNATURE) != [leaf, *chain]:
+    if certificates_in(named / SIGNATURE) != [leaf, *chain]:
         return False
     key = leaf.public_key()
     public.write_bytes(pem(key))  # type: ignore[arg-type]  # load has refused other kinds
@@ -189,25 +206,20 @@ def _expected(trust: Trust) -> str:
 def _who(directory: Path, trust: Trust, expected: str) -> list[Finding]:
     """Who signed, once the signature itself holds."""
     if isinstance(trust, Roots):
-        leaf, *chain = _certificates(directory / SIGNATURE)
+        leaf, *chain = certificates_in(directory / SIGNATURE)
         return certificate_findings(leaf, chain, trust, _plan(directory), SIGNATURE)
-    return [Finding(check="signature", ok=True, subject=SIGNATURE, expected=expected, found=expected)]
+    since = logged(directory / SIGNATURE) if isinstance(trust, Identity) else ""
+    return [Finding(check="signature", ok=True, subject=SIGNATURE, expected=expected, found=f"{expected}{since}")]
 
 
 def _other_kind(file: Path, trust: Trust) -> str | None:
     """What signed, in words, where `trust` checks another kind of signature; None where it is of that kind, or damaged."""
-    kinds = {"publicKey": (Path, "a key"), "x509CertificateChain": (Roots, "a certificate")}
-    kinds["certificate"] = (Identity, "an identity without a key")
-    try:
-        material = json.loads(file.read_text(encoding="utf-8"))["verificationMaterial"]
-        expected, words = next(kinds[name] for name in kinds if material.get(name))
-    except (ValueError, KeyError, TypeError, AttributeError, StopIteration):
-        return None
-    if isinstance(trust, expected):
+    found = kind(file)
+    if found is None or found == {Roots: "certificate", Identity: "keyless"}.get(type(trust), "key"):
         return None
     named = _plan(file.parent)
     if named is None or named.signer is None:
-        return words
+        return {"key": "a key", "certificate": "a certificate", "keyless": "an identity without a key"}[found]
     return f"{told(named.signer)};{verify_options(named.signer)} checks it"
 
 
@@ -221,16 +233,11 @@ def _plan(directory: Path) -> ReleasePlan | None:
 
 def _problem(directory: Path, trust: Trust) -> str | None:
     """What is wrong with the signature of a directory, in model-signing's words; None where nothing is."""
-    from sigstore_models.bundle.v1 import Bundle
-
-    file = directory / SIGNATURE
     try:
-        text = file.read_text(encoding="utf-8")
-        if Bundle.from_json(text).to_json() != text:  # white space and the like are not covered by the signature
-            return "the file is not written as a signature is"
+        read_bundle(directory / SIGNATURE)
     except Exception as error:  # noqa: BLE001 - whatever a damaged bundle makes its parsers raise, it is no signature
         return _words(error)
-    return _refusal(_verifier(trust), directory, file)
+    return _refusal(_verifier(trust), directory, directory / SIGNATURE)
 
 
 def _verifier(trust: Trust) -> verifying.Config:
@@ -262,25 +269,6 @@ def _refusal(verifier: verifying.Config, directory: Path, file: Path) -> str | N
 
 def _words(error: Exception) -> str:
     return f"{'' if isinstance(error, ValueError) else type(error).__name__ + ': '}{error}".strip()[:400]
-
-
-def _statement(file: Path) -> dict[str, Any]:
-    """The in-toto statement in a bundle."""
-    from sigstore_models.bundle.v1 import Bundle
-
-    envelope = Bundle.from_json(file.read_text(encoding="utf-8")).dsse_envelope
-    assert envelope is not None  # model-signing writes no other kind
-    return dict(json.loads(envelope.payload))
-
-
-def _certificates(file: Path) -> list[Certificate]:
-    """The certificate that signed and those that go with it, copies of itself left out; none where no certificate did."""
-    from cryptography.x509 import load_der_x509_certificate
-    from sigstore_models.bundle.v1 import Bundle
-
-    chain = Bundle.from_json(file.read_text(encoding="utf-8")).verification_material.x509_certificate_chain
-    found = [load_der_x509_certificate(one.raw_bytes) for one in chain.certificates] if chain else []
-    return found[:1] + [certificate for certificate in found[1:] if certificate != found[0]]
 
 
 def _all_files() -> hashing.Config:

@@ -41,6 +41,11 @@ def add_signing_options(command: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="with --keyless: the token (default: the CI's, or a browser)",
     )
+    options.add_argument(
+        "--identity",
+        metavar="NAME",
+        help="with --keyless: the name in the certificate, where the token does not tell it",
+    )
     _add_trust_config(options)
 
 
@@ -87,13 +92,14 @@ def sign_with(args: argparse.Namespace) -> SignWith | None:
     _require(args, "cert_chain", "sign_cert")
     _require(args, "sign_cert", "sign")
     _require(args, "identity_token", "keyless")
+    _require(args, "identity", "keyless")
     _require(args, "trust_config", "keyless")
     if args.keyless and args.sign:
         raise UsageError(
             "a release has one signature", expected="--sign or --keyless", found="both", next_step="leave one out"
         )
     if args.keyless:
-        return Keyless(args.identity_token, args.trust_config)
+        return Keyless(args.identity_token, args.trust_config, args.identity)
     if args.sign_cert:
         return CertificateKey(args.sign, args.sign_cert, tuple(args.cert_chain))
     key: Path | None = args.sign

@@ -251,6 +251,13 @@ def test_a_certificate_that_had_expired_when_it_signed_is_found_and_one_that_exp
     assert "it has expired since, on" in valid.found
 
 
+@pytest.mark.parametrize("damaged", ["2026-11-28T16:32:01+0p:00", "2026-11-28T16:32:01"])
+def test_a_plan_json_whose_time_is_damaged_is_named_and_is_no_bug(folder: Path, roots: Roots, damaged: str) -> None:
+    plan = ReleasePlan.read(folder / PLAN)
+    plan.model_copy(update={"created": damaged}).write(folder / PLAN)
+    assert wrong(folder, roots).keys() == {"valid", PLAN}
+
+
 def test_a_certificate_for_web_servers_under_the_same_root_signs_nothing(
     folder: Path, roots: Roots, other_signing: Change
 ) -> None:
