@@ -144,7 +144,8 @@ def fingerprint(certificate: Certificate) -> str:
 
 
 def names(certificate: Certificate) -> list[str]:
-    """The names that a certificate is for: e-mail addresses, URIs, common names, and last its whole subject."""
+    """The names that a certificate is for: e-mail addresses and URIs, where it has none its common names, and last its whole
+    subject. A common name beside other names is no name to ask for (as RFC 6125, 6.4.4, has it for servers)."""
     from cryptography import x509
     from cryptography.x509.oid import NameOID
 
@@ -155,7 +156,8 @@ def names(certificate: Certificate) -> list[str]:
         found += alternatives.get_values_for_type(x509.UniformResourceIdentifier)
     except x509.ExtensionNotFound:
         pass
-    found += [str(part.value) for part in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+    if not found:
+        found = [str(part.value) for part in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
     return [*found, certificate.subject.rfc4514_string()]
 
 
@@ -219,7 +221,9 @@ def _require_valid(certificate: Certificate, file: Path, moment: datetime) -> No
         where=f"{file}, {certificate.subject.rfc4514_string()}",
         expected=f"one that is valid now, {moment.isoformat(timespec='seconds')}",
         found=f"valid from {validity(certificate)}",
-        next_step="have it renewed by whoever issued it" if expired else "look at this machine's clock, or wait",
+        next_step="have it renewed by whoever issued it; what was signed before continues with python -m release resume --run DIR"
+        if expired
+        else "look at this machine's clock, or wait",
     )
 
 

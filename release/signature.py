@@ -31,6 +31,7 @@ from release.signature_bundle import certificates as certificates_in
 from release.signature_bundle import kind, logged, read_bundle, statement
 from release.signing_keys import fingerprint, fingerprint_of, load_private_key, pem
 from training.checkpoint import FileEntry
+from training.command import log
 from training.errors import UsageError
 from training.records import write_atomically
 
@@ -137,6 +138,7 @@ def _make(named: Path, with_what: SignWith, made: Path) -> None:
     if isinstance(with_what, Keyless):
         with reaching("its certificate authority or its transparency log"):
             token = str(with_what.token())
+            log(f"signing as {told(with_what.signer())}; the log of sigstore keeps that name for ever")
             config.use_sigstore_signer(identity_token=token, trust_config=with_what.trust_config).sign(named, made)
         return
     if isinstance(with_what, CertificateKey):

@@ -189,7 +189,7 @@ def test_another_root_another_name_and_a_key_are_each_exit_4_and_say_what_was_fo
             ["--cert-root", str(other.folder / "root.pem")],
             f"from CN=Release signing to {authority.root.subject.rfc4514_string()}",
         ),
-        (["--cert-root", root, "--identity", "me@slipway.dev"], f"a certificate of {MAIL}, Release signing"),
+        (["--cert-root", root, "--identity", "me@slipway.dev"], f"a certificate of {MAIL}, CN=Release signing"),
         (["--key", str(tmp_path / "k.pub")], f"; --cert-root root.pem --identity {MAIL} checks it"),
     ):
         assert main(["verify", "slipway/certified@v1.0.0", *words]) == 4
