@@ -1,6 +1,7 @@
 """Does verification find every changed byte? Flip one bit of a random byte, anywhere in a release, and look.
 
     python benchmarks/thousand_bytes.py org/name@v1.0.0 --key slipway.pub --receipt runs/a/receipt.json
+    python benchmarks/thousand_bytes.py org/name@v1.0.0 --cert-root root.pem --flips 300
     python benchmarks/thousand_bytes.py org/name@v1.0.0 --key slipway.pub --flips 60 --store runs/hub --store-flips 6
 
 The release is downloaded once from HF_ENDPOINT. Each flip is made in that copy, the file is hashed again as `release verify`
@@ -31,6 +32,8 @@ from release.bundle import files_of
 from release.hub_client import HubClient
 from release.hub_files import HUB_OWN_FILE
 from release.records import Receipt
+from release.signature import Trust
+from release.signing_options import add_trust_options, must_have_signed
 from release.verify import hold_bytes, parse_target, plan_in
 from training.checkpoint import FileEntry
 from training.command import log
@@ -49,20 +52,22 @@ def flip(file: Path, place: int, bit: int) -> None:
         opened.write(bytes([byte ^ (1 << bit)]))
 
 
-def witnesses(snapshot: Path, repo_id: str, tag: str, key: Path | None, receipt: Receipt | None) -> dict[str, Witness]:
+def witnesses(
+    snapshot: Path, repo_id: str, tag: str, trust: Trust | None, receipt: Receipt | None
+) -> dict[str, Witness]:
     """name -> the files that it finds not to be as they were released."""
 
-    def look(entries: list[FileEntry], key: Path | None, receipt: Receipt | None) -> set[str]:
+    def look(entries: list[FileEntry], trust: Trust | None, receipt: Receipt | None) -> set[str]:
         try:
-            promise = receipt or plan_in(snapshot, str(snapshot), key)
+            promise = receipt or plan_in(snapshot, str(snapshot), trust)
         except VerificationMismatch:
             return {"plan.json"}
-        found = hold_bytes(snapshot, entries, promise, key, repo_id, tag)
+        found = hold_bytes(snapshot, entries, promise, trust, repo_id, tag)
         return {finding.subject for finding in found if not finding.ok}
 
     known: dict[str, Witness] = {"the id alone": lambda entries: look(entries, None, None)}
-    if key is not None:
-        known["signature"] = lambda entries: look(entries, key, None)
+    if trust is not None:
+        known["signature"] = lambda entries: look(entries, trust, None)
     if receipt is not None:
         known["receipt"] = lambda entries: look(entries, None, receipt)
     return known
@@ -122,7 +127,7 @@ def in_the_store(snapshot: Path, store: Path, words: list[str], flips: int, seed
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("target", metavar="ORG/NAME@TAG")
-    parser.add_argument("--key", type=Path)
+    add_trust_options(parser)
     parser.add_argument("--receipt", type=Path)
     parser.add_argument("--flips", type=int, default=1000)
     parser.add_argument("--store", type=Path, help="the folder of the embedded Hub")
@@ -136,7 +141,7 @@ def main() -> None:
         cached = hub.download(repo_id, hub.resolve(repo_id, tag or "main"), Path(scratch) / "cache")
         snapshot = Path(shutil.copytree(cached, Path(scratch) / "release"))  # files, where the cache holds links
         receipt = Receipt.read(args.receipt) if args.receipt else None
-        known = witnesses(snapshot, repo_id, tag or "", args.key, receipt)
+        known = witnesses(snapshot, repo_id, tag or "", must_have_signed(args), receipt)
         table = in_the_download(snapshot, known, args.flips, args.seed)
         columns = ["flips", *known]
         print("| file | " + " | ".join(columns) + " |\n|---|" + "---|" * len(columns))
@@ -144,7 +149,10 @@ def main() -> None:
             print(f"| {path} | " + " | ".join(str(row[column]) for column in columns) + " |")
         print("| all | " + " | ".join(str(sum(row[column] for row in table.values())) for column in columns) + " |")
         if args.store:
-            words = [args.target, *(["--key", str(args.key)] if args.key else [])]
+            words = [args.target]
+            for name in ("key", "identity", "identity_provider", "trust_config"):
+                words += [f"--{name.replace('_', '-')}", str(getattr(args, name))] if getattr(args, name) else []
+            words += [f"--cert-root={file}" for file in args.cert_root]
             codes = in_the_store(snapshot, args.store, words, args.store_flips, args.seed)
             print(json.dumps({"flips in the store": args.store_flips, **codes}))
     print(f"{time.monotonic() - clock:.0f} s")

@@ -29,6 +29,7 @@ from model_cards.feedback import feedback_sentences
 from model_cards.metadata import license_metadata, metadata
 from model_cards.plots import plots
 from model_cards.score_table import Difference, ScoreRow, comparable_score, score_id, score_rows
+from model_cards.signer import Signer, sentences, verify_options
 from training.run_record import RunRecord
 
 HUB = "https://huggingface.co"
@@ -109,13 +110,13 @@ def render_card(
     space_id: str | None = None,
     endpoint: str | None = None,
     language: str | None = "en",
-    signer: str | None = None,
+    signer: Signer | None = None,
     waivers: Mapping[str, str] | None = None,
 ) -> CardBundle:
     """The card of a run, or of a bare checkpoint directory, as it will stand in `repo_id` at `tag`.
 
     `endpoint` is the Hub that it goes to, if not huggingface.co; `language` is what the metadata says (the starter data
-    and suites are English); `signer` is the fingerprint of the key that signs the release; `waivers` are
+    and suites are English); `signer` is who signs the release; `waivers` are
     gates of the release whose refusals were accepted, each with its reason.
     Raises UsageError where the run's files contradict each other.
     """
@@ -139,7 +140,8 @@ def render_card(
         repo_id=repo_id,
         tag=tag,
         space_id=space_id,
-        signer=signer,
+        signer=sentences(signer),
+        verify_options=verify_options(signer),
         waivers=dict(sorted((waivers or {}).items())),
         hub=(endpoint or HUB).rstrip("/"),
         elsewhere=None if (endpoint or HUB).rstrip("/") == HUB else (endpoint or "").rstrip("/"),

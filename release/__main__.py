@@ -3,10 +3,12 @@
     python -m release hub --root .slipway/hub --port 8484
     python -m release check   runs/a | CHECKPOINT | org/name[@revision]
     python -m release plan    --run runs/a --repo org/name --tag v1.0.0
-    python -m release publish --run runs/a --repo org/name --tag v1.0.0 [--sign KEY] [--private] [--space FLAVOUR] [--dry-run]
+    python -m release publish --run runs/a --repo org/name --tag v1.0.0 [--sign KEY [--sign-cert CERT] | --keyless] [--private]
+                              [--space FLAVOUR] [--dry-run]
     python -m release last-release --run runs/a --repo org/name
     python -m release resume  --run runs/a
-    python -m release verify  org/name@v1.0.0 [--key slipway.pub] [--receipt runs/a/receipt.json] [--rescore N]
+    python -m release verify  org/name@v1.0.0 [--key slipway.pub | --cert-root root.pem | --identity NAME --identity-provider URL]
+                              [--receipt runs/a/receipt.json] [--rescore N]
     python -m release rollback --run runs/a
     python -m release keygen  --out slipway.key
     python -m release export  --run runs/a --gguf F16 Q8_0 [--repo org/name-GGUF]
@@ -44,6 +46,7 @@ from release.request_options import (
     require_names,
     run_to_release,
 )
+from release.signing_options import add_keygen_command, add_signing_options, add_trust_options, must_have_signed
 from training.command import Parser, Result, log, quiet_libraries
 from training.errors import EXIT_GATE, GateRefused, UsageError
 
@@ -59,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for command in (plan, publish):
         add_request_options(command, repo_required=True)
         add_checkpoint_options(command)
-        command.add_argument("--sign", type=Path, metavar="KEY", help="sign the release with this private key (keygen)")
+        add_signing_options(command)
     publish.add_argument("--dry-run", action="store_true", help="plan only; send nothing to the Hub")
     resume = parser.command("resume", "Continue a publication that was interrupted.", run_resume)
     resume.add_argument("--run", dest="run_directory", type=Path, required=True, metavar="DIR")
@@ -70,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     promise.add_argument(
         "--run", dest="run_directory", type=Path, metavar="DIR", help="hold it against DIR/receipt.json"
     )
-    verify.add_argument("--key", type=Path, metavar="FILE", help="the public key that must have signed every file")
+    add_trust_options(verify)
     verify.add_argument("--rescore", type=int, metavar="N", help="compute the scores of N items of each task again")
     verify.add_argument("--seed", type=int, help="which items --rescore draws (default: others each time, and said)")
     verify.add_argument("--suite", metavar="FILE", help="with --rescore: the suite, where it is none of Slipway's own")
@@ -86,8 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     which.add_argument("--repo", metavar="ORG/NAME", help="the repository, together with --to")
     rollback.add_argument("--to", metavar="TAG", help="the release to return to (default: the one before)")
-    keygen = parser.command("keygen", "Make a private key to sign releases with, and its public half.", run_keygen)
-    keygen.add_argument("--out", type=Path, default=Path("slipway.key"), metavar="FILE", help="default: slipway.key")
+    add_keygen_command(parser)
     check = parser.command(
         "check", "Ask the gates about a run, or about anyone's checkpoint; writes nothing.", run_check
     )
@@ -188,24 +190,16 @@ def run_verify(args: argparse.Namespace) -> Result:
     rescoring = Rescoring(args.rescore, seed, args.suite) if args.rescore else None
     if rescoring is not None:
         log(f"re-scoring {rescoring.items} items of each task, drawn by --seed {rescoring.seed}")
+    trust = must_have_signed(args)
     repo_id, revision = parse_target(args.target)
     path = args.receipt or (args.run_directory / "receipt.json" if args.run_directory else None)
     hub = HubClient.connect()
-    verification = verify(hub, repo_id, revision, Receipt.read(path) if path else None, args.key, rescoring)
+    verification = verify(hub, repo_id, revision, Receipt.read(path) if path else None, trust, rescoring)
     if args.out:
         verification.write(args.out)
     require_true(verification, hub.endpoint)
     against = f"the receipt {path}" if path else "the plan.json in the repository itself"
     return {"summary": summary(verification, against), **verification.model_dump(mode="json")}
-
-
-def run_keygen(args: argparse.Namespace) -> Result:
-    """`keygen`: the private key stays with the publisher, the public one goes to whoever is to check."""
-    from release.signature import make_key
-
-    fingerprint, public = make_key(args.out), args.out.with_suffix(".pub")
-    said = f"{args.out} signs (keep it secret), {public} checks (publish it where people know you)\n  key {fingerprint}"
-    return {"summary": said, "private_key": str(args.out), "public_key": str(public), "fingerprint": fingerprint}
 
 
 def run_rollback(args: argparse.Namespace) -> Result:
@@ -236,6 +230,8 @@ def _publish(run: Path) -> Result:
 
 
 def _released(receipt: Receipt, already: bool) -> str:
+    from model_cards.signer import verify_options
+
     lines = [
         f"{receipt.repo_id} {receipt.tag} {'is already released' if already else 'is released'}",
         f"  {receipt.endpoint}/{receipt.repo_id}/tree/{receipt.tag}",
@@ -243,7 +239,8 @@ def _released(receipt: Receipt, already: bool) -> str:
     ]
     if receipt.space:
         lines.append(f"  Space  {receipt.endpoint}/spaces/{receipt.space.repo_id}")
-    return "\n".join([*lines, f"  next: python -m release verify {receipt.repo_id}@{receipt.tag}"])
+    options = verify_options(receipt.signer)
+    return "\n".join([*lines, f"  next: python -m release verify {receipt.repo_id}@{receipt.tag}{options}"])
 
 
 def _planned(plan: ReleasePlan, run: Path) -> Result:

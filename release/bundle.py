@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from model_cards.signer import Signer
 from training.checkpoint import FileEntry
 from training.errors import SlipwayError, UsageError
 from training.records import sha256_of_file, write_atomically
@@ -56,12 +57,12 @@ def build_bundle(
     space_id: str | None,
     endpoint: str,
     target: Path,
-    signer: str | None = None,
+    signer: Signer | None = None,
     waivers: Mapping[str, str] | None = None,
 ) -> SlipwayError | None:
     """Write the bundle to `target`, replacing what was there; the error if no card could be rendered.
 
-    `signer` is the fingerprint of the key that the release will be signed by, `waivers` the gates whose refusals are
+    `signer` is who will sign the release, `waivers` the gates whose refusals are
     accepted, with the reasons; the card names them.
     """
     from model_cards.card import render_card

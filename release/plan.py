@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from model_cards.signer import Signer
 from release.bundle import PLAN, build_bundle, files_of, sources_of
 from release.gates.ask import ask
 from release.gates.candidate import Candidate
@@ -25,7 +26,7 @@ from release.hub_files import HUB_OWN_FILE
 from release.policy import Policy, check_waivers, load_policy, policy_digest
 from release.probe import take_probe
 from release.records import Probe, ReleasePlan, Verdict
-from release.signature import SIGNATURE, sign, signer_of, subject
+from release.signature import SIGNATURE, SignWith, sign, signer_of, subject
 from release.space_flavour import SpaceFlavour
 from training.command import log
 from training.errors import GateRefused, UsageError
@@ -45,7 +46,7 @@ class Request:
     private: bool = False
     space: str | None = None
     space_flavour: SpaceFlavour | None = None
-    sign: Path | None = None  # the private key to sign with
+    sign: SignWith | None = None  # what to sign with; a path is that of a private key
     waive: Mapping[str, str] = field(default_factory=dict)  # gate -> why its refusal is accepted
 
     def check(self) -> None:
@@ -71,7 +72,7 @@ def make_plan(run: Path, request: Request) -> ReleasePlan:
     signer = signer_of(request.sign) if request.sign else None
     policy = load_policy(request.policy)
     log(f"building {run / 'bundle'}")
-    candidate = _candidate(run, request, policy, run / "bundle")
+    candidate = _candidate(run, request, policy, run / "bundle", signer)
     verdicts = _ask(candidate)
     plan = ReleasePlan(
         endpoint=chosen_endpoint(),
@@ -97,7 +98,7 @@ def make_plan(run: Path, request: Request) -> ReleasePlan:
     if before is not None and before.model_copy(update={"created": plan.created}) == plan:
         plan = before
     plan.write(run / "bundle" / PLAN)
-    if request.sign is not None:
+    if request.sign is not None and not plan.refused:  # what is refused is never sent, and a log would keep it for ever
         sign(run / "bundle", request.sign, subject(plan.repo_id, plan.tag), keep=run / SIGNATURE)
     plan.write(run / PLAN)
     return plan
@@ -107,7 +108,7 @@ def check_run(run: Path, request: Request) -> list[Verdict]:
     """The gates' verdicts on a bundle in a temporary directory; nothing is written to the run."""
     request.check()
     with tempfile.TemporaryDirectory(dir=run, prefix=".check-") as scratch:
-        return _ask(_candidate(run, request, load_policy(request.policy), Path(scratch) / "bundle"))
+        return _ask(_candidate(run, request, load_policy(request.policy), Path(scratch) / "bundle", None))
 
 
 def check_files(directory: Path, request: Request) -> list[Verdict]:
@@ -212,7 +213,7 @@ def describe(verdicts: list[Verdict]) -> str:
     return "\n".join(lines)
 
 
-def _candidate(run: Path, request: Request, policy: Policy, bundle: Path) -> Candidate:
+def _candidate(run: Path, request: Request, policy: Policy, bundle: Path, signer: Signer | None) -> Candidate:
     waivers = _waivers(request, policy)
     check_waivers(waivers, policy, f"--waive, or waive in the policy {request.policy}")
     error = build_bundle(
@@ -222,10 +223,10 @@ def _candidate(run: Path, request: Request, policy: Policy, bundle: Path) -> Can
         space_id=request.space,
         endpoint=chosen_endpoint(),
         target=bundle,
-        signer=signer_of(request.sign) if request.sign else None,
+        signer=signer,
         waivers=waivers,
     )
-    return Candidate(run, bundle, tuple(files_of(bundle)), policy, request.repo_id, error, waivers)
+    return Candidate(run, bundle, tuple(files_of(bundle)), policy, request.repo_id, error, waivers, signer)
 
 
 def _waivers(request: Request, policy: Policy) -> dict[str, str]:

@@ -271,6 +271,7 @@ class Publication:
             probe=self.plan.probe,
             space=space,
             signature_digest=f"sha256:{self.files[SIGNATURE].sha256}" if SIGNATURE in self.files else None,
+            signer=self.plan.signer,
             created=now(),
         )
         receipt.write(self.run / RECEIPT)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from model_cards.signer import Signer
 from release.space_flavour import SpaceFlavour
 from training.checkpoint import FileEntry
 from training.records import Record, canonical_json
@@ -44,7 +45,9 @@ class ReleasePlan(Record):
     probe: Probe | None  # None where the weights could not be loaded, which a gate has then refused
     space: str | None = None
     waivers: dict[str, str] = {}  # gate -> why its refusal is accepted; they stand on the card
-    signer: str | None = None  # fingerprint of the key whose signature goes with the release; None: it is not signed
+    signer: Signer | None = (
+        None  # whose signature goes with the release, a key by its fingerprint; None: it is not signed
+    )
     space_flavour: SpaceFlavour | None = None  # None: transformers answers
     created: str
 
@@ -82,6 +85,7 @@ class Receipt(Record):
     probe: Probe
     space: SpaceReceipt | None = None
     signature_digest: str | None = None  # of the signature's file, which plan.json cannot name
+    signer: Signer | None = None  # as plan.json has it; receipts from before 2026-11-28 do not say
     created: str
 
 
@@ -118,7 +122,7 @@ class Verification(Record):
     commit: str
     checkpoint_digest: str | None
     differs_from_parent: bool | None
-    signer: str | None = None  # the key that the release says it is signed by; a finding says whether that was checked
+    signer: Signer | None = None  # by whom the release says it is signed; a finding says whether that was checked
     findings: list[Finding]
     created: str
 

@@ -11,6 +11,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from release.signing_options import sign_with
 from training.command import log
 from training.errors import UsageError
 
@@ -92,7 +93,7 @@ def as_request(args: argparse.Namespace, run: Path | None) -> Request:
         args.private,
         _space_id(args),
         _flavour(args, run),
-        sign=getattr(args, "sign", None),
+        sign=sign_with(args),
         waive=dict(_waiver(words) for words in args.waive),
     )
 

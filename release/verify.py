@@ -4,8 +4,8 @@
     verification.mismatches
 
 Without a receipt the promise is the plan.json that stands in the repository itself: it shows whether the files are
-those that were checked before the release. With a receipt, or with the publisher's public key where the release is signed,
-it also shows whether somebody replaced all of them.
+those that were checked before the release. With a receipt, or with the publisher's public key, root or identity where the
+release is signed, it also shows whether somebody replaced all of them.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from model_cards.signer import told, verify_options
 from release.bundle import PLAN, files_of
 from release.downloaded import compare_behaviour, compare_files, describe, fresh_download
 from release.hub_client import HubClient, check_repo_id
 from release.records import Finding, Probe, Receipt, ReleasePlan, Verification
-from release.signature import SIGNATURE, check
+from release.signature import SIGNATURE, Trust, check, require_usable
 from training.checkpoint import FileEntry, changes_behaviour, manifest_digest
 from training.command import log
 from training.errors import UsageError, VerificationMismatch
@@ -45,14 +46,14 @@ def verify(
     repo_id: str,
     revision: str | None,
     receipt: Receipt | None,
-    key: Path | None = None,
+    trust: Trust | None = None,
     rescoring: Rescoring | None = None,
 ) -> Verification:
-    """Everything that was looked at, agreeing or not. `revision` defaults to the receipt's tag, else to main; `key` is
-    the public key that must have signed; with `rescoring` the figures of the scorecard are computed again.
+    """Everything that was looked at, agreeing or not. `revision` defaults to the receipt's tag, else to main; `trust` is
+    who must have signed (a path is that of a public key); with `rescoring` the figures of the scorecard are computed again.
 
-    Raises UsageError where there is nothing to hold the repository against or to re-score, or `key` is no key, VerificationMismatch
-    where its plan.json cannot be read, HubError.
+    Raises UsageError where there is nothing to hold the repository against or to re-score, or `trust` is no key or root,
+    VerificationMismatch where its plan.json cannot be read, HubError.
     """
     if receipt is not None and receipt.repo_id.lower() != repo_id.lower():
         raise UsageError(
@@ -61,17 +62,19 @@ def verify(
             found=repo_id,
             next_step="give its receipt",
         )
+    if trust is not None:
+        require_usable(trust)
     revision = revision or (receipt.tag if receipt else "main")
     commit = hub.resolve(repo_id, revision)
     log(f"downloading {repo_id}@{commit} into an empty cache")
     with fresh_download(hub, repo_id, commit) as snapshot:
-        promise = receipt or plan_in(snapshot, f"{hub.endpoint}/{repo_id}, commit {commit}", key)
+        promise = receipt or plan_in(snapshot, f"{hub.endpoint}/{repo_id}, commit {commit}", trust)
         log(f"holding it against {'the receipt' if receipt else 'the plan.json in the repository'}")
         entries = files_of(snapshot)
         findings = _commit_findings(hub, receipt, revision, commit)
         repository = hub.repository(repo_id)
         tag = revision if repository and revision in repository.tags else promise.tag
-        findings += hold_bytes(snapshot, entries, promise, key, repo_id, tag)
+        findings += hold_bytes(snapshot, entries, promise, trust, repo_id, tag)
         digest = manifest_digest(tuple(entry for entry in entries if changes_behaviour(Path(entry.path))))
         findings += _digest_findings(digest, promise.checkpoint_digest, promise.parent_digest)
         findings += _behaviour_findings(snapshot, promise.files, entries, promise.probe)
@@ -83,19 +86,24 @@ def verify(
         commit=commit,
         checkpoint_digest=digest,
         differs_from_parent=None if promise.parent_digest is None else digest != promise.parent_digest,
-        signer=promise.signer if isinstance(promise, ReleasePlan) else None,
+        signer=promise.signer,
         findings=findings,
         created=now(),
     )
 
 
 def hold_bytes(
-    snapshot: Path, entries: list[FileEntry], promise: Receipt | ReleasePlan, key: Path | None, repo_id: str, tag: str
+    snapshot: Path,
+    entries: list[FileEntry],
+    promise: Receipt | ReleasePlan,
+    trust: Trust | None,
+    repo_id: str,
+    tag: str,
 ) -> list[Finding]:
     """Every file of a download, whose hashes are `entries`, held against a promise and against who must have signed."""
     findings = _signature_findings(promise, entries)
-    if key is not None:
-        findings += check(snapshot, entries, key, repo_id, tag)
+    if trust is not None:
+        findings += check(snapshot, entries, trust, repo_id, tag)
     if isinstance(promise, Receipt):
         findings += _plan_findings(entries, promise)
     return findings + compare_files(snapshot, promise.files, entries)
@@ -111,8 +119,15 @@ def require_true(verification: Verification, endpoint: str) -> None:
             where=f"{endpoint}/{verification.repo_id}, commit {verification.commit}, {wrong[0].subject}",
             expected=wrong[0].expected,
             found=wrong[0].found,
-            next_step="do not use this revision; `python -m release rollback` returns main to the previous release",
+            next_step=_advice(wrong, verification),
         )
+
+
+def _advice(wrong: list[Finding], verification: Verification) -> str:
+    if {finding.check for finding in wrong} <= {"kind", "signature", "identity"} and verification.signer is not None:
+        options = verify_options(verification.signer)
+        return f"do not use it, unless you expected another: it names{options}; have that from its owner, not from here"
+    return "do not use this revision; `python -m release rollback` returns main to the previous release"
 
 
 def summary(verification: Verification, against: str) -> str:
@@ -164,19 +179,20 @@ def _rescored(snapshot: Path, rescoring: Rescoring, whole: bool) -> list[Finding
 
 
 def _signed(verification: Verification) -> str:
-    for finding in verification.findings:
-        if finding.check == "signature":
-            return f"{finding.found}, over every file"
+    checked = {finding.check: finding.found for finding in verification.findings}
+    if "signature" in checked:
+        valid = f"\n           the certificate was {checked['valid']}" if "valid" in checked else ""
+        return f"{checked['signature']}, over every file{valid}"
     if verification.signer is None:
         return "no"
-    return f"by the key {verification.signer}, as the release says itself; --key FILE checks it"
+    return f"by {told(verification.signer)}, as the release says itself;{verify_options(verification.signer)} checks it"
 
 
-def plan_in(snapshot: Path, where: str, key: Path | None) -> ReleasePlan:
-    """The repository's own plan.json. With a key to check by, a repository without one is not what the key signed."""
+def plan_in(snapshot: Path, where: str, trust: Trust | None) -> ReleasePlan:
+    """The repository's own plan.json. Where somebody must have signed, a repository without one is not what they signed."""
     missing = f"the repository has no {PLAN}, so it says nothing of itself that could be verified"
     if not (snapshot / PLAN).is_file():
-        if key is not None:
+        if trust is not None:
             raise VerificationMismatch(
                 f"it is not signed: {missing}", where=where, expected=SIGNATURE, found="no release"
             )
@@ -226,7 +242,7 @@ def _signature_findings(promise: Receipt | ReleasePlan, entries: list[FileEntry]
         expected = promise.signature_digest or "no such file"
         ok = there == expected
     else:
-        expected = "no such file" if promise.signer is None else f"a signature by the key {promise.signer}"
+        expected = "no such file" if promise.signer is None else f"a signature by {told(promise.signer)}"
         ok = (there == "no such file") == (promise.signer is None)
     if ok and there == "no such file":
         return []

@@ -23,6 +23,7 @@ OWNERS = {
     "gradio": {f"spaces/chat/{name}.py" for name in ("answers", "app", "display", "layout", "zerogpu_model")}
     | {f"spaces/feedback/{name}.py" for name in ("app", "page", "parts")},
     "model_signing": {"release/signature.py"},
+    "sigstore": {"release/keyless.py"},
     "detect_secrets": {"release/gates/private.py"},
     # llama.cpp runs what was exported, quantises, and answers in the cpu Space.
     "xllamacpp": {"release/exports/llama_cpp.py", "release/exports/quantisation.py", "spaces/chat/llama_model.py"},

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from evals.scorecard import Scorecard
+from model_cards.signer import Signer
 from release.policy import Policy
 from release.probe import Loaded, load
 from release.records import Verdict
@@ -28,6 +29,7 @@ class Candidate:
     repo_id: str
     card_error: SlipwayError | None = None  # why no card could be rendered
     waivers: Mapping[str, str] = field(default_factory=dict)  # gate -> why its refusal is accepted
+    signer: Signer | None = None  # whose name is public by the signature
 
     @cached_property
     def digest(self) -> str:

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from model_cards.signer import told
 from release.gates.candidate import Candidate, passed, refused
 from release.gates.texts import QUOTED, lines
 from release.records import Verdict
@@ -55,13 +56,15 @@ def no_secrets(candidate: Candidate) -> Verdict:
 def no_personal_data(candidate: Candidate) -> Verdict:
     """No e-mail address, phone number, payment card or bank account in what is written about the model.
 
-    Prompts and answers of the evaluation are counted and not refused: they are public items and the model's words.
+    Prompts and answers of the evaluation are counted and not refused: they are public items and the model's words. The
+    address of whoever signs the release is public by the signature.
     """
     gate = "no_personal_data"
     found: list[dict[str, Any]] = []
     quoted: Counter[str] = Counter()
+    public = frozenset(EMAIL.findall(told(candidate.signer))) if candidate.signer else frozenset()
     for name, number, line in lines(candidate):
-        for kind in _personal(line):
+        for kind in _personal(line, public):
             if name.startswith(QUOTED):
                 quoted[kind] += 1
             else:
@@ -120,10 +123,11 @@ def _detectors() -> list[Any]:
     return [kind() for kind in kinds if issubclass(kind, RegexBasedDetector) and kind.__name__ != WORDS_IN_CAPITALS]
 
 
-def _personal(line: str) -> Iterator[str]:
+def _personal(line: str, public: frozenset[str]) -> Iterator[str]:
     from phonenumbers import PhoneNumberMatcher
 
-    yield from ("e-mail address" for found in EMAIL.findall(line) if not NO_ONES_MAIL.search(found))
+    addresses = (found for found in EMAIL.findall(line) if found not in public)
+    yield from ("e-mail address" for found in addresses if not NO_ONES_MAIL.search(found))
     yield from ("payment card" for found in CARD.findall(line) if _luhn(found))
     yield from ("bank account" for found in IBAN.findall(line) if _mod_97(found))
     if "+" in line:  # without a country code any row of digits could be one

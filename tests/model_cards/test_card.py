@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -16,6 +17,7 @@ from evals.scorecard import Scorecard
 from model_cards.__main__ import main
 from model_cards.card import render_card
 from model_cards.check import check_card
+from model_cards.signer import KeylessSigner
 from release.local_hub.card_check import check_card as check_as_the_hub
 from training.energy_record import Energy, Price
 from training.errors import UsageError
@@ -25,7 +27,7 @@ MakeRun = Callable[..., Path]
 REPO, TAG = "slipway/tiny", "v1.0.0"
 
 
-def readme(run: Path, **changes: str) -> str:
+def readme(run: Path, **changes: Any) -> str:
     return render_card(run, repo_id=REPO, tag=TAG, **changes).files["README.md"].decode()
 
 
@@ -253,6 +255,16 @@ def test_a_signed_release_says_by_which_key_and_a_waived_gate_why(make_run: Make
     assert "It is signed by the key `sha256:" + "c" * 64 in card
     assert "- `no_secrets`: a token of &#60;a&#62; test" in card
     assert "waived" not in readme(run)
+
+
+def test_a_keyless_signature_is_checked_by_identity_and_provider(make_run: MakeRun) -> None:
+    signer = KeylessSigner(identity="o'hara@slipway.dev", identity_provider="https://accounts.google.com")
+    card = readme(make_run(), signer=signer)
+    assert """--identity 'o'"'"'hara@slipway.dev' --identity-provider https://accounts.google.com\n""" in card
+    assert "It is signed by o'hara&#64;slipway.dev, as https://accounts.google.com knows it, without a key" in card
+    assert "`model_signing verify sigstore`" in card
+    private = signer.model_copy(update={"trust_config": "sha256:" + "d" * 64})
+    assert "--trust-config trust.json\n" in readme(make_run("private"), signer=private)
 
 
 def took(run: Path, energy: Energy | None, price: Price | None = None) -> str:

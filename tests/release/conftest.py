@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tiny_run import OWNER, make_checkpoint, write_run_record, write_scores
+from tiny_run import OWNER, examine_here, make_checkpoint, write_run_record, write_scores
 
 from release.hub_client import HubClient
 from release.local_hub.server import RunningHub, running_hub
-from release.probe import Examination, load, take_probe
 
 
 @pytest.fixture(scope="session")
@@ -63,14 +62,4 @@ def repo_id(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def load_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Load what was downloaded in this process: a new one takes seconds, and other tests start it."""
-
-    def examine(directory: Path) -> Examination:
-        loaded = load(directory)
-        return Examination(
-            missing=loaded.missing,
-            unexpected=loaded.unexpected,
-            mismatched=loaded.mismatched,
-            probe=take_probe(loaded),
-        )
-
-    monkeypatch.setattr("release.downloaded.load_in_fresh_process", examine)
+    monkeypatch.setattr("release.downloaded.load_in_fresh_process", examine_here)

@@ -13,7 +13,8 @@ from release.hub_client import HubClient
 from release.local_hub.server import RunningHub
 from release.plan import Request, make_plan
 from release.publish import publish
-from release.signature import SIGNATURE, make_key
+from release.signature import SIGNATURE
+from release.signing_keys import make_key
 
 FILE = Path(__file__).parents[2] / "benchmarks" / "thousand_bytes.py"
 

@@ -17,7 +17,8 @@ from release.local_hub.server import RunningHub
 from release.plan import Request, make_plan, plan_for, read_plan, require_current
 from release.publish import publish
 from release.records import Receipt
-from release.signature import SIGNATURE, check, fingerprint, make_key, sign, signer_of, subject
+from release.signature import SIGNATURE, check, sign, signer_of, subject
+from release.signing_keys import fingerprint, make_key
 from release.verify import verify
 from training.errors import GateRefused, UsageError
 

@@ -16,6 +16,8 @@ from training.run_record import ParentCheckpoint, RunRecord, hardware, package_v
 if TYPE_CHECKING:
     import torch
 
+    from release.probe import Examination
+
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -137,6 +139,16 @@ def write_run_record(run: Path, digest: str, parent_digest: str) -> None:
         seconds=1.0,
         metrics={"reward_mean": 1.0},
     ).write(run / "run.json")
+
+
+def examine_here(directory: Path) -> Examination:
+    """What a fresh process would say of a download, by this one."""
+    from release.probe import Examination, load, take_probe
+
+    loaded = load(directory)
+    return Examination(
+        missing=loaded.missing, unexpected=loaded.unexpected, mismatched=loaded.mismatched, probe=take_probe(loaded)
+    )
 
 
 def change_weights(checkpoint: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> str:
