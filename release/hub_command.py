@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from training.command import Parser, Result, log, quiet_libraries
+from training.command import Parser, Result, log, port, quiet_libraries
 from training.errors import UsageError, VerificationMismatch
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def add_hub_command(parser: Parser) -> None:
     hub.add_argument("subject", nargs="*", metavar="FOLDER|ID|NAME", help="what to import or mirror, or whom to create")
     hub.add_argument("--root", type=Path, required=True, metavar="DIR", help="where everything is kept")
     hub.add_argument("--from", dest="source", metavar="ENDPOINT", help="with `mirror`: the Hub to copy from (HF_TOKEN)")
-    hub.add_argument("--port", type=int, default=8484, metavar="N", help="0 takes a free one (default: 8484)")
+    hub.add_argument("--port", type=port, default=8484, metavar="N", help="0 takes a free one (default: 8484)")
     hub.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine only)")
     hub.add_argument(
         "--token-file",

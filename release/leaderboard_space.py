@@ -24,7 +24,7 @@ from evals.scorecard import Scorecard
 from release.hub_client import HubClient, check_repo_id
 from release.hub_files import LocalFile
 from release.space_commit import commit_space
-from training.command import Parser, Result, log, quiet_libraries
+from training.command import Parser, Result, log, port, quiet_libraries
 from training.errors import UsageError
 from training.records import canonical_json, write_atomically
 
@@ -65,7 +65,7 @@ def add_leaderboard_command(parser: Parser) -> None:
     board.add_argument("--private", action="store_true", help="the Space is and stays private")
     board.add_argument("--out", type=Path, metavar="DIR", help="write the Space's files there too")
     board.add_argument(
-        "--listen", type=int, metavar="PORT", help="stay, and refresh at the Hub's webhooks (WEBHOOK_SECRET)"
+        "--listen", type=port, metavar="PORT", help="stay, and refresh at the Hub's webhooks (WEBHOOK_SECRET)"
     )
     board.add_argument("--host", default="127.0.0.1", help="of --listen (default: 127.0.0.1)")
     board.add_argument("--dry-run", action="store_true", help="build only; send nothing")

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[0] = str(ROOT)
 
 from release.isolated_python import environment_folder, isolated_python  # noqa: E402
-from training.command import Parser, log, quiet_libraries  # noqa: E402
+from training.command import Parser, log, port, quiet_libraries  # noqa: E402
 from training.errors import HubError, UsageError  # noqa: E402
 
 NEEDED = ("app.py", "requirements.txt", "README.md", "space.json")
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     serve.prog = "python spaces/serve.py"
     serve.add_argument("space", help="ORG/NAME of a Space on the Hub, or the folder of a bundle")
     serve.add_argument("--revision", help="commit, branch or tag of the Space (default: main)")
-    serve.add_argument("--port", type=int, default=7860)
+    serve.add_argument("--port", type=port, default=7860)
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     serve.add_argument("--isolated", action="store_true", help="make a virtual environment from its requirements first")
     quiet_libraries()

@@ -20,11 +20,34 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from training.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, SlipwayError, UsageError
 
 Result = dict[str, Any]
+KINDS = {
+    errno.ENOENT: "there is no such file or directory",
+    errno.ENOTDIR: "a part of this path is a file and no directory",
+    errno.EISDIR: "this is a directory and no file",
+    errno.EEXIST: "this is there already, and of another kind than is needed",
+}
+
+
+def port(text: str) -> int:
+    """An argument's type: a TCP port, 0 for a free one."""
+    return _whole_number(text, 65_535)
+
+
+def seed(text: str) -> int:
+    """An argument's type: what every generator takes, NumPy's too."""
+    return _whole_number(text, 2**32 - 1)
+
+
+def _whole_number(text: str, most: int) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) > most:
+        raise argparse.ArgumentTypeError(f"{text} is no whole number from 0 to {most}")
+    return int(text)
 
 
 class _Arguments(argparse.ArgumentParser):
@@ -71,7 +94,7 @@ class Parser:
             return _fail(message, EXIT_INTERRUPTED, {"error": {"what": message}}, as_json, stdout)
         except Exception as error:  # noqa: BLE001 - the rim of the program: what the machine did not refuse is a bug
             refusal = os_error_in(error)
-            known = explain_os_error(refusal) if refusal is not None else None
+            known = explain_os_error(refusal, words) if refusal is not None else None
             if known is not None:
                 return _fail(known.render(), known.exit_code, {"error": known.as_dict()}, as_json, stdout)
             return _bug(error, as_json, stdout)
@@ -98,8 +121,11 @@ def os_error_in(error: BaseException) -> OSError | None:
     return None
 
 
-def explain_os_error(error: OSError) -> UsageError | None:
-    """The machine's own refusals (no space, no permission, read-only) in the contract's words; None for others."""
+def explain_os_error(error: OSError, words: Sequence[str] = ()) -> UsageError | None:
+    """The machine's own refusals (no space, no permission, read-only) in the contract's words; None for others.
+
+    A path that is not there, or is of another kind, is the user's matter only where a word of the command names it.
+    """
     where = str(error.filename) if error.filename else None
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return UsageError(
@@ -113,7 +139,16 @@ def explain_os_error(error: OSError) -> UsageError | None:
             where=where,
             next_step="choose another --out, or change its permissions",
         )
+    if where is not None and error.errno in KINDS and _named(where, words):
+        return UsageError(KINDS[error.errno], where=where, next_step="name another path")
     return None
+
+
+def _named(path: str, words: Sequence[str]) -> bool:
+    """Whether a word of the command (PATH, --option=PATH, key=PATH) is the path, or one above or below it."""
+    meant, here = Path(path).absolute(), Path.cwd()
+    given = {Path(part).absolute() for word in words for part in (word, word.partition("=")[2]) if part}
+    return any(meant.is_relative_to(each) or each.is_relative_to(meant) for each in given - {here})
 
 
 def log(message: str) -> None:
@@ -123,9 +158,15 @@ def log(message: str) -> None:
 
 def _print_result(result: Result, as_json: bool, stdout: TextIO) -> None:
     if as_json:
-        print(json.dumps(result, default=str), file=stdout, flush=True)
+        said = json.dumps(result, default=str)
     elif "summary" in result:
-        print(result["summary"], file=stdout, flush=True)
+        said = str(result["summary"])
+    else:
+        return
+    try:
+        print(said, file=stdout, flush=True)
+    except BrokenPipeError:  # whoever read (head, less) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())  # what Python flushes at its end
 
 
 def _fail(message: str, code: int, payload: Result, as_json: bool, stdout: TextIO) -> int:

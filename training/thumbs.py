@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from training.command import Result
+from training.command import Result, seed
 from training.errors import UsageError
 from training.feedback_record import RECORD, FeedbackRecord, InputFile, Labeller, OutputFile
 from training.records import Record, write_atomically
@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where data and record are written")
     parser.add_argument("--cap", type=int, default=Rules().cap, help="thumbs of one visit that count (%(default)s)")
     parser.add_argument("--heldout-fraction", type=float, default=0.2, help="of the prompts (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the split")
+    parser.add_argument("--seed", type=seed, default=0, help="of the split")
 
 
 def run_feedback_thumbs(args: argparse.Namespace) -> Result:

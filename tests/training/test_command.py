@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from training.command import port, seed
 
 SCRIPT = """
 import resource, sys
@@ -21,6 +24,9 @@ ways = {
     "torch": lambda out: torch.save(tensors, out),
     "python": lambda out: open(out, "wb").write(bytes(400_000)),
     "bug": lambda out: {}["nothing"],
+    "missing": lambda out: open(out),
+    "ours": lambda out: open("/nowhere/of/ours"),
+    "said": lambda out: {"summary": "line\\n" * 100_000},
 }
 parser = Parser("python -m test", "Write a file.")
 parser.command("write", "Write.", lambda args: ways[args.way](args.out) or {}).add_argument("way")
@@ -52,3 +58,29 @@ def test_a_bug_is_shown_in_full(tmp_path: Path) -> None:
     assert ended.returncode == 1
     assert "Traceback" in ended.stderr
     assert "KeyError" in ended.stderr
+
+
+def test_a_path_that_the_command_names_and_that_is_not_there_is_the_users_and_any_other_a_bug(tmp_path: Path) -> None:
+    for way, code, said in (("missing", 2, "no such file"), ("ours", 1, "Traceback")):
+        words = [sys.executable, "-c", SCRIPT, "write", way, str(tmp_path / "absent" / "file")]
+        ended = subprocess.run(words, capture_output=True, text=True, check=False)
+        assert ended.returncode == code, ended.stderr
+        assert said in ended.stderr
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:
+    words = [sys.executable, "-c", SCRIPT, "write", "said", str(tmp_path)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "line\n"
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize("text", ["-1", "70000", "1e3", "²"])
+def test_a_port_or_seed_that_is_none_is_said(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="whole number"):
+        port(text)
+    assert (port("0"), seed("70000")) == (0, 70_000)
