@@ -1,5 +1,5 @@
 """python -m model_cards render RUN --repo ORG/NAME --tag v1.0.0 [--out DIR]
-python -m model_cards check RUN|README.md
+python -m model_cards check RUN|README.md|ORG/NAME[@REV]
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     render.add_argument("--language", default="en", metavar="CODE", help="ISO 639 code for the metadata (default: en)")
     render.add_argument("--out", type=Path, metavar="DIR", help="where to write to (default: RUN/bundle-preview)")
     check = parser.command("check", "Hold a card against its run; exit 2 with a list where it is wrong.", run_check)
-    check.add_argument("card", metavar="RUN|README.md", type=Path, help="a run directory, or a card")
+    check.add_argument("card", metavar="RUN|README.md|ID", help="a run directory, a card, or a Hub id[@revision]")
     return parser.run(argv)
 
 
@@ -58,16 +58,23 @@ def run_render(args: argparse.Namespace) -> Result:
 
 def run_check(args: argparse.Namespace) -> Result:
     from model_cards.check import check_card, find_card
+    from model_cards.suggestions import suggestions
+    from training.pretrained import download
 
-    problems = check_card(args.card)
-    card = find_card(args.card)
-    lines = [f"{problem.check}: {problem.what} ({problem.where})" for problem in problems]
+    on_hub = not Path(args.card).exists() and "/" in args.card
+    card = find_card(download(args.card, ["README.md"])[0] if on_hub else Path(args.card))
+    problems, more = check_card(card), suggestions(card.read_text(encoding="utf-8"))
+    if on_hub:  # the records that figures are held against were not downloaded
+        problems = [problem for problem in problems if problem.check not in ("numbers", "links")]
+    found = f"{len(problems)} problems" if problems else "nothing is wrong"
+    lines = [f"{args.card if on_hub else card}: {found}, {len(more)} things could be added"]
+    lines += [f"{problem.check}: {problem.what} ({problem.where})" for problem in [*problems, *more]]
+    lines += [f"its figures were not looked at: python -m release verify {args.card}"] if on_hub else []
     return {
-        "summary": "\n".join([f"{card}: {len(problems)} problems", *lines])
-        if problems
-        else f"{card}: nothing is wrong",
+        "summary": "\n".join(lines),
         "card": str(card),
         "problems": [problem.as_dict() for problem in problems],
+        "suggestions": [problem.as_dict() for problem in more],
         "exit_code": EXIT_USAGE if problems else EXIT_OK,
     }
 

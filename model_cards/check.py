@@ -18,7 +18,7 @@ from evals.scorecard import Scorecard
 from model_cards import examples, expenses, more_tables, score_table
 from model_cards.differences import comparison_with_parent, paired_differences
 from model_cards.facts import HUB_ID, LOCAL_PATH, Facts, read_facts
-from model_cards.metadata import LICENSES
+from model_cards.hub_vocabulary import LICENSES, TASKS
 from model_cards.score_table import score_rows
 from training.errors import UsageError
 
@@ -121,8 +121,11 @@ def _wrong_values(data: dict[str, Any]) -> list[tuple[str, str]]:
     for key in ("licence", "base_models", "dataset"):
         if key in data:
             wrong.append((key, "the Hub does not read this key"))
-    if not data.get("pipeline_tag"):
+    task = data.get("pipeline_tag")
+    if not task:
         wrong.append(("pipeline_tag", "it is missing, so the Hub does not know the task"))
+    elif task not in TASKS:
+        wrong.append(("pipeline_tag", f"{task!r} is none of the Hub's tasks"))
     return wrong + [("model-index", what) for what in _wrong_index(data)]
 
 

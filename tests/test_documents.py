@@ -70,7 +70,11 @@ def test_the_map_of_the_architecture_names_every_module_and_no_other() -> None:
     for package in (*PACKAGES, "spaces"):
         section = re.search(rf"### {package}: .*?(?=\n### )", text, re.DOTALL)
         assert section, f"no section on {package}"
-        named = set(re.findall(r"^\| `([^`]+\.py)` \|", section.group(0), re.MULTILINE))
+        rows = re.findall(r"^\| `([^`]+\.py)` \|", section.group(0), re.MULTILINE)
+        assert len(rows) == len(set(rows)), (
+            f"{package}: {sorted(row for row in rows if rows.count(row) > 1)} stand there twice"
+        )
+        named = set(rows)
         folder = ROOT / package
         there = {str(file.relative_to(folder)) for file in folder.rglob("*.py") if file.name != "__init__.py"}
         assert named == there, f"{package}: {named ^ there}"

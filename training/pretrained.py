@@ -15,6 +15,7 @@ import re
 import shutil
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,6 +37,7 @@ from training.run_record import (
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "README.md", "*.bin")
 HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[\w.-]+)?(@[\w./-]+)?$")
 
 
@@ -124,7 +126,7 @@ def feedback_behind(record: RunRecord) -> list[FeedbackSource]:
     return list({feedback.record: feedback for feedback in found}.values())
 
 
-def download(source: str) -> tuple[Path, str | None]:
+def download(source: str, patterns: Sequence[str] = MODEL_FILES) -> tuple[Path, str | None]:
     """Bring `org/name[@revision]` into the Hub client's cache; return its directory and commit."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -141,7 +143,7 @@ def download(source: str) -> tuple[Path, str | None]:
             snapshot_download(
                 repo_id,
                 revision=revision or None,
-                allow_patterns=["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "README.md", "*.bin"],
+                allow_patterns=list(patterns),
             )
         )
     except LocalEntryNotFoundError as error:

@@ -10,7 +10,7 @@ from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
-from release.local_hub.card_vocabulary import COLOURS, LANGUAGES, LICENSES, SDKS, SPECIAL_LANGUAGES, TASKS
+from model_cards.hub_vocabulary import COLOURS, LANGUAGES, LICENSES, SDKS, SPECIAL_LANGUAGES, TASKS
 from release.local_hub.front_matter import parse_front_matter, split_card
 from release.local_hub.web import Call, json_route
 

@@ -18,6 +18,7 @@ from model_cards.__main__ import main
 from model_cards.card import render_card
 from model_cards.check import check_card
 from model_cards.signer import KeylessSigner
+from model_cards.suggestions import suggestions
 from release.local_hub.card_check import check_card as check_as_the_hub
 from training.energy_record import Energy, Price
 from training.errors import UsageError
@@ -112,6 +113,7 @@ def test_a_headline_score_left_out_is_found(make_run: MakeRun) -> None:
     ("old", "new", "check"),
     [
         ("license: apache-2.0", "license: apache", "metadata"),
+        ("pipeline_tag: text-generation", "pipeline_tag: bananas", "metadata"),
         ("base_model: HuggingFaceTB/SmolLM2-135M-Instruct", "base_model: ../runs/base", "metadata"),
         ("## How to verify it", "## Other", "sections"),
         ("## Citation", "See /home/someone/notes.\n\n## Citation", "paths"),
@@ -125,6 +127,22 @@ def test_what_makes_a_card_unfit_is_named(make_run: MakeRun, old: str, new: str,
     assert old in text
     card.write_text(text.replace(old, new, 1))
     assert check in {problem.check for problem in check_card(run)}
+
+
+def test_what_a_card_could_say_is_listed_and_refuses_nothing(
+    tmp_path: Path, make_run: MakeRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bare = tmp_path / "README.md"
+    bare.write_text("---\nlicense: mit\npipeline_tag: text-generation\n---\n# A model\n\n[More Information Needed]\n")
+    found = {(one.check, one.where) for one in suggestions(bare.read_text())}
+    missing = {"language", "library_name", "base_model", "datasets", "tags", "model-index"}
+    assert found == {*(("recommended", key) for key in missing), ("placeholder", "line 7")}
+    run = make_run()
+    left = {one.where for one in suggestions(written(run).read_text())}
+    assert left <= {"datasets", "model-index", "base_model"}, "of our own cards only what nobody knows is missing"
+    capsys.readouterr()
+    assert main(["check", str(run), "--json"]) == 0
+    assert {one["where"] for one in json.loads(capsys.readouterr().out)["suggestions"]} == left
 
 
 def test_no_path_of_the_machine_and_no_name_of_a_local_run_gets_into_the_card(make_run: MakeRun) -> None:
