@@ -156,6 +156,7 @@ def train_and_score(demo: Demo) -> None:
     demo.command("scores of the parent", "evals", "run", f"{base}/checkpoint", *how, "--out", base)
     demo.command("scores of the result", "evals", "run", f"{ppo}/checkpoint", *how, "--out", ppo, "--baseline", base)
     demo.command("paired comparison", "evals", "compare", base, ppo)
+    demo.command("evaluated items in the training data", "evals", "contamination", ppo)
     demo.command("leaderboard", "evals", "leaderboard", base, ppo, "--out", str(demo.root / "leaderboard"))
 
 
