@@ -58,11 +58,12 @@ def in_parts(arguments: Any) -> Iterator[None]:
 def check_continues(saved: dict[str, Any], now: str, processes: int, by_length: bool) -> None:
     """Raise UsageError where a run cannot continue from what was saved under another launch.
 
-    Whole weights are files that any number of processes reads, and so are FSDP2's parts, which are cut anew; ZeRO-3's are not.
+    Whole weights are files that any number of processes reads, and so are FSDP2's parts, which are cut anew, and either becomes
+    the other (trl_state.py); ZeRO-3's are not.
     Batches of similar lengths are drawn for the number of processes, so another number would see rows twice or not at all.
     """
     was, before = saved.get("sharding", "whole"), int(saved.get("processes", 1))
-    if was != now:
+    if was != now and "zero3" in (was, now):
         raise UsageError(
             "the saved state was written under another way to share the model out",
             expected=was,

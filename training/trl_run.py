@@ -48,6 +48,7 @@ from training.trl_processes import (
     read_whole,
     whole_model,
 )
+from training.trl_state import for_layout
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -178,6 +179,8 @@ class TRLRun(Generic[R]):
         trainer.add_callback(_Journal(self, trainer.accelerator))
         # A trainer killed while it saves leaves a newer directory that is not whole, so SAVED says which one is.
         last = self.trainer_state / self.saved["checkpoint"] if self.saved else None
+        if last is not None:
+            last = for_layout(layout(trainer.accelerator), trainer, last)
         state = json.loads((last / "trainer_state.json").read_text(encoding="utf-8")) if last else None
         if state is not None and state["global_step"] >= state["max_steps"]:
             # `train` would take a step beyond the last one

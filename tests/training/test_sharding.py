@@ -20,18 +20,16 @@ from training.__main__ import main
 
 CONFIGURATION = Path(trl_run.__file__).parent / "launch" / "fsdp2.yaml"
 METHODS = ("sft", "reward", "ppo")
-EITHER = ("ppo",)
 SEEN = {"sft": ("loss",), "reward": ("loss",), "ppo": ("reward_mean", "kl", "policy_loss", "value_loss", "grad_norm")}
 # What both processes do: each method from the start, on from one process's saved state, and up to a state of their own.
 LAUNCHED = """
 import sys
-from test_sharding import EITHER, METHODS, stop_when_first_saved, train
+from test_sharding import METHODS, stop_when_first_saved, train
 for method in METHODS:
     assert train(method, sys.argv[1], "two") == 0
-    if method in EITHER:
-        assert train(method, sys.argv[1], "one-then-two") == 0
+    assert train(method, sys.argv[1], "one-then-two") == 0
 stop_when_first_saved()
-for method in EITHER:
+for method in METHODS:
     assert train(method, sys.argv[1], "two-then-one") == 1
 """
 JUDGE = """
@@ -105,22 +103,19 @@ def test_two_processes_with_half_of_the_weights_each_train_as_one_does(
         patch.setattr(trl_run._Journal, "on_save", trl_run._Journal.on_save)  # put back after what follows
         patch.setattr(ppo_loop, "save", ppo_loop.save)
         stop_when_first_saved()
-        for method in EITHER:
+        for method in METHODS:
             assert train(method, folder, "one-then-two") == 1
     said = launch(folder)
     shares = [
         tuple(int(number.replace(",", "")) for number in found)
         for found in re.findall(r"holds (\S+) of (\S+) weights", said)
     ]
-    assert len(shares) == 5
+    assert len(shares) == 9
     assert all(here < 0.52 * every for here, every in shares), shares
     for method in METHODS:
         assert train(method, folder, "one") == 0
-        names = ["one", "two"]
-        if method in EITHER:
-            assert train(method, folder, "two-then-one") == 0
-            names += ["one-then-two", "two-then-one"]
-        runs = [folder / f"{method}-{name}" for name in names]
+        assert train(method, folder, "two-then-one") == 0
+        runs = [folder / f"{method}-{name}" for name in ("one", "two", "one-then-two", "two-then-one")]
         expected = seen(method, runs[0])
         assert len(expected) == (3 if method == "ppo" else 4)
         weights = load_file(runs[0] / "checkpoint" / "model.safetensors")

@@ -132,7 +132,7 @@ def test_a_batch_that_cannot_be_shared_out_is_refused_with_the_numbers() -> None
 @pytest.mark.parametrize(
     ("saved", "now", "processes", "by_length", "what"),
     [
-        ({"sharding": "whole", "processes": 2}, "fsdp2", 2, False, "another way to share the model out"),
+        ({"sharding": "whole", "processes": 2}, "zero3", 2, False, "another way to share the model out"),
         ({"sharding": "zero3", "processes": 2}, "zero3", 1, False, "another number of processes"),
         ({"sharding": "whole", "processes": 2}, "whole", 1, True, "another number of processes"),
     ],
