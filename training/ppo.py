@@ -2,7 +2,7 @@
 
 One update is: sample a batch of responses; score them; charge each token with its distance from the reference; estimate
 advantages; a few epochs of clipped policy and value steps over shuffled mini batches. The loop runs on accelerate, so
-the same code is one process on a CPU, one on a GPU, or many under `accelerate launch`.
+the same code is one process on a CPU, one on a GPU, or many under `accelerate launch`, data parallel or in parts by FSDP2.
 
 Interrupted or killed, the same command continues from the last saved update on the same trajectory.
 """
