@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from training.sharding import in_parts_like
+
 
 class MasterAdamW(torch.optim.AdamW):
     """`torch.optim.AdamW` whose parameters are float32 copies of those given. Parameters that are float32 are their own copies.
@@ -59,5 +61,5 @@ class MasterAdamW(torch.optim.AdamW):
         kept: list[Tensor] = state_dict["masters"]
         super().load_state_dict({name: value for name, value in state_dict.items() if name != "masters"})
         for (weight, master), value in zip(self._pairs(), kept, strict=True):
-            master.copy_(value)
+            master.copy_(in_parts_like(value, master))
             weight.copy_(master)

@@ -8,7 +8,6 @@ recipe with `memory_check: false` is not asked.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +31,7 @@ from training.memory_estimate import (
 )
 from training.precision import multiplies_bfloat16
 from training.pretrained import PACKAGED, download, load_tokenizer
+from training.processes import launched_processes
 from training.raw_rows import read_rows
 from training.recipe import DataSettings, LoraSettings
 from training.run_directory import RunDirectory, training_device
@@ -79,8 +79,7 @@ def need_of(recipe: Any, device: str) -> MemoryNeed:
     step, sampling = _passes(recipe, load_tokenizer(checkpoint))
     others = _other_models(recipe, trained, parameters_of(checkpoint))
     moments = str(_args(recipe).get("optim", "adamw_torch")).startswith("adamw_torch")  # others may keep less
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    return run_memory(trained, step, sampling, others, processes, moments=moments)
+    return run_memory(trained, step, sampling, others, launched_processes(), moments=moments)
 
 
 def _trained(recipe: Any, checkpoint: Checkpoint, device: str) -> Trained:
@@ -130,9 +129,11 @@ def _passes(recipe: Any, tokenizer: PreTrainedTokenizerBase) -> tuple[Step, Samp
         prompts, _ = _lengths(recipe.prompts, as_prompt, "prompts.jsonl", tokenizer, recipe.max_prompt_length)
         new = recipe.generation.max_new_tokens
         if recipe.method == "ppo":
+            processes = launched_processes()
             learned = min(recipe.ppo.mini_batch_size, recipe.ppo.batch_size) // recipe.ppo.gradient_accumulation_steps
             # An answer may end at once: of what is learned only the prompts and a token are sure.
-            return Step(max(1, learned), prompts + 1, 1), Sampling(recipe.ppo.batch_size, prompts + new)
+            learned, sampled = learned // processes, recipe.ppo.batch_size // processes
+            return Step(max(1, learned), prompts + 1, 1), Sampling(max(1, sampled), prompts + new)
         batch = int(args.get("per_device_train_batch_size", PER_DEVICE))
         return Step(batch, prompts + 1, 1), Sampling(batch, prompts + new)
     convert, sequences, predicts = ROWS_OF[recipe.method]

@@ -252,8 +252,8 @@ def recipes(after: PostTraining, gpus: int) -> dict[str, Settings]:
             generation=Generation(max_new_tokens=half),
             ppo=PPOSettings(
                 total_episodes=after.episodes,
-                batch_size=max(1, 512 // gpus),
-                mini_batch_size=accumulate,
+                batch_size=max(1, 512 // gpus) * gpus,
+                mini_batch_size=accumulate * gpus,
                 gradient_accumulation_steps=accumulate,
                 num_ppo_epochs=after.ppo_epochs,
                 learning_rate=9e-6,

@@ -17,6 +17,7 @@ from training.chosen_tokens import chosen_logprobs
 from training.frozen_trunk import frozen_layers, layers_from, same_layers, trunk_states
 from training.ppo_math import entropy, token_logprobs
 from training.recipe import LoraSettings
+from training.sharding import in_parts_like
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -120,6 +121,15 @@ class ActorCritic(nn.Module):
         """What training changes, by name: adapters or the whole model, and the value head."""
         names = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
         return {name: tensor for name, tensor in self.state_dict().items() if name in names}
+
+    def load_trainable(self, state: dict[str, Tensor]) -> None:
+        """Take back a `trainable_state`, whole, however the weights lie."""
+        held = dict(self.named_parameters())
+        self.load_state_dict({name: in_parts_like(value, held[name]) for name, value in state.items()}, strict=False)
+
+    def modules_apart(self) -> list[nn.Module]:
+        """The modules that are called by themselves, each of which can be shared out among processes."""
+        return [self.language_model, self.value_head, *([] if self.reference is None else [self.reference])]
 
     def merged(self) -> Any:
         """The policy as a plain causal language model, adapters merged. The actor is of no use afterwards."""

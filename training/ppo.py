@@ -2,7 +2,7 @@
 
 One update is: sample a batch of responses; score them; charge each token with its distance from the reference; estimate
 advantages; a few epochs of clipped policy and value steps over shuffled mini batches. The loop runs on accelerate, so
-the same code is one process on a CPU, one on a GPU, or many under `accelerate launch`.
+the same code is one process on a CPU, one on a GPU, or many under `accelerate launch`, data parallel or in parts by FSDP2.
 
 Interrupted or killed, the same command continues from the last saved update on the same trajectory.
 """
@@ -10,13 +10,13 @@ Interrupted or killed, the same command continues from the last saved update on 
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from training.errors import UsageError
 from training.master_weights import MasterAdamW
 from training.policy import ActorCritic, token_positions
 from training.ppo_math import (
@@ -27,12 +27,14 @@ from training.ppo_math import (
     kl_per_token,
     moments,
     shaped_rewards,
+    whiten,
 )
 from training.ppo_steps import PPOSteps
 from training.ptx import Mixing
 from training.recipe import PPORecipe
 from training.reward_sources import RewardFailed, TextRewards
-from training.rollout import Experience, Kept, Responses, in_shuffled_epochs, sample
+from training.rollout import Experience, Kept, Responses, gathered_experience, in_shuffled_epochs, sample
+from training.sharding import gathered, layout, optimizer_state_for, rebuilt, say_how_it_lies, shard, whole_weights
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -64,6 +66,13 @@ class PPO:
     ) -> None:
         self.recipe, self.tokenizer, self.rewards = recipe, tokenizer, rewards
         self.prompts, self.accelerator = prompts, accelerator
+        actor.to(accelerator.device)
+        self.trunk_is_shared = not isinstance(rewards, TextRewards) and actor.shares_trunk(rewards)
+        self.in_parts = layout(accelerator) == "fsdp2"
+        if self.in_parts:
+            for module in actor.modules_apart():
+                shard(module, accelerator)
+            say_how_it_lies(actor, accelerator)
         policy_parameters, head_parameters = actor.trainable_groups()
         settings = recipe.ppo
         groups = [
@@ -71,11 +80,10 @@ class PPO:
             {"params": head_parameters, "lr": settings.value_learning_rate or settings.learning_rate},
         ]
         adamw = MasterAdamW if recipe.rounded_weights else torch.optim.AdamW
-        optimizer = adamw(groups, weight_decay=settings.weight_decay)
-        wrapped, self.optimizer = accelerator.prepare(actor, optimizer)
+        optimizer: Any = adamw(groups, weight_decay=settings.weight_decay)
+        wrapped, self.optimizer = (actor, optimizer) if self.in_parts else accelerator.prepare(actor, optimizer)
         self.steps = PPOSteps(settings, recipe.generation.temperature, wrapped, self.optimizer, accelerator, mixing)
         self.actor: ActorCritic = accelerator.unwrap_model(wrapped)
-        self.trunk_is_shared = not isinstance(rewards, TextRewards) and self.actor.shares_trunk(rewards)
         self.scale: RewardScale | None = None
         self.seen_scores: Moments | None = None
         self.kl_coef = settings.kl_coef
@@ -83,7 +91,7 @@ class PPO:
 
     @property
     def episodes_per_update(self) -> int:
-        return self.recipe.ppo.batch_size * int(self.accelerator.num_processes)
+        return self.recipe.ppo.batch_size
 
     @property
     def total_updates(self) -> int:
@@ -97,8 +105,8 @@ class PPO:
         clock = time.monotonic()
         random_state = torch.get_rng_state()
         try:
-            experience = self.rollout(self._batch_of_prompts())
-            scores = self.accelerator.gather(experience.scores)
+            experience = gathered_experience(self._rollout_of_this_process(), self.accelerator)
+            scores = experience.scores
             if not torch.isfinite(scores).all():
                 raise RewardFailed(
                     "the reward model's scores are not all finite numbers",
@@ -117,15 +125,13 @@ class PPO:
         rewards = shaped_rewards(self._scaled(experience), kl, mask, kl_coef)
         advantages, returns = advantages_and_returns(rewards, experience.values, mask, settings.gamma, settings.lam)
         if settings.whiten_advantages:
-            advantages = self._whiten(advantages, mask)
+            advantages = whiten(advantages, mask)
         losses = self.steps.learn(experience, advantages, returns, self.updates_done, self.total_updates)
         self.updates_done += 1
-        gather = self.accelerator.gather
-        response_kl = float(gather(kl.sum(dim=1)).mean())
+        response_kl = float(kl.sum(dim=1).mean())
         if settings.kl_target is not None:
             gain = self.episodes_per_update / settings.kl_horizon
             self.kl_coef = adapted_kl_coef(kl_coef, response_kl, settings.kl_target, gain)
-        lengths = gather(mask.sum(dim=1))
         return {
             "step": self.updates_done,
             "episodes": self.updates_done * self.episodes_per_update,
@@ -135,17 +141,27 @@ class PPO:
             "kl": response_kl,
             "kl_coef": kl_coef,
             **losses,
-            "response_tokens": float(lengths.float().mean()),
-            "ended": float(gather(experience.responses.ended).float().mean()),
+            "response_tokens": float(mask.sum(dim=1).float().mean()),
+            "ended": float(experience.responses.ended.float().mean()),
             "seconds_sampling": round(sampled - clock, 3),
             "seconds": round(time.monotonic() - clock, 3),
         }
 
-    def rollout(self, prompts: list[list[int]]) -> Experience:
-        """Sample a response to each prompt, with its reward and what policy and reference think of it."""
-        responses, kept, trunk, scores = self._sample_and_score(prompts, self.recipe.ppo.keep_from_sampling)
-        inputs = (responses.input_ids, responses.attention_mask, responses.length, self.recipe.generation.temperature)
-        with torch.no_grad(), self.accelerator.autocast():
+    def rollout(self, prompts: list[list[int]], uniforms: Tensor | None = None) -> Experience:
+        """Sample a response to each prompt, with its reward and what policy and reference think of it.
+
+        `uniforms` `(B, max_new_tokens)` are the random numbers to sample with; else they are drawn.
+        """
+        with self.whole_weights(), torch.no_grad(), self.accelerator.autocast():
+            responses, kept, trunk, scores = self._sample_and_score(
+                prompts, self.recipe.ppo.keep_from_sampling, uniforms
+            )
+            inputs = (
+                responses.input_ids,
+                responses.attention_mask,
+                responses.length,
+                self.recipe.generation.temperature,
+            )
             if trunk is None:
                 trunk = self.actor.trunk_states(responses.input_ids, responses.attention_mask)
             logprobs, values = (kept.logprobs, kept.values) if kept else self.actor(*inputs, trunk)[:2]
@@ -154,14 +170,32 @@ class PPO:
 
     def scores(self, prompts: list[list[int]]) -> Tensor:
         """Scores `(B,)` of a sampled response to each prompt."""
-        return self._sample_and_score(prompts)[3]
+        with self.whole_weights():
+            return self._sample_and_score(prompts)[3]
+
+    def whole_weights(self) -> AbstractContextManager[None]:
+        """While open, each process has the actor's weights whole and computes at its own pace; see training/sharding.py."""
+        return whole_weights(self.actor.modules_apart(), self.accelerator)
+
+    def whole_policy(self) -> Any | None:
+        """The policy as a plain causal language model, adapters merged; the actor is of no use afterwards.
+
+        Every process takes part. Where it lies in parts, all but the first are given None.
+        """
+        if not self.in_parts:
+            return self.actor.merged()
+        weights = gathered(self.actor.model.state_dict())
+        if not self.accelerator.is_main_process:
+            return None
+        policy = rebuilt(self.actor.model, weights)
+        return policy.merge_and_unload() if self.actor.uses_adapters else policy
 
     def _sample_and_score(
-        self, prompts: list[list[int]], keep: bool = False
+        self, prompts: list[list[int]], keep: bool = False, uniforms: Tensor | None = None
     ) -> tuple[Responses, Kept | None, Tensor | None, Tensor]:
         """Responses, what sampling kept of them, the frozen layers' states where they are known by then, and scores `(B,)`."""
         with torch.no_grad(), self.accelerator.autocast():
-            responses, kept = sample(self.actor, self.tokenizer, prompts, self.recipe.generation, keep)
+            responses, kept = sample(self.actor, self.tokenizer, prompts, self.recipe.generation, keep, uniforms)
             trunk = kept.trunk if kept else None
             if isinstance(self.rewards, TextRewards):
                 return responses, kept, trunk, self._asked(self.rewards, prompts, responses)
@@ -200,8 +234,8 @@ class PPO:
 
         return {
             "updates_done": self.updates_done,
-            "trainable": self.actor.trainable_state(),
-            "optimizer": self.optimizer.state_dict(),
+            "trainable": gathered(self.actor.trainable_state()),
+            "optimizer": gathered(self.optimizer.state_dict()),
             "scale": [self.scale.mean, self.scale.std] if self.scale else None,
             "seen_scores": list(self.seen_scores) if self.seen_scores else None,
             "kl_coef": self.kl_coef,
@@ -211,31 +245,37 @@ class PPO:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Continue from `state()`. Raises UsageError where it was saved by another number of processes."""
-        if len(state["random"]) != self.accelerator.num_processes:
-            raise UsageError(
-                "the saved run had another number of processes",
-                expected=str(len(state["random"])),
-                found=str(self.accelerator.num_processes),
-                next_step="launch it with the same number of processes",
-            )
+        """Continue from `state()`, whatever number of processes saved it, and however the weights lay on them.
+
+        Random numbers are drawn alike on all processes, but for those of dropout, which another number continues otherwise.
+        """
+        same = len(state["random"]) == self.accelerator.num_processes
+        process = int(self.accelerator.process_index) if same else 0
         self.updates_done = state["updates_done"]
-        self.actor.load_state_dict(state["trainable"], strict=False)
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.actor.load_trainable(state["trainable"])
+        self.optimizer.load_state_dict(optimizer_state_for(self.optimizer, state["optimizer"]))
         self.scale = RewardScale(*state["scale"]) if state["scale"] else None
         self.seen_scores = Moments(*state["seen_scores"]) if state["seen_scores"] else None
         self.kl_coef = state["kl_coef"]
         if self.steps.mixing is not None:
             self.steps.mixing.taken = state["mixed_batches"]
-        torch.set_rng_state(state["random"][self.accelerator.process_index].cpu())
-        if torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(state["random_cuda"][self.accelerator.process_index])
+        torch.set_rng_state(state["random"][process].cpu())
+        if torch.cuda.is_available() and len(state["random_cuda"][process]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(state["random_cuda"][process])
 
-    def _batch_of_prompts(self) -> list[list[int]]:
-        """This process's share of the next batch; every epoch over the prompts has an order of its own."""
-        settings = self.recipe.ppo
-        first = self.updates_done * self.episodes_per_update + self.accelerator.process_index * settings.batch_size
-        return in_shuffled_epochs(self.prompts, first, settings.batch_size, self.recipe.seed)
+    def _rollout_of_this_process(self) -> Experience:
+        """This process's share of the next batch; every epoch over the prompts has an order of its own.
+
+        Random numbers are drawn for all of it, so that a response does not depend on the process that samples it.
+        """
+        size, process, processes = (
+            self.episodes_per_update,
+            self.accelerator.process_index,
+            self.accelerator.num_processes,
+        )
+        own = slice(process * size // processes, (process + 1) * size // processes)
+        prompts = in_shuffled_epochs(self.prompts, self.updates_done * size, size, self.recipe.seed)
+        return self.rollout(prompts[own], torch.rand(size, self.recipe.generation.max_new_tokens)[own])
 
     def _set_scale(self, scores: Tensor) -> None:
         """Settle what this update's scores are scaled by. scores `(B,)` of all processes."""
@@ -257,12 +297,3 @@ class PPO:
         if settings.missing_eos_penalty is not None:
             scores = scores - settings.missing_eos_penalty * (~experience.responses.ended).float()
         return scores
-
-    def _whiten(self, values: Tensor, mask: Tensor) -> Tensor:
-        """`ppo_math.whiten`, by the mean and variance over all processes' tokens."""
-        reduce = self.accelerator.reduce
-        count = reduce(mask.sum(), reduction="sum")
-        mean = reduce((values * mask).sum(), reduction="sum") / count
-        variance = reduce((((values - mean) * mask) ** 2).sum(), reduction="sum") / count
-        whitened: Tensor = (values - mean) * torch.rsqrt(variance + 1e-8) * mask
-        return whitened

@@ -6,6 +6,7 @@ import math
 import statistics
 import time
 from pathlib import Path
+from typing import Any
 
 from training.checkpoint import Checkpoint
 from training.ppo_loop import choose_policy, heldout_reward, measure, metrics_lines, train
@@ -39,11 +40,12 @@ def train_ppo(recipe: PPORecipe, out: Path) -> RunRecord:
         **chosen,
     }
     ppo.accelerator.wait_for_everyone()
+    policy = ppo.whole_policy()
     if not ppo.accelerator.is_main_process:
         return run.wait_for_record()
     record = RunRecord(
         method="ppo",
-        checkpoint_digest=save_policy(setup, run.scratch / "checkpoint"),
+        checkpoint_digest=save_policy(policy, setup, run.scratch / "checkpoint"),
         recipe=recipe.model_dump(mode="json"),
         parents=setup.parents,
         data=setup.sources,
@@ -78,13 +80,13 @@ def begin(setup: Setup, run: RunDirectory) -> Carried:
     return carried
 
 
-def save_policy(setup: Setup, directory: Path) -> str:
-    """Write the policy as a whole checkpoint, adapters merged, in the base's precision; return its digest."""
+def save_policy(policy: Any, setup: Setup, directory: Path) -> str:
+    """Write `PPO.whole_policy` as a whole checkpoint in the base's precision; return its digest."""
     import torch
 
-    merged = setup.ppo.actor.merged().to(getattr(torch, setup.base.checkpoint.dtype))
-    merged.generation_config = setup.generation_config
-    save_with_reference(merged, setup.ppo.tokenizer, directory)
+    policy = policy.to(getattr(torch, setup.base.checkpoint.dtype))
+    policy.generation_config = setup.generation_config
+    save_with_reference(policy, setup.ppo.tokenizer, directory)
     return Checkpoint.open(directory).digest
 
 

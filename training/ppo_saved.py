@@ -10,6 +10,7 @@ from training.command import log
 from training.ppo_guards import Measured, Stop, best
 from training.run_directory import RunDirectory
 from training.run_record import RewardSource
+from training.sharding import gathered
 
 if TYPE_CHECKING:
     from training.ppo import PPO
@@ -80,10 +81,11 @@ def keep_policy(ppo: PPO, run: RunDirectory) -> None:
     """Keep what the policy has learned so far under the number of its update. Earlier ones go when the next state is saved."""
     import torch
 
+    learned = gathered(ppo.actor.trainable_state())  # every process takes part
     if ppo.accelerator.is_main_process:
         file = _kept(run, ppo.updates_done)
         temporary = file.with_suffix(".writing")
-        torch.save(ppo.actor.trainable_state(), temporary)
+        torch.save(learned, temporary)
         temporary.replace(file)
 
 
@@ -93,7 +95,7 @@ def load_policy(ppo: PPO, run: RunDirectory, update: int) -> None:
 
     ppo.accelerator.wait_for_everyone()
     state = torch.load(_kept(run, update), map_location="cpu", weights_only=True)
-    ppo.actor.load_state_dict(state, strict=False)
+    ppo.actor.load_trainable(state)
 
 
 def _kept(run: RunDirectory, update: int) -> Path:

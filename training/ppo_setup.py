@@ -40,7 +40,7 @@ class Setup:
 
         if not self.mixed or not self.mixed.heldout:
             return None
-        with self.ppo.accelerator.autocast():
+        with self.ppo.whole_weights(), self.ppo.accelerator.autocast():
             return heldout_loss(self.ppo.actor.language_model, self.mixed.heldout, self.ppo.tokenizer.pad_token_id)
 
 
@@ -54,6 +54,7 @@ def set_up(recipe: PPORecipe) -> Setup:
     from training.ptx import Mixing, load_ptx
 
     accelerator = launched_accelerator(recipe)
+    require_shares(recipe, accelerator.num_processes)
     base = resolve_base(recipe.base)
     rewards, reward_parents = load_rewards(recipe, str(accelerator.device))
     data = load_prompts(recipe.prompts, recipe.seed)
@@ -74,10 +75,25 @@ def set_up(recipe: PPORecipe) -> Setup:
         check_same_tokens(tokenizer, rewards.tokenizer)
     set_seed(recipe.seed)  # before the adapters: theirs is the same on every process
     ppo = PPO(recipe, ActorCritic(model, recipe.lora), tokenizer, rewards, prompts, accelerator, mixing)
-    # Sampling differs by process and is carried by the saved state.
-    torch.manual_seed(recipe.seed * 1_000_003 + accelerator.process_index)
+    torch.manual_seed(recipe.seed * 1_000_003)  # all processes draw the same numbers, of which each uses its own
     sources = [kept(data.source, len(prompts), too_long, recipe.max_prompt_length)] + ([mixed.source] if mixed else [])
     return Setup(ppo, base, generation_config, heldout, mixed, [base.parent, *reward_parents], sources)
+
+
+def require_shares(recipe: PPORecipe, processes: int) -> None:
+    """Raise UsageError where the processes cannot take equal shares of a rollout, or of what is mixed in."""
+    sizes = {"ppo.batch_size": recipe.ppo.batch_size}
+    if recipe.ptx is not None:
+        sizes["ptx.batch_size"] = recipe.ptx.batch_size
+    for key, size in sizes.items():
+        if size % processes:
+            raise UsageError(
+                "the batch cannot be shared out evenly among the processes",
+                where=key,
+                expected=f"a multiple of {processes}, the number of processes",
+                found=str(size),
+                next_step=f"change {key}, or launch another number of processes",
+            )
 
 
 def load_rewards(

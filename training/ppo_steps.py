@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +14,7 @@ from training.ppo_math import masked_mean, policy_loss, value_loss
 from training.ptx import Mixing, learned_tokens, summed_loss
 from training.recipe import PPOSettings
 from training.rollout import Experience
+from training.sharding import gathered, layout
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -83,20 +84,25 @@ class PPOSteps:
 
         Returns what it saw, and whether the policy was too far from the one that sampled for the step to be made.
 
-        A piece counts by its share of all tokens of the mini batch, over all processes, so that how a mini batch is cut
-        into pieces or spread over processes does not change the step.
+        Each process learns from its share of a piece, which counts by its share of all tokens of the mini batch, so that how a mini
+        batch is cut into pieces and spread over processes does not change the step.
         """
         settings, accelerator, responses = self.settings, self.accelerator, experience.responses
-        tokens = accelerator.reduce(responses.mask[chosen].sum(), reduction="sum")
+        tokens = responses.mask[chosen].sum()
         seen = torch.zeros(6, device=advantages.device)
         mixed = [] if self.mixing is None else [self._mix_in(self.mixing)]
         pieces = chosen.tensor_split(min(settings.gradient_accumulation_steps, len(chosen)))
-        for number, piece in enumerate(pieces):
+        for number, whole_piece in enumerate(pieces):
+            piece = whole_piece[accelerator.process_index :: accelerator.num_processes]
+            counts = len(piece) > 0
+            piece = (
+                piece if counts else whole_piece[:1]
+            )  # so that all take part in each exchange, this process for nothing
             columns = responses.columns(piece)
             length = responses.length - (responses.input_ids.shape[1] - columns.stop)
             mask = responses.mask[piece, :length]
-            share = mask.sum() / tokens * accelerator.num_processes
-            with accelerator.no_sync(self.wrapped) if number + 1 < len(pieces) else nullcontext():
+            share = counts * mask.sum() / tokens * accelerator.num_processes
+            with self._not_yet_exchanged() if number + 1 < len(pieces) else nullcontext():
                 with accelerator.autocast():
                     logprobs, values, entropies = self.wrapped(
                         responses.input_ids[piece, columns],
@@ -123,7 +129,7 @@ class PPOSteps:
             with torch.no_grad():
                 approx_kl = masked_mean((logprobs - old) ** 2, mask) / 2
                 seen += share * torch.stack([policy, value, open_choices, clipped, value_clipped, approx_kl])
-        norm = accelerator.clip_grad_norm_(self.wrapped.parameters(), settings.max_grad_norm)
+        norm = gathered(accelerator.clip_grad_norm_(self.wrapped.parameters(), settings.max_grad_norm))
         if not torch.isfinite(norm):
             raise Diverged(
                 f"training diverged: the gradient is {norm} in update {self.update + 1}",
@@ -149,12 +155,19 @@ class PPOSteps:
         total = torch.zeros((), device=accelerator.device)
         pieces = min(self.settings.gradient_accumulation_steps, len(batch))
         for piece in range(pieces):
-            with accelerator.no_sync(self.wrapped):
+            with self._not_yet_exchanged():
                 with accelerator.autocast():
                     loss = summed_loss(model, batch[piece::pieces], mixing.pad) / tokens * accelerator.num_processes
                 accelerator.backward(mixing.settings.coef * loss)
             total += loss.detach()
         return total
+
+    def _not_yet_exchanged(self) -> AbstractContextManager[Any]:
+        """Gradients made inside wait for the last piece's. In parts they are exchanged at once: no process holds them whole."""
+        if layout(self.accelerator) == "fsdp2":
+            return nullcontext()
+        waiting: AbstractContextManager[Any] = self.accelerator.no_sync(self.wrapped)
+        return waiting
 
     def _set_learning_rate(self, update: int, updates: int) -> None:
         settings = self.settings

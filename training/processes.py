@@ -14,27 +14,40 @@ if TYPE_CHECKING:
     from training.recipe import PPORecipe
 
 
+def launched_processes() -> int:
+    """How many processes torchrun or `accelerate launch` started for this run; 1 where neither did."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def launched_accelerator(recipe: PPORecipe | ILQLRecipe) -> Accelerator:
     """accelerate's view of them. Full fine-tuning autocasts from float32, unless its optimizer holds the weights' float32 copies.
 
-    Raises UsageError where several processes were launched that would each train on its own, into one directory.
+    Raises UsageError where several processes were launched that would each train on its own, into one directory, and for a launch
+    in parts that the method does not know.
     """
     from accelerate import Accelerator
 
     from training.recipe import PPORecipe
+    from training.sharding import LAUNCH, share_out_on_cpus
 
     parts = parts_asked_for()
-    if parts is not None:  # whatever accelerate makes of it: on CPUs it would leave the model whole and not say so
+    ppo = isinstance(recipe, PPORecipe)
+    if parts == "DeepSpeed" or (
+        parts is not None and not ppo
+    ):  # on CPUs accelerate would leave the model whole and not say so
         raise UsageError(
-            f"{recipe.method} runs data parallel only, with the whole model on each process",
-            expected="accelerate launch --multi_gpu --num_processes N",
+            f"{recipe.method} runs " + ("data parallel or under FSDP2" if ppo else "data parallel only"),
+            expected="accelerate launch --multi_gpu --num_processes N" + (f", or {LAUNCH}" if ppo else ""),
             found=f"a launch with {parts}",
-            next_step="launch it without a configuration file for FSDP or DeepSpeed",
+            next_step="launch it without a configuration file for " + ("DeepSpeed" if ppo else "FSDP or DeepSpeed"),
         )
     copies = isinstance(recipe, PPORecipe) and recipe.rounded_weights  # then there is no float32 to cast from
     autocasts = recipe.lora is None and recipe.dtype == "bfloat16" and not copies
-    accelerator = Accelerator(mixed_precision="bf16" if autocasts else "no")
+    mixed_precision = "bf16" if autocasts else "no"
+    share_out_on_cpus(mixed_precision)
+    accelerator = Accelerator(mixed_precision=mixed_precision)
     require_one_run(accelerator.num_processes)
+    require_parts(accelerator)
     return accelerator
 
 
@@ -61,7 +74,7 @@ def require_parts(accelerator: Accelerator) -> None:
 
 def require_one_run(processes: int) -> None:
     """Raise UsageError where more were launched than the `processes` of this run: each would train alone, into one directory."""
-    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    launched = launched_processes()
     if launched != processes:
         raise UsageError(
             "several processes were launched that do not know of each other",

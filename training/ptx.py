@@ -44,7 +44,7 @@ class PlainText(Conversation):
 
 @dataclass
 class Mixing:
-    """The rows that are mixed in, in shuffled epochs, and how many batches of them each process has taken."""
+    """The rows that are mixed in, in shuffled epochs, and how many batches of them have been taken."""
 
     sequences: list[Labelled]
     settings: PTXSettings
@@ -55,9 +55,9 @@ class Mixing:
     def next_batch(self, process: int, processes: int) -> list[Labelled]:
         """This process's share of the next batch."""
         size = self.settings.batch_size
-        first = (self.taken * processes + process) * size
+        batch = in_shuffled_epochs(self.sequences, self.taken * size, size, f"{self.seed}/ptx")
         self.taken += 1
-        return in_shuffled_epochs(self.sequences, first, size, f"{self.seed}/ptx")
+        return batch[process::processes]
 
 
 @dataclass(frozen=True)

@@ -156,8 +156,8 @@ class PPOSettings(Settings):
     """PPO's hyperparameters; names and defaults of TRL's former PPOConfig where it had one."""
 
     total_episodes: int = Field(default=512, gt=0)
-    batch_size: int = Field(default=32, gt=0)  # episodes of one rollout, on each process
-    mini_batch_size: int = Field(default=16, gt=0)  # episodes of one optimizer step, on each process
+    batch_size: int = Field(default=32, gt=0)  # episodes of one rollout, on all processes together
+    mini_batch_size: int = Field(default=16, gt=0)  # episodes of one optimizer step, on all processes together
     gradient_accumulation_steps: int = Field(default=1, gt=0)  # pieces of a mini batch
     num_ppo_epochs: int = Field(default=4, gt=0)
     learning_rate: float = Field(default=1e-4, gt=0.0)
@@ -197,7 +197,7 @@ class PTXSettings(Settings):
 
     data: DataSettings  # demonstrations in SFT's formats, or plain text as {text}
     coef: float = Field(default=1.0, ge=0.0)  # gamma, of the mean loss a token; 0 only measures the held-out rows
-    batch_size: int = Field(default=8, gt=0)  # sequences of one optimizer step, on each process
+    batch_size: int = Field(default=8, gt=0)  # sequences of one optimizer step, on all processes together
     max_length: int = Field(
         default=512, gt=8
     )  # tokens; longer demonstrations are dropped, longer texts cut into pieces

@@ -17,6 +17,7 @@ from training.policy import ActorCritic
 from training.recipe import Generation
 
 if TYPE_CHECKING:
+    from accelerate import Accelerator
     from transformers import PreTrainedTokenizerBase
 
 Row = TypeVar("Row")
@@ -67,6 +68,39 @@ class Experience:
     trunk: Tensor | None  # (B, P+T, D) what the frozen layers made of the tokens, where there are any
 
 
+def gathered_experience(own: Experience, accelerator: Accelerator) -> Experience:
+    """The experience of all processes, on each of them, in the order of the processes, each of which brings as many episodes."""
+    if accelerator.num_processes == 1:
+        return own
+    sizes = torch.tensor([own.responses.input_ids.shape[1] - own.responses.length, own.responses.length])  # P, T
+    here = sizes.to(own.scores.device)
+    before, after = (accelerator.gather(here[None]).amax(dim=0) - here).tolist()  # columns of padding
+
+    def answers(values: Tensor) -> Tensor:  # (B, T, ...)
+        return _gathered(values, 0, after, accelerator)
+
+    def tokens(values: Tensor) -> Tensor:  # (B, P+T, ...)
+        return _gathered(values, before, after, accelerator)
+
+    found = own.responses
+    responses = Responses(
+        input_ids=tokens(found.input_ids),
+        attention_mask=tokens(found.attention_mask),
+        mask=answers(found.mask),
+        ended=accelerator.gather(found.ended),
+    )
+    trunk = None if own.trunk is None else tokens(own.trunk)
+    logprobs, ref_logprobs, values = map(answers, (own.logprobs, own.ref_logprobs, own.values))
+    return Experience(responses, logprobs, ref_logprobs, values, accelerator.gather(own.scores), trunk)
+
+
+def _gathered(values: Tensor, left: int, right: int, accelerator: Accelerator) -> Tensor:
+    """`(B, L, ...)` with columns of zeros put on, of all processes."""
+    padding = [0, 0] * (values.dim() - 2) + [left, right]
+    whole: Tensor = accelerator.gather(torch.nn.functional.pad(values, padding).contiguous())
+    return whole
+
+
 def in_shuffled_epochs(rows: Sequence[Row], first: int, count: int, seed: int | str) -> list[Row]:
     """Rows number `first` and following of an endless series of epochs, each in an order of its own."""
     places = (divmod(position, len(rows)) for position in range(first, first + count))
@@ -86,11 +120,12 @@ def sample(
     prompts: list[list[int]],
     generation: Generation,
     keep: bool = False,
+    uniforms: Tensor | None = None,
 ) -> tuple[Responses, Kept | None]:
     """Sample one response for each prompt from the whole distribution at the given temperature.
 
     Nothing is cut from the distribution (no top-k, no top-p): PPO's ratio is of the probabilities sampled from. With `keep`, what
-    the policy computed of the responses on the way comes along.
+    the policy computed of the responses on the way comes along. `uniforms` `(B, max_new_tokens)` are the random numbers to use.
     """
     device = next(actor.parameters()).device
     pad, eos, longest = tokenizer.pad_token_id, tokenizer.eos_token_id, generation.max_new_tokens
@@ -98,7 +133,8 @@ def sample(
     training = model.training
     model.eval()
     decoding = Decoding(max_new_tokens=longest, temperature=generation.temperature)
-    before, uniforms = max(map(len, prompts)), torch.rand(len(prompts), longest)
+    before = max(map(len, prompts))
+    uniforms = torch.rand(len(prompts), longest) if uniforms is None else uniforms
     if keep:
         kept = KeptFromSampling(actor, len(prompts), before, longest, generation.temperature)
         with kept.watching():

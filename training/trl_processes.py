@@ -6,17 +6,12 @@ take at once. Under FSDP2 and ZeRO-3 each process holds a part of every weight; 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from training.errors import UsageError
-
-
-def launched_processes() -> int:
-    """How many processes torchrun or `accelerate launch` started for this run; 1 where neither did."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+from training.sharding import layout, rebuilt
 
 
 def accumulation(batch_size: int, per_device: int, processes: int) -> int:
@@ -60,31 +55,15 @@ def in_parts(arguments: Any) -> Iterator[None]:
         read_whole()
 
 
-def sharding(accelerator: Any) -> str:
-    """How the model lies on the processes: "whole" on each of them, or in parts by "fsdp2" or "zero3"."""
-    if getattr(accelerator.state, "fsdp_plugin", None) is not None:
-        if accelerator.state.fsdp_plugin.fsdp_version != 2:
-            raise UsageError(
-                "FSDP's first version was launched",
-                expected="fsdp_version: 2",
-                found=f"fsdp_version: {accelerator.state.fsdp_plugin.fsdp_version}",
-                next_step="accelerate launch --config_file training/launch/fsdp2.yaml -m training ...",
-            )
-        return "fsdp2"
-    plugin = getattr(accelerator.state, "deepspeed_plugin", None)
-    if plugin is not None:
-        return "zero3" if plugin.zero_stage == 3 else "whole"
-    return "whole"
-
-
 def check_continues(saved: dict[str, Any], now: str, processes: int, by_length: bool) -> None:
     """Raise UsageError where a run cannot continue from what was saved under another launch.
 
-    Whole weights are files that any number of processes reads, and so are FSDP2's parts, which are cut anew; ZeRO-3's are not.
+    Whole weights are files that any number of processes reads, and so are FSDP2's parts, which are cut anew, and either becomes
+    the other (trl_state.py); ZeRO-3's are not.
     Batches of similar lengths are drawn for the number of processes, so another number would see rows twice or not at all.
     """
     was, before = saved.get("sharding", "whole"), int(saved.get("processes", 1))
-    if was != now:
+    if was != now and "zero3" in (was, now):
         raise UsageError(
             "the saved state was written under another way to share the model out",
             expected=was,
@@ -104,29 +83,9 @@ def check_continues(saved: dict[str, Any], now: str, processes: int, by_length: 
 def whole_model(trainer: Any) -> Any | None:
     """The trained model as one process would hold it; None on every process but the first, where it lies in parts."""
     model = trainer.accelerator.unwrap_model(trainer.model)
-    if sharding(trainer.accelerator) == "whole":
+    if layout(trainer.accelerator) == "whole":
         return model
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)  # every process takes part
     if not trainer.accelerator.is_main_process:
         return None
     return rebuilt(model, weights)
-
-
-def rebuilt(model: Any, weights: dict[str, Any]) -> Any:
-    """A new model of `model`'s make with these weights, adapters included, and buffers as its config makes them."""
-    from peft import PeftModel, get_peft_model
-
-    if not isinstance(model, PeftModel):
-        whole = _own_class(model)(model.config)
-    else:
-        inner = model.get_base_model()
-        whole = get_peft_model(_own_class(inner)(inner.config), model.peft_config["default"])
-    whole.load_state_dict(weights, assign=True)
-    # tied weights are one tensor again
-    (whole.get_base_model() if isinstance(whole, PeftModel) else whole).tie_weights()
-    return whole
-
-
-def _own_class(model: Any) -> Any:
-    """The model's class before FSDP2 put its own in front of it, as it does with every module that it shards."""
-    return next(cls for cls in type(model).__mro__ if not cls.__name__.startswith("FSDP"))

@@ -24,7 +24,7 @@ from transformers import GenerationConfig, PrinterCallback, TrainerCallback
 from training.checkpoint import Checkpoint
 from training.errors import UsageError
 from training.pretrained import BaseModel, load_tokenizer, resolve_base
-from training.processes import require_one_run, require_parts
+from training.processes import launched_processes, require_one_run, require_parts
 from training.progress import Progress
 from training.recipe import TRLRecipe
 from training.records import canonical_json, write_atomically
@@ -40,15 +40,15 @@ from training.run_record import (
     now,
     package_versions,
 )
+from training.sharding import layout, say_how_it_lies, share_out_on_cpus
 from training.trl_processes import (
     accumulation,
     check_continues,
     in_parts,
-    launched_processes,
     read_whole,
-    sharding,
     whole_model,
 )
+from training.trl_state import for_layout
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -137,6 +137,7 @@ class TRLRun(Generic[R]):
                 next_step="change the recipe's args",
             ) from error
         read_whole()
+        share_out_on_cpus(arguments.mixed_precision)
         return arguments
 
     def _accumulation(self, config: type[Any]) -> dict[str, int]:
@@ -172,16 +173,18 @@ class TRLRun(Generic[R]):
         if self.saved is not None:
             by_length = getattr(trainer.args, "train_sampling_strategy", "random") == "group_by_length"
             check_continues(
-                self.saved, sharding(trainer.accelerator), trainer.accelerator.num_processes, by_length=by_length
+                self.saved, layout(trainer.accelerator), trainer.accelerator.num_processes, by_length=by_length
             )
         trainer.remove_callback(PrinterCallback)  # it writes to stdout, which is the command's own
         trainer.add_callback(_Journal(self, trainer.accelerator))
         # A trainer killed while it saves leaves a newer directory that is not whole, so SAVED says which one is.
         last = self.trainer_state / self.saved["checkpoint"] if self.saved else None
+        if last is not None:
+            last = for_layout(layout(trainer.accelerator), trainer, last)
         state = json.loads((last / "trainer_state.json").read_text(encoding="utf-8")) if last else None
         if state is not None and state["global_step"] >= state["max_steps"]:
             # `train` would take a step beyond the last one
-            if sharding(trainer.accelerator) != "whole":
+            if layout(trainer.accelerator) != "whole":
                 trainer._prepare_for_training(state["max_steps"], trainer.get_train_dataloader(), str(last))
             else:
                 trainer._load_from_checkpoint(str(last))
@@ -250,7 +253,8 @@ class _Journal(TrainerCallback):  # type: ignore[misc]  # transformers is read w
         self.run, self.accelerator = run, accelerator
         self.progress: Progress | None = None
 
-    def on_train_begin(self, _args: Any, state: Any, _control: Any, **_more: Any) -> None:
+    def on_train_begin(self, _args: Any, state: Any, _control: Any, model: Any = None, **_more: Any) -> None:
+        say_how_it_lies(model, self.accelerator)
         if state.is_world_process_zero:
             self.progress = Progress(self.run.recipe.method, state.max_steps, done=state.global_step)
             self.progress.__enter__()
@@ -281,7 +285,7 @@ class _Journal(TrainerCallback):  # type: ignore[misc]  # transformers is read w
             saved = {
                 "checkpoint": f"checkpoint-{state.global_step}",
                 "seconds": round(self.run.seconds, 2),
-                "sharding": sharding(self.accelerator),
+                "sharding": layout(self.accelerator),
                 "processes": self.accelerator.num_processes,
             }
             write_atomically(self.run.directory.state / SAVED, canonical_json(saved))

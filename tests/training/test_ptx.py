@@ -210,16 +210,14 @@ def test_a_coefficient_of_zero_measures_the_data_and_changes_nothing(tiny: Path,
 
 
 TWO_PROCESSES = """
-import os, sys, torch
+import sys, torch
 from test_ppo import weights
 from test_ptx import UPPER, make_mixed
 
-processes = int(os.environ.get("WORLD_SIZE", "1"))
 found = []
 for lora in (None, UPPER):  # equal rewards, no value loss and no penalty: only what is mixed in moves the weights
     quiet = {"vf_coef": 0.0, "kl_coef": 0.0, "scale_rewards": False, "num_ppo_epochs": 1, "learning_rate": 1e-3}
-    sizes = {"rows": 4 // processes, "batch_size": 16 // processes, "mini_batch_size": 8 // processes}
-    ppo, _ = make_mixed(1.0, lora, **sizes, **quiet)
+    ppo, _ = make_mixed(1.0, lora, rows=4, batch_size=16, mini_batch_size=8, **quiet)
     ppo.rewards.score_ids = lambda sequences: torch.zeros(len(sequences))
     loss = ppo.update()["ptx_loss"]
     after = torch.cat([tensor.flatten() for tensor in weights(ppo).values()])
