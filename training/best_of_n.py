@@ -151,6 +151,7 @@ def sample_best(recipe: BestOfNRecipe, out: Path) -> BestOfNRecord:
     device = training_device()
     scorer = Scorer.load(recipe.reward_model, recipe.reward_function, recipe.dtype, device)
     data = load_prompts(recipe.prompts, recipe.seed)
+    run.hold_inputs([policy.parent, *scorer.parents], [data.source], continues=(run.state / SAMPLES).is_file())
     model, tokenizer = load_policy(policy.checkpoint, recipe.dtype)
     model.eval().to(device)
     prompts = [row for row in data.train if len(prompt_ids(tokenizer, row.prompt)) <= recipe.max_prompt_length]

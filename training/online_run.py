@@ -56,6 +56,7 @@ def train_online(run: TRLRun[Online], config: type[Any], trainer: type[Any]) -> 
     base = run.base()
     rewards, parents = load_rewards(recipe, training_device())
     data = load_prompts(recipe.prompts, recipe.seed)
+    run.hold_inputs([base.parent, *parents], data.source)
     model, tokenizer = load_policy(base.checkpoint, run.load_dtype)
     if not isinstance(rewards, TextRewards):
         check_same_tokens(tokenizer, rewards.tokenizer)

@@ -43,6 +43,7 @@ def train_reward_model(recipe: RewardRecipe, out: Path) -> RunRecord:
     arguments = run.arguments(RewardConfig, max_length=None, remove_unused_columns=False)
     base = run.base()
     data = load_preferences(recipe.data, recipe.seed)
+    run.hold_inputs([base.parent], data.source)
     tokenizer = reward_tokenizer(load_tokenizer(base.checkpoint))
     rows = fitted(data, partial(pair_length, tokenizer), recipe.max_length, recipe.cut_prompts)
     pairs, too_long = tokenize_pairs(tokenizer, rows.train, recipe.max_length)
