@@ -27,7 +27,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.chat import prompt_ids
+from training.chat import prompt_ids, stop_tokens
 from training.data import Prompt, load_prompts
 from training.energy import price, spent
 from training.energy_record import Energy, Price
@@ -270,7 +270,8 @@ def _sample(
     )
     ids = [prompt_ids(tokenizer, row.prompt) for row in prompts]
     decoding = Decoding(longest, recipe.generation.temperature)
-    tokens = decode(model, ids, recipe.n, decoding, uniforms, [tokenizer.eos_token_id])
+    stops = stop_tokens(tokenizer, model.generation_config)
+    tokens = decode(model, ids, recipe.n, decoding, uniforms, stops)
     asked = [row.prompt for row in prompts for _ in range(recipe.n)]
     texts = [tokenizer.decode(row, skip_special_tokens=True) for row in tokens]
     scores = scorer.score(tokenizer, list(zip(asked, texts, strict=True)))

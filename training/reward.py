@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.chat import answer_ids, prompt_ids
+from training.chat import answer_ids, prompt_ids, turn_end
 from training.data import Preference, load_preferences
 from training.errors import UsageError
 from training.pair_report import pair_report
@@ -76,12 +76,13 @@ def reward_tokenizer(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerB
     A sequence classifier reads its score at the last token that is not padding; were padding and end-of-turn the same
     token, it would read one token too early wherever a sequence is padded.
     """
-    if tokenizer.pad_token_id == tokenizer.eos_token_id:
+    end = turn_end(tokenizer)
+    if tokenizer.pad_token_id == end:
         tokenizer.pad_token = tokenizer.unk_token if tokenizer.unk_token is not None else tokenizer.bos_token
-    if tokenizer.pad_token is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
+    if tokenizer.pad_token is None or tokenizer.pad_token_id == end:
         raise UsageError(
             "the tokenizer has no token to pad with that is not its end-of-turn token",
-            expected="a pad_token, unk_token or bos_token beside eos_token",
+            expected="a pad_token, unk_token or bos_token beside the one that ends a turn",
             next_step="set pad_token in tokenizer_config.json",
         )
     return tokenizer
