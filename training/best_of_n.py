@@ -27,7 +27,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.chat import prompt_ids
+from training.chat import prompt_ids, stop_tokens
 from training.data import Prompt, load_prompts
 from training.energy import price, spent
 from training.energy_record import Energy, Price
@@ -151,6 +151,7 @@ def sample_best(recipe: BestOfNRecipe, out: Path) -> BestOfNRecord:
     device = training_device()
     scorer = Scorer.load(recipe.reward_model, recipe.reward_function, recipe.dtype, device)
     data = load_prompts(recipe.prompts, recipe.seed)
+    run.hold_inputs([policy.parent, *scorer.parents], [data.source], continues=(run.state / SAMPLES).is_file())
     model, tokenizer = load_policy(policy.checkpoint, recipe.dtype)
     model.eval().to(device)
     prompts = [row for row in data.train if len(prompt_ids(tokenizer, row.prompt)) <= recipe.max_prompt_length]
@@ -269,7 +270,8 @@ def _sample(
     )
     ids = [prompt_ids(tokenizer, row.prompt) for row in prompts]
     decoding = Decoding(longest, recipe.generation.temperature)
-    tokens = decode(model, ids, recipe.n, decoding, uniforms, [tokenizer.eos_token_id])
+    stops = stop_tokens(tokenizer, model.generation_config)
+    tokens = decode(model, ids, recipe.n, decoding, uniforms, stops)
     asked = [row.prompt for row in prompts for _ in range(recipe.n)]
     texts = [tokenizer.decode(row, skip_special_tokens=True) for row in tokens]
     scores = scorer.score(tokenizer, list(zip(asked, texts, strict=True)))

@@ -47,12 +47,13 @@ def decode(
     stop_tokens: Sequence[int],
     ended: Callable[[int, list[int]], bool] | None = None,
     observe: Callable[[list[int], Tensor, Tensor | None], None] | None = None,
+    keep_stop: bool = False,
 ) -> list[list[int]]:
     """Decode `samples` continuations of every prompt; row `p * samples + s` is sample s of prompt p.
 
     `uniforms` is (rows, max_new_tokens) in [0, 1): the only randomness, so that a row's tokens depend on its own
     numbers and not on the batch that it is in. `ended(row, tokens)` may end a row early, e.g. at a stop string.
-    The stop token itself is not returned.
+    The stop token itself is returned with `keep_stop` only.
 
     `observe(rows, logits, chosen)` sees each pass: which rows it was of (the first pass reads all prompts), their logits
     `(rows, V)` and the tokens `(rows,)` chosen from them. Every row's last token is then read as well, by a last pass if need be,
@@ -60,7 +61,7 @@ def decode(
     """
     cache = _cache(model, max(len(prompt) for prompt in prompts) + decoding.max_new_tokens)
     uniforms, stops = uniforms.to(model.device), set(stop_tokens)
-    rows = _Rows(len(prompts) * samples)
+    rows = _Rows(len(prompts) * samples, keep_stop)
     with grouped_attention(model):
         logits, mask = _read_prompts(model, prompts, cache, samples)  # (B, V), (B, W)
         positions = mask.sum(1)  # (B,) of the next token
@@ -120,7 +121,8 @@ def _read_prompts(
 class _Rows:
     """What has been decoded of each row, and which rows stand in the batch."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, keep_stop: bool) -> None:
+        self.keep_stop = keep_stop
         self.placed = list(range(count))  # the row that stands at each place of the batch
         self.alive = [True] * count
         self.tokens: list[list[int]] = [[] for _ in range(count)]
@@ -132,6 +134,8 @@ class _Rows:
                 continue
             if token in stops:
                 self.alive[row] = False
+                if self.keep_stop:
+                    self.tokens[row].append(token)
                 continue
             self.tokens[row].append(token)
             if ended is not None and ended(row, self.tokens[row]):

@@ -42,6 +42,7 @@ def train_dpo(recipe: DPORecipe, out: Path) -> RunRecord:
     arguments = run.arguments(DPOConfig, max_length=None)  # longer pairs were left out, and counted
     base = run.base()
     data = load_preferences(recipe.data, recipe.seed)
+    run.hold_inputs([base.parent], data.source)
     model, tokenizer = load_policy(base.checkpoint, run.load_dtype)
     fit = fitted(data, partial(longest, tokenizer), recipe.max_length, recipe.cut_prompts)
     rows = [row for row in fit.train if longest(tokenizer, row) <= recipe.max_length]

@@ -138,7 +138,7 @@ def answer_all(
     import torch
     import transformers
 
-    from training.chat import prompt_ids
+    from training.chat import prompt_ids, stop_tokens
     from training.decoding import Decoding, decode
     from training.precision import chosen_dtype
     from training.pretrained import load_policy
@@ -149,6 +149,7 @@ def answer_all(
     log(f"answering {len(prompts)} prompts with {base.parent.name} ({base.checkpoint.digest})")
     model, tokenizer = load_policy(base.checkpoint, dtype)
     model.to(device).eval()
+    stops = stop_tokens(tokenizer, model.generation_config)
     decoding = Decoding(sampling.max_new_tokens, sampling.temperature, sampling.top_p)
     generator = torch.Generator().manual_seed(seed)
     uniforms = torch.rand(len(prompts), sampling.max_new_tokens, generator=generator)
@@ -164,7 +165,7 @@ def answer_all(
             some = prompts[start : start + AT_ONCE]
             began = time.monotonic()
             ids = [prompt_ids(tokenizer, prompt) for prompt in some]
-            tokens = decode(model, ids, 1, decoding, uniforms[start : start + len(some)], [tokenizer.eos_token_id])
+            tokens = decode(model, ids, 1, decoding, uniforms[start : start + len(some)], stops)
             seconds = round((time.monotonic() - began) / len(some), 3)  # of a batch, shared out
             for row in tokens:
                 text = str(tokenizer.decode(row, skip_special_tokens=True)).strip()

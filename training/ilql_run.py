@@ -85,6 +85,7 @@ def train_ilql(recipe: ILQLRecipe, out: Path) -> RunRecord:
     # Before anything is trained, so that a reward that cannot be had is told at once.
     scorer = load_scorer(recipe, str(accelerator.device))
     data = load_rewarded(recipe.data, recipe.seed)
+    run.hold_inputs([base.parent], [data.source], continues=(run.state / STATE_FILE).is_file())
     model, tokenizer = load_policy(base.checkpoint, recipe.dtype if recipe.lora else "float32")
     generation_config = model.generation_config
     answers = Answers.of(recipe, tokenizer, data)
@@ -241,8 +242,7 @@ def _resume(ilql: ILQL, run: RunDirectory) -> None:
         return
     ilql.load_state(torch.load(file, map_location="cpu", weights_only=True))
     if ilql.accelerator.is_main_process:
-        lines = run.metrics.read_text(encoding="utf-8").splitlines() if run.metrics.is_file() else []
-        run.metrics.write_text("".join(line + "\n" for line in lines[: ilql.steps_done]), encoding="utf-8")
+        run.cut_metrics(ilql.steps_done)
         log(f"continuing after step {ilql.steps_done} of {ilql.total_steps}")
 
 

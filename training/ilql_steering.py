@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from training.chat import prompt_ids
+from training.chat import prompt_ids, stop_tokens
 from training.checkpoint import Checkpoint
 from training.data import Messages
 from training.decoding import Decoding, decode
@@ -88,12 +88,13 @@ class SteeredPolicy:
             len(ids) * samples, steering.max_new_tokens, generator=torch.Generator().manual_seed(seed)
         )
         decoding = Decoding(steering.max_new_tokens, steering.temperature, top_k=steering.top_k)
+        stops = stop_tokens(self.tokenizer, self.model.generation_config)
         rows: list[list[int]] = []
         with self.steered(steering.beta):
             for start in range(0, len(ids), batch_size):
                 chosen = ids[start : start + batch_size]
                 numbers = uniforms[start * samples : (start + len(chosen)) * samples]
-                rows += decode(self.model, chosen, samples, decoding, numbers, [self.tokenizer.eos_token_id])
+                rows += decode(self.model, chosen, samples, decoding, numbers, stops)
         texts = [self.tokenizer.decode(row, skip_special_tokens=True) for row in rows]
         return [texts[start : start + samples] for start in range(0, len(texts), samples)]
 

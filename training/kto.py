@@ -52,6 +52,7 @@ def train_kto(recipe: KTORecipe, out: Path) -> RunRecord:
         )
     base = run.base()
     data = load_feedback(recipe.data, recipe.seed)
+    run.hold_inputs([base.parent], data.source)
     model, tokenizer = load_policy(base.checkpoint, run.load_dtype)
     fit = fitted(data, partial(length, tokenizer), recipe.max_length, recipe.cut_prompts)
     rows = [row for row in fit.train if length(tokenizer, row) <= recipe.max_length]

@@ -15,7 +15,7 @@ import statistics
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from training.chat import prompt_ids
+from training.chat import prompt_ids, stop_tokens
 from training.data import Messages, Prompt, load_prompts
 from training.errors import UsageError
 from training.pair_report import with_interval
@@ -56,7 +56,10 @@ def train_online(run: TRLRun[Online], config: type[Any], trainer: type[Any]) -> 
     base = run.base()
     rewards, parents = load_rewards(recipe, training_device())
     data = load_prompts(recipe.prompts, recipe.seed)
+    run.hold_inputs([base.parent, *parents], data.source)
     model, tokenizer = load_policy(base.checkpoint, run.load_dtype)
+    stops = stop_tokens(tokenizer, model.generation_config)
+    model.generation_config.eos_token_id = stops  # where TRL ends answers; what is saved has the base's own
     if not isinstance(rewards, TextRewards):
         check_same_tokens(tokenizer, rewards.tokenizer)
     rows, heldout = (
@@ -71,7 +74,7 @@ def train_online(run: TRLRun[Online], config: type[Any], trainer: type[Any]) -> 
     metrics = {}
     if heldout:
         metrics["heldout_prompts"] = float(len(heldout))
-        before = sampled_rewards(model, tokenizer, rewards, heldout, recipe.generation)
+        before = sampled_rewards(model, tokenizer, rewards, heldout, recipe.generation, stops)
         metrics["heldout_reward_before"] = statistics.fmean(before)
     ordered = in_order(rows, epochs(arguments, len(rows)), recipe.seed)
     arguments.num_train_epochs, arguments.shuffle_dataset = 1, False
@@ -89,7 +92,7 @@ def train_online(run: TRLRun[Online], config: type[Any], trainer: type[Any]) -> 
     if trained is None:  # the first process measures and records
         return run.directory.wait_for_record()
     if heldout:
-        after = sampled_rewards(trained, tokenizer, rewards, heldout, recipe.generation)
+        after = sampled_rewards(trained, tokenizer, rewards, heldout, recipe.generation, stops)
         metrics["heldout_reward_after"] = statistics.fmean(after)
         changes = [now - then for now, then in zip(after, before, strict=True)]
         metrics |= with_interval("heldout_reward_change", *mean_and_stderr(changes))
@@ -166,13 +169,14 @@ def sampled_rewards(
     rewards: RewardModel | TextRewards,
     rows: list[Prompt],
     generation: Generation,
+    stops: list[int],
 ) -> list[float]:
-    """The reward of one sampled answer to each prompt. The random numbers are the same at every call."""
+    """The reward of one sampled answer to each prompt, ended by any of `stops`. The random numbers are the same at every call."""
     import torch
 
     from training.decoding import Decoding, decode
 
-    longest, eos = generation.max_new_tokens, tokenizer.eos_token_id
+    longest = generation.max_new_tokens
     prompts = [prompt_ids(tokenizer, row.prompt) for row in rows]
     uniforms = torch.rand(len(prompts), longest, generator=torch.Generator().manual_seed(0))
     training = model.training
@@ -181,11 +185,9 @@ def sampled_rewards(
     answers: list[list[int]] = []
     for start in range(0, len(prompts), SCORED_AT_ONCE):
         some = slice(start, start + SCORED_AT_ONCE)
-        answers += decode(model, prompts[some], 1, decoding, uniforms[some], [eos])
+        answers += decode(model, prompts[some], 1, decoding, uniforms[some], stops, keep_stop=True)
     model.train(training)
-    # An answer that is shorter than it might be was ended by its end-of-turn token, which `decode` leaves out.
-    whole = [answer + ([eos] if len(answer) < longest else []) for answer in answers]
-    return rewards_of(rewards, tokenizer, prompts, whole)
+    return rewards_of(rewards, tokenizer, prompts, answers)
 
 
 def fifths(name: str, values: list[float]) -> dict[str, float]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from training.checkpoint import Checkpoint
 from training.ppo_loop import choose_policy, heldout_reward, measure, metrics_lines, train
-from training.ppo_saved import Carried, note_reward_source, resume, save
+from training.ppo_saved import STATE_FILE, Carried, note_reward_source, resume, save
 from training.ppo_setup import Setup, set_up
 from training.recipe import PPORecipe
 from training.reference import save_with_reference
@@ -27,6 +27,7 @@ def train_ppo(recipe: PPORecipe, out: Path) -> RunRecord:
         return run.record()
     started, clock = now(), time.monotonic()
     setup = set_up(recipe)
+    run.hold_inputs(setup.parents, setup.sources, continues=(run.state / STATE_FILE).is_file())
     ppo = setup.ppo
     carried = begin(setup, run)
     seconds_before = sum(float(line["seconds"]) for line in metrics_lines(run))

@@ -64,8 +64,7 @@ def resume(ppo: PPO, run: RunDirectory) -> Carried | None:
     state = torch.load(file, map_location="cpu", weights_only=True)
     ppo.load_state(state["ppo"])
     if ppo.accelerator.is_main_process:
-        lines = run.metrics.read_text(encoding="utf-8").splitlines() if run.metrics.is_file() else []
-        run.metrics.write_text("".join(line + "\n" for line in lines[: ppo.updates_done]), encoding="utf-8")
+        run.cut_metrics(ppo.updates_done)
         log(f"continuing after update {ppo.updates_done} of {ppo.total_updates}")
     ppo.accelerator.wait_for_everyone()
     return Carried(

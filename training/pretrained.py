@@ -256,7 +256,7 @@ def load_policy(checkpoint: Checkpoint, dtype: str) -> tuple[PreTrainedModel, Pr
 
 
 def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
-    """The tokenizer, with a padding token. Raises UsageError where it has no chat template."""
+    """The tokenizer, with a padding token. Raises UsageError where it has no chat template, or no end token."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(checkpoint.path)
@@ -266,6 +266,14 @@ def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
             where=str(checkpoint.path),
             expected="chat_template.jinja, or chat_template in tokenizer_config.json",
             next_step="start from an instruction-tuned model, or copy its family's template into the directory",
+        )
+    if tokenizer.eos_token_id is None:
+        raise UsageError(
+            "the tokenizer has no end token, so answers would be learned and sampled without an end",
+            where=str(checkpoint.path / "tokenizer_config.json"),
+            expected="eos_token: the token that ends an assistant's turn",
+            found=f"eos_token: {tokenizer.eos_token}",
+            next_step='add it, e.g. "eos_token": "<|im_end|>" where the chat template ends its turns with that',
         )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token

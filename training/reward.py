@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.chat import answer_ids, prompt_ids
+from training.chat import answer_ids, prompt_ids, turn_end
 from training.data import Preference, load_preferences
 from training.errors import UsageError
 from training.pair_report import pair_report
@@ -43,6 +43,7 @@ def train_reward_model(recipe: RewardRecipe, out: Path) -> RunRecord:
     arguments = run.arguments(RewardConfig, max_length=None, remove_unused_columns=False)
     base = run.base()
     data = load_preferences(recipe.data, recipe.seed)
+    run.hold_inputs([base.parent], data.source)
     tokenizer = reward_tokenizer(load_tokenizer(base.checkpoint))
     rows = fitted(data, partial(pair_length, tokenizer), recipe.max_length, recipe.cut_prompts)
     pairs, too_long = tokenize_pairs(tokenizer, rows.train, recipe.max_length)
@@ -75,12 +76,13 @@ def reward_tokenizer(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerB
     A sequence classifier reads its score at the last token that is not padding; were padding and end-of-turn the same
     token, it would read one token too early wherever a sequence is padded.
     """
-    if tokenizer.pad_token_id == tokenizer.eos_token_id:
+    end = turn_end(tokenizer)
+    if tokenizer.pad_token_id == end:
         tokenizer.pad_token = tokenizer.unk_token if tokenizer.unk_token is not None else tokenizer.bos_token
-    if tokenizer.pad_token is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
+    if tokenizer.pad_token is None or tokenizer.pad_token_id == end:
         raise UsageError(
             "the tokenizer has no token to pad with that is not its end-of-turn token",
-            expected="a pad_token, unk_token or bos_token beside eos_token",
+            expected="a pad_token, unk_token or bos_token beside the one that ends a turn",
             next_step="set pad_token in tokenizer_config.json",
         )
     return tokenizer

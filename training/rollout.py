@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 from torch import Tensor
 
+from training.chat import stop_tokens
 from training.decoding import Decoding, decode
 from training.kept_from_sampling import KeptFromSampling
 from training.policy import ActorCritic
@@ -29,7 +30,7 @@ class Responses:
 
     input_ids: Tensor  # (B, P+T)
     attention_mask: Tensor  # (B, P+T)
-    mask: Tensor  # (B, T) bool, True up to and with the end-of-turn token
+    mask: Tensor  # (B, T) bool, True up to and with the token that ended it
     ended: Tensor  # (B,) bool, whether the response ended by itself
 
     @property
@@ -128,8 +129,9 @@ def sample(
     the policy computed of the responses on the way comes along. `uniforms` `(B, max_new_tokens)` are the random numbers to use.
     """
     device = next(actor.parameters()).device
-    pad, eos, longest = tokenizer.pad_token_id, tokenizer.eos_token_id, generation.max_new_tokens
+    pad, longest = tokenizer.pad_token_id, generation.max_new_tokens
     model = actor.language_model
+    stops = stop_tokens(tokenizer, model.generation_config)
     training = model.training
     model.eval()
     decoding = Decoding(max_new_tokens=longest, temperature=generation.temperature)
@@ -138,12 +140,11 @@ def sample(
     if keep:
         kept = KeptFromSampling(actor, len(prompts), before, longest, generation.temperature)
         with kept.watching():
-            rows = decode(model, prompts, 1, decoding, uniforms, [eos], observe=kept.observe)
+            answers = decode(model, prompts, 1, decoding, uniforms, stops, observe=kept.observe, keep_stop=True)
     else:
-        rows = decode(model, prompts, 1, decoding, uniforms, [eos])
+        answers = decode(model, prompts, 1, decoding, uniforms, stops, keep_stop=True)
     model.train(training)
-    ended = [len(row) < longest for row in rows]  # the end-of-turn token came, and is not among the row's tokens
-    answers = [[*row, eos] if end else row for row, end in zip(rows, ended, strict=True)]
+    ended = [answer[-1] in stops for answer in answers]
     after = max(map(len, answers))
     ids, attention = [], []
     for prompt, answer in zip(prompts, answers, strict=True):

@@ -1,16 +1,21 @@
 """A training run on disk: the state it continues from, and the record that is written last.
 
 runs/ID/  checkpoint/  run.json  metrics.jsonl  .state/ (while it runs)
+
+One process at a time trains in it, and a run that continues has the parents and the data that it began with.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -21,10 +26,15 @@ from training.precision import chosen_dtype
 from training.records import canonical_json, write_atomically
 from training.reference import FILE as REFERENCE
 from training.reference import Reference
-from training.run_record import RunRecord
+from training.run_record import DataSource, ParentCheckpoint, RunRecord
 from training.yaml_file import Settings
 
 ENERGY = "energy.json"  # what each attempt had taken when something was last saved
+INPUTS = "inputs.json"  # digests of the parents and hashes of the data that the run began with
+LOCK = "lock"
+BEFORE_ANYTHING_IS_SAVED = ("recipe.json", INPUTS, LOCK)
+
+_held: dict[Path, IO[bytes]] = {}  # run directory -> its lock, which this process holds until it ends
 
 R = TypeVar("R", bound=Settings)
 
@@ -41,9 +51,12 @@ class RunDirectory:
         """Make or reopen a run's directory. Raises UsageError where it holds a run of another recipe.
 
         One that ended before anything of it was saved, for a bad row or for want of memory, may begin again with any recipe.
+        Raises UsageError, too, where another process is training in it.
         """
         wanted = recipe.model_dump(mode="json")
         run = cls(path, wanted)
+        if not run.complete:
+            run._lock()
         begun = run.begun()
         if begun is not None:
             begun = _with_new_keys(begun, type(recipe))
@@ -73,7 +86,53 @@ class RunDirectory:
 
     def _anything_saved(self) -> bool:
         files = (file for file in self.path.rglob("*") if file.is_file())
-        return any(file != self.state / "recipe.json" for file in files)
+        return any(file.parent != self.state or file.name not in BEFORE_ANYTHING_IS_SAVED for file in files)
+
+    def _lock(self) -> None:
+        """Hold the directory until this process ends, whatever ends it. Of several launched as one run, the first does."""
+        if not _first_process():
+            return
+        self.state.mkdir(parents=True, exist_ok=True)
+        before = _held.pop(self.path.resolve(), None)
+        if before is not None:  # an earlier attempt of this very process
+            before.close()
+        file = (self.state / LOCK).open("ab")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.close()
+            raise UsageError(
+                "another process is training here",
+                where=str(self.path),
+                next_step="wait until it ends, or end it and give the same command again to continue; or choose another --out",
+            ) from error
+        _held[self.path.resolve()] = file
+
+    def hold_inputs(
+        self, parents: Sequence[ParentCheckpoint], sources: Sequence[DataSource], *, continues: bool
+    ) -> None:
+        """Note what the run begins with; where it `continues` from a saved state, refuse what is not that any more.
+
+        Digests and hashes count, not paths: a checkpoint may have moved, and nothing depends on the number of processes.
+        """
+        file = self.state / INPUTS
+        found = [(f"the {parent.role.replace('_', ' ')} {parent.name}", parent.digest) for parent in parents]
+        found += [(f"the rows of {source.id}, split {source.split}", source.sha256) for source in sources]
+        if continues and file.is_file():
+            begun = json.loads(file.read_text(encoding="utf-8"))
+            changed = [(name, was, now) for (name, now), (_, was) in zip(found, begun, strict=True) if was != now]
+            if changed:
+                names, before, after = zip(*changed, strict=True)
+                raise UsageError(
+                    f"this run began with other contents of {' and '.join(names)}",
+                    where=str(self.path),
+                    expected=", ".join(before),
+                    found=", ".join(after),
+                    next_step="to continue it, bring back what it began with (a Hub id can name its revision); "
+                    "to begin again, choose another --out or remove the directory",
+                )
+        elif _first_process():
+            write_atomically(file, canonical_json(found))
 
     @property
     def state(self) -> Path:
@@ -104,6 +163,12 @@ class RunDirectory:
     def log_metrics(self, values: dict[str, Any]) -> None:
         with self.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(values, sort_keys=True) + "\n")
+
+    def cut_metrics(self, last: int) -> None:
+        """Drop the lines of steps after `last`, for they come again; a line torn by a kill is such a one."""
+        if self.metrics.is_file():
+            lines = [line for line in self.metrics.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+            write_atomically(self.metrics, b"".join(line for line in lines if json.loads(line)["step"] <= last))
 
     def note_energy(self) -> None:
         """Keep what this attempt has taken so far, beside what it can continue from; its seconds are kept so, too."""
@@ -137,6 +202,11 @@ class RunDirectory:
         record.write(self.path / "run.json")
         shutil.rmtree(self.state)
         return record
+
+
+def _first_process() -> bool:
+    """Whether this is the only process of the run, or the first of those launched together (torch's launcher sets RANK)."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def with_dots(settings: dict[str, Any], before: str = "") -> dict[str, Any]:

@@ -42,6 +42,7 @@ def train_sft(recipe: SFTRecipe, out: Path) -> RunRecord:
     arguments = run.arguments(SFTConfig, max_length=None, packing=False)
     base = run.base()
     data = load_demonstrations(recipe.data, recipe.seed)
+    run.hold_inputs([base.parent], data.source)
     model, tokenizer = load_policy(base.checkpoint, run.load_dtype)
     fit = fitted(data, partial(length, tokenizer), recipe.max_length, recipe.cut_prompts)
     rows, too_long = tokenize(tokenizer, fit.train, recipe.max_length)

@@ -103,6 +103,10 @@ class TRLRun(Generic[R]):
     def base(self) -> BaseModel:
         return resolve_base(self.recipe.base)
 
+    def hold_inputs(self, parents: list[ParentCheckpoint], data: DataSource) -> None:
+        """Raise UsageError where the run continues and these are not what it began with."""
+        self.directory.hold_inputs(parents, [data], continues=self.saved is not None)
+
     def arguments(self, config: type[Any], **ours: Any) -> Any:
         """TRL's config: Slipway's defaults, over them the recipe's `args`, over these what the run decides (`ours`).
 

@@ -87,6 +87,18 @@ def test_a_missing_shard_is_refused_and_named(copy: Path) -> None:
         Checkpoint.open(copy)
 
 
+def test_a_tokenizer_without_an_end_token_is_refused_before_training(copy: Path) -> None:
+    from training.pretrained import load_tokenizer
+
+    file = copy / "tokenizer_config.json"
+    settings = json.loads(file.read_text())
+    del settings["eos_token"]
+    file.write_text(json.dumps(settings))
+    with pytest.raises(UsageError, match="no end token") as refused:
+        load_tokenizer(Checkpoint.open(copy))
+    assert refused.value.where == str(file)
+
+
 def test_a_checkpoint_without_a_chat_template_is_refused_before_training(copy: Path) -> None:
     from training.pretrained import load_tokenizer
 
