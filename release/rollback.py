@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 from release.bundle import PLAN, files_of
 from release.hub_client import HubClient, HubCommit, HubRepository, Kind
 from release.hub_files import HUB_OWN_FILE, LocalFile, changes, difference
-from release.journal import ROLLED_BACK, Journal, exclusive
+from release.journal import ROLLED_BACK, WITHDRAWN, Journal, exclusive
 from release.records import Receipt, ReleasePlan
 from training.command import log
 from training.errors import HubError, UsageError, VerificationMismatch
@@ -74,11 +74,13 @@ def roll_back_run(hub: HubClient, run: Path, *, to: str | None = None) -> Done:
         published, journal = published_by(run, hub.endpoint)
         repository = hub.repository(published.repo_id)
         if repository is None:
+            _withdraw(journal, published)
             return {"repo_id": published.repo_id, "action": "nothing to undo", "tag": None, "commit": None}
         if published.staging in repository.branches:
             hub.delete_branch(published.repo_id, published.staging)
         released = _release_of(hub, repository, published)
         if released is None:
+            _withdraw(journal, published)
             return {"repo_id": published.repo_id, "action": "withdrew", "tag": None, "commit": repository.main}
         target = to or _previous_tag(repository, hub.history(published.repo_id, released))
         done = _go_back(hub, repository, target, forced=to is not None, released=released)
@@ -87,6 +89,13 @@ def roll_back_run(hub: HubClient, run: Path, *, to: str | None = None) -> Done:
         if journal.find(ROLLED_BACK) is None:
             journal.record(ROLLED_BACK, commit=done["commit"], to=target)
         return done
+
+
+def _withdraw(journal: Journal, published: Published) -> None:
+    """Note that nothing of it is open any more, so that the run may be published elsewhere."""
+    if journal.lines() and journal.lines()[-1]["step"] != WITHDRAWN:
+        target = {"repo_id": published.repo_id, "tag": published.tag, "space": published.space}
+        journal.record(WITHDRAWN, target=target)
 
 
 def roll_back(hub: HubClient, repo_id: str, *, to: str) -> Done:
