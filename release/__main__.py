@@ -52,6 +52,7 @@ from training.errors import EXIT_GATE, GateRefused, UsageError
 
 if TYPE_CHECKING:
     from release.records import Receipt, ReleasePlan, Verdict
+    from release.rollback import Done
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -89,6 +90,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     which.add_argument("--repo", metavar="ORG/NAME", help="the repository, together with --to")
     rollback.add_argument("--to", metavar="TAG", help="the release to return to (default: the one before)")
+    rollback.add_argument(
+        "--keep-private", action="store_true", help="with --to: do not show again what is private now"
+    )
     add_keygen_command(parser)
     check = parser.command(
         "check", "Ask the gates about a run, or about anyone's checkpoint; writes nothing.", run_check
@@ -204,21 +208,42 @@ def run_verify(args: argparse.Namespace) -> Result:
 
 def run_rollback(args: argparse.Namespace) -> Result:
     """`rollback`: to --to, or to what stood before the run was published."""
+    from dataclasses import asdict
+
     from release.hub_client import HubClient
     from release.rollback import roll_back, roll_back_run
 
     if args.repo and not args.to:
         raise UsageError("--repo needs --to TAG", next_step=f"python -m release rollback --repo {args.repo} --to TAG")
+    if args.keep_private and not args.to:
+        raise UsageError("--keep-private without --to", next_step="leave it out: without --to nothing is shown again")
     quiet_libraries()
     hub = HubClient.connect()
-    done = roll_back(hub, args.repo, to=args.to) if args.repo else roll_back_run(hub, args.run_directory, to=args.to)
-    if done["action"] == "made private":
-        said = f"{done['repo_id']} had no earlier release: it is private now, and nothing was erased"
-    elif done["tag"] is None:
-        said = f"nothing of this run was released on {done['repo_id']}: main is as it was"
+    how = {"to": args.to, "keep_private": args.keep_private}
+    done = roll_back(hub, args.repo, **how) if args.repo else roll_back_run(hub, args.run_directory, **how)
+    return {"summary": "\n".join(_rolled_back(done)), **asdict(done)}
+
+
+def _rolled_back(done: Done) -> list[str]:
+    """What was done, for people: main first, then what readers see of it, then each Space."""
+    if done.action == "made private":
+        lines = [f"{done.repo_id} had no earlier release: it is private now, and nothing was erased"]
+    elif done.tag is None:
+        return [f"nothing of this run was released on {done.repo_id}: main is as it was"]
     else:
-        said = f"main of {done['repo_id']} holds the files of {done['tag']} (commit {done['commit']})"
-    return {"summary": said, **done}
+        lines = [f"main of {done.repo_id} holds the files of {done.tag} (commit {done.commit})"]
+        if done.private:
+            show = f"python -m release rollback --repo {done.repo_id} --to {done.tag}"
+            lines.append(f"  it is private: readers find nothing; {show} shows what was released publicly")
+        else:
+            lines.append("  it is public")
+    for space in done.spaces:
+        if space.action == "left":
+            said = f"still serves {space.serves}: it never served {done.tag}, so make it private or publish to it again"
+        else:
+            said = f"serves {space.serves}" + (", and is private" if space.private else "")
+        lines.append(f"  the Space {space.space} {said}")
+    return lines
 
 
 def _publish(run: Path) -> Result:

@@ -23,6 +23,7 @@ from training.errors import UsageError
 from training.run_record import now
 
 ROLLED_BACK = "rolled_back"  # the step after which this plan is never published again
+WITHDRAWN = "withdrawn"  # nothing was released, and what was staged is gone; the plan may be published later
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,16 @@ class Journal:
 
     def lines(self) -> list[dict[str, Any]]:
         """The whole lines of this plan on this Hub, oldest first."""
-        if not self.path.is_file():
-            return []
-        whole = self.path.read_bytes().rpartition(b"\n")[0]
-        lines = [json.loads(line) for line in whole.splitlines()]
+        lines = read_lines(self.path)
         return [line for line in lines if (line["plan"], line["endpoint"]) == (self.plan_digest, self.endpoint)]
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of every plan, oldest first; none where there is no journal."""
+    if not path.is_file():
+        return []
+    whole = path.read_bytes().rpartition(b"\n")[0]
+    return [json.loads(line) for line in whole.splitlines()]
 
 
 @contextmanager

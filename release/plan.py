@@ -19,6 +19,7 @@ from pathlib import Path
 
 from model_cards.signer import Signer
 from release.bundle import PLAN, build_bundle, files_of, sources_of
+from release.earlier import Target, released, require_free
 from release.gates.ask import ask
 from release.gates.candidate import Candidate
 from release.hub_client import check_repo_id, chosen_endpoint, source_changed
@@ -66,9 +67,13 @@ class Request:
 def make_plan(run: Path, request: Request) -> ReleasePlan:
     """Build `run/bundle`, write `run/plan.json`, return the plan, refused or not. Makes no connection.
 
-    The same request over the same bytes gives the same plan, byte for byte.
+    The same request over the same bytes gives the same plan, byte for byte. Raises UsageError where it would take the
+    place of what was released under this tag, or of a publication to elsewhere that has not ended.
     """
     request.check()
+    done = _released_plan(run, request)
+    if done is not None:
+        return done
     signer = signer_of(request.sign) if request.sign else None
     policy = load_policy(request.policy)
     log(f"building {run / 'bundle'}")
@@ -130,6 +135,9 @@ def plan_for(run: Path, request: Request) -> ReleasePlan:
     plan releases what they read.
     """
     request.check()
+    done = _released_plan(run, request)
+    if done is not None:
+        return done
     plan = _existing(run)
     if plan is None or plan.refused or not _answers(plan, request):
         return make_plan(run, request)
@@ -258,6 +266,20 @@ def _parent_digest(candidate: Candidate) -> str | None:
 
 def _digest_of(candidate: Candidate, name: str) -> str | None:
     return next((f"sha256:{entry.sha256}" for entry in candidate.files if entry.path == name), None)
+
+
+def _released_plan(run: Path, request: Request) -> ReleasePlan | None:
+    """The plan by which the run was released as `request` asks; None where it was not. Raises UsageError as require_free."""
+    plan, target = _existing(run), Target(chosen_endpoint(), request.repo_id, request.tag, request.space)
+    if plan is not None and (target.endpoint, target.repo_id, target.tag) in released(run) and _answers(plan, request):
+        try:
+            require_current(run, plan)
+        except GateRefused as error:
+            log(error.what)
+        else:
+            return plan
+    require_free(run, target)
+    return None
 
 
 def _existing(run: Path) -> ReleasePlan | None:

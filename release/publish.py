@@ -21,8 +21,9 @@ from pathlib import Path
 from release.bundle import PLAN
 from release.downloaded import compare_behaviour, compare_files, describe, fresh_download
 from release.hub_client import HubClient, HubRepository, source_changed
+from release.hub_errors import is_passing
 from release.hub_files import LocalFile, changes, difference
-from release.journal import ROLLED_BACK, Journal, exclusive
+from release.journal import ROLLED_BACK, WITHDRAWN, Journal, exclusive
 from release.plan import read_plan, require_current, require_passed
 from release.records import Receipt, ReleasePlan, SpaceReceipt
 from release.signature import SIGNATURE
@@ -114,6 +115,8 @@ class Publication:
         """The error of a tag that others were faster to release; what was staged for it is removed."""
         if self.branch in repository.branches:
             self.hub.delete_branch(self.plan.repo_id, self.branch)
+        if self.journal.lines():
+            self.journal.record(WITHDRAWN, target=self._target)
         return UsageError(
             f"the tag {self.plan.tag} of {self.plan.repo_id} stands for other bytes, and a release never changes",
             where=f"{self.hub.endpoint}/{self.plan.repo_id}",
@@ -148,7 +151,7 @@ class Publication:
         if self.plan.private and not repository.private:
             self.hub.set_private(self.plan.repo_id, True)
         if self.journal.find("repository") is None:
-            self.journal.record("repository", created=created)
+            self.journal.record("repository", created=created, target=self._target)
         return repository
 
     def _stage(self, repository: HubRepository) -> str:
@@ -157,13 +160,22 @@ class Publication:
         if head is None or self._difference(head) is not None:
             if head is not None:  # of another plan, or of a commit that never came
                 self.hub.delete_branch(self.plan.repo_id, self.branch)
-            self.hub.create_branch(self.plan.repo_id, self.branch, repository.main)
+            self._create_branch(repository.main)
             log(f"staging {len(self.files)} files on {self.branch}")
             head = self._commit(self.branch, repository.main, f"Stage {self.plan.tag}")
             self._require_same(head)
         if (self.journal.find("staged") or {}).get("commit") != head:
             self.journal.record("staged", commit=head, branch=self.branch)
         return head
+
+    def _create_branch(self, parent: str) -> None:
+        """The staging branch. Where the Hub refuses it, nothing was begun, and the run may go elsewhere."""
+        try:
+            self.hub.create_branch(self.plan.repo_id, self.branch, parent)
+        except HubError as error:
+            if not is_passing(error) and not (self.journal.find("repository") or {}).get("created"):
+                self.journal.record(WITHDRAWN, target=self._target)
+            raise
 
     def _check(self, staged: str) -> None:
         """Download the staged commit and hold it against the plan. Raises VerificationMismatch and unstages it."""
@@ -227,10 +239,10 @@ class Publication:
                 where=f"{self.hub.endpoint}/{self.plan.repo_id}",
                 expected=commit,
                 found=found,
-                next_step="choose a new --tag for this release",
+                next_step=f"python -m release rollback --run {self.run}, then choose a new --tag for this release",
             )
         if self.journal.find("tagged") is None:
-            self.journal.record("tagged", commit=commit, tag=self.plan.tag)
+            self.journal.record("tagged", commit=commit, tag=self.plan.tag, target=self._target)
 
     def _publish_space(self, commit: str) -> SpaceReceipt | None:
         if self.plan.space is None:
@@ -283,6 +295,11 @@ class Publication:
     @property
     def branch(self) -> str:
         return f"release-staging-{self.plan.tag}"
+
+    @property
+    def _target(self) -> dict[str, str | None]:
+        """What the journal says of where this goes, for plans that come after it (release/earlier.py)."""
+        return {"repo_id": self.plan.repo_id, "tag": self.plan.tag, "space": self.plan.space}
 
     @property
     def _title(self) -> str:

@@ -5,25 +5,35 @@
 
 A publication that stopped before its commit on main loses its staging branch, and nothing else is there to undo. Where
 there is no earlier release, the repository becomes private: readers find nothing, as before it, and the bytes stay for
-whoever looks into what went wrong. The Space goes back with its model. Tags are never moved: what was released under a
-tag can still be asked for by it. The commands are safe to repeat, and the run's plan is not published again.
+whoever looks into what went wrong. The Space goes back with its model, or it is said what it still serves. --to shows again
+what was released publicly under that tag, unless --keep-private. Tags are never moved: what was released under a tag can
+still be asked for by it. The commands are safe to repeat, and the run's plan is not published again.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from release.bundle import PLAN, files_of
-from release.hub_client import HubClient, HubCommit, HubRepository, Kind
-from release.hub_files import HUB_OWN_FILE, LocalFile, changes, difference
-from release.journal import ROLLED_BACK, Journal, exclusive
+from release.bundle import PLAN
+from release.hub_client import HubClient, HubCommit, HubRepository
+from release.journal import ROLLED_BACK, WITHDRAWN, Journal, exclusive
 from release.records import Receipt, ReleasePlan
-from training.command import log
-from training.errors import HubError, UsageError, VerificationMismatch
+from release.return_commit import return_to
+from release.space_rollback import SpaceDone, plan_at, return_before, return_to_release, spaces_of
+from training.errors import HubError, UsageError
 
-Done = dict[str, str | None]
+
+@dataclass
+class Done:
+    """What was done. `private`: whether readers without a token find nothing."""
+
+    repo_id: str
+    action: str  # returned main | made private | withdrew | nothing to undo
+    tag: str | None
+    commit: str | None  # of main
+    private: bool | None = None
+    spaces: list[SpaceDone] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -64,8 +74,8 @@ def published_by(run: Path, endpoint: str) -> tuple[Published, Journal]:
     )
 
 
-def roll_back_run(hub: HubClient, run: Path, *, to: str | None = None) -> Done:
-    """Undo what `run` published, or return to the tag `to`; what was done, with main's commit.
+def roll_back_run(hub: HubClient, run: Path, *, to: str | None = None, keep_private: bool = False) -> Done:
+    """Undo what `run` published, or return to the tag `to`, as roll_back does; what was done.
 
     Raises UsageError where main has moved on to another release, VerificationMismatch where the old files come back
     damaged, HubError.
@@ -74,30 +84,60 @@ def roll_back_run(hub: HubClient, run: Path, *, to: str | None = None) -> Done:
         published, journal = published_by(run, hub.endpoint)
         repository = hub.repository(published.repo_id)
         if repository is None:
-            return {"repo_id": published.repo_id, "action": "nothing to undo", "tag": None, "commit": None}
+            _withdraw(journal, published)
+            return Done(published.repo_id, "nothing to undo", None, None)
         if published.staging in repository.branches:
             hub.delete_branch(published.repo_id, published.staging)
         released = _release_of(hub, repository, published)
         if released is None:
-            return {"repo_id": published.repo_id, "action": "withdrew", "tag": None, "commit": repository.main}
+            _withdraw(journal, published)
+            return Done(published.repo_id, "withdrew", None, repository.main, repository.private)
         target = to or _previous_tag(repository, hub.history(published.repo_id, released))
-        done = _go_back(hub, repository, target, forced=to is not None, released=released)
-        if published.space is not None:
-            _return_space(hub, published.space, released)
+        if to is not None:
+            done = _return_all(hub, repository, to, keep_private=keep_private)
+        else:
+            done = _go_back(hub, repository, target, forced=False, released=released)
+            if published.space is not None:
+                done.spaces = return_before(hub, published.space, repository, released)
         if journal.find(ROLLED_BACK) is None:
-            journal.record(ROLLED_BACK, commit=done["commit"], to=target)
+            journal.record(ROLLED_BACK, commit=done.commit, to=target)
         return done
 
 
-def roll_back(hub: HubClient, repo_id: str, *, to: str) -> Done:
-    """Return main to the tag `to`; what was done, with the commit.
+def _withdraw(journal: Journal, published: Published) -> None:
+    """Note that nothing of it is open any more, so that the run may be published elsewhere."""
+    if journal.lines() and journal.lines()[-1]["step"] != WITHDRAWN:
+        target = {"repo_id": published.repo_id, "tag": published.tag, "space": published.space}
+        journal.record(WITHDRAWN, target=target)
+
+
+def roll_back(hub: HubClient, repo_id: str, *, to: str, keep_private: bool = False) -> Done:
+    """Return main to the tag `to`, the Space too, and show both again where that release was public; what was done.
 
     Raises UsageError where there is no such tag, VerificationMismatch where the old files come back damaged, HubError.
     """
     repository = hub.repository(repo_id)
     if repository is None:
         raise HubError(f"there is no repository {repo_id} that this token may see", where=hub.endpoint)
-    return _go_back(hub, repository, to, forced=True)
+    return _return_all(hub, repository, to, keep_private=keep_private)
+
+
+def _return_all(hub: HubClient, repository: HubRepository, to: str, *, keep_private: bool) -> Done:
+    """Main at the files of `to`, then its Spaces, and at last the visibility with which it was released."""
+    spaces = spaces_of(hub, repository)  # main will not name the one of a later release any more
+    done = _go_back(hub, repository, to, forced=True)
+    done.spaces = [return_to_release(hub, space, repository, to) for space in spaces]
+    plan = plan_at(hub, repository.repo_id, repository.tags[to])
+    if plan is None or plan.private or keep_private:
+        return done
+    if repository.private:
+        hub.set_private(repository.repo_id, False)
+        done.private = False
+    for space in done.spaces:
+        if space.private and space.serves == to:
+            hub.set_private(space.space, False, "space")
+            space.private = False
+    return done
 
 
 def _release_of(hub: HubClient, repository: HubRepository, published: Published) -> str | None:
@@ -122,7 +162,7 @@ def _go_back(
     repo_id = repository.repo_id
     if target is None:
         hub.set_private(repo_id, True)
-        return {"repo_id": repo_id, "action": "made private", "tag": None, "commit": repository.main}
+        return Done(repo_id, "made private", None, repository.main, True)
     if target not in repository.tags:
         raise UsageError(
             f"{repo_id} has no tag {target}",
@@ -140,56 +180,5 @@ def _go_back(
             found=repository.main,
             next_step=f"roll {later} back first, or say where to: --to {target}",
         )
-    commit = _return_to(hub, repo_id, repository.main, repository.tags[target], target)
-    return {"repo_id": repo_id, "action": "returned main", "tag": target, "commit": commit}
-
-
-def _return_space(hub: HubClient, space: str, released: str) -> None:
-    """The Space serves what it served before the commit that pinned it to `released`; private where that was nothing."""
-    repository = hub.repository(space, "space")
-    if repository is None:
-        return
-    history = hub.history(space, kind="space")
-    pinned = next((index for index, commit in enumerate(history) if released in commit.message), None)
-    if pinned is None:
-        return
-    before = history[pinned + 1 :]
-    if len(before) <= 1:  # the Hub's own first commit
-        hub.set_private(space, True, "space")
-        return
-    _return_to(hub, space, repository.main, before[0].commit, before[0].title, "space")
-
-
-def _return_to(hub: HubClient, repo_id: str, main: str, old: str, name: str, kind: Kind = "model") -> str:
-    """One commit on main with exactly the files of the commit `old`; none where main holds them already."""
-    wanted = hub.tree(repo_id, old, kind)
-    with TemporaryDirectory(prefix="slipway-rollback-") as cache:
-        log(f"downloading {repo_id} at {name}")
-        snapshot = hub.download(repo_id, old, Path(cache), kind)
-        files = {
-            entry.path: LocalFile(snapshot / entry.path, entry.sha256)
-            for entry in files_of(snapshot, without=(HUB_OWN_FILE,))
-        }
-        damaged = difference(files, wanted)
-        if damaged is not None:
-            raise VerificationMismatch(
-                f"the files of {name} come back damaged; main is as it was",
-                where=f"{hub.endpoint}/{repo_id}, commit {old}",
-                expected="the files that the Hub lists",
-                found=damaged,
-                next_step="roll back to another tag with --to",
-            )
-        additions, deletions = changes(files, hub.tree(repo_id, main, kind))
-        if not additions and not deletions:
-            return main
-        return hub.commit(
-            repo_id,
-            "main",
-            parent=main,
-            additions=additions,
-            deletions=deletions,
-            title=f"Roll back to {name}",
-            message=f"The files of commit {old}",
-            landed=lambda commit: difference(files, hub.tree(repo_id, commit, kind)) is None,
-            kind=kind,
-        )
+    commit = return_to(hub, repo_id, main=repository.main, old=repository.tags[target], name=target)
+    return Done(repo_id, "returned main", target, commit, repository.private)

@@ -104,6 +104,13 @@ def test_the_same_tag_with_other_bytes_is_refused_with_exit_2(
     digest = change_weights(run / "checkpoint", lambda tensors: tensors["model.norm.weight"].add_(0.1))
     rescore(run, digest, parent)
     before = hub.repository("slipway/released")
+    bundle = (run / "bundle" / "plan.json").read_bytes()
+    for verb in ("plan", "publish"):
+        assert main([verb, "--run", str(run), "--repo", "slipway/released"]) == 2
+        assert "was released from this run already" in capsys.readouterr().err
+    assert (run / "bundle" / "plan.json").read_bytes() == bundle == (run / "plan.json").read_bytes()
+    (run / "receipt.json").unlink()  # on another machine only the Hub knows
+    (run / "journal.jsonl").unlink()
     assert main(["plan", "--run", str(run), "--repo", "slipway/released"]) == 0
     assert main(["publish", "--run", str(run), "--repo", "slipway/released"]) == 2
     assert "choose a new --tag" in capsys.readouterr().err
