@@ -49,7 +49,7 @@ PLOT_WIDTH = 112  # of the interval's drawing, in pixels; the style gives it the
 PLOT_MARGIN = 6
 CSV_COLUMNS = (
     *("table", "model", "digest", "group", "task", "metric", "value", "stderr", "low", "high"),
-    *("n", "unscored", "unit", "higher_is_better", "standing", "created"),
+    *("n", "unscored", "unit", "higher_is_better", "standing", "created", "unchecked"),
 )
 
 
@@ -133,6 +133,9 @@ def as_markdown(board: Leaderboard) -> str:
             cells = [_markdown_cell(row.cells.get(column.id), column) for column in table.columns]
             name = f"{markdown_text(row.name)} `{short_digest(row.digest)}`"
             lines.append("| " + " | ".join([name, *cells]) + " |")
+    reasons = {cell.unchecked for table in board.boards for row in table.rows for cell in row.cells.values()} - {None}
+    if reasons:
+        lines += ["", f"† Not held against the samples that it was made of: {'; '.join(sorted(map(str, reasons)))}."]
     lines += ["", f"Newest scorecard: {board.newest_scorecard}. ↑ higher is better, ↓ lower is better.", ""]
     return "\n".join(lines)
 
@@ -149,7 +152,7 @@ def as_csv(board: Leaderboard) -> str:
                 if cell is not None:
                     values: list[Any] = [number, row.name, row.digest, column.group, column.task, column.metric]
                     values += [cell.value, cell.stderr, cell.interval.low, cell.interval.high, cell.n, cell.unscored]
-                    values += [column.unit, column.higher_is_better, cell.standing, row.created]
+                    values += [column.unit, column.higher_is_better, cell.standing, row.created, cell.unchecked or ""]
                     writer.writerow([_no_formula(value) for value in values])
     return out.getvalue()
 
@@ -266,7 +269,7 @@ def _markdown_cell(cell: Cell | None, column: Column) -> str:
     value = figure(cell.value, column.unit)
     ends = ", ".join(figure(end, column.unit).removesuffix("%") for end in (cell.interval.low, cell.interval.high))
     text = f"**{value}**" if cell.standing == "best" else value
-    return f"{text} [{ends}]" + (" ≈" if cell.standing == "tied" else "")
+    return f"{text} [{ends}]" + (" ≈" if cell.standing == "tied" else "") + (" †" if cell.unchecked else "")
 
 
 def _column_remark(column: Column) -> str:
