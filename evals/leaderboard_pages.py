@@ -22,6 +22,7 @@ from markupsafe import Markup, escape
 from evals.presentation import (
     OFFENSIVE_GROUPS,
     Example,
+    between,
     direction,
     figure,
     headlines,
@@ -194,14 +195,15 @@ def _axis(cells: Sequence[Cell]) -> tuple[float, float]:
 
 
 def _plot(cell: Cell, axis: tuple[float, float]) -> dict[str, float] | None:
-    """Pixels of dot and whiskers in a drawing of PLOT_WIDTH; None where there is no figure to draw."""
-    if not all(math.isfinite(value) for value in (cell.value, cell.interval.low, cell.interval.high)):
+    """Pixels of dot and whiskers in a drawing of PLOT_WIDTH; no whiskers without an interval, None without a figure."""
+    if not math.isfinite(cell.value):
         return None
 
     def place(value: float) -> float:
         return round(PLOT_MARGIN + (PLOT_WIDTH - 2 * PLOT_MARGIN) * (value - axis[0]) / (axis[1] - axis[0]), 1)
 
-    return {"x": place(cell.value), "low": place(cell.interval.low), "high": place(cell.interval.high)}
+    ends = {"low": cell.interval.low, "high": cell.interval.high}
+    return {"x": place(cell.value)} | {name: place(end) for name, end in ends.items() if math.isfinite(end)}
 
 
 def _detail(entry: SavedRun, anchor: str) -> dict[str, Any]:
@@ -267,9 +269,9 @@ def _markdown_cell(cell: Cell | None, column: Column) -> str:
     if cell is None:
         return "–"
     value = figure(cell.value, column.unit)
-    ends = ", ".join(figure(end, column.unit).removesuffix("%") for end in (cell.interval.low, cell.interval.high))
+    ends = between(cell.interval, lambda end: figure(end, column.unit).removesuffix("%"))
     text = f"**{value}**" if cell.standing == "best" else value
-    return f"{text} [{ends}]" + (" ≈" if cell.standing == "tied" else "") + (" †" if cell.unchecked else "")
+    return f"{text} {ends}" + (" ≈" if cell.standing == "tied" else "") + (" †" if cell.unchecked else "")
 
 
 def _column_remark(column: Column) -> str:

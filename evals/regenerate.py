@@ -85,7 +85,13 @@ def _again(score: Score, samples: Sequence[Sample], seed: int, slack: float) -> 
     if "resamples of the aggregation" in score.interval.method:
         return Regenerated(score, impossible=NOT_FROM_VALUES)
     weights = [float(sample.detail.get("weights", {}).get(score.metric, 1)) for sample in those]
-    made = estimate([sample.values[score.metric] for sample in those], seed=seed, weights=weights)
+    made = estimate(
+        [sample.values[score.metric] for sample in those],
+        seed=seed,
+        weights=weights,
+        bounded=score.unit == "fraction",
+        stated=score.interval.method,
+    )
     wide = slack * max(made.interval.high - made.interval.low, 0.0) + CLOSE
     wrong = [
         f"{name} is {stated:.6g}, the samples give {found:.6g}"

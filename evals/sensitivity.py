@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evals.compare import Row, decided, paired_row
+from evals.presentation import between
 from evals.run import Request, evaluate
 from evals.saved import SavedRun, decisive_differences
-from evals.show import number, table
+from evals.show import number, signed_number, table
 from training.command import log
 from training.errors import UsageError
 from training.records import Record
@@ -115,7 +116,7 @@ def sensitivity_table(found: Sensitivity, out: Path) -> str:
             number(row.before),
             number(row.after),
             f"{row.difference:+.4f}",
-            f"[{row.interval.low:+.4f}, {row.interval.high:+.4f}]",
+            between(row.interval, signed_number),
             f"{row.p_holm:.4f}",
             str(row.n),
         ]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evals.compare import UNDIRECTED
+from evals.presentation import between
 from evals.scorecard import Scorecard
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def scorecard_table(card: Scorecard, out: Path) -> str:
             score.task,
             score.metric,
             number(score.value),
-            f"[{number(score.interval.low)}, {number(score.interval.high)}]",
+            between(score.interval, number),
             str(score.n) + (f" (+{score.unscored} unscored)" if score.unscored else ""),
             "neither" if score.unit in UNDIRECTED else "higher" if score.higher_is_better else "lower",
         ]
@@ -48,7 +49,7 @@ def comparison_table(comparison: Comparison) -> str:
             number(row.before),
             number(row.after),
             f"{row.difference:+.4f}",
-            f"[{row.interval.low:+.4f}, {row.interval.high:+.4f}]",
+            between(row.interval, signed_number),
             f"{row.p_value:.4f}",
             f"{row.p_holm:.4f}",
             str(row.n),
@@ -65,6 +66,10 @@ def comparison_table(comparison: Comparison) -> str:
 
 def number(value: float) -> str:
     return f"{value:.4f}" if abs(value) < 10 else f"{value:.1f}"
+
+
+def signed_number(value: float) -> str:
+    return f"{value:+.4f}"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

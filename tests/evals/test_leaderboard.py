@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +12,9 @@ import pytest
 from scored_runs import Page, a_score, boards, run_maker, scored, some_task
 
 from evals.leaderboard import write
-from evals.scorecard import Sample
+from evals.saved import SavedRun
+from evals.scorecard import Interval, Sample
+from evals.statistics import NONE
 from training.errors import UsageError
 
 
@@ -185,3 +189,21 @@ def test_a_figure_without_its_samples_is_marked_as_not_checked_in_every_form(
         "lost"
     ]
     assert Page((tmp_path / "out" / "index.html").read_text()).text.count("not checked: samples not present") == 1
+
+
+def test_an_interval_that_there_is_none_of_is_kept_and_shown_as_none(run: Callable[..., Path], tmp_path: Path) -> None:
+    samples = [Sample(item="1", prompt="p", response="r", values={"tokens": 64.0})]
+    nothing = Interval(low=-math.inf, high=math.inf, method=NONE)
+    score = scored("help", "tokens", samples, unit="tokens", interval=nothing, headline=True)
+    directory = run("a", [score], samples={"help": samples})
+    json.loads(
+        (directory / "scorecard.json").read_text(), parse_constant=lambda word: pytest.fail(f"{word} is no JSON")
+    )
+    assert SavedRun.open(directory).scorecard.scores == [score]
+    write([directory], tmp_path / "out")
+    markdown = (tmp_path / "out" / "leaderboard.md").read_text()
+    assert "64.00 no interval |" in markdown
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "no interval" in Page(page).text
+    assert "no value" not in Page(page).text
+    assert 'data-value="64.0"' in page
