@@ -273,11 +273,15 @@ def _require(named: NamedSuite, card: Scorecard, out: Path) -> None:
     """Raise UsageError where a required task has failed, or nothing was scored at all."""
     required = [task.task for task in named.suite.tasks if task.required and task.task in card.failed_tasks]
     if required or not card.scores:
-        names = required or list(card.failed_tasks)
-        raise UsageError(
-            f"{len(names)} task{'s' * (len(names) > 1)} of the suite failed: {', '.join(names)}",
-            where=str(out / "scorecard.json"),
-            expected="scores of every required task",
-            found="; ".join(f"{name}: {card.failed_tasks[name]}" for name in names),
-            next_step="mend the cause and run the same command again; what was answered is kept",
-        )
+        raise failure(card, out, required or list(card.failed_tasks), "scores of every required task")
+
+
+def failure(card: Scorecard, out: Path, names: Sequence[str], expected: str) -> UsageError:
+    """The error that these tasks of a scorecard have failed."""
+    return UsageError(
+        f"{len(names)} task{'s' * (len(names) > 1)} of the suite failed: {', '.join(names)}",
+        where=str(out / "scorecard.json"),
+        expected=expected,
+        found="".join(f"\n- {name}: {card.failed_tasks[name]}" for name in names),
+        next_step="mend the cause and run the same command again; what was answered is kept",
+    )

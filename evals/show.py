@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,8 +37,13 @@ def scorecard_table(card: Scorecard, out: Path) -> str:
     ]
     for score in card.scores:
         lines += [f"  beside {score.metric}: {name} {number(value)}" for name, value in score.baseline.items()]
-    lines += [f"failed: {task}: {why}" for task, why in card.failed_tasks.items()]
+    lines += [failed(task, why) for task, why in card.failed_tasks.items()]
     return "\n".join([*lines, "", f"written: {out / 'scorecard.json'}"])
+
+
+def failed(task: str, why: str) -> str:
+    """A task that has no scores, and why, over as many lines as the reason has."""
+    return f"failed: {task}\n{textwrap.indent(why, '  ')}"
 
 
 def comparison_table(comparison: Comparison) -> str:
