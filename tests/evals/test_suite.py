@@ -176,6 +176,17 @@ def test_a_task_whose_data_are_not_there_fails_alone_unless_it_is_required(
     assert error["found"] == "66.7%"
 
 
+@pytest.mark.parametrize("wrong", [("--batch-size", "0"), ("--batch-size", "-5"), ("--limit", "0"), ("--seed", "-1")])
+def test_a_number_that_cannot_be_is_refused_and_named(
+    wrong: tuple[str, str], tmp_path: Path, models: Path, capsys
+) -> None:
+    assert main([*run_command(models, "starter", tmp_path / "out"), *wrong]) == 2
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["what"].startswith(wrong[0])
+    assert error["found"] == wrong[1]
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_task_that_does_not_fit_the_context_fails_alone(models: Path, tmp_path: Path, capsys) -> None:
     lines = "  - {task: starter_toxicity, group: toxicity, scoring: profanity, generation: {max_gen_toks: 2048}}\n"
     lines += "  - {task: starter_truthfulness, group: truthfulness, metrics: [mc1]}\n"
