@@ -21,7 +21,7 @@ from typing import Any
 
 from evals.run_options import add_run_options
 from training.allocator import keep_freed_memory
-from training.command import Parser, Result, quiet_libraries
+from training.command import Parser, Result, log, quiet_libraries
 from training.energy import add_arguments as add_energy_arguments
 from training.energy import circumstances, measuring
 
@@ -113,20 +113,24 @@ def run_suite(args: argparse.Namespace) -> Result:
     os.environ.setdefault("TQDM_DISABLE", "1")  # our own bars, on a terminal only
     if not sys.stderr.isatty():
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    from evals.run import evaluate
+    from evals.run import evaluate, failure
     from evals.run_options import as_request
     from evals.show import scorecard_table
 
     request = as_request(args)
     with measuring(circumstances(args)):
         card = evaluate(request)
-    summary, more = scorecard_table(card, args.out), {}
+    summary, more = scorecard_table(card, args.out), dict[str, Any]()
     if args.sensitivity:
         from evals.sensitivity import sensitivity, sensitivity_table
 
         found = sensitivity(request)
         summary += "\n\n" + sensitivity_table(found, args.out)
         more = {"sensitivity": found.model_dump(mode="json")}
+    if card.failed_tasks:  # the others' scores are written and shown, and still the suite was not scored
+        error = failure(card, args.out, list(card.failed_tasks), "scores of every task")
+        log(f"error: {error.render()}")
+        more |= {"error": error.as_dict(), "exit_code": error.exit_code}
     return {"summary": summary, "scorecard": str(args.out / "scorecard.json"), **_short(card), **more}
 
 

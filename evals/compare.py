@@ -166,7 +166,7 @@ def paired_row(score: Score, before: Sequence[Sample], after: Sequence[Sample], 
     a = [float(mine[item].values[metric] or 0.0) for item in shared]
     b = [float(their[item].values[metric] or 0.0) for item in shared]
     weights = [float(mine[item].detail.get("weights", {}).get(metric, 1)) for item in shared]
-    test = paired_difference(a, b, seed=seed, weights=weights)
+    test = paired_difference(a, b, seed=seed, weights=weights, bounded=score.unit == "fraction")
     total = sum(weights)
     return Row(
         task=score.task,

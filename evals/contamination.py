@@ -235,7 +235,12 @@ def _without(score: Score, samples: Sequence[Sample], found: set[str], seed: int
     if not left:
         return CleanScore(metric=score.metric, value=score.value, without=None, interval=None, n=0)
     weights = [float(sample.detail.get("weights", {}).get(score.metric, 1)) for sample in left]
-    made = estimate([sample.values[score.metric] for sample in left], seed=seed, weights=weights)
+    made = estimate(
+        [sample.values[score.metric] for sample in left],
+        seed=seed,
+        weights=weights,
+        bounded=score.unit == "fraction",
+    )
     return CleanScore(metric=score.metric, value=score.value, without=made.value, interval=made.interval, n=made.n)
 
 

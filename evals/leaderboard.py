@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from evals.presentation import headlines, overlap, run_name
+from evals.regenerate import unchecked
 from evals.saved import DECISIVE, SavedRun
 from evals.scorecard import Interval, Score, Scorecard, TaskSettings
 from training.errors import UsageError
@@ -41,6 +42,7 @@ class Cell(Record):
     """One checkpoint's figure in a column, and how it stands to the best one there.
 
     `tied`: its 95% interval overlaps the best one's (the best is itself tied where another overlaps it).
+    `unchecked`: why the figure was not held against its samples; None where it is what they give.
     """
 
     value: float
@@ -50,6 +52,7 @@ class Cell(Record):
     unscored: int
     baseline: dict[str, float]
     standing: Literal["best", "tied", "behind", "alone"]
+    unchecked: str | None = None
 
 
 class Row(Record):
@@ -88,7 +91,8 @@ def write(paths: Sequence[Path], out: Path, published_as: Sequence[str | None] |
     """Write index.html, a page for each model, leaderboard.svg, .md, .json and .csv into `out`.
 
     `published_as`: each one's Hub id, where it came from there.
-    Raises UsageError for a path without a scorecard, or samples that are not those that were scored.
+    Every figure is made again from the samples that lie beside its scorecard. Raises UsageError for a path without a scorecard,
+    samples that are not those that were scored, or a figure that they do not give.
     """
     # The pages need jinja2; a program that only reads a leaderboard.json does not.
     from evals.leaderboard_pages import as_csv, as_html, as_markdown, page_name
@@ -117,7 +121,9 @@ def write(paths: Sequence[Path], out: Path, published_as: Sequence[str | None] |
     rows = [row for table in board.boards for row in table.rows]
     tables = f"{len(board.boards)} tables" if len(board.boards) > 1 else "one table"
     return {
-        "summary": f"{len({row.digest for row in rows})} checkpoints in {tables}: {out / 'index.html'}",
+        "summary": "\n".join(
+            [f"{len({row.digest for row in rows})} checkpoints in {tables}: {out / 'index.html'}", *_not_checked(rows)]
+        ),
         "files": [str(out / name) for name in FILES] + [str(model) for model in models],
         "checkpoints": sorted({row.digest for row in rows}),
         "dropped_duplicates": len(entries) - len(rows),
@@ -250,8 +256,13 @@ def _rows(table: Sequence[SavedRun]) -> list[Row]:
     scores = [{f"{score.task}/{score.metric}": score for score in card.scores} for card in cards]
     rows = []
     for entry, card, own in zip(table, cards, scores, strict=True):
+        why = unchecked(entry)
         cells = {
-            column.id: _cell(own[column.id], [other[column.id] for other in scores if column.id in other])
+            column.id: _cell(
+                own[column.id],
+                [other[column.id] for other in scores if column.id in other],
+                why.get((column.task, column.metric)),
+            )
             for column in columns
             if column.id in own
         }
@@ -281,7 +292,19 @@ def _value(row: Row, column: str) -> float:
     return row.cells[column].value if column in row.cells else 0.0
 
 
-def _cell(score: Score, all_in_column: Sequence[Score]) -> Cell:
+def _not_checked(rows: Sequence[Row]) -> list[str]:
+    """A line for each checkpoint with figures that could not be held against samples."""
+    lines = []
+    for row in rows:
+        why = {name: cell.unchecked for name, cell in row.cells.items() if cell.unchecked}
+        lines += [
+            f"{row.name}: not checked ({reason}): {', '.join(name for name, one in why.items() if one == reason)}"
+            for reason in dict.fromkeys(why.values())
+        ]
+    return lines
+
+
+def _cell(score: Score, all_in_column: Sequence[Score], why_unchecked: str | None) -> Cell:
     known = [other for other in all_in_column if math.isfinite(other.value)]
     standing: Literal["best", "tied", "behind", "alone"]
     best = (max if score.higher_is_better else min)(known, key=lambda other: other.value, default=None)
@@ -300,4 +323,5 @@ def _cell(score: Score, all_in_column: Sequence[Score]) -> Cell:
         unscored=score.unscored,
         baseline=score.baseline,
         standing=standing,
+        unchecked=why_unchecked,
     )

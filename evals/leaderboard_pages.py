@@ -22,6 +22,7 @@ from markupsafe import Markup, escape
 from evals.presentation import (
     OFFENSIVE_GROUPS,
     Example,
+    between,
     direction,
     figure,
     headlines,
@@ -49,7 +50,7 @@ PLOT_WIDTH = 112  # of the interval's drawing, in pixels; the style gives it the
 PLOT_MARGIN = 6
 CSV_COLUMNS = (
     *("table", "model", "digest", "group", "task", "metric", "value", "stderr", "low", "high"),
-    *("n", "unscored", "unit", "higher_is_better", "standing", "created"),
+    *("n", "unscored", "unit", "higher_is_better", "standing", "created", "unchecked"),
 )
 
 
@@ -133,6 +134,9 @@ def as_markdown(board: Leaderboard) -> str:
             cells = [_markdown_cell(row.cells.get(column.id), column) for column in table.columns]
             name = f"{markdown_text(row.name)} `{short_digest(row.digest)}`"
             lines.append("| " + " | ".join([name, *cells]) + " |")
+    reasons = {cell.unchecked for table in board.boards for row in table.rows for cell in row.cells.values()} - {None}
+    if reasons:
+        lines += ["", f"† Not held against the samples that it was made of: {'; '.join(sorted(map(str, reasons)))}."]
     lines += ["", f"Newest scorecard: {board.newest_scorecard}. ↑ higher is better, ↓ lower is better.", ""]
     return "\n".join(lines)
 
@@ -149,7 +153,7 @@ def as_csv(board: Leaderboard) -> str:
                 if cell is not None:
                     values: list[Any] = [number, row.name, row.digest, column.group, column.task, column.metric]
                     values += [cell.value, cell.stderr, cell.interval.low, cell.interval.high, cell.n, cell.unscored]
-                    values += [column.unit, column.higher_is_better, cell.standing, row.created]
+                    values += [column.unit, column.higher_is_better, cell.standing, row.created, cell.unchecked or ""]
                     writer.writerow([_no_formula(value) for value in values])
     return out.getvalue()
 
@@ -191,14 +195,15 @@ def _axis(cells: Sequence[Cell]) -> tuple[float, float]:
 
 
 def _plot(cell: Cell, axis: tuple[float, float]) -> dict[str, float] | None:
-    """Pixels of dot and whiskers in a drawing of PLOT_WIDTH; None where there is no figure to draw."""
-    if not all(math.isfinite(value) for value in (cell.value, cell.interval.low, cell.interval.high)):
+    """Pixels of dot and whiskers in a drawing of PLOT_WIDTH; no whiskers without an interval, None without a figure."""
+    if not math.isfinite(cell.value):
         return None
 
     def place(value: float) -> float:
         return round(PLOT_MARGIN + (PLOT_WIDTH - 2 * PLOT_MARGIN) * (value - axis[0]) / (axis[1] - axis[0]), 1)
 
-    return {"x": place(cell.value), "low": place(cell.interval.low), "high": place(cell.interval.high)}
+    ends = {"low": cell.interval.low, "high": cell.interval.high}
+    return {"x": place(cell.value)} | {name: place(end) for name, end in ends.items() if math.isfinite(end)}
 
 
 def _detail(entry: SavedRun, anchor: str) -> dict[str, Any]:
@@ -264,9 +269,9 @@ def _markdown_cell(cell: Cell | None, column: Column) -> str:
     if cell is None:
         return "–"
     value = figure(cell.value, column.unit)
-    ends = ", ".join(figure(end, column.unit).removesuffix("%") for end in (cell.interval.low, cell.interval.high))
+    ends = between(cell.interval, lambda end: figure(end, column.unit).removesuffix("%"))
     text = f"**{value}**" if cell.standing == "best" else value
-    return f"{text} [{ends}]" + (" ≈" if cell.standing == "tied" else "")
+    return f"{text} {ends}" + (" ≈" if cell.standing == "tied" else "") + (" †" if cell.unchecked else "")
 
 
 def _column_remark(column: Column) -> str:

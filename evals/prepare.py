@@ -61,7 +61,7 @@ class Prepared:
 def prepare(
     named: NamedSuite, evaluated: Evaluated | Served, choices: Choices
 ) -> tuple[list[Prepared], dict[str, str]]:
-    """The suite's tasks that can run, in its order; and those that cannot, for lack of data, each with its reason.
+    """The suite's tasks that can run, in its order; and those that cannot, for lack of data or of context, each with its reason.
 
     Raises UsageError that names every task that is asked for what cannot be, or that is required and not available.
     """
@@ -105,7 +105,7 @@ def prepare(
             found="\n" + "\n".join(f"- {problem.render()}" for problem in problems),
             next_step="mend these, or leave the tasks out in a suite of your own",
         )
-    return ready, {task: " ".join(error.render().split()) for task, error in unavailable.items()}
+    return ready, {task: error.render() for task, error in unavailable.items()}
 
 
 def _prepare(

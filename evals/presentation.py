@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from evals.saved import SavedRun
-from evals.scorecard import EvaluatedModel, Sample, Score
+from evals.scorecard import EvaluatedModel, Interval, Sample, Score
 
+NO_INTERVAL = "no interval"
 GROUPS = ("helpfulness", "truthfulness", "toxicity", "bias", "other")
 # What is read aloud from these tasks can hurt: their samples are shown behind a click, and masked on a card.
 OFFENSIVE_GROUPS = ("toxicity", "bias")
@@ -94,8 +95,14 @@ def figure(value: float, unit: str) -> str:
 
 def interval(score: Score) -> str:
     """The 95% interval in the unit of `figure`, without repeating a per-cent sign: [42.1, 52.5]."""
-    low, high = (figure(end, score.unit).removesuffix("%") for end in (score.interval.low, score.interval.high))
-    return f"[{low}, {high}]"
+    return between(score.interval, lambda end: figure(end, score.unit).removesuffix("%"))
+
+
+def between(ends: Interval, written: Callable[[float], str]) -> str:
+    """[low, high], each end as `written`; "no interval" where the items do not give one."""
+    if not (math.isfinite(ends.low) and math.isfinite(ends.high)):
+        return NO_INTERVAL
+    return f"[{written(ends.low)}, {written(ends.high)}]"
 
 
 def overlap(one: Score, other: Score) -> bool:

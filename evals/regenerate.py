@@ -14,13 +14,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from evals.presentation import samples_of
 from evals.saved import SavedRun
 from evals.scorecard import Sample, Score
 from evals.statistics import estimate
+from training.errors import UsageError
 
 CLOSE = 1e-9
 # Ends of a bootstrap interval over 10,000 resamples move by about 0.7% of its width from one random stream to the next.
 OTHER_STREAM = 0.05
+NO_SAMPLES = "samples not present"
 NOT_FROM_VALUES = "its aggregation is not a mean of the items' values, and the samples keep nothing else"
 
 
@@ -44,6 +47,37 @@ def regenerate(run: SavedRun, slack: float = CLOSE) -> list[Regenerated]:
     ]
 
 
+def unchecked(run: SavedRun) -> dict[tuple[str, str], str]:
+    """(task, metric) -> why that figure cannot be held against samples, for figures that are to be shown to people.
+
+    Samples need not lie beside a scorecard, but where they do they decide: raises UsageError where a figure is not what its
+    samples give, where it lies outside of its own interval, or where samples are not those that were scored.
+    """
+    kept = {task: samples for task in run.scorecard.samples if (samples := samples_of(run, task)) is not None}
+    found = [_shown(score, kept.get(score.task), run.scorecard.settings.seed) for score in run.scorecard.scores]
+    wrong = [f"{one.score.task}/{one.score.metric}: {one.problem}" for one in found if one.problem]
+    if wrong:
+        raise UsageError(
+            "a figure of the scorecard is not what its samples say",
+            where=str(run.folder / "scorecard.json"),
+            expected="figures that the samples give",
+            found="; ".join(wrong),
+            next_step="run the evaluation again: figures are measured, never typed in",
+        )
+    return {(one.score.task, one.score.metric): one.impossible for one in found if one.impossible}
+
+
+def _shown(score: Score, samples: Sequence[Sample] | None, seed: int) -> Regenerated:
+    if samples is not None:
+        return _again(score, samples, seed, OTHER_STREAM)
+    low, high = score.interval.low, score.interval.high
+    if score.value < low - CLOSE or score.value > high + CLOSE:
+        return Regenerated(
+            score, problem=f"the value {score.value:.6g} lies outside of its interval [{low:.6g}, {high:.6g}]"
+        )
+    return Regenerated(score, impossible=NO_SAMPLES)
+
+
 def _again(score: Score, samples: Sequence[Sample], seed: int, slack: float) -> Regenerated:
     those = [sample for sample in samples if score.metric in sample.values]  # a stratum's figure is of its items only
     if not any(sample.values[score.metric] is not None for sample in those):
@@ -51,7 +85,13 @@ def _again(score: Score, samples: Sequence[Sample], seed: int, slack: float) -> 
     if "resamples of the aggregation" in score.interval.method:
         return Regenerated(score, impossible=NOT_FROM_VALUES)
     weights = [float(sample.detail.get("weights", {}).get(score.metric, 1)) for sample in those]
-    made = estimate([sample.values[score.metric] for sample in those], seed=seed, weights=weights)
+    made = estimate(
+        [sample.values[score.metric] for sample in those],
+        seed=seed,
+        weights=weights,
+        bounded=score.unit == "fraction",
+        stated=score.interval.method,
+    )
     wide = slack * max(made.interval.high - made.interval.low, 0.0) + CLOSE
     wrong = [
         f"{name} is {stated:.6g}, the samples give {found:.6g}"

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from evals.prepare import Prepared
 
 CHOICES_AT_A_TIME = 64  # items between two saves of log-likelihoods
-ENGINE = 6  # raise it when a change here or in training.decoding changes what is answered
+ENGINE = 7  # raise it when a change here or in training.decoding changes what is answered
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,7 @@ PACKAGES = (
 )
 
 
+LARGEST_SEED = 2**32 - 1  # of numpy, which lm-eval seeds
 AS_SERVED = "as served"  # device and precision of a model behind an endpoint, which does not tell them
 
 
@@ -79,8 +80,7 @@ def evaluate(request: Request) -> Scorecard:
     files, the judge, the baseline or OUT; and at the end, after writing, where a required task has failed.
     """
     started = time.monotonic()
-    if request.limit is not None and request.limit < 1:
-        raise UsageError("--limit must be at least 1", found=str(request.limit))
+    _require_whole_numbers(request)
     named = open_suite(request.suite)
     parent = SavedRun.open(request.baseline) if request.baseline else None
     from evals.backends import Backend, require_installed
@@ -141,6 +141,27 @@ def evaluate(request: Request) -> Scorecard:
     processes.agree()
     _require(named, card, request.out)
     return card
+
+
+def _require_whole_numbers(request: Request) -> None:
+    """Raise UsageError where a number of the command line is none that it can be."""
+    for option, value in (("--limit", request.limit), ("--batch-size", request.batch_size)):
+        if value is not None and value < 1:
+            raise UsageError(
+                f"{option} must be at least 1",
+                where="the command line",
+                expected="a whole number from 1 on",
+                found=str(value),
+                next_step=f"leave {option} out for what the suite says",
+            )
+    if not 0 <= request.seed <= LARGEST_SEED:
+        raise UsageError(
+            "--seed is not a seed",
+            where="the command line",
+            expected=f"a whole number from 0 to {LARGEST_SEED}",
+            found=str(request.seed),
+            next_step="--seed 0",
+        )
 
 
 def _card(
@@ -273,11 +294,15 @@ def _require(named: NamedSuite, card: Scorecard, out: Path) -> None:
     """Raise UsageError where a required task has failed, or nothing was scored at all."""
     required = [task.task for task in named.suite.tasks if task.required and task.task in card.failed_tasks]
     if required or not card.scores:
-        names = required or list(card.failed_tasks)
-        raise UsageError(
-            f"{len(names)} task{'s' * (len(names) > 1)} of the suite failed: {', '.join(names)}",
-            where=str(out / "scorecard.json"),
-            expected="scores of every required task",
-            found="; ".join(f"{name}: {card.failed_tasks[name]}" for name in names),
-            next_step="mend the cause and run the same command again; what was answered is kept",
-        )
+        raise failure(card, out, required or list(card.failed_tasks), "scores of every required task")
+
+
+def failure(card: Scorecard, out: Path, names: Sequence[str], expected: str) -> UsageError:
+    """The error that these tasks of a scorecard have failed."""
+    return UsageError(
+        f"{len(names)} task{'s' * (len(names) > 1)} of the suite failed: {', '.join(names)}",
+        where=str(out / "scorecard.json"),
+        expected=expected,
+        found="".join(f"\n- {name}: {card.failed_tasks[name]}" for name in names),
+        next_step="mend the cause and run the same command again; what was answered is kept",
+    )

@@ -130,6 +130,6 @@ def _not_of_the_task(error: Exception) -> bool:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, UsageError):
-        return hide_keys(" ".join(error.render().split()))
+        return hide_keys(error.render())
     text = str(error).strip().splitlines()
     return hide_keys(f"{type(error).__name__}: {text[0] if text else ''}")

@@ -9,7 +9,10 @@ scorecards are compared in pairs, lie in `samples/` beside the scorecard, and th
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
+
+from pydantic import field_serializer
 
 from training.energy_record import Energy, Price
 from training.errors import UsageError
@@ -17,11 +20,18 @@ from training.records import Record
 
 
 class Interval(Record):
-    """A 95% confidence interval and how it was made, e.g. "bootstrap over documents, 10,000 resamples"."""
+    """A 95% confidence interval and how it was made, e.g. "bootstrap over documents, 10,000 resamples".
+
+    Infinite ends: the items do not give one. JSON has no such numbers; they are written as the strings "-Infinity" and "Infinity".
+    """
 
     low: float
     high: float
     method: str
+
+    @field_serializer("low", "high", when_used="json")
+    def _as_json(self, end: float) -> float | str:
+        return end if math.isfinite(end) else str(end).replace("inf", "Infinity").replace("nan", "NaN")
 
 
 class Score(Record):

@@ -116,7 +116,7 @@ def as_scores(
                 continue
         else:
             weights = [float(sample.detail.get("weights", {}).get(figure.metric, 1)) for sample in those]
-            made = estimate(values, seed=seed, weights=weights)
+            made = estimate(values, seed=seed, weights=weights, bounded=figure.unit == "fraction")
         scores.append(
             Score(
                 task=prepared.settings.task,

@@ -154,9 +154,11 @@ def missing_punkt(documents: Sequence[dict[str, Any]]) -> int:
 
 
 def require_room(name: str, generation: dict[str, Any], context: int) -> None:
-    """Raise UsageError where a generation would not fit into the model's context."""
+    """Raise Unavailable where a generation would not fit into the model's context: other tasks may."""
+    from evals.task_definition import Unavailable
+
     if int(generation["max_gen_toks"]) >= context:
-        raise UsageError(
+        raise Unavailable(
             f"{name} generates more tokens than the model's context holds",
             where=f"generation of {name}",
             expected=f"max_gen_toks below {context}",

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evals.compare import Row, decided, paired_row
+from evals.presentation import between
 from evals.run import Request, evaluate
 from evals.saved import SavedRun, decisive_differences
-from evals.show import number, table
+from evals.show import failed, number, signed_number, table
 from training.command import log
 from training.errors import UsageError
 from training.records import Record
@@ -115,7 +116,7 @@ def sensitivity_table(found: Sensitivity, out: Path) -> str:
             number(row.before),
             number(row.after),
             f"{row.difference:+.4f}",
-            f"[{row.interval.low:+.4f}, {row.interval.high:+.4f}]",
+            between(row.interval, signed_number),
             f"{row.p_holm:.4f}",
             str(row.n),
         ]
@@ -126,7 +127,7 @@ def sensitivity_table(found: Sensitivity, out: Path) -> str:
     lines = [found.digest, "", *table(head, rows), ""]
     for variant in found.variants:
         lines.append(f"{variant.name} changes (run / variant): {'; '.join(variant.settings_differ) or 'nothing here'}")
-        lines += [f"{variant.name}: {task} failed: {why}" for task, why in variant.failed_tasks.items()]
+        lines += [f"{variant.name}, {failed(task, why)}" for task, why in variant.failed_tasks.items()]
     lines += [f"no variant of {name}: {why}" for name, why in found.left_out.items()]
     return "\n".join([*lines, "", found.method, f"written: {out / 'sensitivity.json'}"])
 

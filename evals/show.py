@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evals.compare import UNDIRECTED
+from evals.presentation import between
 from evals.scorecard import Scorecard
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ def scorecard_table(card: Scorecard, out: Path) -> str:
             score.task,
             score.metric,
             number(score.value),
-            f"[{number(score.interval.low)}, {number(score.interval.high)}]",
+            between(score.interval, number),
             str(score.n) + (f" (+{score.unscored} unscored)" if score.unscored else ""),
             "neither" if score.unit in UNDIRECTED else "higher" if score.higher_is_better else "lower",
         ]
@@ -35,8 +37,13 @@ def scorecard_table(card: Scorecard, out: Path) -> str:
     ]
     for score in card.scores:
         lines += [f"  beside {score.metric}: {name} {number(value)}" for name, value in score.baseline.items()]
-    lines += [f"failed: {task}: {why}" for task, why in card.failed_tasks.items()]
+    lines += [failed(task, why) for task, why in card.failed_tasks.items()]
     return "\n".join([*lines, "", f"written: {out / 'scorecard.json'}"])
+
+
+def failed(task: str, why: str) -> str:
+    """A task that has no scores, and why, over as many lines as the reason has."""
+    return f"failed: {task}\n{textwrap.indent(why, '  ')}"
 
 
 def comparison_table(comparison: Comparison) -> str:
@@ -48,7 +55,7 @@ def comparison_table(comparison: Comparison) -> str:
             number(row.before),
             number(row.after),
             f"{row.difference:+.4f}",
-            f"[{row.interval.low:+.4f}, {row.interval.high:+.4f}]",
+            between(row.interval, signed_number),
             f"{row.p_value:.4f}",
             f"{row.p_holm:.4f}",
             str(row.n),
@@ -65,6 +72,10 @@ def comparison_table(comparison: Comparison) -> str:
 
 def number(value: float) -> str:
     return f"{value:.4f}" if abs(value) < 10 else f"{value:.1f}"
+
+
+def signed_number(value: float) -> str:
+    return f"{value:+.4f}"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

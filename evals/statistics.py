@@ -7,6 +7,10 @@
 An item is the unit that is resampled. What hangs together (the instructions of one prompt, the samples of one prompt)
 is one item with a value and a weight, so every interval here is clustered by item: the score is sum(w v) / sum(w).
 A value of None is missing: it is left out of the score and counted.
+
+Items that are all equal (one item is) show no spread to resample, and no interval here pretends that there is none. Of n
+equal items, others make up at most 1 - .025^(1/n) with 97.5% confidence (Clopper and Pearson 1934), and where values are
+bounded these move the mean by so much at most. Values without bounds then have no interval: its ends are infinite.
 """
 
 from __future__ import annotations
@@ -26,6 +30,12 @@ CUSTOM_RESAMPLES = 1_000  # an aggregation that is a Python function is called o
 PERMUTATIONS = 10_000
 EXACT_UP_TO = 13  # sign flips of so many differences are all tried: 2^13
 BLOCK = 2_000_000  # numbers held at a time while resampling
+BOOTSTRAP = f"bootstrap over items, {RESAMPLES:,} resamples"
+EXACT = "exact binomial: all items are equal"
+EQUAL = "exact binomial for the share of other items, within 0 and 1: all items are equal"
+PAIRED = f"paired bootstrap over items, {RESAMPLES:,} resamples"
+PAIRED_EQUAL = "exact binomial for the share of other differences, within -1 and 1: all differences are equal"
+NONE = "none: what is all equal does not bound what others would give"
 
 Array = NDArray[np.float64]
 
@@ -58,22 +68,33 @@ class PairedDifference:
     n: int
 
 
-def estimate(values: Sequence[float | None], *, seed: int, weights: Sequence[float] | None = None) -> Estimate:
+def estimate(
+    values: Sequence[float | None],
+    *,
+    seed: int,
+    weights: Sequence[float] | None = None,
+    bounded: bool = True,
+    stated: str | None = None,
+) -> Estimate:
     """The weighted mean of the items that have a value, with a percentile bootstrap over items.
 
-    Where all items are 0, or all 1, a bootstrap has no width to offer, and the interval is the exact binomial one
-    (Clopper and Pearson 1934). Raises ValueError where nothing is scored.
+    `bounded`: values lie within 0 and 1 whatever the model. `stated` is the interval's method in a record that is made again:
+    before equal items had a rule, those of 0 or 1 had the exact binomial interval and all others the bootstrap's, of no width.
+    Raises ValueError where nothing is scored.
     """
     v, w = _scored(values, weights)
     if len(v) == 0:
         raise ValueError("no item has a value")
     value = float(np.sum(w * v) / np.sum(w))
-    if np.all(v == v[0]) and v[0] in (0.0, 1.0):
+    equal, before = bool(np.all(v == v[0])), stated in (BOOTSTRAP, EXACT)
+    if equal and v[0] in (0.0, 1.0) and (bounded or before):
         exact = stats.binomtest(round(float(v.sum())), len(v)).proportion_ci(0.95, method="exact")
-        interval = Interval(low=float(exact.low), high=float(exact.high), method="exact binomial: all items are equal")
+        interval = Interval(low=float(exact.low), high=float(exact.high), method=EXACT)
+    elif equal and not before:
+        interval = _of_equal(float(v[0]), len(v), (0.0, 1.0) if bounded else None, EQUAL)
     else:
         low, high = np.percentile(_resampled_ratio(w * v, w, seed), [2.5, 97.5])
-        interval = Interval(low=float(low), high=float(high), method=f"bootstrap over items, {RESAMPLES:,} resamples")
+        interval = Interval(low=float(low), high=float(high), method=BOOTSTRAP)
     return Estimate(value, ratio_stderr(v, w), interval, len(v), len(values) - len(v))
 
 
@@ -83,6 +104,7 @@ def estimate_with(
     """A score by any aggregation of the items (corpus BLEU, F1), its standard error and interval by bootstrap.
 
     A resample that the aggregation has no value for (BBQ's bias score where every drawn answer is "unknown") is left out.
+    Where all resamples give the same there is no interval: nothing is known of the aggregation's bounds.
     Raises ValueError where nothing is scored, or the aggregation has no value for the items or for most resamples.
     """
     items = list(items)
@@ -96,6 +118,8 @@ def estimate_with(
         raise ValueError("the metric's aggregation is not defined for these items")
     low, high = np.percentile(drawn, [2.5, 97.5])
     method = f"bootstrap over items, {len(drawn):,} resamples of the aggregation"
+    if min(drawn) == max(drawn):
+        low, high, method = -np.inf, np.inf, f"none: all of {len(drawn):,} resamples of the aggregation are equal"
     return Estimate(
         value,
         float(np.std(drawn, ddof=1)),
@@ -115,12 +139,17 @@ def ratio_stderr(v: Array, w: Array) -> float:
 
 
 def paired_difference(
-    before: Sequence[float], after: Sequence[float], *, seed: int, weights: Sequence[float] | None = None
+    before: Sequence[float],
+    after: Sequence[float],
+    *,
+    seed: int,
+    weights: Sequence[float] | None = None,
+    bounded: bool = True,
 ) -> PairedDifference:
     """after - before, item by item: paired bootstrap for the interval, sign flips for the p values.
 
     Under the hypothesis of no difference each item's difference is as likely to have either sign. With values of 0
-    and 1 this is McNemar's test. Raises ValueError where there are no pairs.
+    and 1 this is McNemar's test. `bounded`: values lie within 0 and 1. Raises ValueError where there are no pairs.
     """
     if len(before) != len(after) or len(before) == 0:
         raise ValueError("a paired test needs the same items, at least one, on both sides")
@@ -129,13 +158,21 @@ def paired_difference(
     difference = b - a
     value = float(np.sum(w * difference) / np.sum(w))
     if np.all(difference == difference[0]):
-        interval = Interval(low=value, high=value, method="all differences are equal")
+        interval = _of_equal(float(difference[0]), len(a), (-1.0, 1.0) if bounded else None, PAIRED_EQUAL)
     else:
         low, high = np.percentile(_resampled_ratio(w * difference, w, seed), [2.5, 97.5])
-        method = f"paired bootstrap over items, {RESAMPLES:,} resamples"
-        interval = Interval(low=float(low), high=float(high), method=method)
+        interval = Interval(low=float(low), high=float(high), method=PAIRED)
     two, lower, upper, test = _sign_flip(w * difference, seed)
     return PairedDifference(value, ratio_stderr(difference, w), interval, two, lower, upper, test, len(a))
+
+
+def _of_equal(value: float, n: int, bounds: tuple[float, float] | None, method: str) -> Interval:
+    """The interval of a mean of n values that are all equal, which lie within the bounds, if there are any."""
+    if bounds is None or not bounds[0] <= value <= bounds[1]:
+        return Interval(low=-np.inf, high=np.inf, method=NONE)
+    others = 1 - 0.025 ** (1 / n)
+    low, high = (value + others * (bound - value) for bound in bounds)
+    return Interval(low=low, high=high, method=method)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

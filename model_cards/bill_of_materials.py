@@ -8,6 +8,7 @@ https://cyclonedx.org/capabilities/mlbom/
 
 from __future__ import annotations
 
+import math
 import uuid
 from typing import Any
 
@@ -105,11 +106,13 @@ def _model(facts: Facts, repo_id: str, tag: str, data: list[str]) -> dict[str, A
 
 
 def _metric(score: Score) -> dict[str, Any]:
+    low, high = score.interval.low, score.interval.high
+    known = math.isfinite(low) and math.isfinite(high)
     return {
         "type": score.metric,
         "slice": score.task,
         "value": f"{score.value:.6g}",
-        "confidenceInterval": {"lowerBound": f"{score.interval.low:.6g}", "upperBound": f"{score.interval.high:.6g}"},
+        **({"confidenceInterval": {"lowerBound": f"{low:.6g}", "upperBound": f"{high:.6g}"}} if known else {}),
     }
 
 

@@ -16,7 +16,7 @@ import yaml
 from evals.compare import Comparison
 from evals.scorecard import Scorecard
 from model_cards import examples, expenses, more_tables, score_table
-from model_cards.differences import comparison_with_parent, paired_differences
+from model_cards.differences import as_once_written, comparison_with_parent, paired_differences
 from model_cards.facts import HUB_ID, LOCAL_PATH, Facts, read_facts
 from model_cards.hub_vocabulary import LICENSES, TASKS
 from model_cards.score_table import score_rows
@@ -191,8 +191,18 @@ def _number_problems(text: str, run: Path | None, facts: Facts | None) -> list[P
     if facts.card is None:
         return problems + ([Problem("numbers", "figures without a scorecard", "Scores")] if blocks else [])
     compared = comparison_with_parent(run, facts)
-    problems += _table_problems(text, facts.card, facts.parent_card, compared)
-    rows = score_rows(facts.card, facts.parent_card, paired_differences(compared), only_headlines=False)
+    figures = _figure_problems(text, blocks, facts.card, facts.parent_card, compared)
+    if figures and not _figure_problems(text, blocks, facts.card, facts.parent_card, as_once_written(compared)):
+        figures = []  # a card from before equal differences had a rule of their own
+    return problems + figures
+
+
+def _figure_problems(
+    text: str, blocks: list[str], card: Scorecard, parent: Scorecard | None, compared: Comparison | None
+) -> list[Problem]:
+    """The figures of the card's tables, and of what stands below them, against those of the scorecards."""
+    problems = _table_problems(text, card, parent, compared)
+    rows = score_rows(card, parent, paired_differences(compared), only_headlines=False)
     known = {row.id: row for row in rows}
     seen: set[str] = set()
     for line in (line for block in blocks for line in block.splitlines()):
@@ -213,7 +223,7 @@ def _number_problems(text: str, run: Path | None, facts: Facts | None) -> list[P
         if not agrees:
             what = f"{row.id}: the card says {line.strip()}; the scorecards say {row.line()} {row.beside}".rstrip()
             problems.append(Problem("numbers", what, "Scores"))
-    missing = sorted(f"{score.task}/{score.metric}" for score in facts.card.scores if score.headline)
+    missing = sorted(f"{score.task}/{score.metric}" for score in card.scores if score.headline)
     problems += [
         Problem("numbers", f"the headline score {name} is missing", "Scores") for name in missing if name not in seen
     ]

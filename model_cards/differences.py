@@ -6,6 +6,7 @@ from pathlib import Path
 
 from evals.compare import Comparison, compare
 from evals.saved import decisive_differences
+from evals.statistics import NONE, PAIRED_EQUAL
 from model_cards.facts import Facts
 from model_cards.score_table import Difference
 
@@ -27,6 +28,21 @@ def comparison_with_parent(run: Path, facts: Facts) -> Comparison | None:
 def paired_differences(compared: Comparison | None) -> dict[str, Difference]:
     """task/metric -> difference."""
     return {
-        f"{row.task}/{row.metric}": Difference(row.difference, row.interval.low, row.interval.high, row.verdict)
+        f"{row.task}/{row.metric}": Difference(row.difference, row.interval, row.verdict)
         for row in (compared.rows if compared else [])
     }
+
+
+def as_once_written(compared: Comparison | None) -> Comparison | None:
+    """The comparison as cards told it before equal differences had a rule of their own: with an interval of no width."""
+    if compared is None:
+        return None
+    rows = [
+        row.model_copy(
+            update={"interval": row.interval.model_copy(update=dict.fromkeys(("low", "high"), row.difference))}
+        )
+        if row.interval.method in (PAIRED_EQUAL, NONE)
+        else row
+        for row in compared.rows
+    ]
+    return compared.model_copy(update={"rows": rows})

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from evals.alignment_tax import tax_rows
 from evals.compare import Comparison
-from evals.presentation import markdown_text, short_digests
+from evals.presentation import between, markdown_text, short_digests
 from evals.scorecard import Score, Scorecard
 from evals.text_scorer import MAXIMUM, MEAN, PROBABILITY
 from evals.toxicity import TOLD
@@ -35,8 +35,8 @@ def tax_lines(card: Scorecard, parent: Scorecard | None, compared: Comparison | 
     for row in tax_rows(compared, card):
         ours = card.score(row.task, row.metric)
         theirs = comparable_score(card, parent, ours)
-        low, high = (signed(end, ours.unit).removesuffix(" pp") for end in (row.interval.low, row.interval.high))
-        change = f"{MARKS[row.verdict]} {signed(row.difference, ours.unit)} [{low}, {high}]"
+        ends = between(row.interval, lambda end, unit=ours.unit: signed(end, unit).removesuffix(" pp"))  # type: ignore[misc]
+        change = f"{MARKS[row.verdict]} {signed(row.difference, ours.unit)} {ends}"
         name = f"`{row.task}/{row.metric}` {'↑' if row.higher_is_better else '↓'}"
         lines.append(f"| {name} | {told(theirs) if theirs else '–'} | {told(ours)} | {change} | {row.n} |")
     return ["| Task | Parent | This model | Change | Items |", "|---|---|---|---|---|", *lines] if lines else []

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from evals.presentation import NO_INTERVAL, headlines, metric_label
 from evals.presentation import figure as figure_text
-from evals.presentation import headlines, metric_label
 from evals.scorecard import Score
 from model_cards.facts import Facts
 from model_cards.score_table import comparable_score
@@ -96,6 +96,8 @@ def _scores(facts: Facts) -> Plot | None:
 
 
 def _spoken(score: Score) -> str:
+    if not _finite(score.interval.low, score.interval.high):
+        return f"{figure_text(score.value, score.unit)} ({NO_INTERVAL})"
     low, high = (figure_text(end, score.unit) for end in (score.interval.low, score.interval.high))
     return f"{figure_text(score.value, score.unit)} ({low} to {high})"
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from evals.presentation import GROUPS, figure, headlines, interval
+from evals.presentation import GROUPS, between, figure, headlines, interval
 from evals.saved import DECISIVE
-from evals.scorecard import Score, Scorecard
+from evals.scorecard import Interval, Score, Scorecard
 
 BEGIN, END = "<!-- scores:begin -->", "<!-- scores:end -->"
 
@@ -18,8 +18,7 @@ class Difference:
     """A paired difference to the parent with its 95% interval, and the verdict of the corrected test."""
 
     value: float
-    low: float
-    high: float
+    interval: Interval
     verdict: Literal["better", "worse", "differs", "no difference"]
 
 
@@ -101,8 +100,8 @@ def _row(score: Score, theirs: Score | None, differences: Mapping[str, Differenc
 def _difference(score: Score, difference: Difference | None) -> str:
     if difference is None:
         return "–"
-    low, high = (signed(end, score.unit).removesuffix(" pp") for end in (difference.low, difference.high))
-    return f"{MARKS[difference.verdict]} {signed(difference.value, score.unit)} [{low}, {high}]"
+    ends = between(difference.interval, lambda end: signed(end, score.unit).removesuffix(" pp"))
+    return f"{MARKS[difference.verdict]} {signed(difference.value, score.unit)} {ends}"
 
 
 def signed(value: float, unit: str) -> str:

@@ -12,18 +12,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache
-from transformers.cache_utils import Cache, DynamicLayer
+from transformers.cache_utils import Cache, DynamicLayer, LinearAttentionCacheLayerMixin
 
+from training.errors import UsageError
 from training.grouped_attention import grouped_attention
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+ATTENTION_CACHE = "past_key_values"
 NUCLEUS_CANDIDATES = 1024  # enough for almost every nucleus; a row for which it is not gets its whole vocabulary sorted
 
 
@@ -61,7 +64,7 @@ def decode(
     """
     cache = _cache(model, max(len(prompt) for prompt in prompts) + decoding.max_new_tokens)
     uniforms, stops = uniforms.to(model.device), set(stop_tokens)
-    rows = _Rows(len(prompts) * samples, keep_stop)
+    rows, name = _Rows(len(prompts) * samples, keep_stop), _cache_argument(model)
     with grouped_attention(model):
         logits, mask = _read_prompts(model, prompts, cache, samples)  # (B, V), (B, W)
         positions = mask.sum(1)  # (B,) of the next token
@@ -77,15 +80,15 @@ def decode(
             keep = rows.worth_moving(rows.alive if observe is None else unread)
             if keep is not None:
                 indices = torch.tensor(keep, device=model.device)
-                cache.batch_select_indices(indices)
+                _select(cache, indices)
                 chosen, mask, positions = chosen[indices], mask[indices], positions[indices]
             mask = torch.cat([mask, mask.new_ones(len(chosen), 1)], dim=1)
             logits = model(
                 input_ids=chosen[:, None],
-                attention_mask=mask,
+                attention_mask=mask if name == ATTENTION_CACHE else mask[:, -1:],
                 position_ids=positions[:, None],
-                past_key_values=cache,
                 use_cache=True,
+                **{name: cache},
             ).logits[:, -1]
             positions = positions + 1
             if done and observe is not None:
@@ -109,12 +112,12 @@ def _read_prompts(
         input_ids=ids,
         attention_mask=mask,
         position_ids=(mask.cumsum(1) - 1).clamp(min=0),
-        past_key_values=cache,
         use_cache=True,
         logits_to_keep=last,
+        **{_cache_argument(model): cache},
     )
     if samples > 1:
-        cache.batch_repeat_interleave(samples)
+        _repeat(cache, len(prompts), samples)
     return output.logits[:, -1].repeat_interleave(samples, dim=0), mask.repeat_interleave(samples, dim=0)
 
 
@@ -227,6 +230,44 @@ class _Buffer(DynamicLayer):  # type: ignore[misc]  # transformers is read witho
     def _view(self) -> tuple[Tensor, Tensor]:
         self.keys, self.values = self.key_buffer[:, :, : self.length], self.value_buffer[:, :, : self.length]
         return self.keys, self.values
+
+
+def _cache_argument(model: PreTrainedModel) -> str:
+    """The name that the model takes its cache by: models of state spaces (Mamba, FalconMamba) have one of their own.
+
+    Given by another name it would be taken for an option of a kernel, and each step would forget all before it. These models
+    have no attention, and their mask is of the tokens that a pass reads, not of all before.
+    """
+    taken = signature(model.forward).parameters
+    for name in (ATTENTION_CACHE, "cache_params"):
+        if name in taken:
+            return name
+    raise UsageError(
+        "this kind of model cannot be decoded in batches",
+        where=type(model).__name__,
+        expected=f"a forward that takes {ATTENTION_CACHE} or cache_params",
+        found=", ".join(taken),
+        next_step="python -m evals run ... --backend hf",
+    )
+
+
+def _repeat(cache: Cache, prompts: int, samples: int) -> None:
+    """Each prompt's entry `samples` times. Layers that keep a state have no method of that name; as beams they can be reordered."""
+    places = torch.arange(prompts).repeat_interleave(samples)
+    for layer in cache.layers:
+        if isinstance(layer, LinearAttentionCacheLayerMixin):
+            layer.reorder_cache(places)
+        else:
+            layer.batch_repeat_interleave(samples)
+
+
+def _select(cache: Cache, indices: Tensor) -> None:
+    """The entries at these places of the batch, of whatever kind of layer."""
+    for layer in cache.layers:
+        if isinstance(layer, LinearAttentionCacheLayerMixin):
+            layer.reorder_cache(indices)
+        else:
+            layer.batch_select_indices(indices)
 
 
 def _cache(model: PreTrainedModel, capacity: int) -> Cache:

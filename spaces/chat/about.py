@@ -5,6 +5,7 @@ Everything here comes from space.json and the loaded model, never from a convers
 
 from __future__ import annotations
 
+import math
 import os
 from html import escape
 from typing import Any
@@ -85,8 +86,14 @@ def _score(score: dict[str, Any]) -> str:
     return (
         f"<li><span class='name'>{escape(score['group'])}: {escape(score['label'])}</span>"
         f"<span class='value'>{score['value']:.3f}{unit}</span>{_band(score)}"
-        f"<small>{escape(score['task'])}, {items} · {score['low']:.3f} to {score['high']:.3f} · {direction}{scorer}</small></li>"
+        f"<small>{escape(score['task'])}, {items} · {_ends(score)} · {direction}{scorer}</small></li>"
     )
+
+
+def _ends(score: dict[str, Any]) -> str:
+    """The interval in words; items that are all equal may give none."""
+    low, high = score["low"], score["high"]
+    return f"{low:.3f} to {high:.3f}" if math.isfinite(low) and math.isfinite(high) else "no interval"
 
 
 def _band(score: dict[str, Any]) -> str:

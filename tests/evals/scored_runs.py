@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from evals.scorecard import EvaluatedModel, Interval, Sample, Score, Scorecard, Settings, TaskSettings
+from evals.statistics import estimate
 
 ATTACK = "\"><script>alert(1)</script><img src=x onerror=alert(2)>'{{ 7*7 }}|`<b>"
 
@@ -29,6 +30,13 @@ def a_score(task: str, metric: str, value: float, *, half: float = 0.05, **chang
         "description": "share of questions answered truthfully",
     }
     return Score(**(fields | changes))
+
+
+def scored(task: str, metric: str, samples: list[Sample], **changes: Any) -> Score:
+    """The score that these samples give."""
+    made = estimate([sample.values[metric] for sample in samples], seed=0)
+    told = {"stderr": made.stderr, "interval": made.interval, "n": made.n, "unscored": made.unscored}
+    return a_score(task, metric, made.value, **(told | changes))
 
 
 def some_task(name: str, **changes: Any) -> TaskSettings:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import csv
+import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from scored_runs import Page, a_score, boards, run_maker, some_task
+from scored_runs import Page, a_score, boards, run_maker, scored, some_task
 
 from evals.leaderboard import write
+from evals.saved import SavedRun
+from evals.scorecard import Interval, Sample
+from evals.statistics import NONE
 from training.errors import UsageError
 
 
@@ -144,3 +149,61 @@ def test_the_same_scorecards_give_the_same_bytes(run: Callable[..., Path], tmp_p
     write(runs, tmp_path / "two")
     for file in (tmp_path / "one").rglob("*.*"):
         assert file.read_bytes() == (tmp_path / "two" / file.relative_to(tmp_path / "one")).read_bytes()
+
+
+def eight_answers() -> list[Sample]:
+    return [Sample(item=str(n), prompt="p", response="r", values={"mc2": n / 8}) for n in range(8)]
+
+
+def test_a_figure_that_was_typed_in_is_refused_and_nothing_is_written(run: Callable[..., Path], tmp_path: Path) -> None:
+    samples = eight_answers()
+    directory = run("a", [scored("truth", "mc2", samples)], samples={"truth": samples})
+    file = directory / "scorecard.json"
+    text = file.read_text()
+    assert '"value": 0.4375' in text
+    file.write_text(text.replace('"value": 0.4375', '"value": 0.9'))
+    with pytest.raises(UsageError, match=r"truth/mc2: the value is 0\.9, the samples give 0\.4375"):
+        write([directory], tmp_path / "out")
+    (directory / "samples" / "truth.jsonl").unlink()
+    with pytest.raises(UsageError, match=r"0\.9 lies outside of its interval"):
+        write([directory], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_figure_without_its_samples_is_marked_as_not_checked_in_every_form(
+    run: Callable[..., Path], tmp_path: Path
+) -> None:
+    samples = eight_answers()
+    with_samples = run("kept", [scored("truth", "mc2", samples)], samples={"truth": samples})
+    without = run("lost", [scored("truth", "mc2", samples)], samples={"truth": samples})
+    (without / "samples" / "truth.jsonl").unlink()
+    result = write([with_samples, without], tmp_path / "out")
+    assert "lost: not checked (samples not present): truth/mc2" in str(result["summary"])
+    assert "kept" not in str(result["summary"])
+    rows = {row["name"]: row["cells"]["truth/mc2"]["unchecked"] for row in boards(tmp_path / "out")[0]["rows"]}
+    assert rows == {"kept": None, "lost": "samples not present"}
+    lines = csv.DictReader((tmp_path / "out" / "leaderboard.csv").read_text().splitlines())
+    assert {line["model"]: line["unchecked"] for line in lines} == {"kept": "", "lost": "samples not present"}
+    markdown = (tmp_path / "out" / "leaderboard.md").read_text()
+    assert [name for name in ("kept", "lost") for line in markdown.splitlines() if name in line and "†" in line] == [
+        "lost"
+    ]
+    assert Page((tmp_path / "out" / "index.html").read_text()).text.count("not checked: samples not present") == 1
+
+
+def test_an_interval_that_there_is_none_of_is_kept_and_shown_as_none(run: Callable[..., Path], tmp_path: Path) -> None:
+    samples = [Sample(item="1", prompt="p", response="r", values={"tokens": 64.0})]
+    nothing = Interval(low=-math.inf, high=math.inf, method=NONE)
+    score = scored("help", "tokens", samples, unit="tokens", interval=nothing, headline=True)
+    directory = run("a", [score], samples={"help": samples})
+    json.loads(
+        (directory / "scorecard.json").read_text(), parse_constant=lambda word: pytest.fail(f"{word} is no JSON")
+    )
+    assert SavedRun.open(directory).scorecard.scores == [score]
+    write([directory], tmp_path / "out")
+    markdown = (tmp_path / "out" / "leaderboard.md").read_text()
+    assert "64.00 no interval |" in markdown
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "no interval" in Page(page).text
+    assert "no value" not in Page(page).text
+    assert 'data-value="64.0"' in page

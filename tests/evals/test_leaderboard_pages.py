@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from scored_runs import ATTACK, Page, a_score, run_maker
+from scored_runs import ATTACK, Page, a_score, run_maker, scored
 
 from evals.leaderboard import write
 from evals.scorecard import Sample
@@ -25,9 +25,11 @@ def test_nothing_in_a_scorecard_or_a_sample_becomes_markup(run: Callable[..., Pa
     samples = {"truth": [Sample(item=ATTACK, prompt=ATTACK, target=ATTACK, response=ATTACK, values={"mc2": 0.0})]}
     harmless = [Sample(item="1", prompt="p", target="t", response="r", values={"mc2": 0.0})]
     changes = {"scorer": ATTACK, "description": ATTACK, "baseline": {ATTACK: 0.5}}
-    attacked = run("attacked", [a_score("truth", "mc2", 0.5, **changes)], samples=samples, model=ATTACK, suite=ATTACK)
+    attacked = run(
+        "attacked", [scored("truth", "mc2", samples["truth"], **changes)], samples=samples, model=ATTACK, suite=ATTACK
+    )
     plain_changes = {"scorer": "s", "description": "d", "baseline": {"b": 0.5}}
-    plain = run("plain", [a_score("truth", "mc2", 0.5, **plain_changes)], samples={"truth": harmless})
+    plain = run("plain", [scored("truth", "mc2", harmless, **plain_changes)], samples={"truth": harmless})
     write([attacked], tmp_path / "attacked_page")
     write([plain], tmp_path / "plain_page")
     page = Page((tmp_path / "attacked_page" / "index.html").read_text())
@@ -70,7 +72,10 @@ def test_offensive_samples_are_behind_a_click_and_others_are_not(run: Callable[.
         "truth": [Sample(item="1", prompt="Is the earth flat?", response="Yes", values={"mc2": 0.0})],
         "swear": [Sample(item="2", prompt="You are", response="a rude word", values={"rate": 1.0})],
     }
-    scores = [a_score("truth", "mc2", 0.5), a_score("swear", "rate", 0.5, group="toxicity", higher_is_better=False)]
+    scores = [
+        scored("truth", "mc2", samples["truth"]),
+        scored("swear", "rate", samples["swear"], group="toxicity", higher_is_better=False),
+    ]
     write([run("a", scores, samples=samples)], tmp_path / "out")
     text = (tmp_path / "out" / "index.html").read_text()
     behind = re.findall(r'<details class="offensive">.*?</details>', text, re.DOTALL)
@@ -82,7 +87,7 @@ def test_offensive_samples_are_behind_a_click_and_others_are_not(run: Callable[.
 
 def test_samples_that_were_changed_after_scoring_are_refused(run: Callable[..., Path], tmp_path: Path) -> None:
     samples = {"truth": [Sample(item="1", prompt="p", response="r", values={"mc2": 0.0})]}
-    directory = run("a", [a_score("truth", "mc2", 0.5)], samples=samples)
+    directory = run("a", [scored("truth", "mc2", samples["truth"])], samples=samples)
     file = directory / "samples" / "truth.jsonl"
     file.write_text(file.read_text().replace('"r"', '"better"'))
     with pytest.raises(UsageError, match="not those of the scorecard"):
@@ -110,7 +115,10 @@ def test_each_model_has_a_page_of_its_own_with_the_worst_the_best_and_some_sampl
         for n in range(100)
     ]
     toxic = [Sample(item="t", prompt="You are", response="a rude word", values={"rate": 1.0})]
-    scores = [a_score("truth", "mc2", 0.5), a_score("swear", "rate", 0.5, group="toxicity", higher_is_better=False)]
+    scores = [
+        scored("truth", "mc2", samples),
+        scored("swear", "rate", toxic, group="toxicity", higher_is_better=False),
+    ]
     write([run("a", scores, samples={"truth": samples, "swear": toxic}), run("b", scores)], tmp_path / "out")
     index = Page((tmp_path / "out" / "index.html").read_text())
     links = [value for name, value in index.attributes if name == "href" and value and value.startswith("models/")]
@@ -158,15 +166,17 @@ def test_on_a_phone_and_by_keyboard_the_pages_can_be_read_sorted_and_filtered(
     run: Callable[..., Path], tmp_path: Path
 ) -> None:
     sync_api = pytest.importorskip("playwright.sync_api")
-    samples = [
-        Sample(item=str(n), prompt=f"Question {n}?", response="x" * 300, values={"mc2": n / 10}) for n in range(9)
+
+    def answered(model: int) -> list[Sample]:
+        return [
+            Sample(item=str(n), prompt=f"Question {n}?", response="x" * 300, values={"mc2": (n + model) / 20})
+            for n in range(9)
+        ]
+
+    runs = [
+        run(f"model_{n}", [scored("truth", "mc2", answered(n))], samples={"truth": answered(n)}) for n in range(1, 4)
     ]
-    scores = [a_score("truth", "mc2", 0.5)]
-    write(
-        [run(f"model_{n}", [a_score("truth", "mc2", 0.1 * n)], samples={"truth": samples}) for n in range(1, 4)]
-        + [run("with_a_very_long_name_" * 5, scores)],
-        tmp_path / "out",
-    )
+    write([*runs, run("with_a_very_long_name_" * 5, [a_score("truth", "mc2", 0.5)])], tmp_path / "out")
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 360, "height": 800}, color_scheme="dark")

@@ -9,6 +9,8 @@ import pytest
 from scipy import stats
 
 from evals.statistics import (
+    BOOTSTRAP,
+    EXACT,
     estimate,
     estimate_with,
     holm,
@@ -73,6 +75,49 @@ def test_all_items_equal_give_the_exact_binomial_interval(value: float, low: flo
     assert interval.low == pytest.approx(low, abs=1e-4)
     assert interval.high == pytest.approx(high, abs=1e-4)
     assert "exact binomial" in interval.method
+
+
+@pytest.mark.parametrize("n", [1, 10])
+def test_equal_items_between_0_and_1_leave_room_for_the_others_that_there_may_be(n: int) -> None:
+    """n equal items: others make up at most 1 - .025 ** (1 / n), and these lie within 0 and 1."""
+    others = stats.binomtest(0, n).proportion_ci(0.95, method="exact").high
+    interval = estimate([0.25] * n, seed=0).interval
+    assert (interval.low, interval.high) == pytest.approx((0.25 - others * 0.25, 0.25 + others * 0.75))
+    assert "all items are equal" in interval.method
+
+
+def test_the_interval_of_few_items_that_are_mostly_equal_holds_the_true_mean() -> None:
+    """Three items, .3 nine times of ten, else 1: the mean is .37, which three equal items must not exclude."""
+    rng = np.random.default_rng(4)
+    equal = [values for values in (np.where(rng.random(3) < 0.9, 0.3, 1.0) for _ in range(200)) if values.std() == 0]
+    assert len(equal) > 100
+    assert all(
+        low <= 0.37 <= high for low, high in ((i.low, i.high) for i in (estimate(v, seed=0).interval for v in equal))
+    )
+
+
+@pytest.mark.parametrize("values", [[3.5], [7.0, 7.0], [1.0, 1.0, 1.0]])
+def test_equal_items_without_bounds_have_no_interval(values: list[float]) -> None:
+    interval = estimate(values, seed=0, bounded=False).interval
+    assert (interval.low, interval.high) == (-math.inf, math.inf)
+    assert interval.method.startswith("none")
+    assert paired_difference([0.0] * len(values), values, seed=0, bounded=False).interval.low == -math.inf
+    assert estimate_with(values, lambda items: float(np.mean(items)), seed=0).interval.high == math.inf
+
+
+def test_one_pair_and_equal_differences_leave_room_within_minus_1_and_1() -> None:
+    one = paired_difference([0.9], [0.1], seed=0)
+    assert (one.interval.low, one.interval.high) == pytest.approx((-0.8 - 0.975 * 0.2, -0.8 + 0.975 * 1.8))
+    same = paired_difference([0.5] * 60, [0.5] * 60, seed=0).interval
+    assert -same.low == same.high == pytest.approx(1 - 0.025 ** (1 / 60))
+
+
+def test_a_record_that_names_the_method_of_before_is_made_again_by_it() -> None:
+    """Before equal items had a rule of their own, the bootstrap gave them no width, and ones of any unit the exact interval."""
+    before = estimate([0.25, 0.25], seed=0, stated=BOOTSTRAP).interval
+    assert (before.low, before.high, before.method) == (0.25, 0.25, BOOTSTRAP)
+    exact = estimate([1.0] * 10, seed=0, bounded=False, stated=EXACT).interval
+    assert (exact.low, exact.method) == (pytest.approx(0.6915, abs=1e-4), EXACT)
 
 
 def test_equal_seeds_give_equal_intervals_and_other_seeds_others() -> None:

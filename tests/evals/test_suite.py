@@ -12,6 +12,7 @@ import pytest
 from evals.__main__ import main
 from evals.evaluated import find
 from evals.prepare import Choices, prepare
+from evals.saved import SavedRun
 from evals.suite import known_suites, open_suite
 from training.errors import UsageError
 
@@ -161,15 +162,42 @@ def test_a_task_whose_data_are_not_there_fails_alone_unless_it_is_required(
     lines = "  - {task: starter_instructions, group: helpfulness, required: NO}\n"
     lines += "  - {task: starter_truthfulness, group: truthfulness, metrics: [mc1]}\n"
     words = run_command(models, a_suite(tmp_path, lines.replace("NO", "false")), tmp_path / "out")
-    assert main([*words, "--limit", "3"]) == 0
+    assert main([*words, "--limit", "3"]) == 2, "the suite was not scored as a whole"
     result = json.loads(capsys.readouterr().out)
     assert list(result["scores"]) == ["starter_truthfulness/mc1"]
+    assert list(SavedRun.open(tmp_path / "out").scorecard.failed_tasks) == ["starter_instructions"]
+    assert result["error"]["what"] == "1 task of the suite failed: starter_instructions"
+    assert "\n  next:     python -m nltk" in result["failed_tasks"]["starter_instructions"], "over lines"
     assert "python -m nltk.downloader punkt_tab" in result["failed_tasks"]["starter_instructions"]
     words = run_command(models, a_suite(tmp_path, lines.replace("NO", "true")), tmp_path / "required")
     assert main([*words, "--limit", "3"]) == 2
     error = json.loads(capsys.readouterr().out)["error"]
     assert "cannot be scored without NLTK's data punkt_tab" in error["what"]
     assert error["found"] == "66.7%"
+
+
+@pytest.mark.parametrize("wrong", [("--batch-size", "0"), ("--batch-size", "-5"), ("--limit", "0"), ("--seed", "-1")])
+def test_a_number_that_cannot_be_is_refused_and_named(
+    wrong: tuple[str, str], tmp_path: Path, models: Path, capsys
+) -> None:
+    assert main([*run_command(models, "starter", tmp_path / "out"), *wrong]) == 2
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["what"].startswith(wrong[0])
+    assert error["found"] == wrong[1]
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_task_that_does_not_fit_the_context_fails_alone(models: Path, tmp_path: Path, capsys) -> None:
+    lines = "  - {task: starter_toxicity, group: toxicity, scoring: profanity, generation: {max_gen_toks: 2048}}\n"
+    lines += "  - {task: starter_truthfulness, group: truthfulness, metrics: [mc1]}\n"
+    words = run_command(models, a_suite(tmp_path, lines), tmp_path / "out")
+    assert main([word for word in [*words, "--limit", "3"] if word != "--json"]) == 2
+    printed, logged = capsys.readouterr()
+    assert "starter_truthfulness" in printed
+    assert (
+        "failed: starter_toxicity\n  starter_toxicity generates more tokens than the model's context holds\n" in printed
+    )
+    assert "error: 1 task of the suite failed: starter_toxicity" in logged
 
 
 def test_a_hub_that_cannot_be_reached_ends_the_run_at_its_first_task(

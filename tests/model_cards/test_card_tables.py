@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -100,3 +101,14 @@ def test_a_card_of_other_words_lacks_only_what_it_does_not_speak_of(tmp_path: Pa
     }
     missing = [problem.what for problem in check_card(card) if problem.check == "sections"]
     assert missing == ["no section such as “How to verify it”", "no section such as “Citation”"]
+
+
+def test_a_card_of_a_release_from_before_equal_differences_had_a_rule_is_still_right(tmp_path: Path) -> None:
+    released = Path(__file__).parent.parent / "release" / "released" / "v0.1"
+    text = (released / "README.md").read_text()
+    assert "≈ +0.0 pp [+0.0, +0.0]" in text, "written when equal differences had an interval of no width"
+    assert check_card(released) == []
+    copied = tmp_path / "v0.1"
+    shutil.copytree(released, copied)
+    (copied / "README.md").write_text(text.replace("[+0.0, +0.0]", "[+0.0, +0.1]"))
+    assert {problem.check for problem in check_card(copied)} == {"numbers"}

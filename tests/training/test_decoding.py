@@ -65,6 +65,30 @@ def test_rows_that_end_leave_the_batch_without_changing_the_others(model) -> Non
     assert len({len(row) for row in rows}) > 1
 
 
+@pytest.mark.parametrize("kind", ["states alone", "states beside attention"])
+def test_models_that_keep_a_state_decode_as_generate_does_with_samples_and_rows_that_end(kind: str) -> None:
+    """Mamba takes its cache by another name, and its layers' entries can neither be repeated nor selected by the usual methods."""
+    from transformers import JambaConfig, JambaForCausalLM, MambaConfig, MambaForCausalLM
+
+    small = {"vocab_size": 300, "hidden_size": 32, "initializer_range": 0.4}
+    torch.manual_seed(0)
+    if kind == "states alone":
+        model = MambaForCausalLM(MambaConfig(**small, state_size=8, num_hidden_layers=2)).eval()
+    else:
+        heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "attn_layer_period": 2, "attn_layer_offset": 1}
+        experts = {"intermediate_size": 64, "num_experts": 2, "mamba_d_state": 8, "use_mamba_kernels": False}
+        model = JambaForCausalLM(JambaConfig(**small, **heads, **experts, num_hidden_layers=4)).eval()
+    whole = [by_generate(model, prompt, 12) for prompt in PROMPTS]
+    assert any(len(set(row)) > 3 for row in whole)
+    rows = decode(model, PROMPTS, 3, Decoding(12), uniforms(12, 12), [STOP])
+    assert rows == [row for row in whole for _ in range(3)]
+    stops = [whole[0][5], whole[1][2]]
+    ends = [next((place for place, token in enumerate(row) if token in stops), len(row)) for row in whole]
+    assert len(set(ends)) > 1
+    rows = decode(model, PROMPTS, 1, Decoding(12), uniforms(4, 12), [STOP, *stops])
+    assert rows == [row[:end] for row, end in zip(whole, ends, strict=True)]
+
+
 def test_a_row_may_be_ended_early_by_its_reader(model) -> None:
     rows = decode(
         model, PROMPTS, 1, Decoding(12), uniforms(4, 12), [], lambda row, tokens: row == 1 and len(tokens) == 3
