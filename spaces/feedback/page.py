@@ -129,10 +129,10 @@ def _voter(labelling: Labelling, choice: str) -> Any:
         try:
             labelling.vote(who, vote_id, choice, reason, better)
         except limits.Refused as refused:
-            return _show(labelling, who, str(refused))
+            return _show(labelling, who, str(refused), vote_id if reason or better else None)
         except OSError as error:  # a full disk: the labeller must not be thanked for a vote that is not kept
             raise _refusal(f"The vote could not be written, so it does not count: {error.strerror}.") from error
-        return _show(labelling, who, "Saved.", emptied=bool(reason or better))
+        return _show(labelling, who, "Saved.", vote_id if reason or better else None)
 
     return vote
 
@@ -156,21 +156,23 @@ def _hidden() -> list[Any]:
     return [*[gr.update(visible=False)] * 3, gr.update(visible=True)]
 
 
-def _show(labelling: Labelling, who: Who, said: str, emptied: bool = False) -> list[Any]:
-    """The next pair. Reason and better answer are `emptied` only where their text went with a vote: what is sent to them
-    while they are folded away would be applied when they unfold, over the first words typed there.
+def _show(labelling: Labelling, who: Who, said: str, typed_at: str | None = None) -> list[Any]:
+    """The next pair. Reason and better answer are emptied where something was typed `typed_at` another pair than that.
+
+    Only there: what is sent to them while they are folded away would be applied when they unfold, over the first words typed.
     """
-    typed = ["" if emptied else gr.skip()] * 2
     shown = labelling.next(who)
+    emptied = typed_at is not None and (shown is None or shown.vote_id != typed_at)
+    typed = ["" if emptied else gr.skip()] * 2
     count = labelling.voted(who)
     votes = f"{count} {'vote' if count == 1 else 'votes'}"
     own = f"Your labeller id: `{who.labeller}`"
     if shown is None and labelling.may_ask(who):
-        return [*_hidden(), f"{said} You gave {votes}. {own}".strip(), *[gr.skip()] * 9]
+        return [*_hidden(), f"{said} You gave {votes}. {own}".strip(), *[gr.skip()] * 7, *typed]
     if shown is None:
         bye = f"## Thank you\n\nNothing is left for you to judge: you gave {votes}, and all of them are kept.\n\n{own}"
         here = [gr.update(visible=visible) for visible in (False, False, True, False)]
-        return [*here, "", bye, *[gr.skip()] * 8]
+        return [*here, "", bye, *[gr.skip()] * 6, *typed]
     return [
         *[gr.update(visible=visible) for visible in (False, True, False, False)],
         *("", gr.skip()),

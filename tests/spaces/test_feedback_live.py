@@ -17,7 +17,10 @@ from release.__main__ import main
 from training.checkpoint import Checkpoint
 from training.votes import read_votes
 
-OWN = ("live", "labelling", "vote_log", "limits", "chat_model", "transformers_model", "digest", "download")
+OWN = (
+    *("live", "labelling", "vote_log", "limits", "chat_model", "transformers_model", "digest", "download"),
+    *("display", "notice", "parts", "page"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +55,8 @@ def test_a_question_is_answered_twice_and_its_vote_names_checkpoint_sampling_and
     log = modules["vote_log"].VoteLog(bundle / "votes", None)
     gold = modules["labelling"].read_lines(bundle / "gold.jsonl", space["gold_sha256"])
     labelling = modules["labelling"].Labelling(space, [], gold, log, b"salt")
-    who = next(
-        who for who in (labelling.labeller(f"ann {n}", "script") for n in range(99)) if labelling.next(who) is None
-    )
+    people = ((code, labelling.labeller(code, "script")) for code in (f"ann {n}" for n in range(99)))
+    code, who = next((code, who) for code, who in people if labelling.next(who) is None)
     assert labelling.may_ask(who)
     pair = asyncio.run(live.pair(who.labeller, "Why is the sky blue?"))
     labelling.open_live(who, pair)
@@ -62,9 +64,12 @@ def test_a_question_is_answered_twice_and_its_vote_names_checkpoint_sampling_and
         labelling.open_live(who, pair)
     shown = labelling.next(who)
     assert shown.prompt == [{"role": "user", "content": "Why is the sky blue?"}]
-    labelling.vote(who, shown.vote_id, "b", "", "")
+    kept = {"code": code, "kind": "script", "notice": "notice"}
+    told = modules["page"]._voter(labelling, "b")(kept, shown.vote_id, "", "better than both")
+    assert told[-2:] == ["", ""], "what was typed is no answer to the next question"
     assert labelling.next(who) is None
     vote = read_votes([str(bundle / "votes")]).votes[0]
+    assert vote.better_answer == "better than both"
     assert vote.a.maker is not None
     assert vote.a.maker.digest == Checkpoint.open(checkpoint).digest
     assert {one.sampling.temperature for one in (vote.a, vote.b) if one.sampling} == {0, 1}

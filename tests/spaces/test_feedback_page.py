@@ -143,6 +143,25 @@ def test_a_reload_keeps_the_labeller_and_the_pair(page: Any) -> None:
     assert page.locator("#answer-a").inner_text() == before
 
 
+def test_what_was_typed_at_a_pair_that_another_tab_voted_on_is_not_recorded_at_the_next(
+    page: Any, space: FeedbackSpace
+) -> None:
+    agree(page, "two tabs")
+    before = len(space.votes)
+    page.locator("#more button").first.click()
+    page.locator("#better textarea").fill("better than both of these")
+    other = page.context.new_page()
+    other.goto(space.url)
+    other.locator("#vote-tie").click()
+    wait_for_votes(other, 1)
+    page.locator("#vote-a").click()
+    page.get_by_text("voted on already").wait_for()
+    page.wait_for_function("document.querySelector('#better textarea').value === ''")
+    page.locator("#vote-b").click()
+    wait_for_votes(page, 2)
+    assert [vote["better_answer"] for vote in space.votes[before:]] == [None, None]
+
+
 def test_markup_of_a_model_is_shown_and_never_run(page: Any, space: FeedbackSpace) -> None:
     requests: list[str] = []
     page.on("request", lambda request: requests.append(request.url))
