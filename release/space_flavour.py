@@ -12,6 +12,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from evals.scorecard import Scorecard
 from release.exports.record import EXPORT, RECEIPT, ExportReceipt, ExportRecord
@@ -101,7 +102,19 @@ def choose_flavour(name: str, run: Path, asked: Asked) -> SpaceFlavour:
 def _server(name: str, asked: Asked) -> SpaceFlavour:
     if asked.hardware is not None and asked.hardware not in HARDWARE:
         raise UsageError("no such hardware is known", expected=", ".join(HARDWARE), found=asked.hardware)
-    if not asked.url or not asked.url.startswith(("http://", "https://")):
+    try:
+        address = urlsplit(asked.url or "")
+    except ValueError as error:
+        raise UsageError("this is no address", where="--space-url", found=str(error)) from error
+    if address.username or address.password or address.query or address.fragment:
+        raise UsageError(
+            "the server's address is published with the Space, so no key may stand in it",
+            where="--space-url",
+            expected=f"{address.scheme}://{address.hostname or 'HOST'}{address.path}",
+            found="a user, a password, a query or a fragment beside it",
+            next_step=f"leave it out, and give the Space its key as the secret {name.upper()}_TOKEN",
+        )
+    if not asked.url or address.scheme not in ("http", "https") or not address.hostname:
         raise UsageError(
             f"the flavour {name} needs the address of its server",
             expected="--space-url https://HOST/v1" if name == "endpoint" else "--space-url https://HOST",

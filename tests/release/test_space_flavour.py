@@ -143,6 +143,22 @@ def test_a_flavour_with_a_server_needs_its_address(run: Path, name: str) -> None
     assert choose_flavour(name, run, Asked(url="https://host.example/")).url == "https://host.example"
 
 
+@pytest.mark.parametrize(
+    "url", ["https://me:s3cret@host.example/v1", "https://s3cret@host.example", "https://host.example/v1?key=s3cret"]
+)
+def test_an_address_with_a_key_in_it_is_refused_and_the_key_not_repeated(run: Path, url: str) -> None:
+    """The address is published in the Space's space.json."""
+    with pytest.raises(UsageError, match="ENDPOINT_TOKEN") as refused:
+        choose_flavour("endpoint", run, Asked(url=url))
+    assert "s3cret" not in refused.value.render()
+
+
+@pytest.mark.parametrize("url", ["http://", "https:///v1", "http://[", "ftp://host.example"])
+def test_an_address_without_a_host_is_refused(run: Path, url: str) -> None:
+    with pytest.raises(UsageError, match="address"):
+        choose_flavour("endpoint", run, Asked(url=url))
+
+
 def test_an_unknown_flavour_or_hardware_is_named(run: Path) -> None:
     with pytest.raises(UsageError, match="no such flavour"):
         choose_flavour("gpu", run, Asked())
