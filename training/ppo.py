@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from training.command import log
 from training.master_weights import MasterAdamW
 from training.policy import ActorCritic, token_positions
 from training.ppo_math import (
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from training.rewards import RewardModel
+
+EQUAL = 1e-6  # a deviation below this share of the mean is float32's rounding of equal scores
 
 
 @dataclass
@@ -119,7 +122,8 @@ class PPO:
         sampled = time.monotonic()
         settings = self.recipe.ppo
         mask = experience.responses.mask
-        self._set_scale(scores)
+        found = moments(scores)
+        self._set_scale(found)
         kl_coef = self.kl_coef
         kl = kl_per_token(experience.logprobs, experience.ref_logprobs) * mask
         rewards = shaped_rewards(self._scaled(experience), kl, mask, kl_coef)
@@ -136,7 +140,7 @@ class PPO:
             "step": self.updates_done,
             "episodes": self.updates_done * self.episodes_per_update,
             "reward_mean": float(scores.mean()),
-            "reward_std": float(scores.std()),
+            "reward_std": found.std,
             "scores": [round(score, 5) for score in scores.tolist()],
             "kl": response_kl,
             "kl_coef": kl_coef,
@@ -277,21 +281,33 @@ class PPO:
         prompts = in_shuffled_epochs(self.prompts, self.updates_done * size, size, self.recipe.seed)
         return self.rollout(prompts[own], torch.rand(size, self.recipe.generation.max_new_tokens)[own])
 
-    def _set_scale(self, scores: Tensor) -> None:
-        """Settle what this update's scores are scaled by. scores `(B,)` of all processes."""
+    def _set_scale(self, found: Moments) -> None:
+        """Settle what this update's scores are scaled by. `found` is of all processes' scores, and so the same on each.
+
+        A fixed scale is that of the first rollout, or, where its scores are all equal, of all scores up to the first that differs.
+        """
         kind = self.recipe.ppo.scale_rewards
+        if not kind:
+            self.scale = RewardScale()
+        if not kind or (kind is True and self.scale is not None):
+            return
+        seen = self.seen_scores = combined(self.seen_scores, found) if self.seen_scores else found
+        differ = seen.std > EQUAL * abs(seen.mean)
         if kind == "running":
-            found = moments(scores)
-            self.seen_scores = combined(self.seen_scores, found) if self.seen_scores else found
-            self.scale = RewardScale(0.0, self.seen_scores.std or 1.0)
-        elif self.scale is None:
-            self.scale = RewardScale(float(scores.mean()), float(scores.std())) if kind else RewardScale()
+            self.scale = RewardScale(0.0, seen.std if differ else 1.0)
+        elif differ:
+            self.scale = RewardScale(seen.mean, seen.std)
+        elif self.accelerator.is_main_process:
+            log(f"every reward so far is {seen.mean:g}; the scale waits for one that differs (ppo.scale_rewards)")
 
     def _scaled(self, experience: Experience) -> Tensor:
         """Scores as the optimiser meets them: scaled, clipped, with the penalty for not ending. `(B,)`"""
         settings = self.recipe.ppo
-        assert self.scale is not None
-        scores = (experience.scores - self.scale.mean) / (self.scale.std + 1e-8)
+        scale = self.scale
+        if scale is None:  # every score so far is the same, and so no better than another
+            assert self.seen_scores is not None
+            scale = RewardScale(self.seen_scores.mean, 1.0)
+        scores = (experience.scores - scale.mean) / (scale.std + 1e-8)
         if settings.reward_clip is not None:
             scores = scores.clamp(-settings.reward_clip, settings.reward_clip)
         if settings.missing_eos_penalty is not None:

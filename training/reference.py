@@ -10,6 +10,7 @@ tied as it was, an adapter left unmerged, a key that loads at random) is seen he
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,15 +51,39 @@ def save_with_reference(model: Any, tokenizer: Any, saved: Path) -> None:
 
 def take(model: PreTrainedModel, tokenizer: Any) -> Reference:
     """The reference of a model as it stands in memory; its mode is left as it was."""
-    input_ids = tokenizer(TEXT)["input_ids"]
+    text, input_ids = readable(tokenizer)
     tokens, logprobs = _likeliest(model, input_ids)
     return Reference(
-        text=TEXT,
+        text=text,
         input_ids=input_ids,
         dtype=str(model.dtype).removeprefix("torch."),
         top_tokens=tokens,
         top_logprobs=[round(value, 6) for value in logprobs],
     )
+
+
+def readable(tokenizer: Any) -> tuple[str, list[int]]:
+    """A fixed text with its token ids: TEXT, or of a tokenizer that cannot read it the first words of its own vocabulary.
+
+    Raises ValueError where a tokenizer reads none of its own words; text could not have been trained on with it.
+    """
+    for text in _texts(tokenizer):
+        try:
+            ids = tokenizer(text)["input_ids"]
+        except Exception:  # noqa: BLE001 - tokenizers raises no narrower class for a text without token ids
+            continue
+        if ids and None not in ids:
+            return text, list(ids)
+    raise ValueError("the tokenizer reads neither a sentence of English nor any word of its own vocabulary")
+
+
+def _texts(tokenizer: Any) -> Iterator[str]:
+    """TEXT, the vocabulary's first five ordinary tokens as one text, then each token by itself, by their ids."""
+    yield TEXT
+    ordinary = [token for token in sorted(tokenizer.get_vocab().values()) if token not in tokenizer.all_special_ids]
+    yield tokenizer.decode(ordinary[:5])
+    for token in ordinary:
+        yield tokenizer.decode([token])
 
 
 def difference(reference: Reference, model: PreTrainedModel) -> float:

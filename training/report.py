@@ -19,10 +19,14 @@ from training.errors import UsageError
 from training.records import write_atomically
 from training.run_record import RunRecord
 
+KL = "KL to the reference (nats a response)"
+KL_OF_TRL = (
+    "KL to the reference (nats a token)"  # RLOO and GRPO log the mean over tokens (TRL 1.16), under the same key
+)
 # Panels in their order: title, and the keys that are drawn in it, of PPO and of TRL's trainers.
 PANELS = (
     ("Reward", ("reward_mean", "reward", "heldout_reward")),
-    ("KL to the reference (nats a response)", ("kl", "heldout_kl")),
+    (KL, ("kl", "heldout_kl")),
     ("Coefficient of the KL penalty", ("kl_coef",)),
     ("Response length (tokens)", ("response_tokens", "completions/mean_length")),
     ("Responses that end by themselves", ("ended",)),
@@ -130,7 +134,7 @@ def panels(lines: Sequence[dict[str, Any]]) -> list[tuple[str, list[Series]]]:
     for title, some in (*PANELS, *others):
         series = [one for key in some if (one := _series(lines, key)) is not None]
         if series and max(len(one.points) for one in series) > 1:
-            found.append((title, series))
+            found.append((KL_OF_TRL if title == KL and "reward_mean" not in keys else title, series))
     return found
 
 

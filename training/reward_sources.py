@@ -47,7 +47,7 @@ class TextRewards:
     def score(self, prompts: Sequence[str], outputs: Sequence[str]) -> list[float]:
         """One finite reward for each output, in their order. Raises RewardFailed where that is not what comes back."""
         samples = [prompt + output for prompt, output in zip(prompts, outputs, strict=True)]
-        found = self.call(samples=samples, prompts=list(prompts), outputs=list(outputs))
+        found = self.call(samples=list(samples), prompts=list(prompts), outputs=list(outputs))
         return checked(found, samples, self.source.name)
 
 
@@ -79,7 +79,7 @@ def load_reward_function(spec: str) -> TextRewards:
     sys.modules[module.__name__] = module  # dataclasses and pickle look their module up by its name
     try:
         exec(compile(content, str(path), "exec", dont_inherit=True), module.__dict__)
-    except Exception as error:  # the user's file may raise anything; all of it is told
+    except (Exception, SystemExit) as error:  # the user's file may raise anything; all of it is told
         raise UsageError(
             "the file with the reward function does not run",
             where=_place(error, path),
@@ -100,7 +100,7 @@ def load_reward_function(spec: str) -> TextRewards:
     def call(**texts: list[str]) -> Any:
         try:
             return function(**texts)
-        except Exception as error:  # as above; what ends a process (SystemExit, KeyboardInterrupt) goes through
+        except (Exception, SystemExit) as error:  # as above; only who interrupts the command ends it
             log(traceback.format_exc())
             raise RewardFailed(
                 "the reward function raised an exception",

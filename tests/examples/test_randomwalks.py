@@ -69,22 +69,46 @@ def test_a_walk_that_jumps_stops_short_or_comes_too_late_is_worth_nothing() -> N
     assert optimality([shortest_walk(start) + "zz"]) == [1.0], "what follows the goal does not count"
 
 
-def test_the_example_writes_a_base_model_that_loads_and_data_that_agree(tmp_path: Path) -> None:
-    command = [sys.executable, str(EXAMPLE / "make.py"), "--out", str(tmp_path), "--walks", "120", "--epochs", "1"]
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What make.py writes."""
+    out = tmp_path_factory.mktemp("randomwalks")
+    command = [sys.executable, str(EXAMPLE / "make.py"), "--out", str(out), "--walks", "120", "--epochs", "1"]
     finished = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
     assert finished.returncode == 0, finished.stderr
+    return out
 
+
+def test_the_example_writes_a_base_model_that_loads_and_data_that_agree(made: Path) -> None:
     from training.chat import answer_ids, prompt_ids
     from training.checkpoint import Checkpoint
     from training.pretrained import load_policy
 
-    model, tokenizer = load_policy(Checkpoint.open(tmp_path / "base" / "checkpoint"), "float32")
+    model, tokenizer = load_policy(Checkpoint.open(made / "base" / "checkpoint"), "float32")
     assert model.config.vocab_size == len(tokenizer) == len(NODES) + 1
     start = [{"role": "user", "content": "c"}]
     assert prompt_ids(tokenizer, start) == [2]
     assert answer_ids(tokenizer, start, "ba") == [1, 0, tokenizer.eos_token_id]
     assert tokenizer.decode([2, 1, 0, tokenizer.eos_token_id], skip_special_tokens=True) == "cba"
-    rows = [json.loads(line) for line in (tmp_path / "walks.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (made / "walks.jsonl").read_text().splitlines()]
     assert [row["reward"] for row in rows] == optimality([row["prompt"] + row["response"] for row in rows])
-    starts = [json.loads(line)["prompt"] for line in (tmp_path / "prompts.jsonl").read_text().splitlines()]
+    starts = [json.loads(line)["prompt"] for line in (made / "prompts.jsonl").read_text().splitlines()]
     assert starts == list(fixed_graph().starts)
+
+
+def test_the_ppo_recipe_trains_to_its_end_and_what_it_saves_says_what_the_model_said(
+    made: Path, tmp_path: Path
+) -> None:
+    from transformers import AutoModelForCausalLM
+
+    from training.__main__ import main
+    from training.reference import Reference, difference
+
+    run, recipe = tmp_path / "ppo", str(EXAMPLE / "ppo.yaml")
+    here = [f"base={made / 'base'}", f"prompts.source={made / 'prompts.jsonl'}"]
+    here.append(f"reward_function={EXAMPLE / 'randomwalks.py'}:optimality")
+    assert main(["ppo", "--recipe", recipe, "--out", str(run), "ppo.total_episodes=100", *here]) == 0
+    assert json.loads((run / "run.json").read_text())["metrics"]["episodes"] == 100
+    reference = Reference.read(run / "reference.json")
+    assert (reference.text, reference.input_ids) == (NODES[:5], [0, 1, 2, 3, 4]), "English is no walk"
+    assert difference(reference, AutoModelForCausalLM.from_pretrained(run / "checkpoint")) < 1e-2

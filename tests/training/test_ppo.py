@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 import time
@@ -121,6 +122,38 @@ def test_equal_rewards_are_left_as_they_are_by_running_scaling() -> None:
     ppo.rewards.score_ids = lambda sequences: torch.ones(len(sequences))
     ppo.update()
     assert ppo.scale.std == 1.0
+
+
+@pytest.mark.parametrize("equal", [0.0, 0.1])
+def test_the_scale_waits_for_rewards_that_differ_also_over_a_resumption(equal: float, capsys) -> None:
+    ppo = make_ppo(reward_clip=None)
+    score = ppo.rewards.score_ids
+    ppo.rewards.score_ids = lambda sequences: torch.full((len(sequences),), equal)
+    assert ppo.update()["value_loss"] < 1
+    assert ppo.scale is None
+    assert f"every reward so far is {equal:g}" in capsys.readouterr().err
+    state = torch.load(_through_a_file(ppo.state()), weights_only=True)
+    ppo.rewards.score_ids = score
+    lines = [ppo.update()]
+    continued = make_ppo(reward_clip=None)
+    continued.load_state(state)
+    lines.append(continued.update())
+    assert lines[0]["scores"] == lines[1]["scores"]
+    assert ppo.scale == continued.scale
+    assert ppo.scale.std == pytest.approx(torch.tensor([equal] * 32 + lines[0]["scores"]).std().item(), rel=1e-3)
+    assert lines[0]["value_loss"] < 100
+    settled = ppo.scale
+    ppo.update()
+    assert ppo.scale is settled
+
+
+def test_a_rollout_of_one_answer_is_learned_from_too() -> None:
+    ppo = make_ppo(batch_size=1, mini_batch_size=1)
+    lines = [ppo.update() for _ in range(4)]
+    assert [line["reward_std"] for line in lines] == [0.0] * 4
+    assert all(math.isfinite(line["value_loss"]) for line in lines)
+    assert ppo.scale is not None
+    assert ppo.scale.std > 0
 
 
 def test_an_update_ends_early_where_the_policy_has_moved_too_far_from_the_one_that_sampled() -> None:

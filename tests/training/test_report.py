@@ -44,6 +44,11 @@ def test_the_curves_of_trls_trainers_run_over_steps_without_their_last_summary()
     assert drawn["Loss"][0].points == [(5.0, 0.7), (10.0, 0.5)]
 
 
+def test_the_kl_of_trls_online_trainers_is_named_as_one_of_tokens() -> None:
+    lines = [{"step": step, "reward": 0.1 * step, "kl": 0.01 * step} for step in (1, 2)]
+    assert list(dict(panels(lines))) == ["Reward", "KL to the reference (nats a token)"]
+
+
 def test_a_number_that_is_not_known_gets_a_panel_of_its_own() -> None:
     assert dict(panels([{"step": 1, "surprise": 1.0}, {"step": 2, "surprise": 2.0}]))["surprise"]
 

@@ -51,6 +51,8 @@ def test_arrays_and_tensors_are_rewards_too(tmp_path: Path, made: str) -> None:
         ("return 1 / 0", r"raised an exception[\s\S]*judge\.py, line 2[\s\S]*ZeroDivisionError"),
         ("return [1.0, float('nan')]", r"finite[\s\S]*nan for 'second'"),
         ("return [1.0, float('inf')]", r"finite[\s\S]*inf for 'second'"),
+        ("raise SystemExit(0)", r"raised an exception[\s\S]*judge\.py, line 2[\s\S]*SystemExit: 0"),
+        ("samples.clear(); return []", r"list of 2 finite numbers[\s\S]*0 of them"),
         ("return [1.0]", r"list of 2 finite numbers[\s\S]*1 of them"),
         ("return None", r"NoneType"),
         ("return 0.5", r"float: 0\.5"),
@@ -70,6 +72,7 @@ def test_what_is_no_list_of_rewards_is_refused_with_what_came_back(tmp_path: Pat
     [
         ("def judge(**_): return []", "jugde", r"no function of the name jugde[\s\S]*one of judge"),
         ("judge = 3", "judge", r"no function of the name judge[\s\S]*judge is a int"),
+        ("import sys\nsys.exit(0)", "judge", r"does not run[\s\S]*judge\.py, line 2[\s\S]*SystemExit: 0"),
         ("def judge(:", "judge", r"does not run[\s\S]*judge\.py, line 1[\s\S]*SyntaxError"),
         ("\nimport no_such_module", "judge", r"does not run[\s\S]*judge\.py, line 2[\s\S]*no_such_module"),
     ],
