@@ -298,6 +298,11 @@ def test_a_spaces_state_is_kept_and_its_secrets_are_for_the_owner_of_the_root_al
     api.add_space_secret("slipway/chat", "KEY", "hunter2")
     assert api.get_space_variables("slipway/chat")["MODEL"].value == "slipway/demo"
     assert list(api.get_space_secrets("slipway/chat")) == ["KEY"]
+    assert api.get_space_runtime("slipway/chat").stage == "NO_APP_FILE"
+    api.create_commit("slipway/chat", [add("app.py", b"print()")], commit_message="app", repo_type="space")
+    assert api.get_space_runtime("slipway/chat").stage == api.space_info("slipway/chat").runtime.stage == "STOPPED"
+    api.pause_space("slipway/chat")
+    assert api.get_space_runtime("slipway/chat").stage == "PAUSED"
     assert api.restart_space("slipway/chat").stage == "RUNNING"
     assert api.get_space_runtime("slipway/chat").stage == "RUNNING"
     api.delete_space_variable("slipway/chat", "MODEL")
