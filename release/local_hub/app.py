@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from release.local_hub import (
     card_check,
+    routes_access,
     routes_collections,
     routes_commit,
     routes_discussions,
@@ -56,6 +57,7 @@ def create_app(store: Store, ready: str | None = None, *, reach_private: bool = 
         *routes_lfs.routes,
         *routes_discussions.routes,
         *routes_spaces.routes,
+        *routes_access.routes,
         *routes_collections.routes,
         *routes_webhooks.routes,
         *routes_xet.routes,

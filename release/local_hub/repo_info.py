@@ -11,7 +11,7 @@ from typing import Any
 
 from release.local_hub.front_matter import parse_front_matter, split_card
 from release.local_hub.repository import Commit, Repository
-from release.local_hub.space_status import RUNNING, SpaceStatus, read_status
+from release.local_hub.space_status import RUNNING, STOPPED, SpaceStatus, read_status
 from release.local_hub.storage import Blobs, pointer_of
 from release.local_hub.tree import Entry, Tree
 
@@ -51,7 +51,7 @@ def repo_info(repository: Repository, commit: Commit, *, with_blobs: bool = Fals
             info["transformersInfo"] = {"auto_model": "AutoModelForCausalLM"} if _is_language_model(config) else None
     if repository.kind == "space":
         status = read_status(repository)
-        info["runtime"] = runtime(repository.settings, status)
+        info["runtime"] = runtime(repository, tree, status)
         info["host"] = status.address if status else None
         info["sdk"] = (info["cardData"] or {}).get("sdk") or repository.settings.get("sdk")
     return info
@@ -88,12 +88,23 @@ def list_item(repository: Repository, commit: Commit) -> dict[str, Any]:
     return item
 
 
-def runtime(settings: dict[str, Any], status: SpaceStatus | None) -> dict[str, Any]:
-    """A Space's state; without a status no server runs Spaces, and it is what it was told."""
+def app_file(space: Repository, tree: Tree) -> str:
+    """The file that a Space runs, or shows: the card's `app_file`, or what its sdk takes by itself."""
+    card = card_data(space.blobs, tree)
+    sdk = card.get("sdk") or space.settings.get("sdk")
+    if sdk == "docker":
+        return "Dockerfile"  # whatever the card names
+    return str(card.get("app_file") or ("index.html" if sdk == "static" else "app.py"))
+
+
+def runtime(space: Repository, tree: Tree, status: SpaceStatus | None) -> dict[str, Any]:
+    """A Space's state; without a status no server runs Spaces, and it is what it was told, or stopped."""
+    settings = space.settings
+    idle = STOPPED if app_file(space, tree) in tree else "NO_APP_FILE"
     hardware = settings.get("hardware", "cpu-basic")
     runs = status is not None and status.stage == RUNNING
     found = {
-        "stage": status.stage if status else settings.get("stage", "NO_APP_FILE"),
+        "stage": status.stage if status else settings.get("stage", idle),
         "hardware": {"current": hardware if runs else None, "requested": hardware},
         "storage": None,
         "gcTimeout": settings.get("sleep_time"),

@@ -26,7 +26,7 @@ from typing import Any
 from release.local_hub.git_objects import git_commit, git_id, trees
 from release.local_hub.refusals import Conflict, Refusal, RevisionNotFound, StaleParent
 from release.local_hub.storage import Blobs, create_json, locked, read_json, write_json
-from release.local_hub.tree import Change, Entry, Put, Tree, apply
+from release.local_hub.tree import Change, Entry, Put, Tree, apply, refuse_lookalikes
 
 MAIN = "refs/heads/main"
 _FULL_OID = re.compile(r"[0-9a-f]{40}")
@@ -98,9 +98,14 @@ class Repository:
         return refs
 
     def resolve(self, revision: str) -> Commit:
-        """The commit that a branch, tag, full ref or commit id names. Raises RevisionNotFound."""
+        """The commit that a tag, branch, full ref or commit id names. Raises RevisionNotFound.
+
+        A tag comes before a branch of its name, as in git (gitrevisions(7)), so that no branch takes a release's place; but
+        `main`, which every client asks for unless told otherwise, is the branch.
+        """
         refs = self.refs()
-        for name in (f"refs/heads/{revision}", f"refs/tags/{revision}", revision):
+        names = [f"refs/tags/{revision}", f"refs/heads/{revision}"]
+        for name in (*(names[::-1] if revision == "main" else names), revision):
             if name in refs:
                 return self.commit_of(refs[name])
         if _FULL_OID.fullmatch(revision) and (self.folder / "commits" / f"{revision}.json").is_file():
@@ -155,7 +160,9 @@ class Repository:
                 raise Conflict(f"{create_ref} exists already")
             with self.blobs.in_use():
                 self._require_content(changes)
-                commit = self._write_commit(head, apply(before, changes), author, title, message)
+                after = apply(before, changes)
+                refuse_lookalikes(before, after)
+                commit = self._write_commit(head, after, author, title, message)
                 self._write_refs({**refs, target: commit.oid})
             return commit
 
@@ -193,7 +200,7 @@ class Repository:
             return commit
 
     def create_ref(self, ref: str, oid: str, message: str | None = None) -> None:
-        """Add a branch or a tag. Raises Conflict if it exists."""
+        """Add a branch or a tag. Raises Conflict if it exists, 422 if the other kind has one of its name."""
         name = ref.split("/", 2)[2]
         if _BAD_REF.search(name) or len(name) > 200 or _FULL_OID.fullmatch(name) or name.startswith("refs/"):
             raise Refusal(422, f"Invalid reference name: {name[:200]!r}")
@@ -201,6 +208,8 @@ class Repository:
             refs = self.refs()
             if ref in refs:
                 raise Conflict(f"Reference already exists: {ref}")
+            if not ref.startswith("refs/pr/"):
+                _refuse_ambiguous(name, refs)
             with self.blobs.in_use():
                 if not (self.folder / "commits" / f"{oid}.json").is_file():
                     raise RevisionNotFound(oid)
@@ -253,6 +262,13 @@ class Repository:
             if self.folder.is_dir():
                 raise
             raise Refusal(404, "Repository not found", "RepoNotFound") from error  # deleted meanwhile
+
+
+def _refuse_ambiguous(name: str, refs: dict[str, str]) -> None:
+    """Raises 422, and not 409, which clients take for "it is there" when told `exist_ok`."""
+    for kind, other in (("tag", f"refs/tags/{name}"), ("branch", f"refs/heads/{name}")):
+        if other in refs:
+            raise Refusal(422, f"There is a {kind} {name} already, and a revision must say which commit it means")
 
 
 def checksum(body: dict[str, Any], oid: str = "") -> str:

@@ -207,7 +207,7 @@ def may_use(call: Call, repository: Repository, sha256: str) -> bool:
 
 def duplicate_large_files(call: Call) -> Response:
     """Let a copy between repositories use the source's large files without sending them again."""
-    source, asked = call.repository(), call.json()
+    source, asked = call.repository(content=True), call.json()
     target = asked.get("target") or {}
     call.find(str(target.get("type") or "model"), str(target.get("name") or ""), write=True)
     user, failed = call.require_user(), []

@@ -158,7 +158,7 @@ def _number(text: str | None, default: int) -> int:
 
 
 def check_access(call: Call) -> Response:
-    call.repository(write=call.request.url.path.endswith("/write"))
+    call.repository(write=call.request.url.path.endswith("/write"), content=True)
     return JSONResponse({})
 
 

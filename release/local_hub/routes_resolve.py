@@ -28,7 +28,7 @@ _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
 def resolve(call: Call) -> Response:
     """GET and HEAD of a file."""
-    repository = call.repository()
+    repository = call.repository(content=True)
     commit, path = repository.resolve(call.param("revision")), call.param("path")
     entry = commit.tree.get(path)
     if entry is None:
@@ -43,7 +43,7 @@ def resolve(call: Call) -> Response:
     }
     if entry.lfs:
         headers |= {"X-Linked-ETag": f'"{entry.sha256}"', "X-Linked-Size": str(entry.size)}
-    if repository.private:
+    if repository.private or repository.settings.get("gated"):
         headers["Cache-Control"] = "private, no-store"
     return content(call, repository.blobs.path(entry.sha256), entry, headers)
 

@@ -65,7 +65,7 @@ def _changed(call: Call, **changes: Any) -> Response:
 
 
 def _runtime(space: Repository) -> dict[str, Any]:
-    return runtime(space.settings, read_status(space))
+    return runtime(space, space.resolve("main").tree, read_status(space))
 
 
 def read_variables(call: Call) -> Response:

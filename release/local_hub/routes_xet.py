@@ -47,7 +47,7 @@ Place = tuple[str, int, int]  # blob, offset, length
 def token(call: Call) -> Response:
     """Where to upload, and a short-lived token for it."""
     writes = "/xet-write-token" in call.request.scope["path"]
-    call.repository(write=writes and not call.query.get("create_pr"))
+    call.repository(write=writes and not call.query.get("create_pr"), content=not writes)
     user = call.require_user()
     if writes and call.caller.scope != "write":
         raise Refusal(403, "The token has no write scope")

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from release.isolated_python import environment_folder, isolated_python
-from release.local_hub.repo_info import card_data
+from release.local_hub.repo_info import app_file, card_data
 from release.local_hub.repository import Commit, Repository
 from release.local_hub.storage import locked
 from training.errors import UsageError
@@ -54,7 +54,7 @@ def prepare(space: Repository, commit: Commit, folder: Path) -> SpaceApp:
     sdk = str(card.get("sdk") or space.settings.get("sdk"))
     if sdk not in ("gradio", "static"):
         raise CannotRun(f"a Space of sdk {sdk!r} is not run here", expected="gradio or static")
-    file = str(card.get("app_file") or ("app.py" if sdk == "gradio" else "index.html"))
+    file = app_file(space, commit.tree)
     if file not in commit.tree:
         raise CannotRun(
             "the Space has nothing to run", expected=file, next_step=f"add {file}, or name app_file in README.md"

@@ -5,6 +5,7 @@ tree = apply({}, [Put("README.md", regular(blobs, b"# Hello"))])
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -65,6 +66,8 @@ def checked_path(path: object) -> str:
         raise BadPath(path, "it is too long")
     if any(ord(character) < 32 or ord(character) == 127 for character in path) or "\\" in path:
         raise BadPath(path, "control characters and backslashes are not allowed")
+    if hidden := next((character for character in path if _hides(character)), None):
+        raise BadPath(path, f"U+{ord(hidden):04X} changes how the rest of the name is shown, or is not shown itself")
     try:
         path.encode()
     except UnicodeEncodeError as error:
@@ -74,9 +77,46 @@ def checked_path(path: object) -> str:
             raise BadPath(path, "it must be relative, without empty, . or .. parts")
         if part.lower() == ".git":
             raise BadPath(path, ".git is reserved")
+        if part.isspace():
+            raise BadPath(path, "a part of it is blank")
         if len(part.encode()) > 255:
             raise BadPath(path, "a part of it is too long")
     return path
+
+
+def _hides(character: str) -> bool:
+    """C1 controls, line separators, and marks of direction or of no width; joiners are letters' business and stay.
+
+    Unicode Technical Report 36, "Unicode Security Considerations", 2.5 and 3.5.
+    """
+    if character in "\u200c\u200d":
+        return False
+    return not character.isascii() and unicodedata.category(character) in {"Cc", "Cf", "Zl", "Zp"}
+
+
+def refuse_lookalikes(before: Tree, after: Tree) -> None:
+    """Raises BadPath for a new file whose path is another's but for the case of letters or the form of accents.
+
+    The Hub takes such files. Where file systems ignore case, as on macOS and Windows, one of the two replaces the other in a
+    download, so that what was checked is not what is loaded.
+    """
+    added = sorted(after.keys() - before.keys())
+    if not added:
+        return
+    known: dict[str, list[str]] = {}
+    for path in after:
+        known.setdefault(_folded(path), []).append(path)
+    above = {_folded(parent): parent for path in after for parent in parents(path)}
+    for path in added:
+        others = [other for other in known[_folded(path)] if other != path]
+        others += [above[_folded(path)]] if _folded(path) in above else []
+        others += [other for parent in parents(path) for other in known.get(_folded(parent), [])]
+        if others:
+            raise BadPath(path, f"it differs from {others[0]!r} only in the case of letters or the form of accents")
+
+
+def _folded(path: str) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
 
 
 def apply(tree: Tree, changes: Iterable[Change]) -> dict[str, Entry]:

@@ -27,6 +27,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from release.content_digest import DAMAGED, HEADER, content_digest, digest_value
+from release.local_hub.access import require_access
 from release.local_hub.accounts import ANONYMOUS, Caller
 from release.local_hub.refusals import Refusal
 from release.local_hub.repository import Repository
@@ -95,17 +96,22 @@ class Call:
             raise Refusal(400, "The body must be a JSON object")
         return value
 
-    def repository(self, *, write: bool = False) -> Repository:
-        """The repository in the path. Raises the Hub's refusals for missing, private and foreign ones."""
-        return self.find(self.kind, self.repo_id, write=write)
+    def repository(self, *, write: bool = False, content: bool = False) -> Repository:
+        """The repository in the path. Raises the Hub's refusals for missing, private, gated and foreign ones.
 
-    def find(self, kind: str, repo_id: str, *, write: bool = False) -> Repository:
+        `content`: the answer has what files say, and not only that they are there.
+        """
+        return self.find(self.kind, self.repo_id, write=write, content=content)
+
+    def find(self, kind: str, repo_id: str, *, write: bool = False, content: bool = False) -> Repository:
         try:
             repository = self.store.find(kind, repo_id)
         except Refusal:
             repository = None  # a name that no repository can have
         if repository is None or (repository.private and not self.caller.may_read(repository.namespace)):
             raise self.missing()
+        if content:
+            require_access(repository, self.caller, self.web_url(repository))
         if write:
             self.require_write(repository.namespace, f"write to {kind} {repository.id}")
         return repository

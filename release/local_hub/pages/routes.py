@@ -98,6 +98,17 @@ def _namespace(call: Call) -> Context:
     return views.index(call, None, call.store.accounts.spelling(name))
 
 
+def _barred(call: Call) -> str | None:
+    """Why the caller does not get the files of a gated repository; None where they do."""
+    try:
+        call.repository(content=True)
+    except Refusal as refusal:
+        if refusal.code != "GatedRepo":
+            raise
+        return refusal.message
+    return None
+
+
 def _number(call: Call) -> int:
     text = call.param("number")
     if not text.isdigit() or len(text) > 9:
@@ -125,11 +136,11 @@ def icon(_: Call) -> Response:
 index = _page("index.jinja", lambda call: views.index(call, None))
 kind_index = _page("index.jinja", lambda call: views.index(call, call.kind))
 namespace = _page("index.jinja", _namespace)
-card = _page("card.jinja", lambda call: views.card(call.repository(), "main"))
+card = _page("card.jinja", lambda call: views.card(call.repository(), "main", barred=_barred(call)))
 files = _page("files.jinja", lambda call: views.files(call.repository(), _revision(call), _path(call)))
-file = _page("file.jinja", lambda call: views.file(call.repository(), _revision(call), _path(call)))
+file = _page("file.jinja", lambda call: views.file(call.repository(content=True), _revision(call), _path(call)))
 history = _page("history.jinja", lambda call: views.history(call.repository(), _revision(call)))
-commit = _page("commit.jinja", lambda call: views.commit(call.repository(), _revision(call)))
+commit = _page("commit.jinja", lambda call: views.commit(call.repository(content=True), _revision(call)))
 talks = _page("talks.jinja", lambda call: views.talks(call.repository()))
 talk = _page("talk.jinja", lambda call: views.talk(call.repository(), _number(call)))
 

@@ -81,14 +81,17 @@ def repository_page(repository: Repository, revision: str, tab: str) -> Context:
     }
 
 
-def card(repository: Repository, revision: str) -> Context:
+def card(repository: Repository, revision: str, *, barred: str | None = None) -> Context:
+    """The card; of a gated repository also for those who are `barred` from its files, with the reason and no rows."""
     page = repository_page(repository, revision, "card")
     _, body = split_card(card_text(repository.blobs, page["commit"].tree))
     page["card"] = render_card(body, base=page["base"], revision=revision) if body.strip() else None
     page["results"] = _evaluation_results(page["info"]["cardData"] or {})
     page["data"] = {key: _texts(page["info"]["cardData"], key) for key in ("license", "base_model", "sdk_version")}
     page["config"] = _first_config(page["info"]["cardData"])
-    page["rows"] = _first_rows(repository, page["commit"].tree) if repository.kind == "dataset" else None
+    shows_rows = repository.kind == "dataset" and barred is None
+    page["rows"] = _first_rows(repository, page["commit"].tree) if shows_rows else None
+    page["barred"] = barred
     return page
 
 

@@ -78,6 +78,24 @@ def test_a_stale_parent_is_refused_and_changes_nothing(api):
     api.create_commit("slipway/demo", [add("a", b"2")], commit_message="2", parent_commit=new[:7])
 
 
+def test_a_name_that_shows_as_another_or_as_nothing_is_refused(ask, token, api):
+    api.create_repo("slipway/demo")
+
+    def commit(*paths):
+        files = [{"key": "file", "value": {"path": path, "content": "x"}} for path in paths]
+        body = "\n".join(json.dumps(line) for line in [{"key": "header", "value": {"summary": "1"}}, *files]).encode()
+        return ask("POST", "/api/models/slipway/demo/commit/main", token, body)
+
+    for path in ("\u202egnp.txt", " ", "a/ ", "\u00a0", "a\u200bb", "\u2066x", "x\u2028y", "\x85", "\ufeffx"):
+        assert commit(path).status == 422, repr(path)
+    assert commit("config.json", "data/a.txt", "caf\u00e9", "a b", "\u0645\u06cc\u200c\u062e").status == 200
+    for path in ("CONFIG.JSON", "Data/A.txt", "cafe\u0301", "DATA", "Config.json/x"):
+        answer = commit(path)
+        assert (answer.status, "differs from" in answer.json()["error"]) == (422, True), repr(path)
+    assert commit("x", "X").status == 422
+    assert commit("Data/b.txt", "config.json").status == 200, "a folder may be spelt otherwise, a file replaced"
+
+
 @pytest.mark.parametrize("path", ["a/../b", "/etc/passwd", "a//b", "./x", "a\\b", ".git/config", "x" * 300, "a\nb"])
 def test_a_path_that_could_leave_its_folder_is_refused(ask, token, api, path):
     api.create_repo("slipway/demo")
@@ -125,6 +143,30 @@ def test_a_reference_that_git_would_not_take_is_refused(api, name):
     api.create_repo("slipway/demo")
     with pytest.raises(HfHubHTTPError, match="422"):
         api.create_branch("slipway/demo", branch=name)
+
+
+def test_no_branch_takes_the_place_of_a_tag_and_no_tag_that_of_a_branch(api, hub):
+    api.create_repo("slipway/demo")
+    released = api.repo_info("slipway/demo").sha
+    api.create_tag("slipway/demo", tag="v1.0.0")
+    api.create_branch("slipway/demo", branch="work")
+    for create in (
+        lambda: api.create_branch("slipway/demo", branch="v1.0.0", exist_ok=True),
+        lambda: api.create_tag("slipway/demo", tag="work", exist_ok=True),
+        lambda: api.create_tag("slipway/demo", tag="main", exist_ok=True),
+    ):
+        with pytest.raises(HfHubHTTPError, match="already") as refused:
+            create()
+        assert refused.value.response.status_code == 422
+    with pytest.warns(UserWarning, match="empty or missing yaml"):
+        api.upload_file(path_or_fileobj=b"# new", path_in_repo="README.md", repo_id="slipway/demo")
+    # A root from before, or a mirror, may have both: the tag is meant, but for the default branch.
+    repository = hub.store.find("model", "slipway/demo")
+    head = repository.refs()["refs/heads/main"]
+    repository.replace_refs({**repository.refs(), "refs/heads/v1.0.0": head, "refs/tags/main": released})
+    assert api.repo_info("slipway/demo", revision="v1.0.0").sha == released
+    assert api.repo_info("slipway/demo", revision="refs/heads/v1.0.0").sha == head
+    assert api.repo_info("slipway/demo").sha == head
 
 
 def test_a_download_goes_to_the_cache_under_its_commit(api, tmp_path):
@@ -256,6 +298,11 @@ def test_a_spaces_state_is_kept_and_its_secrets_are_for_the_owner_of_the_root_al
     api.add_space_secret("slipway/chat", "KEY", "hunter2")
     assert api.get_space_variables("slipway/chat")["MODEL"].value == "slipway/demo"
     assert list(api.get_space_secrets("slipway/chat")) == ["KEY"]
+    assert api.get_space_runtime("slipway/chat").stage == "NO_APP_FILE"
+    api.create_commit("slipway/chat", [add("app.py", b"print()")], commit_message="app", repo_type="space")
+    assert api.get_space_runtime("slipway/chat").stage == api.space_info("slipway/chat").runtime.stage == "STOPPED"
+    api.pause_space("slipway/chat")
+    assert api.get_space_runtime("slipway/chat").stage == "PAUSED"
     assert api.restart_space("slipway/chat").stage == "RUNNING"
     assert api.get_space_runtime("slipway/chat").stage == "RUNNING"
     api.delete_space_variable("slipway/chat", "MODEL")

@@ -1,0 +1,70 @@
+"""Access to gated repositories over HTTP: asked for by users, listed and answered by those who may write there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.responses import JSONResponse, Response
+
+from release.local_hub.access import (
+    ACCESS_STATUSES,
+    REJECTED,
+    Request,
+    access_requests,
+    ask_for_access,
+    grant_access,
+    set_access,
+)
+from release.local_hub.refusals import Refusal
+from release.local_hub.web import Call, json_route
+
+
+def ask(call: Call) -> Response:
+    """The caller's request. As on the Hub it may be sent from a form, so nothing of the body is needed."""
+    repository, user = call.repository(), call.require_user()
+    if call.caller.scope != "write":
+        raise Refusal(403, "Asking for access is a change, and the token has no write scope")
+    return JSONResponse({"status": ask_for_access(repository, user)["status"]})
+
+
+def listing(call: Call) -> Response:
+    repository, status = call.repository(write=True), call.param("status")
+    if not repository.settings.get("gated"):
+        raise Refusal(400, "This repository is not gated")
+    if status not in ACCESS_STATUSES:
+        raise Refusal(400, f"The status is one of {', '.join(ACCESS_STATUSES)}")
+    return JSONResponse([_item(request) for request in access_requests(repository, status)])
+
+
+def _item(request: Request) -> dict[str, Any]:
+    user = {"user": request["user"], "fullname": request["user"]}
+    kept = {key: request[key] for key in ("requestId", "status", "timestamp")}
+    return {**kept, "user": user} | ({"rejectionReason": request["reason"]} if "reason" in request else {})
+
+
+def handle(call: Call) -> Response:
+    """Accept, reject, or put back among those that wait."""
+    repository, asked = call.repository(write=True), call.json()
+    name, status = str(asked.get("user") or asked.get("requestId") or ""), asked.get("status")
+    if status not in ACCESS_STATUSES or not name:
+        raise Refusal(400, f"An answer has a user or a requestId, and a status: {', '.join(ACCESS_STATUSES)}")
+    reason = str(asked.get("rejectionReason") or "")[:1000] if status == REJECTED else None
+    return JSONResponse(_item(set_access(repository, name, str(status), reason)))
+
+
+def grant(call: Call) -> Response:
+    repository, user = call.repository(write=True), str(call.json().get("user") or "")
+    if call.store.accounts.kind_of(user) != "user":
+        raise Refusal(404, f"There is no user {user[:96]!r} on this Hub")
+    grant_access(repository, call.store.accounts.spelling(user))
+    return JSONResponse({"success": True})
+
+
+_REPO = "/api/{kind:kinds}/{org}/{name}/user-access-request"
+routes = [
+    json_route("/{kind:kinds}/{org}/{name}/ask-access", ask, ("POST",)),
+    json_route("/{org}/{name}/ask-access", ask, ("POST",)),
+    json_route(f"{_REPO}/handle", handle, ("POST",)),
+    json_route(f"{_REPO}/grant", grant, ("POST",)),
+    json_route(f"{_REPO}/{{status}}", listing),
+]
