@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from training.command import log
+from training.completions import first_completions
 from training.master_weights import MasterAdamW
 from training.policy import ActorCritic, token_positions
 from training.ppo_math import (
@@ -91,6 +92,7 @@ class PPO:
         self.seen_scores: Moments | None = None
         self.kl_coef = settings.kl_coef
         self.updates_done = 0
+        self.completions: list[dict[str, Any]] = []  # a few of the last update, as texts
 
     @property
     def episodes_per_update(self) -> int:
@@ -126,6 +128,7 @@ class PPO:
         self._set_scale(found)
         kl_coef = self.kl_coef
         kl = kl_per_token(experience.logprobs, experience.ref_logprobs) * mask
+        self.completions = first_completions(self.tokenizer, experience, kl, settings.log_completions)
         rewards = shaped_rewards(self._scaled(experience), kl, mask, kl_coef)
         advantages, returns = advantages_and_returns(rewards, experience.values, mask, settings.gamma, settings.lam)
         if settings.whiten_advantages:

@@ -7,6 +7,7 @@ import statistics
 from typing import TYPE_CHECKING, Any
 
 from training.command import log
+from training.completions import write_completions
 from training.errors import UsageError
 from training.ppo_guards import Measured, Stop, best, reason_to_stop
 from training.ppo_saved import Carried, keep_policy, load_policy, save
@@ -38,6 +39,8 @@ def train(ppo: PPO, run: RunDirectory, carried: Carried, heldout: list[list[int]
                 lines.append(metrics)
                 if ppo.accelerator.is_main_process:
                     run.log_metrics(metrics)
+                    if ppo.updates_done in (1, ppo.total_updates) or ppo.updates_done % settings.save_updates == 0:
+                        write_completions(run.path, ppo.updates_done, ppo.completions)
                 if _is_due(ppo, carried):
                     _measure(ppo, run, carried, lines, heldout)
             except RewardFailed:

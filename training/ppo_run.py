@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from training.checkpoint import Checkpoint
+from training.completions import cut_completions
 from training.ppo_loop import choose_policy, heldout_reward, measure, metrics_lines, train
 from training.ppo_saved import STATE_FILE, Carried, note_reward_source, resume, save
 from training.ppo_setup import Setup, set_up
@@ -67,6 +68,8 @@ def begin(setup: Setup, run: RunDirectory) -> Carried:
     """Continue from the saved state; or measure what there is to measure before the first update, and save that."""
     ppo = setup.ppo
     found = resume(ppo, run)
+    if ppo.accelerator.is_main_process:
+        cut_completions(run.path, ppo.updates_done)
     carried = found or Carried()
     if isinstance(ppo.rewards, TextRewards):
         note_reward_source(carried, ppo.rewards.source, ppo.updates_done)

@@ -190,6 +190,8 @@ class PPOSettings(Settings):
     # Full fine-tuning in bfloat16 computes on rounded weights, whose float32 copies the optimizer holds, not by autocast
     master_weights: bool = False
     save_updates: int = Field(default=2, gt=0)  # updates between two saves of the whole training state
+    # Responses that go into completions.jsonl, the first of the rollout, after the first update and whenever a save is due
+    log_completions: int = Field(default=4, ge=0)
 
 
 class PTXSettings(Settings):

@@ -14,6 +14,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from training.completions import read_completions
 from training.curves import COLOURS, Series, panel
 from training.errors import UsageError
 from training.records import write_atomically
@@ -57,6 +58,7 @@ NOT_CURVES = (
     "num_tokens",
     "total_flos",
 )
+SHOWN_UPDATES = 10  # at most about so many updates' responses are shown
 STYLE = """
 :root { color-scheme: light dark; --ground: #fcfcfa; --ink: #17191d; --soft: #5b616b; --line: #dcdedb;
   --c0: #0072b2; --c1: #b45309; --c2: #00795a; --c3: #8b4a86; }
@@ -79,6 +81,7 @@ svg { width: 100%; height: auto; display: block; }
 table { border-collapse: collapse; margin-top: .6rem; }
 td, th { text-align: right; padding: .15rem .8rem .15rem 0; font-weight: 400;
   border-bottom: 1px solid var(--line); font-variant-numeric: tabular-nums; } th:first-child, td:first-child { text-align: left; }
+.said td { vertical-align: top; white-space: pre-wrap; overflow-wrap: anywhere; } .said td:nth-child(2) { text-align: left; }
 details { margin-top: 1.4rem; overflow-x: auto; } summary { cursor: pointer; }
 """
 
@@ -97,7 +100,7 @@ def report(run: Path, out: Path | None) -> dict[str, Any]:
             next_step="wait for more of the run",
         )
     target = out if out is not None else run / "report.html"
-    write_atomically(target, page(run.resolve().name, lines, drawn, record).encode())
+    write_atomically(target, page(run.resolve().name, lines, drawn, record, read_completions(run)).encode())
     last = {one.name: one.points[-1][1] for _, series in drawn for one in series}
     summary = [str(target), *(f"  {name:<28} {value:.6g}" for name, value in last.items())]
     return {"report": str(target), "lines": len(lines), "last": last, "summary": "\n".join(summary)}
@@ -139,7 +142,11 @@ def panels(lines: Sequence[dict[str, Any]]) -> list[tuple[str, list[Series]]]:
 
 
 def page(
-    name: str, lines: Sequence[dict[str, Any]], drawn: Sequence[tuple[str, list[Series]]], record: RunRecord | None
+    name: str,
+    lines: Sequence[dict[str, Any]],
+    drawn: Sequence[tuple[str, list[Series]]],
+    record: RunRecord | None,
+    completions: Sequence[dict[str, Any]] = (),
 ) -> str:
     """The whole page. What comes from the run is text in it, never markup."""
     x_label = x_key(lines)
@@ -152,7 +159,7 @@ def page(
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(name)}: training report</title><style>{STYLE}</style></head><body>"
         f"<header><h1>{escape(name)}</h1>{_about(lines, record)}</header><main>{figures}</main>"
-        f"{_table(drawn, x_label)}</body></html>\n"
+        f"{_said(completions)}{_table(drawn, x_label)}</body></html>\n"
     )
 
 
@@ -182,6 +189,29 @@ def _keys(series: Sequence[Series]) -> str:
         f"{' ± deviation' if one.band else ''}: {one.points[-1][1]:.4g}</span>"
         for number, one in enumerate(series)
     )
+
+
+def _said(completions: Sequence[dict[str, Any]]) -> str:
+    """Sampled responses, an update's together: the last update's in sight, SHOWN_UPDATES of all folded, the newest first."""
+    steps = sorted({int(row["step"]) for row in completions})
+    if not steps:
+        return ""
+    apart = max(1, -(-len(steps) // SHOWN_UPDATES))
+    shown = sorted({*steps[::apart], steps[-1]}, reverse=True)
+    parts = []
+    for step in shown:
+        rows = "".join(
+            f"<tr><td>{escape(row['prompt'])}</td><td>{escape(row['response'])}{'' if row['ended'] else ' …'}</td>"
+            f"<td>{row['reward']:.4g}</td><td>{row['kl']:.4g}</td></tr>"
+            for row in completions
+            if row["step"] == step
+        )
+        parts.append(
+            f"<details{' open' if step == steps[-1] else ''}><summary>Responses of update {step}</summary>"
+            '<table class="said"><tr><th>prompt</th><th>response</th><th>reward</th><th>KL (nats)</th></tr>'
+            f"{rows}</table></details>"
+        )
+    return "".join(parts)
 
 
 def _table(drawn: Sequence[tuple[str, list[Series]]], x_label: str) -> str:
