@@ -17,11 +17,11 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from training.command import Result
+from training.command import Result, seed
 from training.errors import UsageError
 from training.feedback_record import RECORD, FeedbackRecord, InputFile, Labeller, OutputFile
 from training.feedback_report import Report, analyse, markdown, who_voted
@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--heldout-fraction", type=float, default=0.2, help="of the prompts, for test.jsonl (%(default)s)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the split and the intervals")
+    parser.add_argument("--seed", type=seed, default=0, help="of the split and the intervals")
     parser.add_argument(
         "--forget", metavar="LABELLER_HASH", help="a deletion request: take this labeller's votes out, instead of --out"
     )
@@ -116,27 +116,28 @@ def _forget(args: argparse.Namespace) -> Result:
 def write_feedback(read: VotesRead, out: Path, rules: Rules, heldout_fraction: float, seed: int) -> FeedbackRecord:
     """Analyse and write; where `out` holds the same already, nothing is done.
 
-    Raises UsageError where it holds another analysis, or where no pair of answers is decided.
+    Where no pair of answers is decided there are a report and perhaps rows for KTO. Raises UsageError where `out` holds another
+    analysis, or where no vote counts.
     """
     votes, exclusions = screen(read.votes, read.forgotten, rules)
     exclusions += [Exclusion(where, "", "line cut off by a kill") for where in read.torn]
-    rows, undecided = preference_rows(votes)
-    if not rows:
+    (rows, undecided), marked = preference_rows(votes), marked_rows(votes)
+    if not votes:
         raise UsageError(
-            "no pair of answers was decided, so there is nothing to learn",
+            "no vote counts, so there is nothing to report",
             where=", ".join(file.name for file in read.files)[:300],
-            found=f"{len(read.votes)} votes read, {len(votes)} of them count"
+            found=f"{len(read.votes)} votes read"
             + "".join(f"\n            {count} {why}" for why, count in _reasons(exclusions).items()),
             next_step="collect more votes, or change the rules (see --help)",
         )
-    held = held_out_prompts(rows, heldout_fraction, seed)
+    held = held_out_prompts(rows or marked, heldout_fraction, seed)
     report = analyse(votes, exclusions, seed)
     contents: dict[str, tuple[bytes, int | None]] = {
         "report.json": (report.to_json(), None),
         "report.md": (markdown(report, [file.name for file in read.files]).encode(), None),
         "exclusions.jsonl": _lines([vars(exclusion) for exclusion in exclusions]),
     }
-    for folder, found in (("preferences", rows), ("kto", marked_rows(votes))):
+    for folder, found in (("preferences", rows), ("kto", marked)):
         train, test = split_by_prompt(found, held)
         # A file without rows is none: readers of a folder refuse an empty one.
         contents |= {
@@ -206,13 +207,22 @@ def summary(record: FeedbackRecord, out: Path) -> str:
         f"  votes        {record.votes} on {record.pairs} pairs, {record.gold_votes} on gold items, {excluded} excluded",
         f"  labellers    {who_voted(record.people, record.scripts)}",
         f"  alpha        {alpha}{interval}",
-        f"  preferences  {rows['preferences/train.jsonl']} to train on, {rows.get('preferences/test.jsonl', 0)} held out",
+        f"  preferences  {rows.get('preferences/train.jsonl', 0)} to train on, {rows.get('preferences/test.jsonl', 0)} held out",
         f"  kto          {rows.get('kto/train.jsonl', 0)} to train on, {rows.get('kto/test.jsonl', 0)} held out",
         *(f"  excluded     {count}: {reason}" for reason, count in record.why_excluded.items()),
-        f"next: python -m training reward --recipe reward-starter --out runs/reward data.source={out / 'preferences'} "
-        "data.heldout_split=test",
+        f"next: {_next(rows, out)}",
     ]
     return "\n".join(lines)
+
+
+def _next(rows: Mapping[str, int | None], out: Path) -> str:
+    """What can be learned from what there is."""
+    for folder, method in (("preferences", "reward"), ("kto", "kto")):
+        if rows.get(f"{folder}/train.jsonl"):
+            held = "data.heldout_split=test" if rows.get(f"{folder}/test.jsonl") else "data.heldout_fraction=0"
+            words = f"--recipe {method}-starter --out runs/{method} data.source={out / folder} {held}"
+            return f"python -m training {method} {words}"
+    return "collect more votes, or change the rules (see --help); no pair of answers is decided"
 
 
 def _reasons(exclusions: Sequence[Exclusion]) -> dict[str, int]:

@@ -218,10 +218,29 @@ def test_every_excluded_vote_is_named_with_its_reason(votes: list[Vote], tmp_pat
     assert labeller("cem") not in record.labellers
 
 
-def test_votes_that_decide_nothing_are_refused_with_what_was_dropped(
+def test_votes_of_which_none_counts_are_refused_with_what_was_dropped(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file = write(tmp_path / "votes.jsonl", [vote(1, "tie"), vote(2, "a", consent=None)])
+    file = write(tmp_path / "votes.jsonl", [vote(2, "a", consent=None)])
     assert main(["feedback", str(file), "--out", str(tmp_path / "feedback")]) == 2
     assert "1 no consent" in capsys.readouterr().err
     assert not (tmp_path / "feedback" / "feedback.json").exists()
+
+
+def test_ties_are_reported_and_what_is_bad_on_both_sides_is_data_for_kto(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ties = [vote(1, "tie", "ann"), vote(1, "tie", "ben")]
+    assert main(["feedback", str(write(tmp_path / "ties.jsonl", ties)), "--out", str(tmp_path / "ties")]) == 0
+    assert "collect more votes" in capsys.readouterr().out
+    assert sorted(file.name for file in (tmp_path / "ties").iterdir()) == [
+        *("exclusions.jsonl", "feedback.json", "report.json", "report.md")
+    ]
+    bad = [*ties, vote(2, "both_bad", "ann")]
+    assert main(["feedback", str(write(tmp_path / "bad.jsonl", bad)), "--out", str(tmp_path / "bad")]) == 0
+    following = capsys.readouterr().out.splitlines()[-1]
+    assert following.startswith("next: python -m training kto ")
+    assert "heldout_fraction=0" in following, "there is no test.jsonl"
+    assert [json.loads(line)["label"] for line in (tmp_path / "bad/kto/train.jsonl").read_text().splitlines()] == [
+        *(False, False)
+    ]
