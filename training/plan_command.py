@@ -41,14 +41,17 @@ from training.recipe import DataSettings, Generation, PPORecipe, PPOSettings, Re
 from training.records import canonical_json, write_atomically
 from training.yaml_file import Settings
 
+MOST_DIGITS = 12  # of a count
 GIVE_ONE = "one of --flops C, --parameters N, or --hours H with --gpus and --gpu"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = parser.add_argument_group("what there is, exactly one of these")
-    what.add_argument("--flops", type=_number("--flops"), metavar="C", help="a budget of FLOPs, e.g. 1e21")
-    what.add_argument("--parameters", type=_number("--parameters"), metavar="N", help="a model's size, e.g. 1.35e8")
-    what.add_argument("--hours", type=_number("--hours"), metavar="H", help="hours on --gpus of --gpu")
+    what.add_argument("--flops", type=_number("--flops", most=1e35), metavar="C", help="a budget of FLOPs, e.g. 1e21")
+    what.add_argument(
+        "--parameters", type=_number("--parameters", most=1e20), metavar="N", help="a model's size, e.g. 1.35e8"
+    )
+    what.add_argument("--hours", type=_number("--hours", most=1e9), metavar="H", help="hours on --gpus of --gpu")
     on = parser.add_argument_group("where it runs")
     on.add_argument("--gpus", type=_count("--gpus"), metavar="N", help="how many GPUs (1 if left out)")
     on.add_argument("--gpu", type=_gpu, metavar="NAME", help=f"one of {', '.join(GPUS)}")
@@ -66,7 +69,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     after = parser.add_argument_group("what follows pretraining (InstructGPT's amounts)")
     for field in dataclasses.fields(PostTraining):
         name = f"--{field.name.replace('_', '-')}"
-        after.add_argument(name, type=_count(name), default=field.default, help=f"({field.default})")
+        # A prompt and an answer of which the recipes take halves need a few tokens each.
+        parse = _count(name, least=16 if field.name == "example_tokens" else 1)
+        after.add_argument(name, type=parse, default=field.default, help=f"({field.default})")
     parser.add_argument("--out", type=Path, help="write plan.json, config.json, isoflop.png and recipes here")
 
 
@@ -127,7 +132,7 @@ def plan(args: argparse.Namespace) -> Result:
     }
     found["summary"] = told(found, args)
     if args.out is not None:
-        found["files"] = write(args.out, found, law, shape, after, gpus)
+        found["files"] = write(args.out, found, law, shape, after, gpus, args.context)
         found["summary"] += "\nwritten  " + "\n         ".join(found["files"])
     return found
 
@@ -173,12 +178,14 @@ def told(plan: Result, args: argparse.Namespace) -> str:
     return "\n".join(lines)
 
 
-def write(out: Path, plan: Result, law: ScalingLaw, shape: Shape, after: PostTraining, gpus: int) -> list[str]:
+def write(
+    out: Path, plan: Result, law: ScalingLaw, shape: Shape, after: PostTraining, gpus: int, context: int
+) -> list[str]:
     """Write the plan, the model's config, the curve, and a recipe for each stage that Slipway trains."""
     out.mkdir(parents=True, exist_ok=True)
     figures = {key: value for key, value in plan.items() if key not in ("summary", "files")}
     (out / "isoflop.png").write_bytes(isoflop_png(law, plan["flops"]))
-    write_atomically(out / "config.json", canonical_json(llama_config(shape)))
+    write_atomically(out / "config.json", canonical_json(llama_config(shape, context)))
     files = ["plan.json", "config.json", "isoflop.png"]
     for name, recipe in recipes(after, gpus).items():
         text = yaml.safe_dump(recipe.model_dump(mode="json", exclude_defaults=True), sort_keys=False)
@@ -193,8 +200,8 @@ def write(out: Path, plan: Result, law: ScalingLaw, shape: Shape, after: PostTra
     return [str(out / file) for file in files]
 
 
-def llama_config(shape: Shape) -> dict[str, Any]:
-    """transformers' config.json of a Llama of this shape."""
+def llama_config(shape: Shape, context: int) -> dict[str, Any]:
+    """transformers' config.json of a Llama of this shape, for sequences of up to `context` tokens."""
     return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
@@ -205,6 +212,7 @@ def llama_config(shape: Shape) -> dict[str, Any]:
         "num_key_value_heads": shape.kv_heads,
         "head_dim": shape.head_dim,
         "vocab_size": shape.vocabulary,
+        "max_position_embeddings": context,
         "tie_word_embeddings": shape.tied,
         "dtype": "bfloat16",
     }
@@ -308,15 +316,15 @@ def _number(option: str, most: float = math.inf) -> Callable[[str], float]:
     return parse
 
 
-def _count(option: str) -> Callable[[str], int]:
+def _count(option: str, least: int = 1) -> Callable[[str], int]:
     def parse(text: str) -> int:
-        if not text.isdecimal() or int(text) < 1:
+        if not text.isdecimal() or len(text) > MOST_DIGITS or int(text) < least:
             raise UsageError(
-                f"{option} is not a count",
+                f"{option} is not a count that a plan can be made of",
                 where="python -m training plan",
-                expected="a whole number of at least 1",
-                found=text,
-                next_step=f"give {option} such a number, e.g. {option} 8",
+                expected=f"a whole number of at least {least} and at most {MOST_DIGITS} digits",
+                found=text[:60],
+                next_step=f"give {option} such a number, e.g. {option} {8 * least}",
             )
         return int(text)
 

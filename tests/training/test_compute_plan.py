@@ -78,7 +78,7 @@ def test_a_shape_is_a_model_of_transformers_with_just_as_many_parameters(size: f
     from transformers import LlamaConfig, LlamaForCausalLM
 
     shape = shape_for(size, 32_768)
-    config = {key: value for key, value in llama_config(shape).items() if key not in ("model_type", "dtype")}
+    config = {key: value for key, value in llama_config(shape, 2048).items() if key not in ("model_type", "dtype")}
     with torch.device("meta"):
         model = LlamaForCausalLM(LlamaConfig(**config))
     assert sum(parameter.numel() for parameter in model.parameters()) == shape.parameters
@@ -116,7 +116,7 @@ def test_the_activation_estimate_is_near_what_autograd_keeps() -> None:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     shape = shape_for(2e7, 512)
-    config = {key: value for key, value in llama_config(shape).items() if key not in ("model_type", "dtype")}
+    config = {key: value for key, value in llama_config(shape, 2048).items() if key not in ("model_type", "dtype")}
     model = LlamaForCausalLM(LlamaConfig(**config, attn_implementation="sdpa")).to(torch.bfloat16)
     own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     kept: dict[int, int] = {}
@@ -187,6 +187,9 @@ def test_the_same_plan_draws_the_same_curve() -> None:
         (["--hours", "3", "--gpu", "h100", "--gpus", "2"], "unknown GPU"),
         (["--flops", "1e20", "--utilisation", "1.2"], "--utilisation is not a number"),
         (["--flops", "1e20", "--gpus", "0"], "--gpus is not a count"),
+        (["--flops", "1e20", "--gpus", "9" * 350], "--gpus is not a count"),
+        (["--parameters", "1e200"], "--parameters is not a number"),
+        (["--flops", "1e20", "--example-tokens", "1"], "--example-tokens is not a count"),
         (["--parameters", "1000"], "too small for its vocabulary"),
     ],
 )
