@@ -32,6 +32,7 @@ Messages = list[Message]
 
 PREFERENCE_FORMATS = f"{{prompt, chosen, rejected}}, {{chosen, rejected}} (messages or hh-rlhf text), {FOREIGN_FORMATS}"
 LEAKED = "its prompt is trained on"
+HALF = "half of a character (a lone surrogate)"
 HH_TURN = re.compile(r"\n\n(Human|Assistant):")
 HH_ROLES = {"Human": "user", "Assistant": "assistant"}
 
@@ -248,6 +249,16 @@ def _convert(
 
 def recognised(raw: dict[str, Any], convert: Callable[[dict[str, Any]], Row | None]) -> tuple[str, Row | str | None]:
     """The format's name, and the row as `convert` reads it; a str where nothing can be made of it, None for no known format."""
+    name, row = _recognised(raw, convert)
+    if isinstance(row, Conversation):
+        try:
+            json.dumps(vars(row), ensure_ascii=False).encode()
+        except UnicodeEncodeError:  # as "\\ud800" in JSON: no tokenizer reads it
+            return name, HALF
+    return name, row
+
+
+def _recognised(raw: dict[str, Any], convert: Callable[[dict[str, Any]], Row | None]) -> tuple[str, Row | str | None]:
     row = convert(raw)
     if row is not None:
         return native_format(raw), row

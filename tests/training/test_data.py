@@ -68,6 +68,14 @@ def test_a_single_file_of_every_kind_is_read_and_text_may_hold_unusual_line_sepa
         assert sorted(pair.prompt[0]["content"] for pair in data.train) == [row["prompt"] for row in rows], name
 
 
+def test_a_row_with_half_of_a_character_is_left_out_and_counted(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    rows = [ROWS["explicit text"], {"prompt": "Hi?", "chosen": "half \ud83d", "rejected": "b"}]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = load_preferences(DataSettings(source=str(file), heldout_fraction=0.0), seed=0)
+    assert (len(data.train), data.source.why_dropped) == (1, {"half of a character (a lone surrogate)": 1})
+
+
 UNREADABLE = {
     "torn.parquet": (b"junk", "not whole"),
     "torn.jsonl.gz": (b"junk", "cannot read"),
