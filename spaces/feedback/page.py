@@ -125,11 +125,14 @@ def _voter(labelling: Labelling, choice: str) -> Any:
     def vote(kept: Any, vote_id: str, reason: str, better: str) -> list[Any]:
         who = _who(labelling, kept)
         if who is None:
-            return _consent()
+            return _consent(emptied=bool(reason or better))
         try:
             labelling.vote(who, vote_id, choice, reason, better)
         except limits.Refused as refused:
-            return _show(labelling, who, str(refused))
+            # What was typed was said of the pair with this vote_id: of another one it would be a lie.
+            shown = labelling.next(who)
+            moved = shown is None or shown.vote_id != vote_id
+            return _show(labelling, who, str(refused), emptied=moved and bool(reason or better))
         except OSError as error:  # a full disk: the labeller must not be thanked for a vote that is not kept
             raise _refusal(f"The vote could not be written, so it does not count: {error.strerror}.") from error
         return _show(labelling, who, "Saved.", emptied=bool(reason or better))
@@ -147,8 +150,9 @@ def _who(labelling: Labelling, kept: Any) -> Who | None:
         return None
 
 
-def _consent() -> list[Any]:
-    return [gr.update(visible=True), *[gr.update(visible=False)] * 3, "", *[gr.skip()] * 9]
+def _consent(emptied: bool = False) -> list[Any]:
+    typed = ["" if emptied else gr.skip()] * 2
+    return [gr.update(visible=True), *[gr.update(visible=False)] * 3, "", *[gr.skip()] * 7, *typed]
 
 
 def _hidden() -> list[Any]:
@@ -157,8 +161,8 @@ def _hidden() -> list[Any]:
 
 
 def _show(labelling: Labelling, who: Who, said: str, emptied: bool = False) -> list[Any]:
-    """The next pair. Reason and better answer are `emptied` only where their text went with a vote: what is sent to them
-    while they are folded away would be applied when they unfold, over the first words typed there.
+    """The next pair. Reason and better answer are `emptied` only where their text went with a vote, or belongs to another pair:
+    what is sent to them while they are folded away would be applied when they unfold, over the first words typed there.
     """
     typed = ["" if emptied else gr.skip()] * 2
     shown = labelling.next(who)
@@ -166,11 +170,11 @@ def _show(labelling: Labelling, who: Who, said: str, emptied: bool = False) -> l
     votes = f"{count} {'vote' if count == 1 else 'votes'}"
     own = f"Your labeller id: `{who.labeller}`"
     if shown is None and labelling.may_ask(who):
-        return [*_hidden(), f"{said} You gave {votes}. {own}".strip(), *[gr.skip()] * 9]
+        return [*_hidden(), f"{said} You gave {votes}. {own}".strip(), *[gr.skip()] * 7, *typed]
     if shown is None:
         bye = f"## Thank you\n\nNothing is left for you to judge: you gave {votes}, and all of them are kept.\n\n{own}"
         here = [gr.update(visible=visible) for visible in (False, False, True, False)]
-        return [*here, "", bye, *[gr.skip()] * 8]
+        return [*here, "", bye, *[gr.skip()] * 6, *typed]
     return [
         *[gr.update(visible=visible) for visible in (False, True, False, False)],
         *("", gr.skip()),

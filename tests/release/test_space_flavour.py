@@ -172,3 +172,26 @@ def test_plans_without_a_flavour_keep_the_bytes_that_they_had_before_there_were_
     changed = plan.model_copy(update={"space_flavour": flavour})
     changed.write(run / "plan.json")
     assert ReleasePlan.read(run / "plan.json") == changed
+
+
+@pytest.mark.parametrize(
+    ("url", "found", "secret"),
+    [
+        ("https://user:s3cretpw@example.org/v1", "a user or password", "s3cretpw"),
+        ("https://example.org/v1?api_key=KEY123", "a query", "KEY123"),
+        ("https://example.org/v1#KEY123", "a fragment", "KEY123"),
+        ("http://", "without a usable host", "nothing to hide"),
+        ("https://:80/v1", "without a usable host", "nothing to hide"),
+        ("https://example.org:port/v1", "without a usable host", "nothing to hide"),
+        ("https://exa mple.org/v1", "without a usable host", "nothing to hide"),
+    ],
+)
+def test_an_address_with_a_secret_or_without_a_host_is_refused_and_not_repeated(
+    run: Path, url: str, found: str, secret: str
+) -> None:
+    with pytest.raises(UsageError) as refused:
+        choose_flavour("endpoint", run, Asked(url=url))
+    assert found in str(refused.value)
+    assert secret not in str(refused.value)
+    if "secret" in str(refused.value):
+        assert "ENDPOINT_TOKEN" in str(refused.value)

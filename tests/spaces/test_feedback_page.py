@@ -98,6 +98,19 @@ def test_votes_by_click_and_by_key_are_on_the_disk_with_reason_and_better_answer
     wait_for_votes(page, 5)
     assert page.locator("#reason textarea").input_value() == ""
     own = space.votes[before:]
+    # What is typed of a pair that is then voted on in another tab is not said of the next one.
+    page.locator("#reason textarea").fill("of this pair only")
+    page.locator("#better textarea").fill("an answer to this prompt only")
+    other = page.context.new_page()
+    other.goto(space.url)
+    other.locator("#vote-a").click()
+    wait_for_votes(other, 6)
+    page.locator("#vote-b").click()
+    page.get_by_text("This pair was voted on already").wait_for()
+    page.wait_for_function("document.querySelector('#better textarea').value === ''")
+    page.locator("#vote-b").click()
+    wait_for_votes(page, 7)
+    assert [(vote["reason"], vote["better_answer"]) for vote in space.votes[before + 5 :]] == [(None, None)] * 2
     assert [vote["choice"] for vote in own] == ["b", "a", "tie", "both_bad", "a"]
     assert (own[-1]["reason"], own[-1]["better_answer"]) == ("a bat at a tax", "a better answer")
     assert {vote["labeller_kind"] for vote in own} == {"script"}
