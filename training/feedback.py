@@ -19,7 +19,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from training.command import Result
 from training.errors import UsageError
@@ -74,6 +74,8 @@ def run_feedback(args: argparse.Namespace) -> Result:
         raise UsageError("say where the report goes", expected="--out DIR")
     if not 0 <= args.heldout_fraction < 1:
         raise UsageError("--heldout-fraction must be at least 0 and below 1", found=str(args.heldout_fraction))
+    if not 0 <= args.seed < 2**32:
+        raise UsageError("--seed is out of its bounds", expected=f"from 0 to {2**32 - 1}", found=str(args.seed))
     if args.cap < 1 or not 0 <= args.gold_accuracy <= 1 or args.min_seconds < 0:
         raise UsageError(
             "a rule is out of its bounds",
@@ -121,22 +123,17 @@ def write_feedback(read: VotesRead, out: Path, rules: Rules, heldout_fraction: f
     votes, exclusions = screen(read.votes, read.forgotten, rules)
     exclusions += [Exclusion(where, "", "line cut off by a kill") for where in read.torn]
     rows, undecided = preference_rows(votes)
-    if not rows:
-        raise UsageError(
-            "no pair of answers was decided, so there is nothing to learn",
-            where=", ".join(file.name for file in read.files)[:300],
-            found=f"{len(read.votes)} votes read, {len(votes)} of them count"
-            + "".join(f"\n            {count} {why}" for why, count in _reasons(exclusions).items()),
-            next_step="collect more votes, or change the rules (see --help)",
-        )
-    held = held_out_prompts(rows, heldout_fraction, seed)
+    marked = marked_rows(votes)
+    held = held_out_prompts(rows or marked, heldout_fraction, seed)
     report = analyse(votes, exclusions, seed)
     contents: dict[str, tuple[bytes, int | None]] = {
         "report.json": (report.to_json(), None),
         "report.md": (markdown(report, [file.name for file in read.files]).encode(), None),
         "exclusions.jsonl": _lines([vars(exclusion) for exclusion in exclusions]),
     }
-    for folder, found in (("preferences", rows), ("kto", marked_rows(votes))):
+    if not rows and not marked:
+        _report_alone(read, len(votes), exclusions, contents, out)
+    for folder, found in (("preferences", rows), ("kto", marked)):
         train, test = split_by_prompt(found, held)
         # A file without rows is none: readers of a folder refuse an empty one.
         contents |= {
@@ -157,6 +154,38 @@ def write_feedback(read: VotesRead, out: Path, rules: Rules, heldout_fraction: f
         write_atomically(out / path, content)
     record.write(out / RECORD)
     return record
+
+
+def _report_alone(
+    read: VotesRead,
+    count: int,
+    exclusions: Sequence[Exclusion],
+    contents: dict[str, tuple[bytes, int | None]],
+    out: Path,
+) -> NoReturn:
+    """Write the report of votes that decide nothing, for it says why; then UsageError, for there is no data.
+
+    A folder that holds an analysis already is left as it is.
+    """
+    if not (out / RECORD).is_file():
+        for path, (content, _) in contents.items():
+            write_atomically(out / path, content)
+    raise UsageError(
+        "no pair of answers was decided, so there is nothing to learn",
+        where=", ".join(file.name for file in read.files)[:300],
+        found=f"{len(read.votes)} votes read, {count} of them count"
+        + "".join(f"\n            {number} {why}" for why, number in _reasons(exclusions).items()),
+        next_step="collect more votes, or change the rules (see --help)"
+        + ("" if (out / RECORD).is_file() else f"; {out / 'report.md'} says more"),
+    )
+
+
+def _next(rows: dict[str, int | None], out: Path) -> str:
+    """The command that trains on what was written."""
+    kind, method = ("preferences", "reward") if "preferences/train.jsonl" in rows else ("kto", "kto")
+    recipe = "--recipe reward-starter" if method == "reward" else "--recipe RECIPE"
+    heldout = " data.heldout_split=test" if f"{kind}/test.jsonl" in rows else ""
+    return f"next: python -m training {method} {recipe} --out runs/{method} data.source={out / kind}{heldout}"
 
 
 def _record(
@@ -206,11 +235,10 @@ def summary(record: FeedbackRecord, out: Path) -> str:
         f"  votes        {record.votes} on {record.pairs} pairs, {record.gold_votes} on gold items, {excluded} excluded",
         f"  labellers    {who_voted(record.people, record.scripts)}",
         f"  alpha        {alpha}{interval}",
-        f"  preferences  {rows['preferences/train.jsonl']} to train on, {rows.get('preferences/test.jsonl', 0)} held out",
+        f"  preferences  {rows.get('preferences/train.jsonl', 0)} to train on, {rows.get('preferences/test.jsonl', 0)} held out",
         f"  kto          {rows.get('kto/train.jsonl', 0)} to train on, {rows.get('kto/test.jsonl', 0)} held out",
         *(f"  excluded     {count}: {reason}" for reason, count in record.why_excluded.items()),
-        f"next: python -m training reward --recipe reward-starter --out runs/reward data.source={out / 'preferences'} "
-        "data.heldout_split=test",
+        _next(rows, out),
     ]
     return "\n".join(lines)
 

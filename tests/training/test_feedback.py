@@ -225,3 +225,19 @@ def test_votes_that_decide_nothing_are_refused_with_what_was_dropped(
     assert main(["feedback", str(file), "--out", str(tmp_path / "feedback")]) == 2
     assert "1 no consent" in capsys.readouterr().err
     assert not (tmp_path / "feedback" / "feedback.json").exists()
+    # Why there is nothing to learn is what the report says.
+    assert "no consent" in (tmp_path / "feedback" / "exclusions.jsonl").read_text()
+    assert (tmp_path / "feedback" / "report.md").is_file()
+    assert main(["feedback", str(file), "--out", str(tmp_path / "feedback"), "--seed", "-1"]) == 2
+    assert "--seed" in capsys.readouterr().err
+
+
+def test_the_next_command_names_only_what_was_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One prompt leaves nothing to hold out; answers that are all bad make KTO's rows and no preferences."""
+    for number, (choice, expected) in enumerate({"a": "reward", "both_bad": "kto"}.items()):
+        file, out = write(tmp_path / f"{choice}.jsonl", [vote(number, choice)]), tmp_path / choice
+        assert main(["feedback", str(file), "--out", str(out)]) == 0
+        printed = capsys.readouterr().out
+        assert f"next: python -m training {expected} " in printed
+        assert "heldout_split" not in printed
+        assert (out / "preferences").exists() == (choice == "a")
