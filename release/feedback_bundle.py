@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import math
 import platform
 import shutil
 from pathlib import Path
@@ -101,8 +102,8 @@ def build_feedback_bundle(
     for name, number in numbers.items():
         if number < 1:
             raise UsageError(f"--{name} must be at least 1", found=str(number))
-    if seconds_between_pushes <= 0:
-        raise UsageError("--seconds-between-pushes must be above 0", found=f"{seconds_between_pushes:g}")
+    if not 0 < seconds_between_pushes < math.inf:  # nan is neither
+        raise UsageError("--seconds-between-pushes must be a number above 0", found=f"{seconds_between_pushes:g}")
     if pairs is None and not live:
         raise UsageError("there is nothing to judge", expected="--pairs FILE, --live MODEL [MODEL], or both")
     content = _checked_pairs(pairs) if pairs else b""

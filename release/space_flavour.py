@@ -71,7 +71,7 @@ def choose_flavour(name: str, run: Path, asked: Asked) -> SpaceFlavour:
     if name in ("endpoint", "tgi"):
         return _server(name, asked)
     if asked.url is not None:
-        raise UsageError(f"the flavour {name} runs the model itself", found=f"--space-url {asked.url}")
+        raise UsageError(f"the flavour {name} runs the model itself", found="--space-url")
     hardware = asked.hardware or ("zero-a10g" if name == "zerogpu" else "cpu-basic")
     if hardware not in HARDWARE:
         raise UsageError("the memory of this hardware is not known", expected=", ".join(HARDWARE), found=hardware)
@@ -102,32 +102,54 @@ def choose_flavour(name: str, run: Path, asked: Asked) -> SpaceFlavour:
 def _server(name: str, asked: Asked) -> SpaceFlavour:
     if asked.hardware is not None and asked.hardware not in HARDWARE:
         raise UsageError("no such hardware is known", expected=", ".join(HARDWARE), found=asked.hardware)
-    try:
-        address = urlsplit(asked.url or "")
-    except ValueError as error:
-        raise UsageError("this is no address", where="--space-url", found=str(error)) from error
-    if address.username or address.password or address.query or address.fragment:
-        raise UsageError(
-            "the server's address is published with the Space, so no key may stand in it",
-            where="--space-url",
-            expected=f"{address.scheme}://{address.hostname or 'HOST'}{address.path}",
-            found="a user, a password, a query or a fragment beside it",
-            next_step=f"leave it out, and give the Space its key as the secret {name.upper()}_TOKEN",
-        )
-    if not asked.url or address.scheme not in ("http", "https") or not address.hostname:
-        raise UsageError(
-            f"the flavour {name} needs the address of its server",
-            expected="--space-url https://HOST/v1" if name == "endpoint" else "--space-url https://HOST",
-            found=asked.url or "none",
-        )
+    url = _public_address(name, asked.url)
     return SpaceFlavour(
         name="tgi" if name == "tgi" else "endpoint",
         backend="tgi" if name == "tgi" else "endpoint",
         precision="the server's",
         hardware=asked.hardware or "cpu-basic",
         memory=None,
-        url=asked.url.rstrip("/"),
+        url=url.rstrip("/"),
     )
+
+
+def _public_address(name: str, url: str | None) -> str:
+    """The server's address, which everybody can read in space.json. Raises UsageError where it is none or holds a secret.
+
+    What is refused is not repeated: an error's text ends up in logs.
+    """
+    expected = "--space-url https://HOST/v1" if name == "endpoint" else "--space-url https://HOST"
+    try:
+        parts = urlsplit(url or "")
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, brackets that do not close
+        usable = False
+    if not url or not usable or any(sign.isspace() or not sign.isprintable() for sign in url):
+        raise UsageError(
+            f"the flavour {name} needs the address of its server",
+            expected=expected,
+            found="an address without a scheme of http or https, or without a usable host" if url else "none",
+        )
+    held = [
+        what
+        for what, there in (
+            ("a user or password before @", "@" in parts.netloc),
+            ("a query after ?", "?" in url),
+            ("a fragment after #", "#" in url),
+        )
+        if there
+    ]
+    if held:
+        variable = "TGI" if name == "tgi" else "ENDPOINT"
+        raise UsageError(
+            "the server's address would be published in the Space with what may be a secret in it",
+            where="--space-url",
+            expected=expected,
+            found=", ".join(held),
+            next_step=f"give the address alone; its key becomes the Space's secret {variable}_TOKEN, and an address that "
+            f"must stay secret its secret {variable}_URL",
+        )
+    return url
 
 
 def _largest_that_fits(run: Path, checkpoint: Checkpoint, hardware: str) -> PinnedGguf | None:

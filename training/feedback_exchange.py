@@ -4,19 +4,22 @@
     python -m training feedback-exchange import records.json --format argilla --consent firm-2026 --salt SECRET --out votes.jsonl
 
 Argilla's file is that of `dataset.records.to_json`, Label Studio's its JSON export. An exported record has its sides: A stands in
-`answer_a`. What made the answers travels as one text in `slipway`, out of the labellers' sight.
+`answer_a`. What made the answers, and the votes that there were already, travel as one text in `slipway`, out of the labellers'
+sight: an exported vote comes back as itself, not as another one by somebody else.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import datetime
 import hashlib
 import hmac
 import json
 import random
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +35,8 @@ from training.votes import Answer, Turn, Vote
 FORMATS = ("argilla", "label-studio")
 CHOICES = ("a", "b", "tie", "both_bad")
 QUESTIONS = ("reason", "better_answer")  # beside `preference`
+CARRIED = ("vote_id", "labeller", "labeller_kind", "consent", "voted_at", "decision_seconds", "choice", *QUESTIONS)
+OWN_DOMAIN = "@labeller.invalid"  # of the addresses that labellers get in Label Studio
 LABEL_CONFIG = """<View>
   <Text name="prompt" value="$prompt"/>
   <View style="display: grid; grid-template-columns: 1fr 1fr; gap: 1em">
@@ -57,6 +62,8 @@ class Shown:
     gold_id: str | None
     gold_choice: str | None
     judgements: list[Judgement]
+    votes: list[dict[str, Any]] = field(default_factory=list)  # that were exported: what only we know of them
+    where: str = ""
 
     @property
     def key(self) -> str:
@@ -98,6 +105,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_feedback_exchange(args: argparse.Namespace) -> Result:
     """`python -m training feedback-exchange`."""
+    if not args.file.is_file():
+        raise UsageError("there is no such file", where=str(args.file))
     if args.action == "export":
         shown = read_slipway(args.file, args.seed)
         write_atomically(
@@ -122,8 +131,8 @@ def run_feedback_exchange(args: argparse.Namespace) -> Result:
         )
     try:
         value = json.loads(args.file.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise UsageError("not valid JSON", where=f"{args.file}, line {error.lineno}", found=error.msg) from error
+    except ValueError as error:  # of json, or of text that is not UTF-8
+        raise UsageError("not valid JSON", where=str(args.file), found=str(error)) from error
     reader = from_argilla if args.format == "argilla" else from_label_studio
     circumstances = Circumstances(args.salt, args.consent, args.labeller_kind, now())
     votes_read = to_votes(reader(value, str(args.file)), circumstances)
@@ -144,7 +153,9 @@ def read_slipway(file: Path, seed: int) -> list[Shown]:
                 vote = Vote.model_validate_json(line)
                 one = Shown(vote.prompt, vote.a, vote.b, vote.gold_id, vote.gold_choice, [])
                 said = (vote.reason, vote.better_answer, vote.decision_seconds, vote.voted_at)
-                found.setdefault(one.key, one).judgements.append(Judgement(vote.labeller, vote.choice, *said))
+                kept = found.setdefault(one.key, one)
+                kept.judgements.append(Judgement(vote.labeller, vote.choice, *said))
+                kept.votes.append({name: getattr(vote, name) for name in CARRIED})
             else:
                 pair = Pair.model_validate_json(line)
                 sides = [pair.one, pair.other]
@@ -188,19 +199,25 @@ def from_argilla(value: Any, where: str) -> Iterator[Shown]:
     """The records of an Argilla file. Raises UsageError naming the first that has not our fields and questions."""
     for number, record in enumerate(_rows(value, where), 1):
         place = f"{where}, record {number}"
-        responses = record.get("responses") or {}
-        others = {
-            name: {str(given.get("user_id")): str(given.get("value")) for given in responses.get(name, [])}
-            for name in QUESTIONS
-        }
-        judgements = [
-            Judgement(
-                who, str(given.get("value")), others["reason"].get(who), others["better_answer"].get(who), None, None
+        with _named(place):
+            shown = _shown(
+                record.get("fields"), (record.get("metadata") or {}).get("slipway"), _argilla_judgements(record), place
             )
-            for given in responses.get("preference", [])
-            for who in [str(given.get("user_id"))]
-        ]
-        yield _shown(record.get("fields"), (record.get("metadata") or {}).get("slipway"), judgements, place)
+        yield shown
+
+
+def _argilla_judgements(record: dict[str, Any]) -> list[Judgement]:
+    responses = record.get("responses") or {}
+    others = {
+        name: {str(given.get("user_id")): _said(given.get("value")) for given in responses.get(name) or []}
+        for name in QUESTIONS
+    }
+    judgements = []
+    for given in responses.get("preference") or []:
+        who = _known(given.get("user_id"), "user_id")
+        texts = others["reason"].get(who), others["better_answer"].get(who)
+        judgements.append(Judgement(who, str(given.get("value")), *texts, None, None))
+    return judgements
 
 
 def to_label_studio(shown: Sequence[Shown]) -> list[dict[str, Any]]:
@@ -210,7 +227,7 @@ def to_label_studio(shown: Sequence[Shown]) -> list[dict[str, Any]]:
             "data": {**_fields(one), "slipway": _facts(one)},
             "annotations": [
                 {
-                    "completed_by": {"email": f"{judged.who[:32]}@labeller.invalid"},
+                    "completed_by": {"email": f"{judged.who[:32]}{OWN_DOMAIN}"},
                     "result": [
                         _result("preference", "choices", {"choices": [judged.choice]}),
                         *(
@@ -233,56 +250,76 @@ def to_label_studio(shown: Sequence[Shown]) -> list[dict[str, Any]]:
 def from_label_studio(value: Any, where: str) -> Iterator[Shown]:
     """The tasks of a Label Studio export; cancelled annotations are left out. `Pairwise` regions are read as A or B."""
     for number, task in enumerate(_rows(value, where), 1):
-        data = task.get("data") or {}
-        judgements = []
-        for annotation in task.get("annotations") or []:
-            given = {str(one.get("from_name")): one.get("value") or {} for one in annotation.get("result") or []}
-            selected = next((one["selected"] for one in given.values() if "selected" in one), None)
-            choices = given.get("preference", {}).get("choices") or [{"left": "a", "right": "b"}.get(str(selected))]
-            if annotation.get("was_cancelled") or choices[0] is None:
-                continue
-            who = annotation.get("completed_by")
-            texts = {name: "\n".join(given.get(name, {}).get("text", [])) or None for name in QUESTIONS}
-            judgements.append(
-                Judgement(
-                    str(who.get("email") or who.get("id")) if isinstance(who, dict) else str(who),
-                    str(choices[0]),
-                    texts["reason"],
-                    texts["better_answer"],
-                    annotation.get("lead_time"),
-                    annotation.get("created_at"),
-                )
-            )
-        yield _shown(data, data.get("slipway"), judgements, f"{where}, task {number}")
+        place = f"{where}, task {number}"
+        with _named(place):
+            data = task.get("data") or {}
+            found = [_annotation(annotation) for annotation in task.get("annotations") or []]
+            shown = _shown(data, data.get("slipway"), [judged for judged in found if judged is not None], place)
+        yield shown
+
+
+def _annotation(annotation: dict[str, Any]) -> Judgement | None:
+    """One annotation of Label Studio; None where it was cancelled or chooses nothing."""
+    given = {str(one.get("from_name")): one.get("value") or {} for one in annotation.get("result") or []}
+    selected = next((one["selected"] for one in given.values() if "selected" in one), None)
+    choices = given.get("preference", {}).get("choices") or [{"left": "a", "right": "b"}.get(str(selected))]
+    if annotation.get("was_cancelled") or choices[0] is None:
+        return None
+    who = annotation.get("completed_by")
+    if isinstance(who, dict):
+        who = who.get("email") or who.get("id")
+    reason, better = (_said(given.get(name, {}).get("text")) for name in QUESTIONS)
+    return Judgement(
+        _known(who, "completed_by"),
+        str(choices[0]),
+        reason,
+        better,
+        annotation.get("lead_time"),
+        _utc(annotation.get("created_at")),
+    )
 
 
 def to_votes(shown: Iterator[Shown], circumstances: Circumstances) -> list[Vote]:
-    """Votes under ids that depend on record and user only, so a file that is imported twice adds nothing."""
+    """Votes under ids that depend on record and user only, so a file that is imported twice adds nothing.
+
+    A vote that we exported keeps its id, labeller and circumstances; where it was changed since, its labeller only.
+    """
     votes = []
     for one in shown:
-        for judged in one.judgements:
-            labeller = hmac.new(circumstances.salt.encode(), judged.who.encode(), hashlib.sha256).hexdigest()
-            votes.append(
-                Vote.model_validate(
-                    {
-                        "vote_id": hashlib.sha256(f"{one.key}|{labeller}".encode()).hexdigest()[:32],
-                        "prompt": [turn.model_dump() for turn in one.prompt],
-                        "a": one.a.model_dump(),
-                        "b": one.b.model_dump(),
-                        "choice": judged.choice,
-                        "reason": judged.reason,
-                        "better_answer": judged.better_answer,
-                        "labeller": labeller,
-                        "labeller_kind": circumstances.kind,
-                        "gold_id": one.gold_id,
-                        "gold_choice": one.gold_choice,
-                        "consent": circumstances.consent,
-                        "voted_at": judged.when or circumstances.imported_at,
-                        "decision_seconds": judged.seconds,
-                    }
-                )
-            )
+        with _named(one.where):
+            left = list(one.votes)
+            for judged in one.judgements:
+                votes.append(_vote(one, judged, left, circumstances))
     return votes
+
+
+def _vote(one: Shown, judged: Judgement, left: list[dict[str, Any]], circumstances: Circumstances) -> Vote:
+    """One judgement as a vote; an exported vote that it is leaves `left`."""
+    own = judged.who.removesuffix(OWN_DOMAIN).replace("-", "")
+    theirs = [vote for vote in left if vote["labeller"][:32] == own]
+    said = {"choice": judged.choice, "reason": judged.reason, "better_answer": judged.better_answer}
+    same = next((vote for vote in theirs if all(vote[name] == text for name, text in said.items())), None)
+    if same is not None:
+        left.remove(same)
+    hashed = hmac.new(circumstances.salt.encode(), judged.who.encode(), hashlib.sha256).hexdigest()
+    labeller = theirs[0]["labeller"] if theirs else hashed
+    return Vote.model_validate(
+        {
+            "vote_id": hashlib.sha256(f"{one.key}|{labeller}".encode()).hexdigest()[:32],
+            "prompt": [turn.model_dump() for turn in one.prompt],
+            "a": one.a.model_dump(),
+            "b": one.b.model_dump(),
+            **said,
+            "labeller": labeller,
+            "labeller_kind": theirs[0]["labeller_kind"] if theirs else circumstances.kind,
+            "gold_id": one.gold_id,
+            "gold_choice": one.gold_choice,
+            "consent": circumstances.consent,
+            "voted_at": judged.when or circumstances.imported_at,
+            "decision_seconds": judged.seconds,
+            **(same or {}),
+        }
+    )
 
 
 def _fields(one: Shown) -> dict[str, str]:
@@ -294,7 +331,7 @@ def _fields(one: Shown) -> dict[str, str]:
 def _facts(one: Shown) -> str:
     facts = {name: getattr(one, name).model_dump(exclude={"text"}) for name in ("a", "b")}
     gold = {"gold_id": one.gold_id, "gold_choice": one.gold_choice}
-    return json.dumps({"prompt": [turn.model_dump() for turn in one.prompt], **facts, **gold})
+    return json.dumps({"prompt": [turn.model_dump() for turn in one.prompt], **facts, **gold, "votes": one.votes})
 
 
 def _shown(fields: Any, facts: Any, judgements: list[Judgement], where: str) -> Shown:
@@ -306,14 +343,53 @@ def _shown(fields: Any, facts: Any, judgements: list[Judgement], where: str) -> 
     for judged in judgements:
         if judged.choice not in CHOICES:
             raise UsageError("no such preference", where=where, expected=", ".join(CHOICES), found=judged.choice[:80])
-    known = json.loads(facts) if isinstance(facts, str) else {"a": {}, "b": {}}
-    prompt = known.get("prompt") or [{"role": "user", "content": fields["prompt"]}]
     try:
+        known = json.loads(facts) if isinstance(facts, str) else {"a": {}, "b": {}}
+        prompt = known.get("prompt") or [{"role": "user", "content": fields["prompt"]}]
         a, b = (Answer.model_validate({**known[side], "text": fields[f"answer_{side}"]}) for side in ("a", "b"))
         turns = [Turn.model_validate(turn) for turn in prompt]
-    except (ValidationError, KeyError, TypeError) as error:
+        votes = [{name: vote[name] for name in CARRIED} for vote in known.get("votes") or []]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:  # ValidationError is a ValueError
         raise UsageError("`slipway` is not what was exported", where=where, found=str(error).splitlines()[0]) from error
-    return Shown(turns, a, b, known.get("gold_id"), known.get("gold_choice"), judgements)
+    return Shown(turns, a, b, known.get("gold_id"), known.get("gold_choice"), judgements, votes, where)
+
+
+@contextlib.contextmanager
+def _named(where: str) -> Iterator[None]:
+    """Whatever of a record is not as its tool writes it ends in a UsageError that names the record."""
+    try:
+        yield
+    except ValidationError as error:
+        first = error.errors()[0]
+        found = f"{'.'.join(map(str, first['loc']))}: {first['msg']}, {first['input']!r}"
+        raise UsageError("the record makes no vote", where=where, found=found[:300]) from error
+    except (ValueError, TypeError, AttributeError, KeyError, IndexError) as error:
+        raise UsageError("the record is not as the tool writes it", where=where, found=str(error)[:300]) from error
+
+
+def _known(who: Any, name: str) -> str:
+    """The user of a judgement. Raises ValueError where there is none: nobody's votes would all be one labeller's."""
+    if who is None or who == "":
+        raise ValueError(f"`{name}` does not say who judged")
+    return str(who)
+
+
+def _said(value: Any) -> str | None:
+    """A text of a labeller, which Label Studio gives as a list of lines or as one text. Raises ValueError for anything else."""
+    lines = value if isinstance(value, list) else [] if value is None else [value]
+    if not all(isinstance(line, str) for line in lines):
+        raise ValueError(f"a text was expected, not {value!r}")
+    return "\n".join(lines) or None
+
+
+def _utc(when: Any) -> str | None:
+    """A time as votes have it, in UTC; one without an offset is taken as UTC. Raises ValueError where it is no time."""
+    if when is None:
+        return None
+    parsed = datetime.datetime.fromisoformat(str(when))
+    if parsed.tzinfo is None:
+        parsed = parsed.replace(tzinfo=datetime.UTC)
+    return parsed.astimezone(datetime.UTC).isoformat()
 
 
 def _rows(value: Any, where: str) -> list[dict[str, Any]]:

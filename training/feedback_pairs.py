@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -59,7 +60,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run_feedback_pairs(args: argparse.Namespace) -> Result:
     """`python -m training feedback-pairs`; where the file is there already, nothing is done."""
     temperatures = (args.temperature, args.temperature if args.other_temperature is None else args.other_temperature)
-    if min(temperatures) < 0 or not 0 < args.top_p <= 1 or args.max_new_tokens < 1:
+    if args.limit is not None and args.limit < 1:
+        raise UsageError("--limit must be at least 1", found=str(args.limit))
+    if (
+        not all(0 <= temperature < math.inf for temperature in temperatures)
+        or not 0 < args.top_p <= 1
+        or args.max_new_tokens < 1
+    ):
         raise UsageError(
             "a sampling is out of its bounds",
             expected="temperatures from 0, --top-p above 0 and at most 1, --max-new-tokens from 1",

@@ -125,7 +125,7 @@ def _voter(labelling: Labelling, choice: str) -> Any:
     def vote(kept: Any, vote_id: str, reason: str, better: str) -> list[Any]:
         who = _who(labelling, kept)
         if who is None:
-            return _consent()
+            return _consent(emptied=bool(reason or better))
         try:
             labelling.vote(who, vote_id, choice, reason, better)
         except limits.Refused as refused:
@@ -147,8 +147,9 @@ def _who(labelling: Labelling, kept: Any) -> Who | None:
         return None
 
 
-def _consent() -> list[Any]:
-    return [gr.update(visible=True), *[gr.update(visible=False)] * 3, "", *[gr.skip()] * 9]
+def _consent(emptied: bool = False) -> list[Any]:
+    typed = ["" if emptied else gr.skip()] * 2
+    return [gr.update(visible=True), *[gr.update(visible=False)] * 3, "", *[gr.skip()] * 7, *typed]
 
 
 def _hidden() -> list[Any]:

@@ -70,6 +70,9 @@ def test_pairs_that_are_none_and_numbers_below_one_are_refused(pairs: Path, tmp_
         build_feedback_bundle(pairs=bad, votes_dataset=None, title="Judge")
     with pytest.raises(UsageError, match="--gold-every"):
         build_feedback_bundle(pairs=pairs, votes_dataset=None, title="Judge", gold_every=0)
+    for seconds in (0.0, float("nan"), float("inf")):
+        with pytest.raises(UsageError, match="--seconds-between-pushes"):
+            build_feedback_bundle(pairs=pairs, votes_dataset=None, title="Judge", seconds_between_pushes=seconds)
     with pytest.raises(UsageError, match="no such file"):
         build_feedback_bundle(pairs=tmp_path / "nowhere.jsonl", votes_dataset=None, title="Judge")
 

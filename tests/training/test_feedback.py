@@ -244,3 +244,14 @@ def test_ties_are_reported_and_what_is_bad_on_both_sides_is_data_for_kto(
     assert [json.loads(line)["label"] for line in (tmp_path / "bad/kto/train.jsonl").read_text().splitlines()] == [
         *(False, False)
     ]
+
+
+def test_the_next_command_names_only_what_was_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One prompt leaves nothing to hold out; answers that are all bad make KTO's rows and no preferences."""
+    for number, (choice, expected) in enumerate({"a": "reward", "both_bad": "kto"}.items()):
+        file, out = write(tmp_path / f"{choice}.jsonl", [vote(number, choice)]), tmp_path / choice
+        assert main(["feedback", str(file), "--out", str(out)]) == 0
+        printed = capsys.readouterr().out
+        assert f"next: python -m training {expected} " in printed
+        assert "heldout_split" not in printed
+        assert (out / "preferences").exists() == (choice == "a")

@@ -53,7 +53,9 @@ def test_votes_come_back_from_another_tool_as_they_went(tool: str, votes: list[V
 
     assert sorted(map(kept, found), key=str) == sorted(map(kept, votes), key=str)
     assert len({vote.labeller for vote in found}) == 2
-    assert {vote.consent for vote in found} == {"firm"}
+    # They are the same votes of the same people, so that both files together hold no more than one.
+    assert {vote.vote_id: vote for vote in found} == {vote.vote_id: vote for vote in votes}
+    assert {vote.labeller for vote in read_votes([str(file), str(back)]).votes} == {vote.labeller for vote in votes}
     assert preference_rows(found) == preference_rows(votes)
     again = tmp_path / "again.jsonl"
     assert exchange("import", there, "--format", tool, "--out", again, "--salt", "s", "--consent", "firm") == 0
@@ -111,6 +113,86 @@ def test_an_import_without_a_salt_or_with_other_fields_is_refused(
     assert exchange("import", file, "--format", "argilla", "--out", out, "--salt", "s", "--consent", "c") == 2
     assert "record 1" in capsys.readouterr().err
     assert not out.exists()
+
+
+GOOD = {"from_name": "preference", "value": {"choices": ["a"]}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({"created_at": "yesterday"}, "Invalid isoformat"),
+        ({"lead_time": -1.0}, "decision_seconds"),
+        ({"result": "a"}, "task 1"),
+        ({"result": [GOOD, {"from_name": "reason", "value": {"text": 7}}]}, "a text was expected"),
+        ({"completed_by": None}, "who judged"),
+    ],
+)
+def test_what_label_studio_does_not_write_is_refused_with_its_task(
+    changes: dict[str, Any], found: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = _refused(tmp_path, "label-studio", _task({"completed_by": 7, "result": [GOOD]} | changes), capsys)
+    assert found in error
+    assert "task 1" in error
+
+
+@pytest.mark.parametrize(
+    ("tool", "record"),
+    [
+        ("label-studio", {"annotations": 3}),
+        ("label-studio", {"data": {"slipway": "no JSON"}}),
+        ("label-studio", {"data": {"slipway": "[]"}}),
+        ("argilla", {"responses": {"preference": [{"value": "a", "user_id": None}]}}),
+        ("argilla", {"responses": {"preference": 3}}),
+    ],
+)
+def test_a_record_of_another_shape_is_refused_with_its_place(
+    tool: str, record: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = {"prompt": "Hello?", "answer_a": "Hi.", "answer_b": "What?"}
+    whole = {"fields": texts} | record | {"data": texts | record.get("data", {})}
+    assert f"{'task' if tool == 'label-studio' else 'record'} 1" in _refused(tmp_path, tool, whole, capsys)
+
+
+def test_a_text_may_be_one_text_or_lines_or_none_and_a_time_may_have_an_offset(tmp_path: Path) -> None:
+    texts = [
+        {"from_name": "better_answer", "value": {"text": "six"}},
+        {"from_name": "reason", "value": {"text": ["a", "b"]}},
+    ]
+    whole = _task({"completed_by": 7, "result": [GOOD, *texts], "created_at": "2026-01-01T10:00:00+02:00"})
+    (found,) = _imported(tmp_path, "label-studio", whole)
+    assert (found.better_answer, found.reason, found.voted_at) == ("six", "a\nb", "2026-01-01T08:00:00+00:00")
+    responses = {"preference": [{"value": "a", "user_id": "u"}], "reason": [{"value": None, "user_id": "u"}]}
+    (found,) = _imported(
+        tmp_path, "argilla", {"fields": whole["data"], "responses": responses | {"better_answer": None}}
+    )
+    assert found.reason is None
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for action in ("export", "import"):
+        assert exchange(action, tmp_path / "none", "--format", "argilla", "--out", tmp_path / "out") == 2
+        assert "no such file" in capsys.readouterr().err
+
+
+def _task(annotation: dict[str, Any]) -> dict[str, Any]:
+    return {"data": {"prompt": "Hello?", "answer_a": "Hi.", "answer_b": "What?"}, "annotations": [annotation]}
+
+
+def _import(folder: Path, tool: str, record: dict[str, Any]) -> int:
+    (folder / "there.json").write_text(json.dumps([record]))
+    words = ("--format", tool, "--out", folder / "back.jsonl", "--salt", "s", "--consent", "c")
+    return exchange("import", folder / "there.json", *words)
+
+
+def _imported(folder: Path, tool: str, record: dict[str, Any]) -> list[Vote]:
+    assert _import(folder, tool, record) == 0
+    return read_votes([str(folder / "back.jsonl")]).votes
+
+
+def _refused(folder: Path, tool: str, record: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> str:
+    assert _import(folder, tool, record) == 2
+    return capsys.readouterr().err
 
 
 # Deletion

@@ -48,7 +48,8 @@ def test_two_checkpoints_answer_the_same_prompts_and_are_named_by_digest(
 def test_one_checkpoint_answers_twice_with_two_samplings(tiny: Path, tmp_path: Path, prompts: Path) -> None:
     out = tmp_path / "pairs.jsonl"
     command = ["feedback-pairs", str(tiny), "--prompts", str(prompts), "--max-new-tokens", "8", "--out", str(out)]
-    assert main([*command, "--temperature", "0"]) == 2
+    for wrong in (("--temperature", "0"), ("--limit", "0"), ("--temperature", "nan"), ("--other-temperature", "inf")):
+        assert main([*command, *wrong]) == 2
     assert main([*command, "--other-temperature", "0"]) == 0
     pair = read(out)[0]
     assert pair.one.sampling is not None
