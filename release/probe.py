@@ -25,12 +25,12 @@ from typing import TYPE_CHECKING, Any
 from release.records import Probe
 from training.errors import UsageError
 from training.records import Record
+from training.reference import readable
 from training.run_record import package_versions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-TEXT = "The capital of France is"
 TOP = 10  # logits kept
 GREEDY = 16  # tokens continued
 # Largest difference of a float32 logit that still counts as the same model: other processors and library versions sum
@@ -105,11 +105,12 @@ def load(directory: Path) -> Loaded:
 
 
 def take_probe(loaded: Loaded) -> Probe:
-    """Logits at the last position of TEXT and the greedy continuation, at most GREEDY tokens."""
+    """Logits at the last position of a fixed text that the tokenizer reads, and at most GREEDY tokens of continuation."""
     import torch
     from transformers import GenerationConfig
 
-    ids = loaded.tokenizer(TEXT, return_tensors="pt")["input_ids"]  # (1, tokens)
+    text, tokens = readable(loaded.tokenizer)
+    ids = torch.tensor([tokens])  # (1, tokens)
     with torch.inference_mode():
         logits = loaded.model(ids).logits[0, -1].float()  # (vocabulary,)
         top = logits.topk(min(TOP, logits.numel()))
@@ -119,7 +120,7 @@ def take_probe(loaded: Loaded) -> Probe:
             warnings.simplefilter("ignore")  # generate's advice on settings that are fixed here
             output = loaded.model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=settings)
     return Probe(
-        text=TEXT,
+        text=text,
         input_ids=ids[0].tolist(),
         top_tokens=top.indices.tolist(),
         top_logits=[round(value, 6) for value in top.values.tolist()],

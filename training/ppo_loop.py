@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from training.command import log
@@ -35,8 +36,12 @@ def train(ppo: PPO, run: RunDirectory, carried: Carried, heldout: list[list[int]
     with Progress("ppo", ppo.total_updates, ppo.updates_done) as progress:
         while ppo.updates_done < ppo.total_updates and carried.stopped is None:
             try:
+                if guards.max_kl is not None and ppo.updates_done:
+                    keep_policy(ppo, run)  # the update samples from it, and so tells its KL
                 metrics = ppo.update()
                 lines.append(metrics)
+                if guards.max_kl is not None and metrics["kl"] <= guards.max_kl and ppo.updates_done > 1:
+                    carried.within = ppo.updates_done - 1
                 if ppo.accelerator.is_main_process:
                     run.log_metrics(metrics)
                     if ppo.updates_done in (1, ppo.total_updates) or ppo.updates_done % settings.save_updates == 0:
@@ -58,6 +63,10 @@ def train(ppo: PPO, run: RunDirectory, carried: Carried, heldout: list[list[int]
                 f"{ppo.episodes_per_update / metrics['seconds']:.1f} episodes/s"
             )
             carried.stopped = reason_to_stop(lines, carried.measured, guards)
+            if carried.stopped is not None and carried.measured:
+                if carried.measured[-1].update != ppo.updates_done:
+                    _measure(ppo, run, carried, lines, heldout)
+                _measure_last_within(ppo, run, carried, heldout)
             last = ppo.updates_done == ppo.total_updates
             if carried.stopped or last or ppo.updates_done % settings.save_updates == 0:
                 save(ppo, run, carried)
@@ -84,15 +93,35 @@ def _measure(
         keep_policy(ppo, run)
 
 
+def _measure_last_within(ppo: PPO, run: RunDirectory, carried: Carried, heldout: list[list[int]]) -> None:
+    """Measure the last policy within the KL limit, for a run may leave it between two measurements. It is then the actor's.
+
+    Nothing is trained after this: the run has been stopped.
+    """
+    update = carried.within
+    if update is None or update in [one.update for one in carried.measured]:
+        return
+    load_policy(ppo, run, update)
+    one = replace(measure(ppo, heldout), update=update)
+    carried.measured = sorted([*carried.measured, one], key=lambda each: each.update)
+
+
 def choose_policy(ppo: PPO, run: RunDirectory, carried: Carried) -> dict[str, float]:
     """Put the policy to keep into the actor, and return the figures about the choice.
 
-    It is the best on held-out prompts within the KL limit where these were measured on the way, else the last. Raises
-    UsageError where the run was stopped and had no policy worth keeping.
+    It is the best on held-out prompts within the KL limit where these were measured on the way, else the last, or of a run
+    that was stopped the last within the KL limit. Raises UsageError where it was stopped and had no policy worth keeping.
     """
     guards, stop = ppo.recipe.guards, carried.stopped
+    if stop is not None and not carried.measured and carried.within is not None:
+        load_policy(ppo, run, carried.within)
+        log(f"stopped: {stop.what}\n  found:    {stop.figures}\n  next:     {stop.next_step}")
+        log(
+            f"keeping the policy of update {carried.within}, the last within guards.max_kl; what it is worth was not compared"
+        )
+        return {"kept_update": float(carried.within)}
     if stop is not None and not worth_keeping(carried, guards.max_kl):
-        kept = "none was measured on the way: set guards.heldout_every"
+        kept = "none that was trained was within guards.max_kl"
         if carried.measured:
             kept = f"none was better on held-out prompts than the base, {carried.measured[0].reward:.3f}"
         raise UsageError(
@@ -142,7 +171,7 @@ def measure(ppo: PPO, prompts: list[list[int]]) -> Measured:
     return Measured(ppo.updates_done, scores, statistics.fmean(kls))
 
 
-def heldout_reward(ppo: PPO, prompts: list[list[int]]) -> float | None:
+def heldout_reward(ppo: PPO, prompts: list[list[int]], seed: int = 0) -> float | None:
     """Mean score of one sampled response to each held-out prompt, by a seed of its own; the run's randomness is left
     as it was. None where nothing is held out.
     """
@@ -152,7 +181,7 @@ def heldout_reward(ppo: PPO, prompts: list[list[int]]) -> float | None:
         return None
     scores: list[float] = []
     with torch.random.fork_rng():
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         for start in range(0, len(prompts), ppo.recipe.ppo.batch_size):
             scores += ppo.scores(prompts[start : start + ppo.recipe.ppo.batch_size]).tolist()
     return statistics.fmean(scores)

@@ -36,7 +36,9 @@ def train_ppo(recipe: PPORecipe, out: Path) -> RunRecord:
     chosen = choose_policy(ppo, run, carried)
     measured = {
         "heldout_reward_before": carried.heldout_before,
-        "heldout_reward_after": None if chosen else heldout_reward(ppo, setup.heldout),
+        "heldout_reward_after": None if "best_update" in chosen else heldout_reward(ppo, setup.heldout),
+        # The best of several measurements is flattered by having been chosen for it; other answers are not.
+        "heldout_reward_after_resampled": heldout_reward(ppo, setup.heldout, 1) if "best_update" in chosen else None,
         "ptx_heldout_loss_before": carried.mixed_before,
         "ptx_heldout_loss_after": setup.mixed_loss(),
         **chosen,
@@ -95,18 +97,24 @@ def save_policy(policy: Any, setup: Setup, directory: Path) -> str:
 
 
 def summary(run: RunDirectory) -> dict[str, float]:
-    """The run in a few figures. A fifth is a fifth of the episodes; the standard error is that of a difference of means."""
+    """The run in a few figures. A fifth is a fifth of the episodes; the standard error is that of a difference of means.
+
+    Of a single episode there is none.
+    """
     lines = metrics_lines(run)
     scores = [score for line in lines for score in line["scores"]]
     fifth = max(2, len(scores) // 5)
     first, last = scores[:fifth], scores[-fifth:]
-    error = math.sqrt(statistics.variance(first) / len(first) + statistics.variance(last) / len(last))
+    error = {}
+    if len(scores) > 1:
+        both = statistics.variance(first) / len(first) + statistics.variance(last) / len(last)
+        error = {"reward_gain_stderr": math.sqrt(both)}
     return {
         "episodes": float(len(scores)),
         "reward_first_fifth": statistics.fmean(first),
         "reward_last_fifth": statistics.fmean(last),
         "reward_gain": statistics.fmean(last) - statistics.fmean(first),
-        "reward_gain_stderr": error,
+        **error,
         "kl_last": lines[-1]["kl"],
         "kl_max": max(line["kl"] for line in lines),
         "response_tokens_last": lines[-1]["response_tokens"],

@@ -27,6 +27,7 @@ class Carried:
     rewards: list[RewardSource] = field(default_factory=list)  # of a function or a server; the last is in use
     measured: list[Measured] = field(default_factory=list)  # on held-out prompts on the way, where guards ask for it
     stopped: Stop | None = None
+    within: int | None = None  # the last update whose policy was seen to be within guards.max_kl; it is kept
 
 
 def save(ppo: PPO, run: RunDirectory, carried: Carried) -> None:
@@ -40,13 +41,15 @@ def save(ppo: PPO, run: RunDirectory, carried: Carried) -> None:
         "rewards": [source.model_dump() for source in carried.rewards],
         "measured": [vars(one) for one in carried.measured],
         "stopped": vars(carried.stopped) if carried.stopped else None,
+        "within": carried.within,
     }
     if ppo.accelerator.is_main_process:
         temporary = run.state / f"{STATE_FILE}.writing"
         torch.save(state, temporary)
         temporary.replace(run.state / STATE_FILE)
         run.note_energy()
-        _drop_others(run, best(carried.measured, ppo.recipe.guards.max_kl))
+        one = best(carried.measured, ppo.recipe.guards.max_kl)
+        _drop_others(run, {one.update if one else None, carried.within})
     ppo.accelerator.wait_for_everyone()
 
 
@@ -73,6 +76,7 @@ def resume(ppo: PPO, run: RunDirectory) -> Carried | None:
         [RewardSource(**source) for source in state["rewards"]],
         [Measured(**one) for one in state["measured"]],
         Stop(**state["stopped"]) if state["stopped"] else None,
+        state.get("within"),
     )
 
 
@@ -101,10 +105,11 @@ def _kept(run: RunDirectory, update: int) -> Path:
     return run.state / f"policy-{update}.pt"
 
 
-def _drop_others(run: RunDirectory, kept: Measured | None) -> None:
-    """Remove kept policies that no saved state needs any longer."""
+def _drop_others(run: RunDirectory, updates: set[int | None]) -> None:
+    """Remove kept policies that no saved state needs any longer: all but those of `updates`."""
+    kept = [_kept(run, update) for update in updates if update is not None]
     for file in run.state.glob("policy-*.pt"):
-        if kept is None or file != _kept(run, kept.update):
+        if file not in kept:
             file.unlink()
 
 

@@ -193,6 +193,12 @@ class PPOSettings(Settings):
     # Responses that go into completions.jsonl, the first of the rollout, after the first update and whenever a save is due
     log_completions: int = Field(default=4, ge=0)
 
+    @model_validator(mode="after")
+    def _a_coefficient_of_zero_adapts_to_nothing(self) -> Self:
+        if self.kl_target is not None and self.kl_coef == 0:
+            raise ValueError("'kl_target' multiplies 'kl_coef', which must be above 0 for that: 0.05, say")
+        return self
+
 
 class PTXSettings(Settings):
     """PPO-ptx: what is mixed into PPO's steps so that it is not forgotten (Ouyang et al. 2022, equation 2)."""
@@ -243,6 +249,14 @@ class PPORecipe(RewardKeys):
     def weights_dtype(self) -> str:
         """What the model's weights are held in. A small step vanishes in bfloat16, unless the optimizer holds copies."""
         return self.dtype if self.lora is not None or self.rounded_weights else "float32"
+
+    @model_validator(mode="after")
+    def _a_run_stopped_for_its_lengths_has_something_to_keep(self) -> Self:
+        if self.guards.max_length_change is not None and self.guards.heldout_every is None:
+            raise ValueError(
+                "'guards.max_length_change' needs 'guards.heldout_every', or a run that it stops has no policy to keep"
+            )
+        return self
 
     @model_validator(mode="after")
     def _copies_are_for_full_fine_tuning(self) -> Self:

@@ -99,8 +99,9 @@ def test_the_example_writes_a_base_model_that_loads_and_data_that_agree(made: Pa
 def test_the_ppo_recipe_trains_to_its_end_and_what_it_saves_says_what_the_model_said(
     made: Path, tmp_path: Path
 ) -> None:
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    from release.probe import Loaded, take_probe
     from training.__main__ import main
     from training.reference import Reference, difference
 
@@ -111,4 +112,7 @@ def test_the_ppo_recipe_trains_to_its_end_and_what_it_saves_says_what_the_model_
     assert json.loads((run / "run.json").read_text())["metrics"]["episodes"] == 100
     reference = Reference.read(run / "reference.json")
     assert (reference.text, reference.input_ids) == (NODES[:5], [0, 1, 2, 3, 4]), "English is no walk"
-    assert difference(reference, AutoModelForCausalLM.from_pretrained(run / "checkpoint")) < 1e-2
+    model = AutoModelForCausalLM.from_pretrained(run / "checkpoint")
+    assert difference(reference, model) < 1e-2
+    probe = take_probe(Loaded(model, AutoTokenizer.from_pretrained(run / "checkpoint"), [], [], []))
+    assert (probe.text, probe.input_ids) == (reference.text, reference.input_ids), "a release asks the same"

@@ -127,11 +127,46 @@ def test_a_run_that_leaves_the_kl_limit_keeps_the_best_policy_that_was_within_it
     assert figures["heldout_reward_after"] == max(line["heldout_reward"] for line in within)
     assert figures["heldout_reward_after"] > figures["heldout_reward_before"]
     assert figures["heldout_kl_after"] <= 2.0
+    assert figures["heldout_reward_after_resampled"] > figures["heldout_reward_before"]
     # The checkpoint is that update's policy: a run that ends there has the same.
     until = run_ppo(tiny, tmp_path / "until", RISING, GuardSettings(), total_episodes=8 * int(figures["best_update"]))
     assert (
         until.checkpoint_digest == record.checkpoint_digest == Checkpoint.open(tmp_path / "guarded/checkpoint").digest
     )
+
+
+@pytest.mark.parametrize("every", [None, 100], ids=["never measured", "left between two measurements"])
+def test_a_run_stopped_for_its_kl_keeps_the_last_policy_within_the_limit(
+    tiny: Path, tmp_path: Path, every: int | None
+) -> None:
+    record = run_ppo(tiny, tmp_path / "guarded", RISING, GuardSettings(max_kl=2.0, heldout_every=every))
+    assert "run away from the reference" in record.stopped
+    updates = [json.loads(line) for line in (tmp_path / "guarded" / "metrics.jsonl").read_text().splitlines()]
+    assert updates[-1]["kl"] > 2.0 >= updates[-2]["kl"], "the update samples from the policy before it"
+    kept = record.metrics["best_update" if every else "kept_update"]
+    # Measured, the policy that the run was stopped with may be within the limit on held-out prompts, and better.
+    assert kept in ([updates[-2]["step"] - 1, updates[-1]["step"]] if every else [updates[-2]["step"] - 1])
+    assert record.metrics["heldout_reward_after"] > record.metrics["heldout_reward_before"]
+    assert ("heldout_reward_after_resampled" in record.metrics) == bool(every)
+    until = run_ppo(tiny, tmp_path / "until", RISING, GuardSettings(), total_episodes=8 * int(kept))
+    assert until.checkpoint_digest == record.checkpoint_digest
+
+
+def test_a_limit_of_length_without_held_out_measurements_is_refused(tiny: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"max_length_change' needs 'guards\.heldout_every'"):
+        run_ppo(tiny, tmp_path / "run", RISING, GuardSettings(max_length_change=2.0))
+
+
+def test_a_run_of_one_episode_has_a_record_without_an_error_of_its_gain(tiny: Path, tmp_path: Path) -> None:
+    one = {"total_episodes": 1, "batch_size": 1, "mini_batch_size": 1, "scale_rewards": False}
+    metrics = run_ppo(tiny, tmp_path / "run", RISING, GuardSettings(), **one).metrics
+    assert (metrics["episodes"], metrics["reward_gain"]) == (1.0, 0.0)
+    assert "reward_gain_stderr" not in metrics
+
+
+def test_a_target_for_a_coefficient_of_zero_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"'kl_target' multiplies 'kl_coef'"):
+        PPOSettings(kl_coef=0.0, kl_target=1.0)
 
 
 def test_a_run_whose_held_out_reward_only_falls_stops_and_keeps_nothing(tiny: Path, tmp_path: Path) -> None:
