@@ -26,7 +26,7 @@ from training.run_record import git_revision, now, package_versions
 
 if TYPE_CHECKING:
     from evals.endpoint import Served
-    from evals.evaluated import Evaluated
+    from evals.evaluated import Evaluated, Weights
     from evals.prepare import Prepared
     from evals.score_answers import Judges
     from evals.score_tasks import Outcome
@@ -73,15 +73,16 @@ class Request:
     answers: Path | None = None  # where answers are kept, by content; OUT/.evals where unset
 
 
-def evaluate(request: Request) -> Scorecard:
+def evaluate(request: Request, weights: Weights | None = None, named: NamedSuite | None = None) -> Scorecard:
     """Evaluate a checkpoint and write OUT/samples/, OUT/scorecard.json and, with a baseline, OUT/baseline/.
 
-    Raises UsageError before any weights are loaded where something is wrong with the suite, the data, the checkpoint's
-    files, the judge, the baseline or OUT; and at the end, after writing, where a required task has failed.
+    `weights` and `named` stand for the checkpoint and the suite of the request, where they are found already. Raises UsageError
+    before any weights are loaded where something is wrong with the suite, the data, the checkpoint's files, the judge, the
+    baseline or OUT; and at the end, after writing, where a required task has failed.
     """
     started = time.monotonic()
     _require_whole_numbers(request)
-    named = open_suite(request.suite)
+    named = named or open_suite(request.suite)
     parent = SavedRun.open(request.baseline) if request.baseline else None
     from evals.backends import Backend, require_installed
     from evals.endpoint import Served
@@ -93,7 +94,7 @@ def evaluate(request: Request) -> Scorecard:
     from evals.score_tasks import score_tasks
 
     require_installed(request.backend)
-    evaluated = _found(request)
+    evaluated = weights.evaluated if weights else _found(request)
     served = evaluated if isinstance(evaluated, Served) else None
     writable(request.out)
     processes = joined(request.device)
@@ -118,7 +119,8 @@ def evaluate(request: Request) -> Scorecard:
         say(f"{name} cannot run: {why}")
     against = parent.scorecard.model.digest if parent else None
     voted = score_votes(request.votes, digest, against, request.seed) if request.votes else None
-    source = evaluated if isinstance(evaluated, Served) else Weights(evaluated, dtype, processes.place(device))
+    place = processes.place(device)
+    source = evaluated if isinstance(evaluated, Served) else weights or Weights(evaluated, dtype, place)
     backend = Backend(request.backend, source, request.seed)
     circumstances = Circumstances(digest, of, at, request.backend, request.seed)
     kept = (request.answers or request.out / ".evals") / ("endpoint" if served else "")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from evals.run import Request
@@ -29,6 +29,11 @@ def _add_subject(run: argparse.ArgumentParser) -> None:
     )
     run.add_argument("--suite", required=True, help="starter, official, helpfulness, or the path of a YAML file")
     run.add_argument("--out", required=True, type=Path, help="the run's directory, e.g. runs/base")
+    _add_judges(run)
+
+
+def _add_judges(run: argparse.ArgumentParser) -> None:
+    """Who judges answers, and against whose."""
     run.add_argument(
         "--baseline", type=Path, metavar="RUN", help="the parent's run: copied to OUT/baseline, and won against"
     )
@@ -90,6 +95,19 @@ def _add_backend(run: argparse.ArgumentParser) -> None:
     )
 
 
+def add_rescore_options(rescore: argparse.ArgumentParser) -> None:
+    """What `python -m evals rescore` takes: who judges may be named anew, what decides answers stands in the scorecard."""
+    rescore.add_argument("directory", metavar="RUN", type=Path, help="a run's directory with scorecard.json and .evals")
+    rescore.add_argument("--suite", help="default: the scorecard's; another may score the same tasks in another way")
+    _add_judges(rescore)
+
+
+def judges(args: argparse.Namespace) -> dict[str, Any]:
+    """Who judges, as fields of Request."""
+    names = ("baseline", "judge", "judge_endpoint", "judge_model")
+    return {**{name: getattr(args, name) for name in names}, "votes": tuple(args.votes)}
+
+
 def as_request(args: argparse.Namespace) -> Request:
     """The evaluation that the command line asks for."""
     from evals.run import Request
@@ -98,10 +116,6 @@ def as_request(args: argparse.Namespace) -> Request:
         source=args.checkpoint,
         suite=args.suite,
         out=args.out,
-        baseline=args.baseline,
-        judge=args.judge,
-        judge_endpoint=args.judge_endpoint,
-        judge_model=args.judge_model,
         limit=args.limit,
         dtype=args.dtype,
         batch_size=args.batch_size,
@@ -112,5 +126,5 @@ def as_request(args: argparse.Namespace) -> Request:
         tokenizer=args.tokenizer,
         chat_template={"on": True, "off": False}.get(args.chat_template),
         bos=args.bos,
-        votes=tuple(args.votes),
+        **judges(args),
     )
