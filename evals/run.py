@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from evals.answers import writable
 from evals.saved import SavedRun, require_comparable, samples_as_bytes
 from evals.scorecard import EvaluatedModel, Sample, Scorecard, Settings
-from evals.suite import NamedSuite, open_suite
+from evals.suite import NamedSuite, TruthJudges, open_suite
 from training.command import log
 from training.energy import price, spent
 from training.errors import UsageError
@@ -70,6 +70,7 @@ class Request:
     chat_template: bool | None = None  # for all tasks; what the suite says where unset
     bos: str = "tokenizer"
     votes: tuple[str, ...] = ()
+    truth_judges: TruthJudges | None = None  # of tasks that are scored for truthfulness; the suite's where unset
     answers: Path | None = None  # where answers are kept, by content; OUT/.evals where unset
 
 
@@ -83,6 +84,8 @@ def evaluate(request: Request, weights: Weights | None = None, named: NamedSuite
     started = time.monotonic()
     _require_whole_numbers(request)
     named = named or open_suite(request.suite)
+    if request.truth_judges:
+        named = named.with_truth_judges(request.truth_judges)
     parent = SavedRun.open(request.baseline) if request.baseline else None
     from evals.backends import Backend, require_installed
     from evals.endpoint import Served
@@ -92,6 +95,7 @@ def evaluate(request: Request, weights: Weights | None = None, named: NamedSuite
     from evals.processes import joined
     from evals.respond import Circumstances
     from evals.score_tasks import score_tasks
+    from evals.scoring_checks import what_is_not_scored
 
     require_installed(request.backend)
     evaluated = weights.evaluated if weights else _found(request)
@@ -117,6 +121,9 @@ def evaluate(request: Request, weights: Weights | None = None, named: NamedSuite
     say(f"{request.source}  {digest[:19]}  {len(prepared)} tasks of {named.name}, all checks passed")
     for name, why in failed.items():
         say(f"{name} cannot run: {why}")
+    for one in prepared:
+        if lacking := what_is_not_scored(one.spec):
+            say(lacking)
     against = parent.scorecard.model.digest if parent else None
     voted = score_votes(request.votes, digest, against, request.seed) if request.votes else None
     place = processes.place(device)

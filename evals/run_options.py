@@ -7,11 +7,15 @@ evaluate(as_request(parser.parse_args()))
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from training.errors import UsageError
+
 if TYPE_CHECKING:
     from evals.run import Request
+    from evals.suite import TruthJudges
 
 
 def add_run_options(run: argparse.ArgumentParser) -> None:
@@ -27,7 +31,9 @@ def _add_subject(run: argparse.ArgumentParser) -> None:
         metavar="CHECKPOINT",
         help="a checkpoint or run directory, or a Hub id[@revision]; the model's name at an endpoint",
     )
-    run.add_argument("--suite", required=True, help="starter, official, helpfulness, or the path of a YAML file")
+    run.add_argument(
+        "--suite", required=True, help="starter, official, truthfulness, helpfulness, or the path of a YAML file"
+    )
     run.add_argument("--out", required=True, type=Path, help="the run's directory, e.g. runs/base")
     _add_judges(run)
 
@@ -46,6 +52,13 @@ def _add_judges(run: argparse.ArgumentParser) -> None:
         help="a judge that compares answers, http://HOST:PORT/v1 of OpenAI's protocol; key in OPENAI_API_KEY",
     )
     run.add_argument("--judge-model", metavar="NAME", help="the judge's name there; name a dated version")
+    run.add_argument(
+        "--truth-judges",
+        nargs="+",
+        default=[],
+        metavar="ASPECT=JUDGE",
+        help="truthful=DIR_OR_ID informative=DIR_OR_ID: who judges generated answers of scoring: truthfulness",
+    )
     run.add_argument(
         "--votes", nargs="+", default=[], metavar="SOURCE", help="votes on its answers, for a win rate by people"
     )
@@ -105,7 +118,26 @@ def add_rescore_options(rescore: argparse.ArgumentParser) -> None:
 def judges(args: argparse.Namespace) -> dict[str, Any]:
     """Who judges, as fields of Request."""
     names = ("baseline", "judge", "judge_endpoint", "judge_model")
-    return {**{name: getattr(args, name) for name in names}, "votes": tuple(args.votes)}
+    named = {name: getattr(args, name) for name in names}
+    return {**named, "votes": tuple(args.votes), "truth_judges": _truth_judges(args.truth_judges)}
+
+
+def _truth_judges(words: Sequence[str]) -> TruthJudges | None:
+    """Both judges of truthfulness. Raises UsageError where one is missing, or is named twice."""
+    from evals.suite import TruthJudges
+
+    if not words:
+        return None
+    named = dict(word.partition("=")[::2] for word in words)
+    if len(words) != 2 or named.keys() != {"truthful", "informative"} or not all(named.values()):
+        raise UsageError(
+            "answers are judged true and informative by a judge of each",
+            where="--truth-judges",
+            expected="truthful=DIR_OR_ID informative=DIR_OR_ID",
+            found=" ".join(words),
+            next_step="python -m evals train-scorer truthful --data FILE --out DIR makes one, and the same for informative",
+        )
+    return TruthJudges(**named)
 
 
 def as_request(args: argparse.Namespace) -> Request:
