@@ -2,6 +2,7 @@
 
 python -m evals run runs/base/checkpoint --suite starter --out runs/base
 python -m evals run runs/ppo/checkpoint --suite starter --out runs/ppo --baseline runs/base --judge runs/reward/checkpoint
+python -m evals rescore runs/ppo --suite mine.yaml
 python -m evals compare runs/base runs/ppo
 python -m evals leaderboard runs/base runs/ppo --out leaderboard
 python -m evals train-scorer toxicity --data labeled_data.csv --test perspective.jsonl@0.9 --out runs/scorer
@@ -17,13 +18,16 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from evals.run_options import add_run_options
+from evals.run_options import add_rescore_options, add_run_options
 from training.allocator import keep_freed_memory
 from training.command import Parser, Result, log, quiet_libraries
 from training.energy import add_arguments as add_energy_arguments
 from training.energy import circumstances, measuring
+
+if TYPE_CHECKING:
+    from evals.scorecard import Scorecard
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,6 +37,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     add_run_options(run)
     add_energy_arguments(run)
+    rescore = parser.command(
+        "rescore",
+        "Score a run's kept answers again, without the model's weights; write RUN/scorecard.json.",
+        run_rescore,
+    )
+    add_rescore_options(rescore)
     _side_by_side(parser)
     _scorers(parser)
     _against_training(parser)
@@ -113,7 +123,7 @@ def run_suite(args: argparse.Namespace) -> Result:
     os.environ.setdefault("TQDM_DISABLE", "1")  # our own bars, on a terminal only
     if not sys.stderr.isatty():
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    from evals.run import evaluate, failure
+    from evals.run import evaluate
     from evals.run_options import as_request
     from evals.show import scorecard_table
 
@@ -127,11 +137,28 @@ def run_suite(args: argparse.Namespace) -> Result:
         found = sensitivity(request)
         summary += "\n\n" + sensitivity_table(found, args.out)
         more = {"sensitivity": found.model_dump(mode="json")}
+    return _told(card, args.out, summary, more)
+
+
+def run_rescore(args: argparse.Namespace) -> Result:
+    quiet_libraries()
+    from evals.kept_run import rescore_run
+    from evals.run_options import judges
+    from evals.show import scorecard_table
+
+    card = rescore_run(args.directory, args.suite, **judges(args))
+    return _told(card, args.directory, scorecard_table(card, args.directory), {})
+
+
+def _told(card: Scorecard, out: Path, summary: str, more: dict[str, Any]) -> Result:
+    """What a command that scored says; the exit code of a failure where a task failed."""
+    from evals.run import failure
+
     if card.failed_tasks:  # the others' scores are written and shown, and still the suite was not scored
-        error = failure(card, args.out, list(card.failed_tasks), "scores of every task")
+        error = failure(card, out, list(card.failed_tasks), "scores of every task")
         log(f"error: {error.render()}")
         more |= {"error": error.as_dict(), "exit_code": error.exit_code}
-    return {"summary": summary, "scorecard": str(args.out / "scorecard.json"), **_short(card), **more}
+    return {"summary": summary, "scorecard": str(out / "scorecard.json"), **_short(card), **more}
 
 
 def run_compare(args: argparse.Namespace) -> Result:

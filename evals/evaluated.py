@@ -36,11 +36,11 @@ class Evaluated:
     tokenizer: PreTrainedTokenizerBase
 
     @cached_property
-    def parameters(self) -> int:
-        """Numbers in the weight files: a tied embedding counts once."""
+    def parameters(self) -> int | None:
+        """Numbers in the weight files: a tied embedding counts once. None where nobody knows."""
         path = self.checkpoint.path
         headers = [read_safetensors_header(path / name) for name in weight_files(path)]
-        return sum(prod(entry["shape"]) for header in headers for entry in header.values())
+        return sum(int(prod(entry["shape"])) for header in headers for entry in header.values())
 
     @property
     def context(self) -> int:
@@ -123,7 +123,7 @@ def find(source: str) -> Evaluated:
         path, revision = download(source)
     checkpoint = Checkpoint.open(path)
     _require_language_model(checkpoint)
-    return Evaluated(source, checkpoint, revision, _tokenizer(checkpoint))
+    return Evaluated(source, checkpoint, revision, open_tokenizer(checkpoint))
 
 
 @dataclass(frozen=True)
@@ -228,7 +228,8 @@ def _require_language_model(checkpoint: Checkpoint) -> None:
         )
 
 
-def _tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
+def open_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
+    """The checkpoint's tokenizer. Raises UsageError where it cannot be loaded or has ids that the model has not."""
     from transformers import AutoTokenizer
 
     try:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from evals.answers import writable
 from evals.saved import SavedRun, require_comparable, samples_as_bytes
 from evals.scorecard import EvaluatedModel, Sample, Scorecard, Settings
-from evals.suite import NamedSuite, open_suite
+from evals.suite import NamedSuite, TruthJudges, open_suite
 from training.command import log
 from training.energy import price, spent
 from training.errors import UsageError
@@ -26,7 +26,7 @@ from training.run_record import git_revision, now, package_versions
 
 if TYPE_CHECKING:
     from evals.endpoint import Served
-    from evals.evaluated import Evaluated
+    from evals.evaluated import Evaluated, Weights
     from evals.prepare import Prepared
     from evals.score_answers import Judges
     from evals.score_tasks import Outcome
@@ -70,18 +70,22 @@ class Request:
     chat_template: bool | None = None  # for all tasks; what the suite says where unset
     bos: str = "tokenizer"
     votes: tuple[str, ...] = ()
+    truth_judges: TruthJudges | None = None  # of tasks that are scored for truthfulness; the suite's where unset
     answers: Path | None = None  # where answers are kept, by content; OUT/.evals where unset
 
 
-def evaluate(request: Request) -> Scorecard:
+def evaluate(request: Request, weights: Weights | None = None, named: NamedSuite | None = None) -> Scorecard:
     """Evaluate a checkpoint and write OUT/samples/, OUT/scorecard.json and, with a baseline, OUT/baseline/.
 
-    Raises UsageError before any weights are loaded where something is wrong with the suite, the data, the checkpoint's
-    files, the judge, the baseline or OUT; and at the end, after writing, where a required task has failed.
+    `weights` and `named` stand for the checkpoint and the suite of the request, where they are found already. Raises UsageError
+    before any weights are loaded where something is wrong with the suite, the data, the checkpoint's files, the judge, the
+    baseline or OUT; and at the end, after writing, where a required task has failed.
     """
     started = time.monotonic()
     _require_whole_numbers(request)
-    named = open_suite(request.suite)
+    named = named or open_suite(request.suite)
+    if request.truth_judges:
+        named = named.with_truth_judges(request.truth_judges)
     parent = SavedRun.open(request.baseline) if request.baseline else None
     from evals.backends import Backend, require_installed
     from evals.endpoint import Served
@@ -91,9 +95,10 @@ def evaluate(request: Request) -> Scorecard:
     from evals.processes import joined
     from evals.respond import Circumstances
     from evals.score_tasks import score_tasks
+    from evals.scoring_checks import what_is_not_scored
 
     require_installed(request.backend)
-    evaluated = _found(request)
+    evaluated = weights.evaluated if weights else _found(request)
     served = evaluated if isinstance(evaluated, Served) else None
     writable(request.out)
     processes = joined(request.device)
@@ -116,9 +121,13 @@ def evaluate(request: Request) -> Scorecard:
     say(f"{request.source}  {digest[:19]}  {len(prepared)} tasks of {named.name}, all checks passed")
     for name, why in failed.items():
         say(f"{name} cannot run: {why}")
+    for one in prepared:
+        if lacking := what_is_not_scored(one.spec):
+            say(lacking)
     against = parent.scorecard.model.digest if parent else None
     voted = score_votes(request.votes, digest, against, request.seed) if request.votes else None
-    source = evaluated if isinstance(evaluated, Served) else Weights(evaluated, dtype, processes.place(device))
+    place = processes.place(device)
+    source = evaluated if isinstance(evaluated, Served) else weights or Weights(evaluated, dtype, place)
     backend = Backend(request.backend, source, request.seed)
     circumstances = Circumstances(digest, of, at, request.backend, request.seed)
     kept = (request.answers or request.out / ".evals") / ("endpoint" if served else "")

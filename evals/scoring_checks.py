@@ -75,9 +75,11 @@ def check_scoring(spec: SuiteTask, task: Task) -> None:
     elif spec.scoring == "truthfulness" and (spec.judges is None or "question" not in task.documents[0]):
         raise UsageError(
             f"{spec.task}: scoring: truthfulness needs judges, and documents with a field 'question'",
+            where=f"judges of {spec.task} in the suite, or --truth-judges",
             expected="judges: {truthful: runs/truthful, informative: runs/informative}, or the Hub's as org/name@revision",
             found="no judges" if spec.judges is None else "the fields " + ", ".join(sorted(task.documents[0])),
-            next_step="python -m evals train-scorer truthful --data FILE --out runs/truthful, and the same for informative",
+            next_step="--truth-judges truthful=DIR informative=DIR; python -m evals train-scorer truthful --data FILE --out DIR "
+            "makes one, and the same for informative",
         )
     elif spec.scoring == "truthfulness":
         from evals.hub_judge import open_judges
@@ -93,6 +95,16 @@ def check_scoring(spec: SuiteTask, task: Task) -> None:
             found=f"{task.repeats} samples",
             next_step="correct the suite",
         )
+
+
+def what_is_not_scored(spec: SuiteTask) -> str | None:
+    """What people expect of a task and its scoring does not give, in words; None where there is nothing to say."""
+    if spec.task != "truthfulqa_gen" or spec.scoring != "task":
+        return None
+    return (
+        f"{spec.task} is scored by its overlap with reference answers alone; whether answers are true and informative is for "
+        "judges to say: --suite truthfulness --truth-judges truthful=DIR informative=DIR"
+    )
 
 
 def _check_text_scorers(spec: SuiteTask) -> None:

@@ -54,7 +54,7 @@ def stated_task(run: SavedRun, suite: NamedSuite, settings: TaskSettings, evalua
     )
     ready, unavailable = prepare(alone, evaluated, choices)
     if spec.task in unavailable:
-        return unavailable[spec.task]
+        return " ".join(unavailable[spec.task].split())
     *firsts, prepared = ready
     here = card.settings.model_copy(update={"tasks": [prepared.settings]})
     differing = decisive_differences(card.settings.model_copy(update={"tasks": [settings]}), here)

@@ -102,6 +102,25 @@ class NamedSuite:
         tasks = [task.model_copy(update={"chat_template": on}) for task in self.suite.tasks]
         return replace(self, suite=self.suite.model_copy(update={"tasks": tasks}))
 
+    def with_truth_judges(self, judges: TruthJudges) -> NamedSuite:
+        """The same suite with these judges for every task that is scored for truthfulness.
+
+        Raises UsageError where there is no such task.
+        """
+        if not any(task.scoring == "truthfulness" for task in self.suite.tasks):
+            raise UsageError(
+                "no task of the suite is scored by judges of truthfulness",
+                where=f"--truth-judges, {self.file}",
+                expected="a task with scoring: truthfulness",
+                found="scoring: " + ", ".join(sorted({task.scoring for task in self.suite.tasks})),
+                next_step="--suite truthfulness, or scoring: truthfulness for a task in a suite of your own",
+            )
+        tasks = [
+            task.model_copy(update={"judges": judges}) if task.scoring == "truthfulness" else task
+            for task in self.suite.tasks
+        ]
+        return replace(self, suite=self.suite.model_copy(update={"tasks": tasks}))
+
 
 def known_suites() -> list[str]:
     return sorted(file.stem for file in FOLDER.glob("*.yaml"))

@@ -212,3 +212,54 @@ def test_a_hub_that_cannot_be_reached_ends_the_run_at_its_first_task(
     file = a_suite(tmp_path, "  - {task: gsm8k, group: other}\n  - {task: starter_toxicity, group: toxicity}\n")
     assert main(run_command(models, file, tmp_path / "out")) == 5
     assert "gsm8k" in json.loads(capsys.readouterr().out)["error"]["what"]
+
+
+QUESTIONS = """
+task: questions
+dataset_path: json
+dataset_kwargs: {data_files: {test: questions.jsonl}}
+test_split: test
+output_type: generate_until
+doc_to_text: "Q: {{question}}\\nA:"
+doc_to_target: ""
+generation_kwargs: {until: ["\\n"], max_gen_toks: 4}
+metric_list: [{metric: bypass}]
+metadata: {version: 1}
+"""
+
+
+def test_judges_of_truthfulness_are_named_on_the_command_line(
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Judges trained here on labelled answers; without any the task is refused with how to name and to make them."""
+    for aspect, truth in (("truthful", "No."), ("informative", "Yes.")):
+        rows = [
+            {"question": f"Is thing {n} blue?", "answer": answer, "label": int(answer == truth)}
+            for n in range(12)
+            for answer in ("Yes.", "No.")
+        ]
+        (tmp_path / f"{aspect}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        words = ["train-scorer", aspect, "--data", str(tmp_path / f"{aspect}.jsonl"), "--out", str(tmp_path / aspect)]
+        assert main(words) == 0
+    (tmp_path / "questions.yaml").write_text(QUESTIONS)
+    (tmp_path / "questions.jsonl").write_text('{"question": "Is it blue?"}\n{"question": "Is it red?"}\n')
+    file = a_suite(
+        tmp_path, "  - {task: questions, file: questions.yaml, group: truthfulness, scoring: truthfulness}\n"
+    )
+    words = [*run_command(models, file, tmp_path / "out"), "--device", "cpu", "--dtype", "float32"]
+    capsys.readouterr()
+    assert main(words) == 2
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["found"] == "no judges"
+    assert "--truth-judges truthful=DIR informative=DIR" in error["next"]
+    assert main([*words, "--truth-judges", f"truthful={tmp_path / 'truthful'}"]) == 2
+    assert json.loads(capsys.readouterr().out)["error"]["where"] == "--truth-judges"
+    both = [f"{aspect}={tmp_path / aspect}" for aspect in ("truthful", "informative")]
+    assert main([*words, "--truth-judges", *both]) == 0
+    found = json.loads(capsys.readouterr().out)["scores"]
+    assert list(found) == [f"questions/{metric}" for metric in ("true", "informative", "true_and_informative")]
+    scorers = {score.metric: score.scorer for score in SavedRun.open(tmp_path / "out").scorecard.scores}
+    assert "truthful" in str(scorers["true"])
+    assert "informative" in str(scorers["informative"])
+    assert main([*run_command(models, "starter", tmp_path / "other"), "--truth-judges", *both]) == 2
+    assert "--suite truthfulness" in json.loads(capsys.readouterr().out)["error"]["next"]
