@@ -57,6 +57,7 @@ OTHERS = {
     "/api/settings/webhooks/{webhook}/logs": "the same",
     "/api/settings/webhooks/{webhook}/replay/{delivery}": "the same",
     "/api/validate-yaml": "it knows no repository",
+    "/leaderboard": "test_hub_leaderboard.py, whose scorecards are shown to whom",
     "/login": "test_hub_pages.py",
     "/icon.svg": "a picture",
     "/api/{rest:path}": "nothing is there",
