@@ -7,13 +7,15 @@ merge(repository, number, author="b")
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from release.local_hub.refusals import Conflict, Refusal
 from release.local_hub.repository import MAIN, Commit, Repository, now
 from release.local_hub.storage import create_json, locked, read_json, write_json
-from release.local_hub.tree import Change, Delete, Put, changed_paths
+from release.local_hub.tree import Change, Delete, Entry, Put, changed_paths
+
+Changes = dict[str, Entry | None]  # path -> the entry afterwards, None where it was removed
 
 
 def open_pull_request(
@@ -80,6 +82,46 @@ def add_event(repository: Repository, number: int, author: str, kind: str, data:
     return event
 
 
+def comment_of(repository: Repository, number: int, identity: str) -> dict[str, Any]:
+    """The comment of that id. Raises Refusal 404."""
+    events = read(repository, number)["events"]
+    found = next((event for event in events if event["type"] == "comment" and event["id"] == identity), None)
+    if found is None:
+        raise Refusal(404, "Comment not found", "EntryNotFound")
+    comment: dict[str, Any] = found
+    return comment
+
+
+def edit_comment(repository: Repository, number: int, identity: str, editor: str, text: str) -> dict[str, Any]:
+    """Replace a comment's text; what it said before stays in its history. Raises 400 where it is hidden."""
+    return _change_comment(repository, number, identity, lambda old: _edited(old, editor, text))
+
+
+def hide_comment(repository: Repository, number: int, identity: str, by: str) -> dict[str, Any]:
+    """Remove a comment's text for good, its history as well; that there was one stays."""
+    hidden = {**comment_data("This comment has been hidden"), "hidden": True, "hiddenBy": by}
+    return _change_comment(repository, number, identity, lambda _: hidden)
+
+
+def _edited(old: dict[str, Any], editor: str, text: str) -> dict[str, Any]:
+    if old["hidden"]:
+        raise Refusal(400, "A hidden comment cannot be edited")
+    latest = {**comment_data(text)["latest"], "author": {"name": editor}}
+    return {**old, "edited": True, "latest": latest, "history": [*old["history"], old["latest"]]}
+
+
+def _change_comment(
+    repository: Repository, number: int, identity: str, change: Callable[[dict[str, Any]], dict[str, Any]]
+) -> dict[str, Any]:
+    with locked(repository.folder / "discussions.lock"):
+        changed = comment_of(repository, number, identity)
+        changed = {**changed, "data": change(changed["data"])}
+        discussion = read(repository, number)
+        events = [changed if event["id"] == identity else event for event in discussion["events"]]
+        write_json(repository.folder / "discussions" / f"{number}.json", {**discussion, "events": events})
+    return changed
+
+
 def merge(repository: Repository, number: int, author: str, comment: str = "") -> Commit:
     """Bring a pull request's changes to main. Raises Conflict when main has changed the same files otherwise."""
     discussion = read(repository, number)
@@ -95,15 +137,29 @@ def merge(repository: Repository, number: int, author: str, comment: str = "") -
 
 def conflict_free_changes(repository: Repository, main: Commit, head: Commit) -> list[Change]:
     """What `head` changed since it left main. Raises Conflict naming the files that main changed otherwise."""
+    wanted, meanwhile = _changes_since_base(repository, main, head)
+    clashes = _clashes(wanted, meanwhile)
+    if clashes:
+        raise Conflict(f"main has changed the same files: {', '.join(clashes[:10])}")
+    new = {path: entry for path, entry in wanted.items() if path not in meanwhile}
+    return [Delete(path) if entry is None else Put(path, entry) for path, entry in new.items()]
+
+
+def conflicting_files(repository: Repository, number: int) -> list[str]:
+    """The files for which a merge of the pull request would be refused."""
+    return _clashes(*_changes_since_base(repository, repository.resolve(MAIN), repository.resolve(f"refs/pr/{number}")))
+
+
+def _changes_since_base(repository: Repository, main: Commit, head: Commit) -> tuple[Changes, Changes]:
+    """What `head` and `main` have each changed since they parted."""
     on_main = {commit.oid for commit in repository.history(main.oid)}
     base = next((commit for commit in repository.history(head.oid) if commit.oid in on_main), None)
     before = base.tree if base else {}
-    wanted, meanwhile = changed_paths(before, head.tree), changed_paths(before, main.tree)
-    clashes = [path for path in wanted.keys() & meanwhile.keys() if wanted[path] != meanwhile[path]]
-    if clashes:
-        raise Conflict(f"main has changed the same files: {', '.join(sorted(clashes)[:10])}")
-    new = {path: entry for path, entry in wanted.items() if path not in meanwhile}
-    return [Delete(path) if entry is None else Put(path, entry) for path, entry in new.items()]
+    return changed_paths(before, head.tree), changed_paths(before, main.tree)
+
+
+def _clashes(wanted: Changes, meanwhile: Changes) -> list[str]:
+    return sorted(path for path in wanted.keys() & meanwhile.keys() if wanted[path] != meanwhile[path])
 
 
 def _next_number(repository: Repository) -> int:

@@ -51,7 +51,8 @@ def details(call: Call) -> Response:
     answer = {**_summary(repository, item), "events": list(item["events"])}
     if item["pull_request"]:
         answer["changes"] = {"base": "refs/heads/main", "mergeCommitId": item["merged"]}
-        answer["filesWithConflicts"] = []
+        undecided = item["status"] in {"open", "draft"}
+        answer["filesWithConflicts"] = discussions.conflicting_files(repository, item["num"]) if undecided else []
         answer["events"] += _commit_events(repository, item["num"])
         answer["diff"] = _diff(repository, item["num"])
     return JSONResponse(answer)
@@ -100,6 +101,28 @@ def comment(call: Call) -> Response:
     event = discussions.add_event(repository, number, user, "comment", data)
     announce(call, repository, "create", "discussion.comment", number=number, comment=event)
     return JSONResponse({"newMessage": event})
+
+
+def edit_comment(call: Call) -> Response:
+    """For the comment's author."""
+    repository, user, number, identity = call.repository(), _writer(call), _number(call), call.param("comment")
+    if discussions.comment_of(repository, number, identity)["author"]["name"] != user:
+        raise Refusal(403, "Only its author edits a comment")
+    text = _text(call.json(), "content")
+    return _comment_changed(call, repository, discussions.edit_comment(repository, number, identity, user, text))
+
+
+def hide_comment(call: Call) -> Response:
+    """For the comment's author and for those who may write to the repository."""
+    repository, user, number, identity = call.repository(), _writer(call), _number(call), call.param("comment")
+    if discussions.comment_of(repository, number, identity)["author"]["name"] != user:
+        call.require_write(repository.namespace, "hide this comment")
+    return _comment_changed(call, repository, discussions.hide_comment(repository, number, identity, user))
+
+
+def _comment_changed(call: Call, repository: Repository, event: dict[str, Any]) -> Response:
+    announce(call, repository, "update", "discussion.comment", number=_number(call), comment=event)
+    return JSONResponse({"updatedComment": event})
 
 
 def change_title(call: Call) -> Response:
@@ -170,6 +193,8 @@ routes = [
     json_route(_BASE, create, ("POST",)),
     json_route(f"{_BASE}/{{number}}", details),
     json_route(f"{_BASE}/{{number}}/comment", comment, ("POST",)),
+    json_route(f"{_BASE}/{{number}}/comment/{{comment}}/edit", edit_comment, ("POST",)),
+    json_route(f"{_BASE}/{{number}}/comment/{{comment}}/hide", hide_comment, ("POST",)),
     json_route(f"{_BASE}/{{number}}/title", change_title, ("POST",)),
     json_route(f"{_BASE}/{{number}}/status", change_status, ("POST",)),
     json_route(f"{_BASE}/{{number}}/merge", merge, ("POST",)),

@@ -110,6 +110,6 @@ def _comment(call: Call, repository: Repository, number: int, event: dict[str, A
         "id": event["id"],
         "author": {"id": event["author"]["name"].lower()},
         "content": event["data"]["latest"]["raw"],
-        "hidden": False,
+        "hidden": event["data"]["hidden"],
         "url": {"web": f"{call.web_url(repository)}/discussions/{number}#{event['id']}"},
     }

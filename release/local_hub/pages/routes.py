@@ -116,6 +116,12 @@ def _number(call: Call) -> int:
     return int(text)
 
 
+def _leaderboard(call: Call) -> Context:
+    from release.local_hub.pages.leaderboard import leaderboard_page  # scorecards' code is read when first asked for
+
+    return leaderboard_page(call)
+
+
 def login(call: Call) -> Response:
     """Ask the browser for a token (as the password), so that private repositories can be looked at."""
     target = call.query.get("next", "/")
@@ -136,6 +142,7 @@ def icon(_: Call) -> Response:
 index = _page("index.jinja", lambda call: views.index(call, None))
 kind_index = _page("index.jinja", lambda call: views.index(call, call.kind))
 namespace = _page("index.jinja", _namespace)
+leaderboard = _page("leaderboard.jinja", _leaderboard)
 card = _page("card.jinja", lambda call: views.card(call.repository(), "main", barred=_barred(call)))
 files = _page("files.jinja", lambda call: views.files(call.repository(), _revision(call), _path(call)))
 file = _page("file.jinja", lambda call: views.file(call.repository(content=True), _revision(call), _path(call)))
@@ -157,6 +164,7 @@ _PAGES = [
 _METHODS = ("GET", "HEAD")
 routes = [
     json_route("/", index, _METHODS),
+    json_route("/leaderboard", leaderboard, _METHODS),
     json_route("/login", login, _METHODS),
     json_route("/icon.svg", icon, _METHODS),
     json_route("/{kind:kinds}", kind_index, _METHODS),

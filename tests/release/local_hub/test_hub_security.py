@@ -25,7 +25,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning
 PARTS = {
     "log": "run",
     "org": "slipway", "name": "hidden", "revision": "main", "path": "w.bin", "branch": "extra", "number": "1",
-    "rest": "slipway/hidden/and/more", "status": "pending",
+    "rest": "slipway/hidden/and/more", "status": "pending", "comment": "0",
 }  # fmt: skip
 # Addresses that are of no single repository; the tests named beside them say what they give to whom.
 OTHERS = {
@@ -57,6 +57,7 @@ OTHERS = {
     "/api/settings/webhooks/{webhook}/logs": "the same",
     "/api/settings/webhooks/{webhook}/replay/{delivery}": "the same",
     "/api/validate-yaml": "it knows no repository",
+    "/leaderboard": "test_hub_leaderboard.py, whose scorecards are shown to whom",
     "/login": "test_hub_pages.py",
     "/icon.svg": "a picture",
     "/api/{rest:path}": "nothing is there",
