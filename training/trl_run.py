@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import torch
 from transformers import GenerationConfig, PrinterCallback, TrainerCallback
+from transformers.integrations import TensorBoardCallback
 
 from training.checkpoint import Checkpoint
 from training.errors import UsageError
@@ -40,6 +41,7 @@ from training.run_record import (
     now,
     package_versions,
 )
+from training.trackers import PROJECT
 from training.trl_processes import (
     accumulation,
     check_continues,
@@ -113,6 +115,8 @@ class TRLRun(Generic[R]):
             "save_strategy": "steps",
             "save_steps": 25,
             "report_to": "none",
+            "project": PROJECT,
+            "run_name": self.directory.path.resolve().name,
             "logging_steps": 5,
             "dataloader_pin_memory": torch.cuda.is_available(),
             "use_cpu": not torch.cuda.is_available(),
@@ -176,6 +180,9 @@ class TRLRun(Generic[R]):
             )
         trainer.remove_callback(PrinterCallback)  # it writes to stdout, which is the command's own
         trainer.add_callback(_Journal(self, trainer.accelerator))
+        for callback in trainer.callback_handler.callbacks:
+            if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
+                callback.logging_dir = str(self.directory.path / "tensorboard")  # its own place goes with the state
         # A trainer killed while it saves leaves a newer directory that is not whole, so SAVED says which one is.
         last = self.trainer_state / self.saved["checkpoint"] if self.saved else None
         state = json.loads((last / "trainer_state.json").read_text(encoding="utf-8")) if last else None
