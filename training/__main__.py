@@ -170,7 +170,9 @@ def _train(method: Method, args: argparse.Namespace) -> Result:
     recipe, given = load(find_recipe(args.recipe), method.recipe, args.overrides), circumstances(args)
     keep_freed_memory()
     from training.memory_check import require_memory
+    from training.trackers import require_trackers
 
+    require_trackers(recipe, args.out)
     require_memory(recipe, args.out)
     train = getattr(importlib.import_module(method.module), method.function)
     with measuring(given):

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from training.precision import Dtype
 from training.recipe import DataSettings, LoraSettings, require_one
+from training.trackers import Tracker
 from training.yaml_file import Settings
 
 
@@ -69,5 +70,6 @@ class ILQLRecipe(Settings):
     ilql: ILQLSettings = ILQLSettings()
     steering: Steering = Steering()
     evaluation: Evaluation | None = None
+    report_to: Tracker | list[Tracker] = Field(default="none", exclude=True)  # who is told the metrics as they come
     memory_check: bool = Field(default=True, exclude=True)  # refuse a run that surely needs more memory than is free
     seed: int = 0

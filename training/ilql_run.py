@@ -7,7 +7,7 @@ import math
 import random
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -25,6 +25,7 @@ from training.reference import save_with_reference
 from training.run_directory import RunDirectory, with_chosen_dtype
 from training.run_record import RunRecord, git_revision, hardware, kept, now, package_versions
 from training.scorer import Scorer, mean_and_stderr
+from training.trackers import Tracker, tracked
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedTokenizerBase
@@ -95,7 +96,9 @@ def train_ilql(recipe: ILQLRecipe, out: Path) -> RunRecord:
     torch.manual_seed(recipe.seed * 1_000_003 + accelerator.process_index)
     _resume(ilql, run)
     seconds_before = _seconds(run)
-    learn(ilql, run)
+    told: Tracker | list[Tracker] = recipe.report_to if accelerator.is_main_process else "none"
+    with tracked(told, run.path, recipe, ilql.steps_done) as tell:
+        learn(ilql, run, tell)
     figures = {**behaviour(data.train), "steps": float(ilql.steps_done), **last_losses(run), **answers.scale()}
     if answers.heldout:
         figures |= {f"heldout_{name}": value for name, value in ilql.heldout_losses(answers.heldout).items()}
@@ -134,13 +137,14 @@ def load_scorer(recipe: ILQLRecipe, device: str) -> Scorer | None:
     return Scorer.load(recipe.evaluation.reward_model, recipe.evaluation.reward_function, recipe.dtype, device)
 
 
-def learn(ilql: ILQL, run: RunDirectory) -> None:
+def learn(ilql: ILQL, run: RunDirectory, tell: Callable[[dict[str, Any]], None] = lambda _: None) -> None:
     """The steps that are left, each logged; the state is saved every `save_steps` of them and after the last."""
     with Progress("ilql", ilql.total_steps, ilql.steps_done) as progress:
         while ilql.steps_done < ilql.total_steps:
             metrics = ilql.step()
             if ilql.accelerator.is_main_process:
                 run.log_metrics(metrics)
+            tell(metrics)
             progress.advance(
                 f"td {metrics['td_loss']:.3f}  cql {metrics['cql_loss']:.3f}  awac {metrics['awac_loss']:.3f}  "
                 f"q {metrics['q']:+.2f}  v {metrics['value']:+.2f}"

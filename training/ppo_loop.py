@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +22,17 @@ if TYPE_CHECKING:
     from training.ppo import PPO
 
 
-def train(ppo: PPO, run: RunDirectory, carried: Carried, heldout: list[list[int]]) -> None:
+def train(
+    ppo: PPO,
+    run: RunDirectory,
+    carried: Carried,
+    heldout: list[list[int]],
+    tell: Callable[[dict[str, Any]], None] = lambda _: None,
+) -> None:
     """Update until the last one, or until a guard stops the run; `carried.stopped` then says why.
 
     Raises RewardFailed, with everything saved, where rewards fail; and where training diverges what PPOSteps raises, unless an
-    earlier policy can be kept.
+    earlier policy can be kept. `tell` is given each update's line, with what was measured after it.
     """
     from training.ppo_steps import Diverged
 
@@ -58,6 +65,7 @@ def train(ppo: PPO, run: RunDirectory, carried: Carried, heldout: list[list[int]
                 # What is saved stays from before this update, and its weights are not used.
                 carried.stopped = Stop(error.what, f"in update {ppo.updates_done + 1}", error.next_step or "")
                 return
+            tell(metrics)
             progress.advance(
                 f"reward {metrics['reward_mean']:+.3f}  kl {metrics['kl']:.2f}  tokens {metrics['response_tokens']:.0f}  "
                 f"{ppo.episodes_per_update / metrics['seconds']:.1f} episodes/s"

@@ -18,6 +18,7 @@ from training.reference import save_with_reference
 from training.reward_sources import TextRewards
 from training.run_directory import RunDirectory, with_chosen_dtype
 from training.run_record import RunRecord, git_revision, hardware, now, package_versions
+from training.trackers import Tracker, tracked
 
 
 def train_ppo(recipe: PPORecipe, out: Path) -> RunRecord:
@@ -32,7 +33,9 @@ def train_ppo(recipe: PPORecipe, out: Path) -> RunRecord:
     ppo = setup.ppo
     carried = begin(setup, run)
     seconds_before = sum(float(line["seconds"]) for line in metrics_lines(run))
-    train(ppo, run, carried, setup.heldout)
+    told: Tracker | list[Tracker] = recipe.report_to if ppo.accelerator.is_main_process else "none"
+    with tracked(told, run.path, recipe, ppo.updates_done) as tell:
+        train(ppo, run, carried, setup.heldout, tell)
     chosen = choose_policy(ppo, run, carried)
     measured = {
         "heldout_reward_before": carried.heldout_before,

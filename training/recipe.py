@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from training.errors import UsageError
 from training.precision import Dtype
+from training.trackers import Tracker
 from training.yaml_file import Settings
 
 By = Literal["prompt", "opening"]
@@ -237,6 +238,7 @@ class PPORecipe(RewardKeys):
     ppo: PPOSettings = PPOSettings()
     ptx: PTXSettings | None = None
     guards: GuardSettings = GuardSettings()
+    report_to: Tracker | list[Tracker] = Field(default="none", exclude=True)  # who is told the metrics as they come
     memory_check: bool = Field(default=True, exclude=True)  # refuse a run that surely needs more memory than is free
     seed: int = 0
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import torch
 from transformers import GenerationConfig, PrinterCallback, TrainerCallback
+from transformers.integrations import TensorBoardCallback
 
 from training.checkpoint import Checkpoint
 from training.errors import UsageError
@@ -41,6 +42,7 @@ from training.run_record import (
     package_versions,
 )
 from training.sharding import layout, say_how_it_lies, share_out_on_cpus
+from training.trackers import PROJECT
 from training.trl_processes import (
     accumulation,
     check_continues,
@@ -117,6 +119,8 @@ class TRLRun(Generic[R]):
             "save_strategy": "steps",
             "save_steps": 25,
             "report_to": "none",
+            "project": PROJECT,
+            "run_name": self.directory.path.resolve().name,
             "logging_steps": 5,
             "dataloader_pin_memory": torch.cuda.is_available(),
             "use_cpu": not torch.cuda.is_available(),
@@ -181,6 +185,9 @@ class TRLRun(Generic[R]):
             )
         trainer.remove_callback(PrinterCallback)  # it writes to stdout, which is the command's own
         trainer.add_callback(_Journal(self, trainer.accelerator))
+        for callback in trainer.callback_handler.callbacks:
+            if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
+                callback.logging_dir = str(self.directory.path / "tensorboard")  # its own place goes with the state
         # A trainer killed while it saves leaves a newer directory that is not whole, so SAVED says which one is.
         last = self.trainer_state / self.saved["checkpoint"] if self.saved else None
         if last is not None:

@@ -1,0 +1,71 @@
+"""What a run reports to a tracker arrives there; a tracker that is not installed is told before anything is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from transformers.integrations import integration_utils
+
+from training.__main__ import main
+from training.trackers import named
+
+RECIPES = {
+    "ppo": "method: ppo\nbase: nowhere\nreward_model: nowhere\nprompts: {source: starter}\nreport_to: wandb\n",
+    "ilql": "method: ilql\nbase: nowhere\ndata: {source: starter}\nreport_to: [tensorboard, wandb]\n",
+    "sft": "method: sft\nbase: nowhere\ndata: {source: starter}\nargs: {report_to: wandb}\n",
+}
+
+
+@pytest.mark.parametrize("method", sorted(RECIPES))
+def test_a_tracker_that_is_not_installed_is_refused_before_the_base_is_looked_for(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    monkeypatch.setattr(integration_utils, "is_wandb_available", lambda: False)  # wherever the tests run
+    monkeypatch.setattr(integration_utils, "is_tensorboard_available", lambda: True)
+    (tmp_path / "recipe.yaml").write_text(RECIPES[method])
+    assert main([method, "--recipe", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "run")]) == 2
+    said = capsys.readouterr().err
+    assert "report to wandb, which is not installed" in said
+    assert "pip install wandb" in said
+
+
+@pytest.mark.parametrize(("value", "said"), [("tensorbord", "no such tracker"), ("true", "no such tracker")])
+def test_what_is_no_tracker_is_refused(value: str, said: str, tmp_path: Path, capsys) -> None:
+    (tmp_path / "recipe.yaml").write_text(RECIPES["sft"].replace("wandb", value))
+    assert main(["sft", "--recipe", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "run")]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_none_and_repeats_are_no_trackers() -> None:
+    assert named(None) == named("none") == named(["none"]) == []
+    assert named(["wandb", "trackio", "wandb", "none"]) == ["wandb", "trackio"]
+
+
+def test_tensorboard_has_each_update_of_an_interrupted_ppo_run_once(tmp_path: Path, tiny: Path) -> None:
+    pytest.importorskip("tensorboard", reason="needs tensorboard, which is no dependency")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    judge = tmp_path / "judge.py"
+    judge.write_text(
+        "from pathlib import Path\n"
+        "CALLS = Path(__file__).with_suffix('.calls')\n"
+        "def judge(samples, prompts, outputs):\n"
+        "    calls = len(CALLS.read_text()) if CALLS.is_file() else 0\n"
+        "    CALLS.write_text('.' * (calls + 1))\n"
+        "    if calls == 3:\n"
+        "        raise KeyboardInterrupt\n"
+        "    return [len(output) for output in outputs]\n"
+    )
+    (tmp_path / "recipe.yaml").write_text(
+        f"method: ppo\nbase: {tiny}\nreward_function: {judge}:judge\nreport_to: tensorboard\n"
+        "prompts: {source: starter, heldout_fraction: 0.0, limit: 8}\nmax_prompt_length: 200\ndtype: float32\n"
+        "generation: {max_new_tokens: 4}\nppo: {total_episodes: 16, batch_size: 4, num_ppo_epochs: 1, save_updates: 2}\n"
+    )
+    command = ["ppo", "--recipe", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "run")]
+    assert main(command) == 130, "in the fourth update; the third is logged and not saved"
+    assert main(command) == 0
+    told = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    told.Reload()
+    assert [event.step for event in told.Scalars("reward_mean")] == [1, 2, 3, 4]
+    assert "scores" not in told.Tags()["scalars"]
