@@ -4,9 +4,9 @@
     python -m release check   runs/a | CHECKPOINT | org/name[@revision]
     python -m release plan    --run runs/a --repo org/name --tag v1.0.0
     python -m release publish --run runs/a --repo org/name --tag v1.0.0 [--sign KEY [--sign-cert CERT] | --keyless] [--private]
-                              [--space FLAVOUR] [--dry-run]
+                              [--space FLAVOUR [--no-boot REASON]] [--dry-run]
     python -m release last-release --run runs/a --repo org/name
-    python -m release resume  --run runs/a
+    python -m release resume  --run runs/a [--no-boot REASON]
     python -m release verify  org/name@v1.0.0 [--key slipway.pub | --cert-root root.pem | --identity NAME --identity-provider URL]
                               [--receipt runs/a/receipt.json] [--rescore N]
     python -m release rollback --run runs/a
@@ -30,6 +30,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING
 
 from release.demo import add_demo_command
@@ -67,6 +68,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     publish.add_argument("--dry-run", action="store_true", help="plan only; send nothing to the Hub")
     resume = parser.command("resume", "Continue a publication that was interrupted.", run_resume)
     resume.add_argument("--run", dest="run_directory", type=Path, required=True, metavar="DIR")
+    for command in (publish, resume):
+        command.add_argument(
+            "--no-boot",
+            metavar="REASON",
+            help="show the Space without having run and asked it; the reason goes into receipt.json",
+        )
     verify = parser.command("verify", "Download a release, hash it, load it, compare it with its promise.", run_verify)
     verify.add_argument("target", metavar="ORG/NAME[@REVISION]", help="default revision: the receipt's tag, else main")
     promise = verify.add_mutually_exclusive_group()
@@ -162,7 +169,7 @@ def run_publish(args: argparse.Namespace) -> Result:
     plan = plan_for(run, request)
     if args.dry_run or plan.refused:
         return _planned(plan, run)
-    return _publish(run)
+    return _publish(run, args.no_boot)
 
 
 def run_resume(args: argparse.Namespace) -> Result:
@@ -175,7 +182,7 @@ def run_resume(args: argparse.Namespace) -> Result:
             next_step=f"python -m release publish --run {run} --repo OWNER/NAME",
         )
     quiet_libraries()
-    return _publish(run)
+    return _publish(run, args.no_boot)
 
 
 def run_verify(args: argparse.Namespace) -> Result:
@@ -246,11 +253,11 @@ def _rolled_back(done: Done) -> list[str]:
     return lines
 
 
-def _publish(run: Path) -> Result:
+def _publish(run: Path, no_boot: str | None) -> Result:
     from release.hub_client import HubClient
     from release.publish import publish
 
-    receipt, already = publish(run, HubClient.connect())
+    receipt, already = publish(run, HubClient.connect(), no_boot=no_boot)
     return {"summary": _released(receipt, already), "already_released": already, **receipt.model_dump(mode="json")}
 
 
@@ -264,6 +271,11 @@ def _released(receipt: Receipt, already: bool) -> str:
     ]
     if receipt.space:
         lines.append(f"  Space  {receipt.endpoint}/spaces/{receipt.space.repo_id}")
+        boot = receipt.space.boot
+        if boot is not None and boot.not_booted is not None:
+            lines.append(f"         not booted: {boot.not_booted}")
+        elif boot is not None:
+            lines.append(f"         asked {boot.question!r} it answered {shorten(repr(boot.answer), 120)}")
     options = verify_options(receipt.signer)
     return "\n".join([*lines, f"  next: python -m release verify {receipt.repo_id}@{receipt.tag}{options}"])
 

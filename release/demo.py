@@ -13,7 +13,6 @@ import json
 import os
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,16 +22,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import shorten
-from typing import IO, Any
 
+from release.local_server import free_port, stop, wait_for_port
 from training.command import Parser, Result, log
-from training.errors import SlipwayError, UsageError
+from training.errors import SlipwayError
 
 ORGANISATION = "slipway"
 MODEL = f"{ORGANISATION}/smollm2-135m-ppo-starter"
 SPACE = f"{MODEL}-chat"
 TAG = "v1.0.0"
-QUESTION = "How can I fall asleep more easily?"
+QUESTION = "How can I fall asleep more easily?"  # as release/space_boot.py asks it
 ANSWER_SHOWN = 160  # characters in the summary
 ITEMS = "24"  # of each task at most, a seeded sample, to save time
 PORTS = {"hub": 8484, "chat": 7860}
@@ -47,14 +46,6 @@ inputs = tokenizer.apply_chat_template([{"role": "user", "content": question}], 
                                        return_tensors="pt", return_dict=True)
 output = model.generate(**inputs, max_new_tokens=32, do_sample=False)
 print(tokenizer.decode(output[0, inputs["input_ids"].shape[1]:], skip_special_tokens=True))
-"""
-
-ASK_SCRIPT = """
-import sys
-from gradio_client import Client
-url, question = sys.argv[1:]
-answer = Client(url, verbose=False).predict(question, api_name="/chat")
-print(answer)
 """
 
 
@@ -127,9 +118,8 @@ def run_demo(args: argparse.Namespace) -> Result:
         demo = Demo(root, environment)
         train_and_score(demo)
         publish(demo)
-        with chat_space(demo) as chat:
-            check_release(demo)
-            answer = chat.ask(demo)
+        check_release(demo)
+    answer = chat_answer(root)
     seconds = time.monotonic() - clock
     return {
         "summary": summary(root, answer, seconds),
@@ -179,39 +169,6 @@ def check_release(demo: Demo) -> None:
     demo.command("verification", "release", "verify", f"{MODEL}@{TAG}", "--receipt", str(receipt))
 
 
-@dataclass
-class Chat:
-    """The chat's server, started from the published bundle, and where its output goes."""
-
-    process: subprocess.Popen[Any]
-    port: int
-    output: IO[str]
-
-    def ask(self, demo: Demo) -> str:
-        """Ask one question as a client would. Raises UsageError, with what the server said, where it does not come up."""
-        try:
-            wait_for_port(self.port, self.process, seconds=180)
-        except UsageError:
-            self.output.seek(0)
-            log(self.output.read()[-4000:])
-            raise
-        words = ("-c", ASK_SCRIPT, f"http://127.0.0.1:{self.port}", QUESTION)
-        return demo.run("the chat Space answers", *words, shown=f"Client(chat).predict({QUESTION!r})").strip()
-
-
-@contextmanager
-def chat_space(demo: Demo) -> Iterator[Chat]:
-    """The published chat, started in the background: it builds up while the release is checked."""
-    port = free_port(PORTS["chat"])
-    serve = [sys.executable, str(Path(__file__).parents[1] / "spaces" / "serve.py"), SPACE, "--port", str(port)]
-    with tempfile.TemporaryFile("w+") as output:
-        process = subprocess.Popen(serve, env=demo.environment, stdout=output, stderr=output, start_new_session=True)
-        try:
-            yield Chat(process, port, output)
-        finally:
-            stop(process)
-
-
 @contextmanager
 def embedded_hub(root: Path) -> Iterator[tuple[str, str]]:
     """The demo's own Hub, as a process: its endpoint, and a token that may write to the demo's organisation."""
@@ -239,42 +196,13 @@ def embedded_hub(root: Path) -> Iterator[tuple[str, str]]:
             stop(process)
 
 
-def free_port(wanted: int) -> int:
-    """`wanted`, or any free one where something else listens there."""
-    for port in (wanted, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
-    raise UsageError("there is no free port on this machine's loopback address")
+def chat_answer(root: Path) -> str:
+    """What the chat answered when `release publish` ran it from the Hub, before it showed it."""
+    from release.records import Receipt
 
-
-def wait_for_port(port: int, process: subprocess.Popen[Any], seconds: float) -> None:
-    """Return when something listens on the port. Raises UsageError where the process ends, or time runs out."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise UsageError("a server of the demo ended before it answered", found=f"exit code {process.returncode}")
-        with socket.socket() as probe:
-            probe.settimeout(1)
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.2)
-    raise UsageError(f"a server of the demo did not answer within {seconds:.0f} s", where=f"port {port}")
-
-
-def stop(process: subprocess.Popen[Any]) -> None:
-    """End a server and its children: politely, then for certain."""
-    for kind in (signal.SIGTERM, signal.SIGKILL):
-        if process.poll() is None:
-            os.killpg(process.pid, kind)
-            try:
-                process.wait(timeout=15)
-            except subprocess.TimeoutExpired:
-                continue
+    receipt = Receipt.read(root / "ppo" / "receipt.json")
+    boot = receipt.space.boot if receipt.space else None
+    return boot.answer or "" if boot else "not asked: released before 2026-11-28"
 
 
 def summary(root: Path, answer: str, seconds: float) -> str:

@@ -9,7 +9,6 @@ is sent again.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from release.hub_errors import is_passing, translated
 from release.hub_files import LocalFile
-from release.hub_reader import HubCommit, HubReader, HubRepository, Kind, chosen_endpoint, pause_before
+from release.hub_reader import HubCommit, HubReader, HubRepository, Kind, chosen_endpoint, wait_before_trying_again
 from training.errors import GateRefused, HubError, UsageError
 
 if TYPE_CHECKING:
@@ -143,7 +142,7 @@ class HubClient(HubReader):
                 pause = next(pauses, None)
                 if pause is None or not is_passing(error):
                     raise
-                time.sleep(pause_before(error, pause))
+                wait_before_trying_again(error, pause)
 
 
 def check_repo_id(repo_id: str) -> None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Literal, Self, TypeVar
 from release.hub_errors import is_passing, retry_after, translated
 from release.hub_files import HubFile
 from release.hub_transport import prepare_transport
+from training.command import log
 from training.errors import HubError, UsageError
 
 if TYPE_CHECKING:
@@ -181,7 +182,7 @@ class HubReader:
             except HubError as error:
                 if not is_passing(error):
                     raise
-                time.sleep(pause_before(error, pause))
+                wait_before_trying_again(error, pause)
         with translated(self.endpoint, doing, self.api.token):
             return call()
 
@@ -189,6 +190,13 @@ class HubReader:
 def chosen_endpoint() -> str:
     """The address of the Hub that HF_ENDPOINT chooses."""
     return (os.environ.get("HF_ENDPOINT") or PUBLIC_HUB).rstrip("/")
+
+
+def wait_before_trying_again(error: HubError, pause: float) -> None:
+    """Say so, for a Hub that has died is silent otherwise, and wait."""
+    seconds = pause_before(error, pause)
+    log(f"{error.what}; trying again" + (f" in {seconds:g} s" if seconds else ""))
+    time.sleep(seconds)
 
 
 def pause_before(error: HubError, pause: float) -> float:

@@ -8,6 +8,7 @@ the embedded Hub checks, and answers that carry it are checked here. Other Hubs 
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from release.content_digest import HEADER, content_digest
@@ -17,10 +18,21 @@ if TYPE_CHECKING:
 
 CONNECT_LIMIT = 10.0  # seconds
 ANSWER_LIMIT = 120.0  # seconds without a byte
+# hf_xet tries each request again by itself, silently and by default for minutes; release/hub_client.py tries the whole commit again.
+XET_PATIENCE = {
+    "HF_XET_CLIENT_RETRY_BASE_DELAY": "1s",
+    "HF_XET_CLIENT_RETRY_MAX_ATTEMPTS": "3",
+    "HF_XET_CLIENT_RETRY_MAX_DURATION": "20s",
+}
 
 
 def prepare_transport() -> None:
-    """Let huggingface_hub's connections end their waiting, and check digests. Repeating it changes nothing."""
+    """Let huggingface_hub's connections end their waiting, and check digests. Repeating it changes nothing.
+
+    hf_xet reads its variables when it first sends something; those that the user has set stay as they are.
+    """
+    for name, value in XET_PATIENCE.items():
+        os.environ.setdefault(name, value)
     import httpx2
     from huggingface_hub import set_client_factory
     from huggingface_hub.utils._http import default_client_factory

@@ -9,7 +9,9 @@ anywhere continues with the same command and never makes a second commit:
     staged       all files in one commit on the branch release-staging-TAG
     checked      the staged commit downloaded into an empty cache, every file hashed, loaded in a fresh process
     promoted     one commit on main, on top of the main that was read; nothing before this is visible there
-    tagged, space, cleaned, visible, and receipt.json, which is written last
+    tagged, space, cleaned
+    booted       the Space run from the Hub and asked a question; or the reason why not
+    visible, and receipt.json, which is written last
 """
 
 from __future__ import annotations
@@ -25,9 +27,10 @@ from release.hub_errors import is_passing
 from release.hub_files import LocalFile, changes, difference
 from release.journal import ROLLED_BACK, WITHDRAWN, Journal, exclusive
 from release.plan import read_plan, require_current, require_passed
-from release.records import Receipt, ReleasePlan, SpaceReceipt
+from release.records import Receipt, ReleasePlan, SpaceBoot, SpaceReceipt
 from release.signature import SIGNATURE
 from release.space import publish_space, space_files
+from release.space_boot import boot_space, reason_not_to_boot
 from training.command import log
 from training.errors import HubError, UsageError, VerificationMismatch
 from training.records import sha256_of_file
@@ -36,13 +39,19 @@ from training.run_record import now
 RECEIPT = "receipt.json"
 
 
-def publish(run: Path, hub: HubClient) -> tuple[Receipt, bool]:
-    """Publish `run/plan.json`; the receipt, and whether it had been released before.
+def publish(run: Path, hub: HubClient, *, no_boot: str | None = None) -> tuple[Receipt, bool]:
+    """Publish `run/plan.json`; the receipt, and whether it had been released before. `no_boot`: why its Space is not run.
 
     Raises GateRefused where a gate refused or a file changed, UsageError where the tag stands for other bytes,
-    VerificationMismatch where the Hub gives back other bytes than it was given, HubError.
+    VerificationMismatch where the Hub gives back other bytes than it was given or the Space does not answer, HubError.
     """
     plan = read_plan(run)
+    if no_boot is not None and (plan.space is None or not no_boot.strip()):
+        raise UsageError(
+            "--no-boot says why the Space of a release is not run before it is shown",
+            expected="a release with --space, and a reason",
+            found=repr(no_boot) if plan.space else "a release without a Space",
+        )
     if plan.endpoint != hub.endpoint:
         raise UsageError(
             "the plan is for another Hub, which its card names",
@@ -62,7 +71,7 @@ def publish(run: Path, hub: HubClient) -> tuple[Receipt, bool]:
                 next_step=f"plan again with a new --tag, or python -m release rollback --repo {plan.repo_id} "
                 f"--to {plan.tag} to return to it",
             )
-        return Publication(run, plan, hub, journal).carry_out()
+        return Publication(run, plan, hub, journal, no_boot).carry_out()
 
 
 @dataclass(frozen=True)
@@ -73,6 +82,7 @@ class Publication:
     plan: ReleasePlan
     hub: HubClient
     journal: Journal
+    no_boot: str | None = None
 
     def carry_out(self) -> tuple[Receipt, bool]:
         """Every step that is not done yet."""
@@ -91,6 +101,8 @@ class Publication:
         self._tag(commit)
         space = self._publish_space(commit)
         self._clean()
+        if space is not None:
+            space = space.model_copy(update={"boot": self._boot(space, commit)})
         self._show()
         return self._write_receipt(commit, space), False
 
@@ -252,6 +264,21 @@ class Publication:
         if self.journal.find("space") is None:
             self.journal.record("space", repo_id=space.repo_id, commit=space.commit)
         return space
+
+    def _boot(self, space: SpaceReceipt, commit: str) -> SpaceBoot:
+        """What the Space answers, or why it was not asked. Raises VerificationMismatch where it does not answer."""
+        done = self.journal.find("booted")
+        if done is not None and done["commit"] == space.commit:
+            return SpaceBoot.model_validate(done["boot"])
+        reason = self.no_boot or reason_not_to_boot(self.plan.space_flavour)
+        if reason is not None:
+            log(f"the Space is not booted: {reason}")
+            boot = SpaceBoot(not_booted=reason)
+        else:
+            requirements = space_files(self.plan, self.run / "bundle", commit)["requirements.txt"].decode()
+            boot = boot_space(self.hub, space, requirements, revision=commit)
+        self.journal.record("booted", commit=space.commit, boot=boot.model_dump(mode="json"))
+        return boot
 
     def _clean(self) -> None:
         repository = self.hub.repository(self.plan.repo_id)

@@ -63,10 +63,21 @@ class ReleasePlan(Record):
         return [verdict for verdict in self.verdicts if verdict.outcome == "refused"]
 
 
+class SpaceBoot(Record):
+    """What the Space said when it was run once before the release was shown, or why it was not run."""
+
+    question: str | None = None
+    answer: str | None = None  # its beginning
+    runtime: str | None = None  # what answered
+    isolated: bool = False  # in an environment made from its requirements, not on the publisher's packages
+    not_booted: str | None = None  # the reason
+
+
 class SpaceReceipt(Record):
     repo_id: str
     commit: str
     files: list[FileEntry]
+    boot: SpaceBoot | None = None  # receipts from before 2026-11-28 do not say
 
 
 class Receipt(Record):

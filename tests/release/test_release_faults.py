@@ -265,7 +265,7 @@ def test_a_hub_that_is_down_is_exit_5_and_names_its_address(
         unused.bind(("127.0.0.1", 0))
         endpoint = f"http://127.0.0.1:{unused.getsockname()[1]}"
     monkeypatch.setenv("HF_ENDPOINT", endpoint)
-    monkeypatch.setattr("release.hub_client.time.sleep", lambda _: None)
+    monkeypatch.setattr("release.hub_reader.time.sleep", lambda _: None)
     assert main(command(run, repo_id)) == 5
     error = error_of(capsys)
     assert "cannot be reached" in error["what"]
@@ -273,11 +273,13 @@ def test_a_hub_that_is_down_is_exit_5_and_names_its_address(
     assert "release hub" in error["next"]
 
 
-def test_a_busy_hub_is_waited_for_as_long_as_it_asks(hub: HubClient, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_busy_hub_is_waited_for_as_long_as_it_asks_and_said_to_be(
+    hub: HubClient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     from huggingface_hub.utils import hf_raise_for_status
 
     waited: list[float] = []
-    monkeypatch.setattr("release.hub_client.time.sleep", waited.append)
+    monkeypatch.setattr("release.hub_reader.time.sleep", waited.append)
     answers = [429, 503]
     whoami = hub.api.whoami
 
@@ -290,6 +292,17 @@ def test_a_busy_hub_is_waited_for_as_long_as_it_asks(hub: HubClient, monkeypatch
     monkeypatch.setattr(hub.api, "whoami", busy)
     assert hub.user() == "slipway"
     assert waited == [7.0, 7.0]
+    assert capsys.readouterr().err.count("trying again in 7 s") == 2
+
+
+def test_hf_xet_is_given_seconds_for_a_dead_hub_unless_the_user_has_said_otherwise(
+    hub: HubClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_XET_CLIENT_RETRY_MAX_DURATION", "600s")
+    monkeypatch.delenv("HF_XET_CLIENT_RETRY_MAX_ATTEMPTS")
+    HubClient.connect(hub.endpoint)
+    assert os.environ["HF_XET_CLIENT_RETRY_MAX_DURATION"] == "600s"
+    assert os.environ["HF_XET_CLIENT_RETRY_MAX_ATTEMPTS"] == "3"
 
 
 def test_the_environment_of_the_tests_reaches_the_client(hub: HubClient) -> None:

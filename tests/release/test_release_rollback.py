@@ -19,7 +19,7 @@ from training.run_record import RunRecord
 
 def release(run: Path, hub: HubClient, repo_id: str, tag: str, *, space: bool = True) -> None:
     make_plan(run, Request(repo_id, tag=tag, space=f"{repo_id}-chat" if space else None))
-    publish(run, hub)
+    publish(run, hub, no_boot="its answers are looked at elsewhere" if space else None)
 
 
 def next_release(run: Path, hub: HubClient, repo_id: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from release.__main__ import main
 from release.hub_client import HubClient
-from release.records import ReleasePlan
+from release.records import Receipt, ReleasePlan, SpaceBoot
 from training.records import sha256_of_file
 
 
@@ -31,6 +31,11 @@ def test_a_flavour_is_published_with_its_release_and_a_second_time_does_nothing(
     flavour = ReleasePlan.read(run / "plan.json").space_flavour
     assert flavour is not None
     assert flavour.backend == "endpoint"
+    reason = "its server https://host.example/v1 cannot be reached from here (ConnectError)"
+    assert f"not booted: {reason}" in json.loads(capsys.readouterr().out)["summary"]
+    space_receipt = Receipt.read(run / "receipt.json").space
+    assert space_receipt is not None
+    assert space_receipt.boot == SpaceBoot(not_booted=reason)
     capsys.readouterr()
     assert main(words) == 0
     assert json.loads(capsys.readouterr().out)["already_released"] is True

@@ -23,7 +23,7 @@ from faults.proxy import Request
 from faults.publisher import HUNG, KILLED, Process
 from faults.reader import Reader, State
 from faults.servers import Death, Servers
-from faults.world import OWNER, REPO, SPACE, STEPS, Scenario, World
+from faults.world import NO_BOOT, OWNER, REPO, SPACE, STEPS, Scenario, World
 
 from release.hub_files import HUB_OWN_FILE
 from release.local_hub.repository import Repository
@@ -192,7 +192,7 @@ class Trial:
         return self.world.environment(self.token, run)
 
     def _publish(self, run: Path) -> list[str]:
-        return ["publish", "--run", str(run), "--repo", REPO, "--tag", self.scenario.tag, "--space"]
+        return ["publish", "--run", str(run), "--repo", REPO, "--tag", self.scenario.tag, "--space", *NO_BOOT]
 
     def _end(self, outcome: Outcome) -> None:
         """Run what a person would run next, until nothing is open."""
@@ -200,7 +200,8 @@ class Trial:
         command = "rollback" if (self.end == "rollback" and begun) or self.damaged else "resume"
         for run in [self.run, *([self.second[1]] if self.second else [])]:
             begun = (run / "journal.jsonl").is_file()
-            words = [command, "--run", str(run)] if begun else self._publish(run)
+            ending = [command, "--run", str(run), *(NO_BOOT if command == "resume" else [])]
+            words = ending if begun else self._publish(run)
             code, said = self.world.publisher.run(words, self._environment(run))
             outcome.exits.append(code)
             outcome.said += f"\n$ {' '.join(words)}\n{said}"
