@@ -47,6 +47,7 @@ class VoteLog:
     ) -> None:
         self.folder, self.dataset, self._seconds = folder, dataset, seconds_between_pushes
         self.problem = ""  # why the last push failed
+        self.forgotten: set[str] = set()  # labellers who asked for deletion, as known at the start and at each push
         folder.mkdir(parents=True, exist_ok=True)
         started = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S")
         self.file = folder / f"{started}-{secrets.token_hex(4)}.jsonl"
@@ -70,6 +71,9 @@ class VoteLog:
 
     def earlier(self) -> list[Vote]:
         """Every vote that is known: of this folder, and of the dataset where it can be read; each once."""
+        beside = self.folder / FORGOTTEN
+        if beside.is_file():
+            self.forgotten |= set(json.loads(beside.read_text(encoding="utf-8")))
         found = {vote["vote_id"]: vote for file in self._files() for vote in _votes(_whole_lines(file))}
         for content in self._pushed_elsewhere():
             found |= {vote["vote_id"]: vote for vote in _votes(content)}
@@ -108,6 +112,7 @@ class VoteLog:
             create_repo(self.dataset, repo_type="dataset", private=True, exist_ok=True)
             parent = dataset_info(self.dataset).sha
             forgotten = self._forgotten(parent)
+            self.forgotten = self.forgotten | forgotten
             if forgotten:
                 new = {file: self._without(file, forgotten) for file in new}
             operations = [CommitOperationAdd(f"votes/{file.name}", content) for file, content in new.items() if content]
@@ -174,6 +179,7 @@ class VoteLog:
                 for path in list_repo_files(self.dataset, repo_type="dataset")
                 if path.startswith("votes/") and path.endswith(".jsonl") and Path(path).name not in here
             ]
+            self.forgotten = self.forgotten | self._forgotten(None)
             return [Path(hf_hub_download(self.dataset, path, repo_type="dataset")).read_bytes() for path in there]
         except (HfHubHTTPError, httpx2.HTTPError, OSError) as error:
             # A labeller may then see a pair twice; the analysis counts the first vote only.

@@ -83,6 +83,8 @@ class Labelling:
             raise limits.Refused("This labeller code is not known here. Ask who invited you.")
         # The kind is hashed too: a script that votes under a person's code is another labeller.
         digest = hmac.new(self._salt, f"{kind}:{code.strip().lower()}".encode(), hashlib.sha256).hexdigest()
+        if digest in self.log.forgotten:  # whatever they gave would be dropped at the next push
+            raise limits.Refused("The votes of this labeller were deleted at their request, so no more are taken.")
         return Who(digest, str(kind))
 
     def next(self, who: Who) -> Shown | None:

@@ -13,7 +13,7 @@ import limits
 from display import plain
 from display import shown as literal
 from labelling import Labelling, Shown, Who
-from parts import Consent, Pair, Question
+from parts import Consent, Pair, Question, not_you
 
 if TYPE_CHECKING:
     from live import LiveAnswers
@@ -52,6 +52,7 @@ def build(labelling: Labelling, live: LiveAnswers | None = None) -> gr.Blocks:
         consent = Consent.place(space)
         with gr.Column(visible=False, elem_id="finished") as finished:
             thanks = gr.Markdown(elem_id="thanks")
+            other_after_thanks = not_you("thanks")
         question, pair = Question.place(), Pair.place()
         # What _consent, _hidden and _show fill in, in this order.
         place = [
@@ -66,6 +67,14 @@ def build(labelling: Labelling, live: LiveAnswers | None = None) -> gr.Blocks:
         ).success(None, None, None, js=TO_TOP)
         asks = [question.ask.click, question.text.submit]
         gr.on(asks, _asker(labelling, live), [kept, question.text], [question.text, *place], **quiet)
+        others = [pair.not_you.click, question.not_you.click, other_after_thanks.click]
+        gr.on(
+            others,
+            _another_labeller,
+            [pair.reason, pair.better],
+            [kept, consent.code, consent.kind, consent.agreed, *place],
+            **quiet,
+        ).then(None, None, None, js=TO_TOP)
         for choice, button in pair.buttons.items():
             # "once" would drop a vote that is given while the last one is still being answered; what stands behind a
             # double click is refused by labelling.py.
@@ -100,6 +109,11 @@ def _agreement(labelling: Labelling) -> Any:
         return [kept, *_show(labelling, who, "")]
 
     return agree
+
+
+def _another_labeller(reason: str, better: str) -> list[Any]:
+    """The browser forgets who votes, and the page begins again with the notice."""
+    return [{}, "", None, False, *_consent(emptied=bool(reason or better))]
 
 
 def _asker(labelling: Labelling, live: LiveAnswers | None) -> Any:

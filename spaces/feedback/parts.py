@@ -59,6 +59,7 @@ class Question:
     text: gr.Textbox
     ask: gr.Button
     said: gr.Markdown
+    not_you: gr.Button
 
     @classmethod
     def place(cls) -> Question:
@@ -72,7 +73,8 @@ class Question:
             )
             ask = gr.Button("Ask both", variant="primary", elem_id="ask")
             said = gr.Markdown(elem_id="asked")
-        return cls(column, text, ask, said)
+            other = not_you("asking")
+        return cls(column, text, ask, said, other)
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ class Pair:
     reason: gr.Textbox
     better: gr.Textbox
     own_id: gr.Markdown
+    not_you: gr.Button
 
     @classmethod
     def place(cls) -> Pair:
@@ -103,7 +106,13 @@ class Pair:
             with gr.Accordion("How to judge", open=False, elem_id="how"):
                 gr.Markdown(INSTRUCTIONS)
             own_id = gr.Markdown(elem_id="own-id")
-        return cls(column, prompt, answers, buttons, status, reason, better, own_id)
+            other = not_you("pair")
+        return cls(column, prompt, answers, buttons, status, reason, better, own_id, other)
+
+
+def not_you(where: str) -> gr.Button:
+    """For whoever sits down at a browser in which another labeller voted."""
+    return gr.Button("Not you? Change the labeller", size="sm", elem_id=f"not-you-{where}", min_width=0)
 
 
 def _answer(name: str) -> gr.Markdown:

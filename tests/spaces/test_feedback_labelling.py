@@ -147,6 +147,17 @@ def test_texts_and_codes_that_are_too_long_are_refused_and_nothing_is_written(
     assert not list((bundle / "votes").glob("*.jsonl"))
 
 
+def test_a_labeller_who_asked_for_deletion_is_told_that_no_more_is_taken(
+    open_space: Any, modules: Any, bundle: Path
+) -> None:
+    who = open_space().labeller("ann", "person")
+    (bundle / "votes" / "forgotten.json").write_text(json.dumps([who.labeller]))
+    again = open_space()
+    with pytest.raises(modules["limits"].Refused, match="deleted at their request"):
+        again.labeller("ann", "person")
+    assert again.labeller("ben", "person")
+
+
 def test_only_codes_that_were_handed_out_are_let_in(open_space: Any, modules: Any) -> None:
     labelling = open_space(codes=["ann-7"])
     labelling.labeller("ann-7", "person")

@@ -230,6 +230,15 @@ def test_the_page_says_when_nothing_is_left(browser: Any, chromium: str, tmp_pat
         page.locator("#vote-a").click()
         page.get_by_text("Nothing is left for you to judge").wait_for()
         assert "1 vote" in page.locator("#thanks").inner_text()
+        # The next one at this browser says who they are: nothing of the last labeller is kept in it.
+        page.locator("#not-you-thanks").click()
+        page.locator("#begin").wait_for(state="visible")
+        assert page.locator("#code input, #code textarea").input_value() == ""
+        page.reload()
+        agree(page, "another one")
+        page.locator("#vote-a").click()
+        page.get_by_text("Nothing is left for you to judge").wait_for()
+        assert len({vote["labeller"] for vote in small.votes}) == 2
         page.close()
     finally:
         small.stop()
