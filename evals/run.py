@@ -88,6 +88,7 @@ def evaluate(request: Request, weights: Weights | None = None, named: NamedSuite
         named = named.with_truth_judges(request.truth_judges)
     parent = SavedRun.open(request.baseline) if request.baseline else None
     from evals.backends import Backend, require_installed
+    from evals.disk_space import require_space
     from evals.endpoint import Served
     from evals.evaluated import Weights
     from evals.human_votes import score_votes
@@ -117,6 +118,8 @@ def evaluate(request: Request, weights: Weights | None = None, named: NamedSuite
         require_comparable(parent.scorecard.settings, settings, where=f"--baseline {request.baseline}")
         for task in parent.scorecard.samples:
             parent.samples(task)
+    kept = (request.answers or request.out / ".evals") / ("endpoint" if served else "")
+    require_space(prepared, request.out, kept)
     digest = evaluated.digest
     say(f"{request.source}  {digest[:19]}  {len(prepared)} tasks of {named.name}, all checks passed")
     for name, why in failed.items():
@@ -130,7 +133,6 @@ def evaluate(request: Request, weights: Weights | None = None, named: NamedSuite
     source = evaluated if isinstance(evaluated, Served) else weights or Weights(evaluated, dtype, place)
     backend = Backend(request.backend, source, request.seed)
     circumstances = Circumstances(digest, of, at, request.backend, request.seed)
-    kept = (request.answers or request.out / ".evals") / ("endpoint" if served else "")
     outcome = score_tasks(prepared, backend, circumstances, processes, judges, parent, kept, say)
     if not processes.first:
         processes.agree()

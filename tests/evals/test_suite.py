@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from evals.__main__ import main
+from evals.disk_space import bytes_of
 from evals.evaluated import find
 from evals.prepare import Choices, prepare
 from evals.saved import SavedRun
@@ -263,3 +264,31 @@ def test_judges_of_truthfulness_are_named_on_the_command_line(
     assert "informative" in str(scorers["informative"])
     assert main([*run_command(models, "starter", tmp_path / "other"), "--truth-judges", *both]) == 2
     assert "--suite truthfulness" in json.loads(capsys.readouterr().out)["error"]["next"]
+
+
+def test_a_disk_without_room_for_the_answers_is_refused_with_numbers_before_anything_is_computed(
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """More samples than any disk holds: 2 items, a billion answers of 16 tokens to each."""
+    tokens = "samples: 1000000000, generation: {max_gen_toks: 16}"
+    lines = f"  - {{task: starter_toxicity, group: toxicity, scoring: profanity, {tokens}}}\n"
+    lines += "  - {task: starter_truthfulness, group: truthfulness, metrics: [mc1]}\n"
+    words = run_command(models, a_suite(tmp_path, lines), tmp_path / "out")
+    assert main([*words, "--limit", "2"]) == 2
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["what"].startswith("the disk has too little space")
+    assert "starter_toxicity alone may take 864,000 MB: 2 items, 1,000,000,000 answers to each" in error["expected"]
+    assert error["found"].endswith("MB free")
+    assert not (tmp_path / "out" / ".evals").exists()
+
+
+def test_what_a_task_writes_stays_below_the_estimate(models: Path, tmp_path: Path) -> None:
+    lines = "  - {task: starter_toxicity, group: toxicity, scoring: profanity, samples: 2}\n"
+    lines += "  - {task: starter_truthfulness, group: truthfulness}\n"
+    file, out = a_suite(tmp_path, lines), tmp_path / "out"
+    assert main([*run_command(models, file, out), "--limit", "3", "--dtype", "float32"]) == 0
+    for one in prepared(models, file):
+        name = one.settings.task
+        files = [out / "samples" / f"{name}.jsonl", *(out / ".evals").glob(f"{name}-*.jsonl")]
+        written = sum(written.stat().st_size for written in files)
+        assert 0 < written < bytes_of(one) < 20 * written
