@@ -73,7 +73,8 @@ def set_up(recipe: PPORecipe) -> Setup:
     if not isinstance(rewards, TextRewards):
         check_same_tokens(tokenizer, rewards.tokenizer)
     set_seed(recipe.seed)  # before the adapters: theirs is the same on every process
-    ppo = PPO(recipe, ActorCritic(model, recipe.lora), tokenizer, rewards, prompts, accelerator, mixing)
+    actor = ActorCritic(model, recipe.lora, recipe.gradient_checkpointing)
+    ppo = PPO(recipe, actor, tokenizer, rewards, prompts, accelerator, mixing)
     # Sampling differs by process and is carried by the saved state.
     torch.manual_seed(recipe.seed * 1_000_003 + accelerator.process_index)
     sources = [kept(data.source, len(prompts), too_long, recipe.max_prompt_length)] + ([mixed.source] if mixed else [])
