@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from training.ilql_math import polyak
+from training.layer_checkpointing import checkpoint_layers
 from training.policy import decided_from
 from training.ppo_math import token_logprobs
 from training.recipe import LoraSettings
@@ -85,7 +86,9 @@ class ValuedPolicy(nn.Module):
     forward: input_ids `(B, P+T)`, attention_mask `(B, P+T)`, T -> Estimates of the last T tokens, float32.
     """
 
-    def __init__(self, model: Any, lora: LoraSettings | None, head_size: int | None) -> None:
+    def __init__(
+        self, model: Any, lora: LoraSettings | None, head_size: int | None, gradient_checkpointing: bool = False
+    ) -> None:
         super().__init__()
         width = model.config.get_text_config().hidden_size
         vocabulary = model.get_output_embeddings().weight.shape[0]
@@ -97,6 +100,8 @@ class ValuedPolicy(nn.Module):
             self.model: Any = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **lora.model_dump()))
         else:
             self.model = model
+        if gradient_checkpointing:
+            checkpoint_layers(self.language_model)
         self.heads = ValueHeads(width, head_size or width, vocabulary)
 
     @property

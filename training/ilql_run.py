@@ -91,7 +91,7 @@ def train_ilql(recipe: ILQLRecipe, out: Path) -> RunRecord:
     generation_config = model.generation_config
     answers = Answers.of(recipe, tokenizer, data)
     set_seed(recipe.seed)  # before adapters and heads: theirs are the same on every process
-    policy = ValuedPolicy(model, recipe.lora, recipe.ilql.head_size)
+    policy = ValuedPolicy(model, recipe.lora, recipe.ilql.head_size, recipe.gradient_checkpointing)
     ilql = ILQL(recipe, policy, tokenizer.pad_token_id, answers.train, accelerator)
     torch.manual_seed(recipe.seed * 1_000_003 + accelerator.process_index)
     _resume(ilql, run)

@@ -86,7 +86,7 @@ def _trained(recipe: Any, checkpoint: Checkpoint, device: str) -> Trained:
     shape, parameters = shape_of(checkpoint.config), parameters_of(checkpoint)
     halves = recipe.dtype == "bfloat16" or (recipe.dtype == "auto" and multiplies_bfloat16(device))
     number_bytes = 2 if halves else 4
-    checkpointing = bool(_args(recipe).get("gradient_checkpointing"))
+    checkpointing = bool(getattr(recipe, "gradient_checkpointing", _args(recipe).get("gradient_checkpointing")))
     lora: LoraSettings | None = recipe.lora
     if lora is None:  # full fine-tuning keeps its weights in float32
         return Trained(shape, parameters, parameters, 4, number_bytes, 0, checkpointing)

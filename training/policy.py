@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from training.chosen_tokens import chosen_logprobs
 from training.frozen_trunk import frozen_layers, layers_from, same_layers, trunk_states
+from training.layer_checkpointing import checkpoint_layers
 from training.ppo_math import entropy, token_logprobs
 from training.recipe import LoraSettings
 from training.sharding import in_parts_like
@@ -34,7 +35,7 @@ class ActorCritic(nn.Module):
     `entropy_gradient` asks for it, for the vocabulary's is large; without gradients at all they are zeros.
     """
 
-    def __init__(self, model: PreTrainedModel, lora: LoraSettings | None) -> None:
+    def __init__(self, model: PreTrainedModel, lora: LoraSettings | None, gradient_checkpointing: bool = False) -> None:
         super().__init__()
         hidden_size = model.config.get_text_config().hidden_size
         self.uses_adapters = lora is not None
@@ -49,6 +50,8 @@ class ActorCritic(nn.Module):
             self.model = model
             self.reference = copy.deepcopy(model).requires_grad_(False)
         self.frozen_layers = frozen_layers(self.language_model) if lora is not None else 0
+        if gradient_checkpointing:
+            checkpoint_layers(self.language_model)
         self.value_head = nn.Linear(hidden_size, 1)
         # Every state is worth 0 until returns say otherwise.
         nn.init.zeros_(self.value_head.weight)

@@ -74,7 +74,8 @@ def set_up(recipe: PPORecipe) -> Setup:
     if not isinstance(rewards, TextRewards):
         check_same_tokens(tokenizer, rewards.tokenizer)
     set_seed(recipe.seed)  # before the adapters: theirs is the same on every process
-    ppo = PPO(recipe, ActorCritic(model, recipe.lora), tokenizer, rewards, prompts, accelerator, mixing)
+    actor = ActorCritic(model, recipe.lora, recipe.gradient_checkpointing)
+    ppo = PPO(recipe, actor, tokenizer, rewards, prompts, accelerator, mixing)
     torch.manual_seed(recipe.seed * 1_000_003)  # all processes draw the same numbers, of which each uses its own
     sources = [kept(data.source, len(prompts), too_long, recipe.max_prompt_length)] + ([mixed.source] if mixed else [])
     return Setup(ppo, base, generation_config, heldout, mixed, [base.parent, *reward_parents], sources)

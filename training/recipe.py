@@ -238,6 +238,8 @@ class PPORecipe(RewardKeys):
     ppo: PPOSettings = PPOSettings()
     ptx: PTXSettings | None = None
     guards: GuardSettings = GuardSettings()
+    # Layers' states are computed again in the backward pass, not kept: less memory, the same losses, so it may change on the way
+    gradient_checkpointing: bool = Field(default=False, exclude=True)
     report_to: Tracker | list[Tracker] = Field(default="none", exclude=True)  # who is told the metrics as they come
     memory_check: bool = Field(default=True, exclude=True)  # refuse a run that surely needs more memory than is free
     seed: int = 0
