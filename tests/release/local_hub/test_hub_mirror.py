@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub.errors import GatedRepoError
 
 from release.__main__ import main
 from release.local_hub.fsck import check
@@ -78,6 +79,9 @@ def test_all_types_branches_tags_and_commits_arrive_under_the_same_ids(source: A
                 assert trees[0] == trees[1]
     assert copy.model_info("slipway/demo").private
     assert copy.dataset_info("slipway/data").gated == "auto"
+    copy.auth_check("slipway/data", repo_type="dataset")
+    with pytest.raises(GatedRepoError):
+        HfApi(endpoint=copy.endpoint, token=False).auth_check("slipway/data", repo_type="dataset")
     assert copy.space_info("slipway/page").sdk == "static"
     file = copy.hf_hub_download("slipway/demo", "w[1].bin", revision="v1", cache_dir=tmp_path / "cache")
     assert Path(file).read_bytes() == WEIGHTS
