@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training.chat import prompt_ids, stop_tokens
+from training.context_length import require_context
 from training.data import Prompt, load_prompts
 from training.energy import price, spent
 from training.energy_record import Energy, Price
@@ -160,6 +161,13 @@ def sample_best(recipe: BestOfNRecipe, out: Path) -> BestOfNRecord:
             f"every prompt is longer than {recipe.max_prompt_length} tokens",
             next_step="raise max_prompt_length in the recipe",
         )
+    require_context(
+        model.config,
+        (len(prompt_ids(tokenizer, row.prompt)) for row in prompts),
+        "lower max_prompt_length or generation.max_new_tokens",
+        limit=recipe.max_prompt_length,
+        sampled=recipe.generation.max_new_tokens,
+    )
     rows = _sampled_before(run.state / SAMPLES, recipe.n)
     with Progress("best-of-n", len(prompts), len(rows) // recipe.n) as progress:
         for first in range(len(rows) // recipe.n, len(prompts), recipe.batch_size):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training.chat import answer_sequence
+from training.context_length import require_context
 from training.data import Preference, load_preferences
 from training.errors import UsageError
 from training.pair_report import pair_report
@@ -51,6 +52,8 @@ def train_dpo(recipe: DPORecipe, out: Path) -> RunRecord:
         raise UsageError(
             f"every pair is longer than {recipe.max_length} tokens", next_step="raise max_length in the recipe"
         )
+    lengths = (longest(tokenizer, row) for row in rows + heldout)
+    require_context(model.config, lengths, "lower max_length", limit=recipe.max_length)
     before = pair_logprobs(model, tokenizer, heldout)
     trainer = DPOTrainer(
         model=model,

@@ -146,6 +146,7 @@ def answer_all(
     import transformers
 
     from training.chat import prompt_ids, stop_tokens
+    from training.context_length import require_context
     from training.decoding import Decoding, decode
     from training.precision import chosen_dtype
     from training.pretrained import load_policy
@@ -160,6 +161,10 @@ def answer_all(
     decoding = Decoding(sampling.max_new_tokens, sampling.temperature, sampling.top_p)
     generator = torch.Generator().manual_seed(seed)
     uniforms = torch.rand(len(prompts), sampling.max_new_tokens, generator=generator)
+    lengths = (len(prompt_ids(tokenizer, prompt)) for prompt in prompts)
+    require_context(
+        model.config, lengths, "lower --max-new-tokens, or choose shorter prompts", sampled=sampling.max_new_tokens
+    )
     maker = Maker(
         repo_id=name or base.parent.hub_id or Path(base.parent.name.partition("@")[0]).name,
         revision=base.parent.revision,

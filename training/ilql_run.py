@@ -11,8 +11,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from training.chat import prompt_ids
 from training.checkpoint import Checkpoint
 from training.command import log
+from training.context_length import require_context
 from training.data import Data, Prompt, load_prompts
 from training.ilql_data import Rewarded, Transitions, load_rewarded, scale_of, scaled, tokenize
 from training.ilql_recipe import ILQLRecipe
@@ -90,6 +92,8 @@ def train_ilql(recipe: ILQLRecipe, out: Path) -> RunRecord:
     model, tokenizer = load_policy(base.checkpoint, recipe.dtype if recipe.lora else "float32")
     generation_config = model.generation_config
     answers = Answers.of(recipe, tokenizer, data)
+    questions: list[Prompt] = load_prompts(recipe.evaluation.prompts, recipe.seed).train if recipe.evaluation else []
+    require_lengths(recipe, tokenizer, model.config, answers, questions)
     set_seed(recipe.seed)  # before adapters and heads: theirs are the same on every process
     policy = ValuedPolicy(model, recipe.lora, recipe.ilql.head_size, recipe.gradient_checkpointing)
     ilql = ILQL(recipe, policy, tokenizer.pad_token_id, answers.train, accelerator)
@@ -110,7 +114,7 @@ def train_ilql(recipe: ILQLRecipe, out: Path) -> RunRecord:
     if scorer is not None:
         # As it was saved and as anyone loads it, not as it stands in memory.
         steered = SteeredPolicy.load(checkpoint.path, recipe.dtype, str(accelerator.device))
-        figures |= steered_figures(steered, recipe, scorer, data.train)
+        figures |= steered_figures(steered, recipe, scorer, data.train, questions)
     record = RunRecord(
         method="ilql",
         checkpoint_digest=checkpoint.digest,
@@ -128,6 +132,21 @@ def train_ilql(recipe: ILQLRecipe, out: Path) -> RunRecord:
         metrics=figures,
     )
     return run.finish(record)
+
+
+def require_lengths(
+    recipe: ILQLRecipe, tokenizer: PreTrainedTokenizerBase, config: Any, answers: Answers, questions: Sequence[Prompt]
+) -> None:
+    """Raise UsageError where an answer of the data, or a question with its steered answer, is beyond the model's context."""
+    lengths = [len(row.prompt) + len(row.answer) for row in answers.train + answers.heldout]
+    require_context(config, lengths, "lower max_length", limit=recipe.max_length)
+    asked = [len(prompt_ids(tokenizer, row.prompt)) for row in questions]
+    require_context(
+        config,
+        asked,
+        "lower steering.max_new_tokens, or choose shorter prompts",
+        sampled=recipe.steering.max_new_tokens,
+    )
 
 
 def load_scorer(recipe: ILQLRecipe, device: str) -> Scorer | None:
@@ -180,7 +199,7 @@ def behaviour(rows: Sequence[Rewarded]) -> dict[str, float]:
 
 
 def steered_figures(
-    policy: SteeredPolicy, recipe: ILQLRecipe, scorer: Scorer, rows: Sequence[Rewarded]
+    policy: SteeredPolicy, recipe: ILQLRecipe, scorer: Scorer, rows: Sequence[Rewarded], prompts: Sequence[Prompt]
 ) -> dict[str, float]:
     """Mean rewards of sampled answers without steering and with it, over prompts; and the latter's gain over the behaviour.
 
@@ -191,7 +210,6 @@ def steered_figures(
     """
     assert recipe.evaluation is not None
     settings = recipe.evaluation
-    prompts: list[Prompt] = load_prompts(settings.prompts, recipe.seed).train
     found = {"evaluation_prompts": float(len(prompts)), "evaluation_samples": float(settings.samples)}
     rewards: dict[str, list[float]] = {}  # each prompt's mean
     for name, beta in (("unsteered", 0.0), ("steered", recipe.steering.beta)):

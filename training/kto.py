@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training.chat import answer_sequence
+from training.context_length import require_context
 from training.demonstrations import Feedback, load_feedback
 from training.errors import UsageError
 from training.pair_report import clustered_auc, with_interval
@@ -62,6 +63,8 @@ def train_kto(recipe: KTORecipe, out: Path) -> RunRecord:
             f"every answer is longer than {recipe.max_length} tokens with its prompt",
             next_step="raise max_length in the recipe",
         )
+    lengths = (length(tokenizer, row) for row in rows + heldout)
+    require_context(model.config, lengths, "lower max_length", limit=recipe.max_length)
     rows = in_rounds(rows, recipe.seed)
     answers = [(row.prompt, row.completion) for row in heldout]
     before = answer_logprobs(model, tokenizer, answers)

@@ -19,7 +19,7 @@ from training.chat import prompt_ids, stop_tokens
 from training.data import Messages, Prompt, load_prompts
 from training.errors import UsageError
 from training.pair_report import with_interval
-from training.ppo_setup import check_same_tokens, load_rewards
+from training.ppo_setup import check_same_tokens, load_rewards, require_room_to_answer
 from training.pretrained import load_policy
 from training.recipe import Generation, OnlineRecipe
 from training.reward_sources import TextRewards
@@ -71,6 +71,8 @@ def train_online(run: TRLRun[Online], config: type[Any], trainer: type[Any]) -> 
             f"every prompt is longer than {recipe.max_prompt_length} tokens",
             next_step="raise max_prompt_length in the recipe",
         )
+    ids = [prompt_ids(tokenizer, row.prompt) for row in rows + heldout]
+    require_room_to_answer(recipe, ids, model.config, rewards)
     metrics = {}
     if heldout:
         metrics["heldout_prompts"] = float(len(heldout))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from training.chat import prompt_ids
+from training.context_length import require_context
 from training.data import Prompt, load_prompts
 from training.errors import UsageError
 from training.pretrained import BaseModel, load_policy, resolve_base
@@ -67,7 +69,11 @@ def set_up(recipe: PPORecipe) -> Setup:
             "guards.heldout_every measures on held-out prompts, and there are none",
             next_step="set prompts.heldout_fraction or prompts.heldout_split, or remove guards.heldout_every",
         )
+    require_room_to_answer(recipe, prompts + heldout, model.config, rewards)
     mixed = load_ptx(recipe.ptx, tokenizer, recipe.seed) if recipe.ptx else None
+    if mixed and recipe.ptx:
+        lengths = [len(ids) for ids, _ in mixed.train + mixed.heldout]
+        require_context(model.config, lengths, "lower ptx.max_length", limit=recipe.ptx.max_length)
     mixing = None
     if mixed and recipe.ptx and recipe.ptx.coef > 0:
         mixing = Mixing(mixed.train, recipe.ptx, tokenizer.pad_token_id, recipe.seed)
@@ -126,6 +132,21 @@ def tokenize_prompts(
             next_step="raise max_prompt_length in the recipe",
         )
     return kept, len(ids) - len(kept)
+
+
+def require_room_to_answer(
+    recipe: PPORecipe | OnlineRecipe, prompts: Sequence[list[int]], policy: Any, rewards: RewardModel | TextRewards
+) -> None:
+    """Raise UsageError where a prompt and an answer may be beyond the context of the policy (its config) or of the reward model."""
+    read_by = [policy] if isinstance(rewards, TextRewards) else [policy, rewards.model.config]
+    for config in read_by:
+        require_context(
+            config,
+            map(len, prompts),
+            "lower max_prompt_length or generation.max_new_tokens",
+            limit=recipe.max_prompt_length,
+            sampled=recipe.generation.max_new_tokens,
+        )
 
 
 def check_same_tokens(policy: PreTrainedTokenizerBase, reward: PreTrainedTokenizerBase) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training.chat import answer_ids, prompt_ids, turn_end
+from training.context_length import require_context
 from training.data import Preference, load_preferences
 from training.errors import UsageError
 from training.pair_report import pair_report
@@ -52,6 +53,9 @@ def train_reward_model(recipe: RewardRecipe, out: Path) -> RunRecord:
         base.checkpoint.path, num_labels=1, dtype=getattr(torch, run.load_dtype)
     )
     require_finite(model, base.checkpoint)
+    require_context(model.config, [pair["length"] for pair in pairs], "lower max_length", limit=recipe.max_length)
+    heldout = (pair_length(tokenizer, row) for row in rows.heldout)  # of any length
+    require_context(model.config, heldout, "leave longer pairs out of those held out, or set cut_prompts: true")
     use_grouped_attention(model)
     # The new head starts at zero: every answer is worth the same until the pairs say otherwise.
     torch.nn.init.zeros_(model.score.weight)

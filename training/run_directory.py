@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -34,7 +34,7 @@ INPUTS = "inputs.json"  # digests of the parents and hashes of the data that the
 LOCK = "lock"
 BEFORE_ANYTHING_IS_SAVED = ("recipe.json", INPUTS, LOCK)
 
-_held: dict[Path, IO[bytes]] = {}  # run directory -> its lock, which this process holds until it ends
+_held: dict[Path, int] = {}  # run directory -> the open file of its lock, which this process holds until it ends
 
 R = TypeVar("R", bound=Settings)
 
@@ -95,12 +95,12 @@ class RunDirectory:
         self.state.mkdir(parents=True, exist_ok=True)
         before = _held.pop(self.path.resolve(), None)
         if before is not None:  # an earlier attempt of this very process
-            before.close()
-        file = (self.state / LOCK).open("ab")
+            os.close(before)
+        file = os.open(self.state / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            file.close()
+            os.close(file)
             raise UsageError(
                 "another process is training here",
                 where=str(self.path),

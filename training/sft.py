@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from training.chat import demonstration_ids
+from training.context_length import require_context
 from training.demonstrations import Demonstration, load_demonstrations
 from training.errors import UsageError
 from training.pair_report import with_interval
@@ -47,6 +48,7 @@ def train_sft(recipe: SFTRecipe, out: Path) -> RunRecord:
     fit = fitted(data, partial(length, tokenizer), recipe.max_length, recipe.cut_prompts)
     rows, too_long = tokenize(tokenizer, fit.train, recipe.max_length)
     heldout = tokenize(tokenizer, fit.heldout, recipe.max_length)[0] if fit.heldout else []
+    require_context(model.config, [len(ids) for ids, _ in rows + heldout], "lower max_length", limit=recipe.max_length)
     metrics = {}
     if heldout:
         before = learned_logprobs(model, heldout, tokenizer.pad_token_id)
