@@ -144,13 +144,13 @@ def run_check(args: argparse.Namespace) -> Result:
     args.policy = args.policy or ("default" if is_run else "external")
     subject = f"{place} under policy {args.policy}"
     if is_run:
-        return _judged(check_run(place, as_request(args, place)), subject)
+        return _judged(check_run(place, as_request(args, place)), subject, checked_only=True)
     if place.is_dir():
-        return _judged(check_files(place, as_request(args, None)), subject)
+        return _judged(check_files(place, as_request(args, None)), subject, checked_only=True)
     args.repo, revision = parse_target(args.target)
     hub = HubClient.connect()
     with fresh_download(hub, args.repo, hub.resolve(args.repo, revision or "main")) as snapshot:
-        return _judged(check_files(snapshot, as_request(args, None)), subject)
+        return _judged(check_files(snapshot, as_request(args, None)), subject, checked_only=True)
 
 
 def run_publish(args: argparse.Namespace) -> Result:
@@ -195,8 +195,11 @@ def run_verify(args: argparse.Namespace) -> Result:
     quiet_libraries()
     if args.rescore is not None and args.rescore < 1:
         raise UsageError("--rescore needs at least one item of each task", found=str(args.rescore))
-    if args.suite is not None and args.rescore is None:
-        raise UsageError("--suite is what --rescore reads", next_step="give --rescore N too, or leave --suite out")
+    for option in ("suite", "seed"):
+        if getattr(args, option) is not None and args.rescore is None:
+            raise UsageError(
+                f"--{option} is what --rescore reads", next_step=f"give --rescore N too, or leave --{option} out"
+            )
     seed = secrets.randbelow(2**31) if args.seed is None else args.seed  # nobody can know beforehand what is looked at
     rescoring = Rescoring(args.rescore, seed, args.suite) if args.rescore else None
     if rescoring is not None:
@@ -304,7 +307,7 @@ def _space_words(plan: ReleasePlan) -> str:
     return words + (f" --space-hardware {flavour.hardware}" if flavour.hardware else "")
 
 
-def _judged(verdicts: list[Verdict], subject: str) -> Result:
+def _judged(verdicts: list[Verdict], subject: str, *, checked_only: bool = False) -> Result:
     """The verdicts as a result; the exit code of a refusal where there is one."""
     from release.plan import describe, refusal
 
@@ -312,7 +315,7 @@ def _judged(verdicts: list[Verdict], subject: str) -> Result:
         "summary": f"{subject}\n{describe(verdicts)}",
         "verdicts": [verdict.model_dump(mode="json") for verdict in verdicts],
     }
-    error: GateRefused | None = refusal(verdicts, subject)
+    error: GateRefused | None = refusal(verdicts, subject, checked_only=checked_only)
     if error is not None:
         log(f"error: {error.render()}")
         result |= {"error": error.as_dict(), "exit_code": EXIT_GATE}

@@ -22,6 +22,18 @@ from training.errors import UsageError, VerificationMismatch
 if TYPE_CHECKING:
     from release.local_hub.store import Store
 
+OF_ACTION = {
+    "source": "mirror",
+    "token_file": "serve",
+    "run_spaces": "serve",
+    "organisation": "user",
+    "read_only": "user",
+    "grace": "gc",
+    "dry_run": "gc",
+    "set_aside": "fsck",
+}
+GRACE_HOURS = 24.0
+
 _DESCRIPTION = """Serve a Hub that the unchanged huggingface_hub, transformers and datasets clients use as HF_ENDPOINT.
 
   hub --root DIR --port N          serve until Ctrl-C
@@ -60,7 +72,6 @@ def add_hub_command(parser: Parser) -> None:
     hub.add_argument(
         "--grace",
         type=float,
-        default=24.0,
         metavar="HOURS",
         help="with `gc`: leave what is younger, it may be part of an upload (default: 24)",
     )
@@ -75,7 +86,20 @@ def run_hub(args: argparse.Namespace) -> Result:
     actions = {"serve": _serve, "import": _import, "mirror": _mirror, "user": _user, "fsck": _fsck, "gc": _gc}
     if args.action in ("import", "user") and len(args.subject) != 1:
         raise UsageError(f"hub {args.action} needs one {'FOLDER' if args.action == 'import' else 'NAME'}")
+    _require_own_options(args)
     return actions[str(args.action)](args)
+
+
+def _require_own_options(args: argparse.Namespace) -> None:
+    """Raises UsageError for an option that the action would not read: who gave it meant something by it."""
+    for option, action in OF_ACTION.items():
+        if getattr(args, option) not in (None, False, []) and args.action != action:
+            name = f"--{'from' if option == 'source' else option.replace('_', '-')}"
+            raise UsageError(
+                f"{name} is an option of `hub{'' if action == 'serve' else f' {action}'}`",
+                found=f"hub {args.action} with {name}",
+                next_step=f"leave {name} out",
+            )
 
 
 def _serve(args: argparse.Namespace) -> Result:
@@ -188,7 +212,8 @@ def _gc(args: argparse.Namespace) -> Result:
     _require_no_subject(args)
     if not (args.root / "store.json").is_file():
         raise UsageError("there is no Hub", where=str(args.root), expected="the folder that `hub --root` was given")
-    if args.grace < 0:
-        raise UsageError("--grace cannot be negative", found=f"{args.grace:g}")
-    done = collect(Store(args.root), grace=args.grace * 3600, dry_run=args.dry_run)
+    hours = GRACE_HOURS if args.grace is None else args.grace
+    if hours < 0:
+        raise UsageError("--grace cannot be negative", found=f"{hours:g}")
+    done = collect(Store(args.root), grace=hours * 3600, dry_run=args.dry_run)
     return {"summary": describe(done, dry_run=args.dry_run), "dry_run": args.dry_run, **asdict(done)}

@@ -154,13 +154,16 @@ def read_plan(run: Path) -> ReleasePlan:
     return ReleasePlan.read(run / PLAN)
 
 
-def refusal(verdicts: list[Verdict], subject: str) -> GateRefused | None:
-    """The error that names every gate that refused, with its numbers and remedies; None where all passed."""
+def refusal(verdicts: list[Verdict], subject: str, *, checked_only: bool = False) -> GateRefused | None:
+    """The error that names every gate that refused, with its numbers and remedies; None where all passed.
+
+    `checked_only`: nothing was to be released, so it does not say that nothing was.
+    """
     refused = [verdict for verdict in verdicts if verdict.outcome == "refused"]
     if not refused:
         return None
     return GateRefused(
-        f"{len(refused)} of {len(verdicts)} gates refused, so nothing was sent to the Hub\n"
+        f"{len(refused)} of {len(verdicts)} gates refused{'' if checked_only else ', so nothing was sent to the Hub'}\n"
         + "\n".join(f"  {verdict.gate}: {verdict.explanation}" for verdict in refused),
         where=subject,
         next_step="; ".join(dict.fromkeys(verdict.remedy for verdict in refused if verdict.remedy)),

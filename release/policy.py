@@ -89,6 +89,7 @@ class Policy(Settings):
     no_regression: RegressionRules
     no_regression_since_release: RegressionRules = RegressionRules(baseline="optional", groups=[])
     contamination: ContaminationRules = ContaminationRules()
+    card_text: Literal["required", "noted"] = "required"  # sections, links, our digest; the rest always counts
     remote_code: Literal["refused", "allowed"] = "refused"
     waive: dict[GateName, str] = {}  # gate -> why its refusal is accepted; it is written on the card
 

@@ -71,13 +71,22 @@ def test_anyones_checkpoint_is_checked_as_it_lies_with_its_own_card(
     (checkpoint / "pytorch_model.bin").write_bytes(b"\x80\x04.")
     before = sorted(checkpoint.rglob("*"))
     assert main(["check", str(checkpoint), "--json"]) == 3
-    said = {verdict["gate"]: verdict for verdict in json.loads(capsys.readouterr().out)["verdicts"]}
+    result = json.loads(capsys.readouterr().out)
+    assert "sent to the Hub" not in result["error"]["what"]
+    said = {verdict["gate"]: verdict for verdict in result["verdicts"]}
     assert said["weights_safetensors_only"]["evidence"]["pickled"] == ["pytorch_model.bin"]
     assert said["loads_clean"]["outcome"] == "passed"
     assert said["license_present"]["explanation"] == "license: mit"
     assert said["run_record_pinned"]["outcome"] == said["no_regression"]["outcome"] == "skipped"
-    assert "section" in said["card_complete"]["explanation"]
+    assert said["card_complete"]["outcome"] == "passed", "others write no section on how to verify, or on scores"
+    assert "noted: no section such as" in said["card_complete"]["explanation"]
+    assert {problem["check"] for problem in said["card_complete"]["evidence"]["noted"]} == {"sections", "digest"}
     assert sorted(checkpoint.rglob("*")) == before
+    (checkpoint / "README.md").write_text("---\nlicense: mit\n---\n# Trained in /home/jane/models/one\n")
+    assert main(["check", str(checkpoint), "--json"]) == 3
+    said = {verdict["gate"]: verdict for verdict in json.loads(capsys.readouterr().out)["verdicts"]}
+    assert said["card_complete"]["outcome"] == "refused"
+    assert "a local path: /home/jane/models/one" in str(said["card_complete"]["evidence"]["problems"])
     assert main(["check"]) == 2
 
 

@@ -187,3 +187,8 @@ def test_rolling_back_to_an_unknown_tag_is_refused_with_the_known_ones(
 ) -> None:
     assert main(["rollback", "--repo", released.repo_id, "--to", "v9"]) == 2
     assert "v1.0.0" in capsys.readouterr().err
+
+
+def test_a_seed_without_anything_to_draw_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", "slipway/anything", "--seed", "3"]) == 2
+    assert "--seed is what --rescore reads" in capsys.readouterr().err

@@ -246,3 +246,21 @@ def test_a_client_whose_chunks_are_gone_sends_them_again(hub: Any, api: Any, tmp
     api.create_repo("slipway/demo")
     api.upload_file(path_or_fileobj=str(file), path_in_repo="w.bin", repo_id="slipway/demo")
     assert blob_of(hub.store, "w.bin").read_bytes() == file.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (["fsck", "--grace", "5"], "--grace"),
+        (["fsck", "--read-only"], "--read-only"),
+        (["fsck", "--run-spaces"], "--run-spaces"),
+        (["gc", "--set-aside"], "--set-aside"),
+        (["user", "jane", "--from", "http://host"], "--from"),
+    ],
+)
+def test_an_option_of_another_action_is_a_usage_error(
+    words: list[str], option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["hub", *words, "--root", str(tmp_path / "hub")]) == 2
+    assert f"{option} is an option of `hub" in capsys.readouterr().err
+    assert not (tmp_path / "hub").exists()
