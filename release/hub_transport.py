@@ -18,11 +18,7 @@ if TYPE_CHECKING:
 
 CONNECT_LIMIT = 10.0  # seconds
 ANSWER_LIMIT = 120.0  # seconds without a byte
-<<<<<<< HEAD
-# hf_xet tries each request again by itself, silently and for minutes; release/hub_client.py tries the whole commit again.
-=======
 # hf_xet tries each request again by itself, silently and by default for minutes; hub_client.py tries the whole commit again.
->>>>>>> fixrel
 XET_PATIENCE = {
     "HF_XET_CLIENT_RETRY_BASE_DELAY": "1s",
     "HF_XET_CLIENT_RETRY_MAX_ATTEMPTS": "3",
