@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from lm_eval.api.registry import register_model
 from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import normalize_gen_kwargs
@@ -38,6 +39,9 @@ class PrefixTreeLM(HFLM):  # type: ignore[misc]
     """
 
     def __init__(self, pretrained: Any, seed: int = 0, **options: Any) -> None:
+        # lm-eval's default is a GPU, also where torch was built without one; None is what its command line says for "not given".
+        if options.get("device") is None:
+            options["device"] = "cuda" if torch.cuda.is_available() else "cpu"
         super().__init__(pretrained, **options)
         if self.backend != "causal":
             raise UsageError("the prefix tree is for decoder-only models", found=self.backend, next_step="--model hf")

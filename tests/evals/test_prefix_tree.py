@@ -149,7 +149,9 @@ def test_real_weights_on_official_items_get_lm_evals_numbers(tmp_path: Path) -> 
             list(range(0, 1500, 75)),
         ),
     ]
-    ours = PrefixTreeLM(pretrained=str(tmp_path / "base" / "checkpoint"), dtype="float32", device="cpu")
+    ours = PrefixTreeLM(
+        pretrained=str(tmp_path / "base" / "checkpoint"), dtype="float32"
+    )  # and no device: what there is
     theirs = HFLM(pretrained=ours.model, tokenizer=ours.tokenizer, batch_size=8)
     for one, places in chosen:
         requests = one.requests(places, None)
