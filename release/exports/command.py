@@ -55,7 +55,8 @@ def run_export(args: argparse.Namespace) -> Result:
             "a file does not say what its checkpoint says, so it was not kept",
             where=str(args.run_directory),
             found="; ".join(f"{precision}: {reason}" for precision, reason in done.refused.items()),
-            next_step="export a higher precision, such as Q8_0 or F16",
+            next_step="choose a higher precision, as Q8_0 or F16, where figures fall short; where llama.cpp reads other "
+            "tokens, or F16 falls short itself, convert it with llama.cpp's own convert_hf_to_gguf.py and compare",
         )
         log(f"error: {error.render()}")
         result |= {"error": error.as_dict(), "exit_code": EXIT_GATE}

@@ -14,10 +14,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from release.exports.architecture import read_architecture
 from release.exports.card import render_card
 from release.exports.gguf_file import display_name, write_gguf
 from release.exports.parity import BOUNDS, Loss, Reference, measure, prompts_digest, refusal, take_reference
 from release.exports.record import EXPORT, ExportedFile, ExportRecord
+from release.exports.tokenizer import read_vocabulary
 from release.records import Receipt
 from training.checkpoint import Checkpoint
 from training.command import log
@@ -50,6 +52,7 @@ def export(run: Path, precisions: Sequence[str], out: Path, identity: Identity) 
     """Write the files of these precisions that are not there yet. Raises UsageError for what cannot be exported at all."""
     checkpoint = Checkpoint.open(run / "checkpoint" if (run / "checkpoint").is_dir() else run)
     record = _record(run, checkpoint, out, identity)
+    read_vocabulary(checkpoint, read_architecture(checkpoint).vocabulary)  # what cannot be exported is refused at once
     refused: dict[str, str] = {}
     losses: dict[str, Loss] = {}
     references: list[Reference] = []

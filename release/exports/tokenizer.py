@@ -56,6 +56,9 @@ def read_vocabulary(checkpoint: Checkpoint, size: int) -> Vocabulary:
     described = json.loads(file.read_text(encoding="utf-8"))
     pre = _pre(checkpoint, described)
     model = described["model"]
+    most = max([*model["vocab"].values(), *(added["id"] for added in described["added_tokens"])])
+    if most >= size:
+        raise _cannot(checkpoint, f"ids below the {size} rows of its embeddings", f"the id {most}")
     tokens = [f"[PAD{at}]" for at in range(size)]
     types = [int(TokenType.UNUSED)] * size
     for token, at in model["vocab"].items():

@@ -245,6 +245,15 @@ def test_a_tokenizer_whose_split_is_not_known_is_refused(tiny: Path, tmp_path: P
         export(run, ["F16"], tmp_path / "out", Identity("tiny"))
 
 
+def test_a_tokenizer_with_more_words_than_the_model_has_rows_is_refused(tiny: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(tiny, tmp_path / "run"))
+    config = json.loads((run / "checkpoint" / "config.json").read_text())
+    (run / "checkpoint" / "config.json").write_text(json.dumps(config | {"vocab_size": 20}))
+    with pytest.raises(UsageError, match="tokenizer cannot be written"):
+        export(run, ["F16"], tmp_path / "out", Identity("tiny"))
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_types_of_a_mixture_are_llama_cpps(tiny: Path) -> None:
     def name(tensor: str, columns: int, precision: str = "Q4_K_M") -> str:
         return type_of(tensor, (64, columns), precision, layers=8, tied=True).name
