@@ -175,8 +175,13 @@ def _train(method: Method, args: argparse.Namespace) -> Result:
     require_trackers(recipe, args.out)
     require_memory(recipe, args.out)
     train = getattr(importlib.import_module(method.module), method.function)
-    with measuring(given):
-        return _result(train(recipe, args.out), args.out)
+    try:
+        with measuring(given):
+            return _result(train(recipe, args.out), args.out)
+    finally:
+        from training.run_directory import let_go
+
+        let_go()
 
 
 def _sweep(args: argparse.Namespace) -> Result:

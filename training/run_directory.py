@@ -34,9 +34,15 @@ INPUTS = "inputs.json"  # digests of the parents and hashes of the data that the
 LOCK = "lock"
 BEFORE_ANYTHING_IS_SAVED = ("recipe.json", INPUTS, LOCK)
 
-_held: dict[Path, int] = {}  # run directory -> the open file of its lock, which this process holds until it ends
+_held: dict[Path, int] = {}  # run directory -> the open file of its lock, held until `let_go` or the process's end
 
 R = TypeVar("R", bound=Settings)
+
+
+def let_go() -> None:
+    """Let others train in the directories that this process trained in: a command of it has ended."""
+    while _held:
+        os.close(_held.popitem()[1])
 
 
 @dataclass(frozen=True)

@@ -247,7 +247,10 @@ def test_crows_pairs_has_its_distance_from_a_half_with_an_interval_and_entropies
 def test_bbq_has_its_two_bias_scores_with_intervals(scored: SavedRun) -> None:
     for metric in ("amb_bias_score", "disamb_bias_score"):
         score = scored.scorecard.score("bbq", metric)
-        assert -1 <= score.interval.low <= score.value <= score.interval.high <= 1
+        interval = score.interval
+        assert interval.low <= score.value <= interval.high
+        told = interval.low >= -1 and interval.high <= 1
+        assert told or interval.method.startswith("none: "), "none where no resample moves it"
         assert score.n == 8
 
 

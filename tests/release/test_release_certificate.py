@@ -293,7 +293,7 @@ def test_card_plan_and_receipt_name_the_certificate_and_the_command_that_checks_
     assert "`model_signing verify certificate`" in card
 
 
-def test_a_killed_publication_continues_with_the_same_signature_and_another_signer_is_another_plan(
+def test_a_killed_publication_continues_with_the_same_signature_and_another_signer_needs_another_tag(
     run: Path,
     hub: HubClient,
     repo_id: str,
@@ -319,12 +319,13 @@ def test_a_killed_publication_continues_with_the_same_signature_and_another_sign
     assert main(["resume", "--run", str(run)]) == 0
     assert f"--cert-root root.pem --identity {MAIL}" in capsys.readouterr().out
     assert (run / "bundle" / SIGNATURE).read_bytes() == signature
-    second = plan_for(run, Request(repo_id, sign=other_signing()))
+    with pytest.raises(UsageError, match="was released from this run already"):
+        plan_for(run, Request(repo_id, sign=other_signing()))
+    assert (run / "bundle" / SIGNATURE).read_bytes() == signature
+    second = plan_for(run, Request(repo_id, tag="v1.0.1", sign=other_signing()))
     assert isinstance(second.signer, CertificateSigner)
     assert second.signer.subject == "CN=Somebody else"
     assert (run / "bundle" / SIGNATURE).read_bytes() != signature
-    with pytest.raises(UsageError, match="stands for other bytes"):
-        publish(run, hub)
 
 
 def test_a_certificate_that_issued_itself_signs_too_and_is_its_own_root(
