@@ -263,6 +263,14 @@ class PPORecipe(RewardKeys):
         return self
 
     @model_validator(mode="after")
+    def _the_ratio_compares_a_policy_with_itself(self) -> Self:
+        if self.lora is not None and self.lora.lora_dropout > 0:
+            raise ValueError(
+                "'lora.lora_dropout' must be 0 in PPO: another mask in learning than in sampling would be another policy"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _copies_are_for_full_fine_tuning(self) -> Self:
         if self.ppo.master_weights and self.lora is not None:
             raise ValueError(

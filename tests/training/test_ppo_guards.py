@@ -11,7 +11,7 @@ from training.checkpoint import Checkpoint
 from training.errors import UsageError
 from training.ppo_guards import Measured, best, reason_to_stop
 from training.ppo_run import train_ppo
-from training.recipe import DataSettings, Generation, GuardSettings, PPORecipe, PPOSettings
+from training.recipe import DataSettings, Generation, GuardSettings, LoraSettings, PPORecipe, PPOSettings
 from training.run_record import RunRecord
 
 
@@ -167,6 +167,13 @@ def test_a_run_of_one_episode_has_a_record_without_an_error_of_its_gain(tiny: Pa
 def test_a_target_for_a_coefficient_of_zero_is_refused() -> None:
     with pytest.raises(ValueError, match=r"'kl_target' multiplies 'kl_coef'"):
         PPOSettings(kl_coef=0.0, kl_target=1.0)
+
+
+def test_dropout_which_learning_would_not_share_with_sampling_is_refused() -> None:
+    prompts = DataSettings(source="starter")
+    lora = LoraSettings(lora_dropout=0.1)
+    with pytest.raises(ValueError, match=r"'lora.lora_dropout' must be 0"):
+        PPORecipe(method="ppo", base="base", reward_model="reward", prompts=prompts, lora=lora)
 
 
 def test_a_run_whose_held_out_reward_only_falls_stops_and_keeps_nothing(tiny: Path, tmp_path: Path) -> None:
