@@ -29,6 +29,11 @@ class Interval(Record):
     high: float
     method: str
 
+    @property
+    def ends(self) -> list[float | None]:
+        """Low and high for JSON of another form than this record's: None where the items do not give one."""
+        return [end if math.isfinite(end) else None for end in (self.low, self.high)]
+
     @field_serializer("low", "high", when_used="json")
     def _as_json(self, end: float) -> float | str:
         return end if math.isfinite(end) else str(end).replace("inf", "Infinity").replace("nan", "NaN")

@@ -255,7 +255,8 @@ def _shown(score: Score) -> dict[str, Any]:
     names = ("task", "metric", "group", "value", "n", "unscored", "higher_is_better", "unit", "scorer")
     shown = {name: getattr(score, name) for name in names}
     shown["label"] = metric_label(score.metric, score.scorer)
-    return {**shown, "low": score.interval.low, "high": score.interval.high, "interval_method": score.interval.method}
+    low, high = score.interval.ends
+    return {**shown, "low": low, "high": high, "interval_method": score.interval.method}
 
 
 def _scored_in(scorecard: Scorecard) -> str:

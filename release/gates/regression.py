@@ -84,7 +84,7 @@ def _judged(
                 "figure": f"{row.task}/{row.metric}",
                 "before": row.before,
                 "after": row.after,
-                "interval": [row.interval.low, row.interval.high],
+                "interval": row.interval.ends,
                 "p_worse": row.p_worse,
                 "items": row.n,
             }

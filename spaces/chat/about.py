@@ -5,7 +5,6 @@ Everything here comes from space.json and the loaded model, never from a convers
 
 from __future__ import annotations
 
-import math
 import os
 from html import escape
 from typing import Any
@@ -93,12 +92,12 @@ def _score(score: dict[str, Any]) -> str:
 def _ends(score: dict[str, Any]) -> str:
     """The interval in words; items that are all equal may give none."""
     low, high = score["low"], score["high"]
-    return f"{low:.3f} to {high:.3f}" if math.isfinite(low) and math.isfinite(high) else "no interval"
+    return "no interval" if low is None or high is None else f"{low:.3f} to {high:.3f}"
 
 
 def _band(score: dict[str, Any]) -> str:
     """The interval and the value on a scale from 0 to 1; nothing for a figure that has no such scale."""
-    if score["unit"] != "fraction":
+    if score["unit"] != "fraction" or score["low"] is None or score["high"] is None:
         return ""
     low, value, high = (100 * min(1.0, max(0.0, score[name])) for name in ("low", "value", "high"))
     return (

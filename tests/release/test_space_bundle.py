@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.metadata
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -250,6 +251,20 @@ def test_the_page_shows_the_headline_scores_with_their_intervals() -> None:
     assert [(score["task"], score["low"], score["high"]) for score in space["scores"]] == [("second", 0.43, 0.51)]
     assert space["scored_in"] == "bfloat16 on cpu, suite starter"
     assert (space["model_id"], space["revision"]) == ("org/name", "0123456789" * 4)
+
+
+def test_a_figure_without_an_interval_is_json_that_anyone_reads() -> None:
+    """Items that are all equal give no interval in an open unit, and JSON has no infinity."""
+    scored = _scorecard(DIGEST)
+    none = Interval(low=-math.inf, high=math.inf, method="none: all items are equal")
+    open_ended = [score.model_copy(update={"interval": none}) for score in scored.scores]
+    files = _build(scorecard=scored.model_copy(update={"scores": open_ended}))
+
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is no JSON")
+
+    space = json.loads(files["space.json"], parse_constant=refuse)
+    assert [(score["low"], score["high"]) for score in space["scores"]] == [(None, None)]
 
 
 def test_without_the_sources_beside_it_the_error_says_what_to_do(
