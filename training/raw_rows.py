@@ -103,12 +103,20 @@ def _loaded(builder: str, where: str | Path, split: str = "train", **options: st
     """What datasets.load_dataset reads."""
     from datasets import load_dataset
     from datasets.exceptions import DatasetsError
+    from huggingface_hub.errors import HfHubHTTPError
 
     try:
         dataset = load_dataset(
             builder, split=split, **{key: value for key, value in options.items() if value is not None}
         )
         return [dict(row) for row in dataset]
+    except (ConnectionError, HfHubHTTPError) as error:
+        raise HubError(
+            "the Hub does not give the dataset's files",
+            where=endpoint(),
+            found=f"{where}: {str(error).splitlines()[0]}",
+            next_step="check HF_ENDPOINT and the network, then run the same command again",
+        ) from error
     except (DatasetsError, EOFError, OSError) as error:
         cause = error.__cause__ or error  # "An error occurred while generating the dataset" says nothing
         raise UsageError(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -92,6 +95,19 @@ def test_a_file_that_cannot_be_read_is_named_with_what_is_wrong(name: str, tmp_p
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UsageError, match=rf"{said}[\s\S]*{name}|{name}[\s\S]*{said}"):
         load_preferences(DataSettings(source=str(tmp_path / name)), seed=0)
+
+
+def test_a_hub_that_stops_answering_is_the_hubs_and_not_the_datas_fault(tmp_path: Path) -> None:
+    """The port is nobody's. In a process of its own: huggingface_hub reads the address once."""
+    script = (
+        "from training.errors import HubError\nfrom training.raw_rows import _loaded\n"
+        "try:\n    _loaded('org/rows', 'org/rows', revision='main')\nexcept HubError as error:\n    print(error.exit_code)"
+    )
+    ours = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_TELEMETRY": "1"}
+    ended = subprocess.run(
+        [sys.executable, "-c", script], env={**os.environ, **ours}, capture_output=True, text=True, check=True
+    )
+    assert ended.stdout.strip() == "5"
 
 
 def test_an_empty_folder_and_a_split_of_a_single_file_are_refused(tmp_path: Path) -> None:
