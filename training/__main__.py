@@ -20,7 +20,8 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,8 +29,8 @@ from typing import Any
 
 from training.allocator import keep_freed_memory
 from training.command import Parser, Result, quiet_libraries
+from training.energy import Circumstances, circumstances, measuring
 from training.energy import add_arguments as add_energy_arguments
-from training.energy import circumstances, measuring
 from training.feedback import add_arguments as add_feedback_arguments
 from training.feedback import run_feedback
 from training.feedback_exchange import add_arguments as add_exchange_arguments
@@ -175,12 +176,19 @@ def _train(method: Method, args: argparse.Namespace) -> Result:
     require_trackers(recipe, args.out)
     require_memory(recipe, args.out)
     train = getattr(importlib.import_module(method.module), method.function)
+    with _attempt(given):
+        return _result(train(recipe, args.out), args.out)
+
+
+@contextmanager
+def _attempt(given: Circumstances) -> Iterator[None]:
+    """A command's part of a run: its energy is measured, and its directory is another's afterwards."""
+    from training.run_directory import let_go
+
     try:
         with measuring(given):
-            return _result(train(recipe, args.out), args.out)
+            yield
     finally:
-        from training.run_directory import let_go
-
         let_go()
 
 
@@ -200,7 +208,7 @@ def _best_of_n(args: argparse.Namespace) -> Result:
     keep_freed_memory()
     from training.best_of_n import DEMONSTRATIONS, PREFERENCES, sample_best
 
-    with measuring(circumstances(args)):
+    with _attempt(circumstances(args)):
         record = sample_best(recipe, args.out)
     files = {"demonstrations": str(args.out / DEMONSTRATIONS)}
     if record.preferences_sha256:

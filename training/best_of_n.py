@@ -168,17 +168,7 @@ def sample_best(recipe: BestOfNRecipe, out: Path) -> BestOfNRecord:
         limit=recipe.max_prompt_length,
         sampled=recipe.generation.max_new_tokens,
     )
-    rows = _sampled_before(run.state / SAMPLES, recipe.n)
-    with Progress("best-of-n", len(prompts), len(rows) // recipe.n) as progress:
-        for first in range(len(rows) // recipe.n, len(prompts), recipe.batch_size):
-            batch = prompts[first : first + recipe.batch_size]
-            found = _sample(model, tokenizer, scorer, batch, first, recipe)
-            with (run.state / SAMPLES).open("a", encoding="utf-8") as samples:
-                samples.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in found)
-            rows += found
-            for start in range(0, len(found), recipe.n):
-                rewards = [row["reward"] for row in found[start : start + recipe.n]]
-                progress.advance(f"best {max(rewards):+.3f} of mean {statistics.fmean(rewards):+.3f}")
+    rows = _answers(model, tokenizer, scorer, prompts, recipe, run.state / SAMPLES)
     by_prompt = [rows[start : start + recipe.n] for start in range(0, len(rows), recipe.n)]
     chosen = [best for best in map(best_whole_answer, by_prompt) if best is not None]
     if not chosen:
@@ -187,23 +177,15 @@ def sample_best(recipe: BestOfNRecipe, out: Path) -> BestOfNRecord:
             found=f"{len(rows)} answers of {recipe.generation.max_new_tokens} tokens",
             next_step="raise generation.max_new_tokens in the recipe, with another --out",
         )
-    pairs = [pair for pair in map(best_against_worst, by_prompt) if pair is not None]
-    hashes = [
-        _write(out / SAMPLES, [{key: row[key] for key in ("prompt", "response", "reward")} for row in rows]),
-        _write(out / DEMONSTRATIONS, chosen),
-        _write(out / PREFERENCES, pairs),
-    ]
+    files = _write_chosen(out, rows, chosen, by_prompt)
     record = BestOfNRecord(
         recipe=recipe.model_dump(mode="json"),
         policy=policy.parent.model_copy(update={"role": "policy"}),
         reward_models=scorer.parents,
         rewards=scorer.sources,
         data=kept(data.source, len(prompts), len(data.train) - len(prompts), recipe.max_prompt_length),
-        samples_sha256=hashes[0],
-        demonstrations_sha256=hashes[1],
+        **files,
         demonstrations=len(chosen),
-        preferences_sha256=hashes[2],
-        preferences=len(pairs),
         prompts_without_a_whole_answer=len(by_prompt) - len(chosen),
         ended=statistics.fmean(row["ended"] for row in rows),
         best_of=best_of_table([[row["reward"] for row in answers] for answers in by_prompt]),
@@ -254,6 +236,46 @@ def _reward(answer: dict[str, Any]) -> float:
 
 def _turn(answer: dict[str, Any]) -> list[dict[str, str]]:
     return [{"role": "assistant", "content": answer["response"]}]
+
+
+def _answers(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    scorer: Scorer,
+    prompts: Sequence[Prompt],
+    recipe: BestOfNRecipe,
+    kept: Path,
+) -> list[dict[str, Any]]:
+    """n scored answers to each prompt: those that `kept` has of an earlier attempt, then the rest, each batch added to it."""
+    rows = _sampled_before(kept, recipe.n)
+    with Progress("best-of-n", len(prompts), len(rows) // recipe.n) as progress:
+        for first in range(len(rows) // recipe.n, len(prompts), recipe.batch_size):
+            batch = prompts[first : first + recipe.batch_size]
+            found = _sample(model, tokenizer, scorer, batch, first, recipe)
+            with kept.open("a", encoding="utf-8") as samples:
+                samples.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in found)
+            rows += found
+            for start in range(0, len(found), recipe.n):
+                rewards = [row["reward"] for row in found[start : start + recipe.n]]
+                progress.advance(f"best {max(rewards):+.3f} of mean {statistics.fmean(rewards):+.3f}")
+    return rows
+
+
+def _write_chosen(
+    out: Path,
+    rows: Sequence[dict[str, Any]],
+    chosen: Sequence[dict[str, Any]],
+    by_prompt: Sequence[Sequence[dict[str, Any]]],
+) -> dict[str, Any]:
+    """Write samples, demonstrations and preferences; what the record says of the files."""
+    pairs = [pair for pair in map(best_against_worst, by_prompt) if pair is not None]
+    samples = [{key: row[key] for key in ("prompt", "response", "reward")} for row in rows]
+    return {
+        "samples_sha256": _write(out / SAMPLES, samples),
+        "demonstrations_sha256": _write(out / DEMONSTRATIONS, chosen),
+        "preferences_sha256": _write(out / PREFERENCES, pairs),
+        "preferences": len(pairs),
+    }
 
 
 def _sample(
