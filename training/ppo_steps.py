@@ -95,9 +95,8 @@ class PPOSteps:
         for number, whole_piece in enumerate(pieces):
             piece = whole_piece[accelerator.process_index :: accelerator.num_processes]
             counts = len(piece) > 0
-            piece = (
-                piece if counts else whole_piece[:1]
-            )  # so that all take part in each exchange, this process for nothing
+            if not counts:  # all take part in each exchange, this process for nothing
+                piece = whole_piece[:1]
             columns = responses.columns(piece)
             length = responses.length - (responses.input_ids.shape[1] - columns.stop)
             mask = responses.mask[piece, :length]

@@ -30,11 +30,9 @@ def launched_accelerator(recipe: PPORecipe | ILQLRecipe) -> Accelerator:
     from training.recipe import PPORecipe
     from training.sharding import LAUNCH, share_out_on_cpus
 
-    parts = parts_asked_for()
-    ppo = isinstance(recipe, PPORecipe)
-    if parts == "DeepSpeed" or (
-        parts is not None and not ppo
-    ):  # on CPUs accelerate would leave the model whole and not say so
+    parts, ppo = parts_asked_for(), isinstance(recipe, PPORecipe)
+    # Whatever accelerate makes of it: on CPUs it would leave the model whole and not say so.
+    if parts == "DeepSpeed" or (parts is not None and not ppo):
         raise UsageError(
             f"{recipe.method} runs " + ("data parallel or under FSDP2" if ppo else "data parallel only"),
             expected="accelerate launch --multi_gpu --num_processes N" + (f", or {LAUNCH}" if ppo else ""),

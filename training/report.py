@@ -21,9 +21,8 @@ from training.records import write_atomically
 from training.run_record import RunRecord
 
 KL = "KL to the reference (nats a response)"
-KL_OF_TRL = (
-    "KL to the reference (nats a token)"  # RLOO and GRPO log the mean over tokens (TRL 1.16), under the same key
-)
+# RLOO and GRPO log the mean over tokens (TRL 1.16), under the same key.
+KL_OF_TRL = "KL to the reference (nats a token)"
 # Panels in their order: title, and the keys that are drawn in it, of PPO and of TRL's trainers.
 PANELS = (
     ("Reward", ("reward_mean", "reward", "heldout_reward")),
