@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evals.leaderboard import write
 from evals.scorecard import Scorecard
 from release.hub_client import HubClient, check_repo_id
 from release.hub_files import LocalFile
@@ -143,6 +142,8 @@ def fetch_scorecards(hub: HubClient, names: Sequence[str], folder: Path, *, aske
 
 def space_files(sources: Sequence[Source], out: Path, title: str) -> dict[str, bytes]:
     """Path -> bytes of the static Space; the page is written to `out` first."""
+    from evals.leaderboard import write  # it makes every figure again, by scipy
+
     write([source.folder for source in sources], out, [source.name for source in sources])
     pages = sorted(file for file in out.rglob("*") if file.is_file())
     files = {file.relative_to(out).as_posix(): file.read_bytes() for file in pages}
