@@ -17,8 +17,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from training.errors import UsageError
-
 
 class Answers:
     """The answers of one task under one set of circumstances; `rank` is the process that computes, if there are several."""
@@ -69,19 +67,6 @@ class Answers:
             self.known[key] = json.loads(line)["answers"]
         self.engines.update({self._engine_of.get(key, "")} - {""})
         return self.known[key]
-
-
-def writable(out: Path) -> None:
-    """Raise UsageError where `out` cannot be written to, before anything is computed."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        probe = out / f".writable-{os.getpid()}"
-        probe.write_bytes(b"")
-        probe.unlink()
-    except (FileExistsError, NotADirectoryError) as error:
-        raise UsageError(
-            "the output directory is a file", where=str(out), next_step="choose another directory with --out"
-        ) from error
 
 
 def _torn(file: Path) -> bool:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evals.answers import writable
+from evals.out_directory import require_no_other_model, writable
 from evals.saved import SavedRun, require_comparable, samples_as_bytes
 from evals.scorecard import EvaluatedModel, Sample, Scorecard, Settings
 from evals.suite import NamedSuite, TruthJudges, open_suite
@@ -102,6 +102,8 @@ def evaluate(request: Request, weights: Weights | None = None, named: NamedSuite
     evaluated = weights.evaluated if weights else _found(request)
     served = evaluated if isinstance(evaluated, Served) else None
     writable(request.out)
+    if weights is None:
+        require_no_other_model(request.out, request.source, evaluated.digest)
     processes = joined(request.device)
     say = log if processes.first else _silent
     device = _device(request.device)

@@ -136,7 +136,7 @@ def require_comparable(a: Settings, b: Settings, where: str) -> None:
             where=where,
             expected="equal settings",
             found="; ".join(differing),
-            next_step="evaluate both with the same suite, --dtype, --seed and --limit",
+            next_step="evaluate both with the same suite, --backend, --dtype, --seed and --limit",
         )
 
 

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from evals.answers import Answers, writable
-from training.errors import UsageError
+from evals.answers import Answers
 
 HERE = {"checkpoint": "sha256:1", "dtype": "bfloat16"}
 
@@ -47,11 +46,3 @@ def test_an_answer_missing_from_a_batch_is_an_error_and_is_not_kept(tmp_path: Pa
     with pytest.raises(ValueError, match="2 requests got 1 answers"):
         Answers(tmp_path, "t", HERE).of(["a", "b"], lambda: [1])
     assert not Answers(tmp_path, "t", HERE).has(["a", "b"])
-
-
-def test_an_output_directory_that_is_a_file_is_refused_before_anything_is_computed(tmp_path: Path) -> None:
-    (tmp_path / "out").write_text("")
-    with pytest.raises(UsageError, match="is a file"):
-        writable(tmp_path / "out")
-    with pytest.raises(UsageError, match="is a file"):
-        writable(tmp_path / "out" / "deeper")
