@@ -21,7 +21,10 @@ RESAMPLES = 1_000
 
 @dataclass(frozen=True)
 class Agreement:
-    """alpha with its 95% bootstrap interval over units; None where all values are the same or no unit has two."""
+    """alpha with its 95% bootstrap interval over units; None where all values are the same or no unit has two.
+
+    No interval either where all resamples are alike, as those of one unit: they tell nothing of how far alpha may be off.
+    """
 
     alpha: float | None
     low: float | None
@@ -61,7 +64,9 @@ def agreement(
         rng = np.random.default_rng(seed)
         times = rng.multinomial(len(each), np.full(len(each), 1 / len(each)), RESAMPLES)  # (R, U)
         drawn = _alpha(np.einsum("ru,uvw->rvw", times, each), metric)
-        low, high = (float(end) for end in np.nanpercentile(drawn, [2.5, 97.5]))
+        ends = np.nanpercentile(drawn, [2.5, 97.5])
+        if ends[0] < ends[1]:
+            low, high = (float(end) for end in ends)
     return Agreement(value, low, high, len(each), round(float(each.sum())))
 
 

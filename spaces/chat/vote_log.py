@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import io
 import json
 import os
 import secrets
@@ -49,25 +50,34 @@ class VoteLog:
         self.problem = ""  # why the last push failed
         self.forgotten: set[str] = set()  # labellers who asked for deletion, as known at the start and at each push
         folder.mkdir(parents=True, exist_ok=True)
-        started = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S")
-        self.file = folder / f"{started}-{secrets.token_hex(4)}.jsonl"
+        self.file = folder / _new_name()
         self._writing = threading.Lock()
         self._pushing = threading.Lock()
         self._wake, self._ending = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
 
     def append(self, vote: Vote) -> None:
-        """Write the vote as one line; when this returns it is on the disk. Raises OSError where it cannot be."""
+        """Write the vote as one line; when this returns it is on the disk. Raises OSError, and leaves nothing, else."""
         line = (json.dumps(vote, ensure_ascii=False, sort_keys=True) + "\n").encode()
         with self._writing:
             new = not self.file.exists()
-            with self.file.open("ab") as file:
-                file.write(line)
-                file.flush()
-                os.fsync(file.fileno())
+            with self.file.open("ab", buffering=0) as file:  # a buffer would write what is left of it when it is closed
+                before = os.fstat(file.fileno()).st_size
+                try:
+                    _write_whole(file, line)
+                except OSError:
+                    self._take_back(file, before)
+                    raise
             if new:
                 _sync_folder(self.folder)
         self._wake.set()
+
+    def _take_back(self, file: io.FileIO, before: int) -> None:
+        """A full disk takes a part of a line, and the next vote must not be glued to it."""
+        try:
+            file.truncate(before)
+        except OSError:  # whatever is wrong with this file, its last line is cut off there as a kill would
+            self.file = self.folder / _new_name()
 
     def earlier(self) -> list[Vote]:
         """Every vote that is known: of this folder, and of the dataset where it can be read; each once."""
@@ -220,6 +230,19 @@ def votes_folder(beside: Path) -> Path:
     if given:
         return Path(given)
     return PERSISTENT / "votes" if os.access(PERSISTENT, os.W_OK) else beside / "votes"
+
+
+def _new_name() -> str:
+    started = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S")
+    return f"{started}-{secrets.token_hex(4)}.jsonl"
+
+
+def _write_whole(file: io.FileIO, content: bytes) -> None:
+    """Write all of it, which one call need not do, and sync. Raises OSError."""
+    left = memoryview(content)
+    while left:
+        left = left[file.write(left) :]
+    os.fsync(file.fileno())
 
 
 def now() -> str:

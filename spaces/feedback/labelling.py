@@ -27,6 +27,7 @@ CHOICES = ("a", "b", "tie", "both_bad")
 CODE_LEAST, CODE_MOST = 3, 64  # characters
 REASON_MOST, BETTER_MOST = 1_000, 4_000
 DOUBLE_CLICK_SECONDS = 0.5  # nobody has seen a pair after so little time
+LOOKING_SECONDS = 600.0  # a pair that somebody has had open for longer may be shown to others in their place
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,8 @@ class Labelling:
         if len(done) >= self.space["votes_per_labeller"]:
             return None
         wanted = self.space["votes_per_pair"]
-        left = [key for key in self._pairs if key not in done and self._votes[key] < wanted]
+        taken = self._votes + self._looked_at()
+        left = [key for key in self._pairs if key not in done and taken[key] < wanted]
         if not left and not self._live:
             return None
         gold = [key for key in self._gold if key not in done]
@@ -167,8 +169,13 @@ class Labelling:
             return self._show_gold(self._gold[self._random.choice(gold)])
         if not left:
             return None
-        most = max(self._votes[key] for key in left)  # pairs that were begun are finished first
-        return self._show_pair(self._pairs[self._random.choice([key for key in left if self._votes[key] == most])])
+        most = max(taken[key] for key in left)  # pairs that were begun are finished first
+        return self._show_pair(self._pairs[self._random.choice([key for key in left if taken[key] == most])])
+
+    def _looked_at(self) -> Counter[str]:
+        """How many labellers are looking at each pair, whose votes are to come."""
+        since = clock() - LOOKING_SECONDS
+        return Counter(shown.key for shown in self._open.values() if shown.since > since)
 
     def _gold_is_due(self, who: Who, place: int) -> bool:
         """One gold item in each block of `gold_every`, at a place that only the salt tells."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import resource
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -73,6 +74,32 @@ def test_sides_are_drawn_for_each_labeller(open_space: Any) -> None:
     labelling = open_space(votes_per_pair=40)
     left = Counter(shown.a["text"].startswith("um") for n in range(20) for shown in vote_all(labelling, f"code {n}"))
     assert 60 < left[True] < 140  # of about 180 pairs and gold items
+
+
+def test_labellers_who_look_at_the_same_time_give_no_more_votes_to_a_pair_than_were_asked_for(
+    open_space: Any, modules: Any
+) -> None:
+    labelling = open_space(votes_per_pair=3, gold_every=1000)
+    people = [labelling.labeller(f"code {n}", "script") for n in range(10)]
+    votes: Counter[str] = Counter()
+    while looking := [(who, shown) for who in people if (shown := labelling.next(who)) is not None]:
+        for who, shown in looking:
+            labelling.vote(who, shown.vote_id, "a", "", "")
+            votes[shown.key] += 1
+    pairs = {key: count for key, count in votes.items() if count > 1 or not key.startswith("gold")}
+    assert {count for key, count in pairs.items() if key in labelling._pairs} == {3}
+
+
+def test_a_pair_that_somebody_left_open_is_shown_to_others_after_a_while(
+    open_space: Any, modules: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labelling = open_space(votes_per_pair=1, votes_per_labeller=500, gold_every=1000)
+    gone, later = labelling.labeller("gone", "script"), labelling.labeller("later", "script")
+    left = labelling.next(gone)
+    seen = vote_all(labelling, "later")
+    assert left.gold_id is not None or left.key not in {shown.key for shown in seen}
+    monkeypatch.setattr(modules["labelling"], "LOOKING_SECONDS", -1.0)
+    assert left.gold_id is not None or labelling.next(later).key == left.key
 
 
 def test_what_is_written_is_a_vote_as_the_analysis_reads_it(open_space: Any, bundle: Path) -> None:
@@ -226,6 +253,21 @@ def there(dataset: str) -> list[str]:
     return sorted(
         json.loads(row)["vote_id"] for file in copy.glob("votes/*.jsonl") for row in file.read_text().splitlines()
     )
+
+
+def test_a_full_disk_takes_back_the_part_of_a_line_that_it_took(modules: Any, tmp_path: Path) -> None:
+    log = modules["vote_log"].VoteLog(tmp_path / "votes", None)
+    log.append(line(1))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (log.file.stat().st_size + 10, hard))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            log.append(line(2))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    log.append(line(3))
+    again = modules["vote_log"].VoteLog(tmp_path / "votes", None)
+    assert [vote["vote_id"] for vote in again.earlier()] == [line(1)["vote_id"], line(3)["vote_id"]]
 
 
 def test_votes_are_pushed_to_a_private_dataset_and_those_of_a_killed_run_at_the_next_start(

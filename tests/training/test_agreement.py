@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from training.agreement import agreement, alpha, nominal, ordinal
-from training.ratings import Comparison, bradley_terry, rate
+from training.ratings import Comparison, bradley_terry, profile_interval, rate
 
 # Krippendorff 2011, section C: four observers, twelve units; a point is a missing value.
 OBSERVERS = ["1 2 3 3 2 1 4 1 2 . . .", "1 2 3 3 2 2 4 1 2 5 . 3", ". 3 3 3 2 3 4 2 2 5 1 .", "1 2 3 3 2 4 4 1 2 5 1 ."]
@@ -87,3 +87,30 @@ def test_equal_wins_leave_equal_strengths_and_an_interval_around_zero() -> None:
     assert first.strength == pytest.approx(second.strength, abs=1e-9)
     assert first.low < 0 < first.high
     assert (first.wins, first.comparisons) == (10.5, 21)
+
+
+def test_a_model_that_won_everything_has_an_interval_that_narrows_with_the_votes() -> None:
+    few, many = (rate([Comparison("new", "old", 1.0, f"prompt {n}") for n in range(size)])[0] for size in (3, 60))
+    assert few.high - few.low > many.high - many.low > 1
+    assert few.low < 0 < many.low
+
+
+def test_alpha_of_one_unit_has_no_interval() -> None:
+    found = agreement([["first", "second", "first"]], nominal)
+    assert (found.low, found.high) == (None, None)
+
+
+def test_the_profile_interval_of_two_is_where_the_likelihood_ratio_crosses_the_chi_square() -> None:
+    wins = np.array([[0.0, 8.0], [0.0, 0.0]])
+    low, high = profile_interval(wins, 0, ridge=1e-6)
+    # 2 * 8 * log(1 + exp(-2 b)) = 3.8415 by hand, for strengths b and -b
+    assert low == pytest.approx(-np.log(np.exp(3.841459 / 16) - 1) / 2, abs=1e-4)
+    assert high > 4
+
+
+def test_the_profile_interval_of_one_of_three_depends_on_no_order_of_them() -> None:
+    wins = np.array([[0.0, 7.0, 9.0], [3.0, 0.0, 6.0], [1.0, 4.0, 0.0]])
+    low, high = profile_interval(wins, 0)
+    order = [2, 0, 1]
+    assert profile_interval(wins[np.ix_(order, order)], 1) == pytest.approx((low, high), abs=1e-6)
+    assert low < bradley_terry(wins)[0] < high
