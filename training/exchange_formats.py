@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from training.exchange_records import (
-    OWN_DOMAIN,
     QUESTIONS,
     Judgement,
     Shown,
@@ -25,6 +24,7 @@ from training.exchange_records import (
     utc,
 )
 
+OF_VOTE = "-slipway-"  # in the id of a region, between the vote's and what it says
 LABEL_CONFIG = """<View>
   <Text name="prompt" value="$prompt"/>
   <View style="display: grid; grid-template-columns: 1fr 1fr; gap: 1em">
@@ -93,17 +93,20 @@ def _argilla_judgements(record: dict[str, Any]) -> list[Judgement]:
 
 
 def to_label_studio(shown: Sequence[Shown]) -> list[dict[str, Any]]:
-    """Tasks as Label Studio takes and gives them; judgements as annotations."""
+    """Tasks as Label Studio takes and gives them; judgements as annotations.
+
+    These name nobody (`completed_by`): it refuses users whom it does not know, and takes the importing one where there
+    is none. The ids of their regions, which it keeps, lead back to the votes.
+    """
     return [
         {
             "data": {**fields_of(one), "slipway": facts_of(one)},
             "annotations": [
                 {
-                    "completed_by": {"email": f"{judged.who[:32]}{OWN_DOMAIN}"},
                     "result": [
-                        _result("preference", "choices", {"choices": [judged.choice]}),
+                        _result(judged, "preference", "choices", {"choices": [judged.choice]}),
                         *(
-                            _result(name, "textarea", {"text": [text]})
+                            _result(judged, name, "textarea", {"text": [text]})
                             for name, text in (("reason", judged.reason), ("better_answer", judged.better_answer))
                             if text
                         ),
@@ -141,13 +144,15 @@ def _annotation(annotation: dict[str, Any]) -> Judgement | None:
     if isinstance(who, dict):
         who = who.get("email") or who.get("id")
     reason, better = (said(given.get(name, {}).get("text")) for name in QUESTIONS)
+    vote_id = _vote_id(annotation.get("result") or [])
     return Judgement(
-        known(who, "completed_by"),
+        str(who or "") if vote_id else known(who, "completed_by"),
         str(choices[0]),
         reason,
         better,
         annotation.get("lead_time"),
         utc(annotation.get("created_at")),
+        vote_id,
     )
 
 
@@ -155,5 +160,17 @@ def _response(judged: Judgement, value: str | None) -> dict[str, str | None]:
     return {"value": value, "user_id": str(uuid.UUID(judged.who[:32]))}
 
 
-def _result(name: str, kind: str, value: dict[str, Any]) -> dict[str, Any]:
-    return {"from_name": name, "to_name": "prompt", "type": kind, "value": value}
+def _result(judged: Judgement, name: str, kind: str, value: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "id": f"{judged.vote_id}{OF_VOTE}{name}",
+        "from_name": name,
+        "to_name": "prompt",
+        "type": kind,
+        "value": value,
+    }
+
+
+def _vote_id(result: list[dict[str, Any]]) -> str | None:
+    """The exported vote that the regions of an annotation lead back to."""
+    parts = [str(region.get("id")).partition(OF_VOTE) for region in result]
+    return next((vote for vote, mark, _ in parts if mark), None)

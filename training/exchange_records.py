@@ -26,7 +26,6 @@ from training.votes import Answer, Turn, Vote
 CHOICES = ("a", "b", "tie", "both_bad")
 QUESTIONS = ("reason", "better_answer")  # beside `preference`
 CARRIED = ("vote_id", "labeller", "labeller_kind", "consent", "voted_at", "decision_seconds", "choice", *QUESTIONS)
-OWN_DOMAIN = "@labeller.invalid"  # of the addresses that labellers get in Label Studio
 
 
 @dataclass(frozen=True)
@@ -56,6 +55,7 @@ class Judgement:
     better_answer: str | None
     seconds: float | None
     when: str | None
+    vote_id: str | None = None  # of the exported vote that it is, or that was changed into it
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def read_slipway(file: Path, seed: int) -> list[Shown]:
                 one = Shown(vote.prompt, vote.a, vote.b, vote.gold_id, vote.gold_choice, [])
                 said = (vote.reason, vote.better_answer, vote.decision_seconds, vote.voted_at)
                 kept = found.setdefault(one.key, one)
-                kept.judgements.append(Judgement(vote.labeller, vote.choice, *said))
+                kept.judgements.append(Judgement(vote.labeller, vote.choice, *said, vote.vote_id))
                 kept.votes.append({name: getattr(vote, name) for name in CARRIED})
             else:
                 pair = Pair.model_validate_json(line)
@@ -109,14 +109,13 @@ def to_votes(shown: Iterator[Shown], circumstances: Circumstances) -> list[Vote]
 
 def _vote(one: Shown, judged: Judgement, left: list[dict[str, Any]], circumstances: Circumstances) -> Vote:
     """One judgement as a vote; an exported vote that it is leaves `left`."""
-    own = judged.who.removesuffix(OWN_DOMAIN).replace("-", "")
-    theirs = [vote for vote in left if vote["labeller"][:32] == own]
+    own = judged.who.replace("-", "")
+    theirs = [vote for vote in left if vote["vote_id"] == judged.vote_id or vote["labeller"][:32] == own]
     said = {"choice": judged.choice, "reason": judged.reason, "better_answer": judged.better_answer}
     same = next((vote for vote in theirs if all(vote[name] == text for name, text in said.items())), None)
     if same is not None:
         left.remove(same)
-    hashed = hmac.new(circumstances.salt.encode(), judged.who.encode(), hashlib.sha256).hexdigest()
-    labeller = theirs[0]["labeller"] if theirs else hashed
+    labeller = theirs[0]["labeller"] if theirs else _hashed(known(judged.who, "completed_by"), circumstances.salt)
     return Vote.model_validate(
         {
             "vote_id": hashlib.sha256(f"{one.key}|{labeller}".encode()).hexdigest()[:32],
@@ -134,6 +133,10 @@ def _vote(one: Shown, judged: Judgement, left: list[dict[str, Any]], circumstanc
             **(same or {}),
         }
     )
+
+
+def _hashed(who: str, salt: str) -> str:
+    return hmac.new(salt.encode(), who.encode(), hashlib.sha256).hexdigest()
 
 
 def fields_of(one: Shown) -> dict[str, str]:

@@ -62,6 +62,24 @@ def test_votes_come_back_from_another_tool_as_they_went(tool: str, votes: list[V
     assert [vote.vote_id for vote in read_votes([str(again)]).votes] == [vote.vote_id for vote in found]
 
 
+def test_label_studio_is_told_of_no_user_whom_it_does_not_know_and_a_vote_changed_there_stays_its_labellers(
+    votes: list[Vote], tmp_path: Path
+) -> None:
+    file, there, back = write(tmp_path / "votes.jsonl", votes[:1]), tmp_path / "there.json", tmp_path / "back.jsonl"
+    assert exchange("export", file, "--format", "label-studio", "--out", there) == 0
+    [task] = json.loads(there.read_text())
+    [annotation] = task["annotations"]
+    assert "completed_by" not in annotation
+    annotation["completed_by"] = 1  # as Label Studio gives it: the user who imported
+    annotation["result"][0]["value"]["choices"] = ["b"]
+    of_another = {"completed_by": 2, "result": [GOOD]}
+    there.write_text(json.dumps([task | {"annotations": [annotation, of_another]}]))
+    assert exchange("import", there, "--format", "label-studio", "--out", back, "--salt", "s", "--consent", "firm") == 0
+    changed, new = read_votes([str(back)]).votes
+    assert (changed.choice, changed.labeller) == ("b", votes[0].labeller)
+    assert new.labeller != votes[0].labeller
+
+
 @pytest.mark.parametrize("tool", ["argilla", "label-studio"])
 def test_exported_pairs_do_not_show_labellers_which_model_is_which(tool: str, tmp_path: Path) -> None:
     prompt, one, other = [Turn(role="user", content="Hello?")], answer("Hi.", NEW), answer("What?", OLD)
