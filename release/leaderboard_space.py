@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evals.scorecard import Scorecard
+from evals.saved import SavedRun
 from release.hub_client import HubClient, check_repo_id
 from release.hub_files import LocalFile
 from release.space_commit import commit_space
@@ -91,13 +91,17 @@ def refresh(args: argparse.Namespace) -> Result:
     hub = HubClient.connect()
     names = [*args.models, *(hub.models_of(args.author, private=args.private) if args.author else [])]
     with tempfile.TemporaryDirectory(prefix="slipway-leaderboard-") as scratch:
-        sources = fetch_scorecards(hub, names, Path(scratch), asked=set(args.models))
+        sources, left_out = fetch_scorecards(hub, names, Path(scratch), asked=set(args.models))
         files = space_files(sources, Path(scratch) / "board", args.title)
     if args.out:
         for name, content in files.items():
             write_atomically(args.out / name, content)
     listed = f"{len(sources)} models from {hub.endpoint}"
-    told: dict[str, Any] = {"sources": [source.as_dict() for source in sources], "files": sorted(files)}
+    told: dict[str, Any] = {
+        "sources": [source.as_dict() for source in sources],
+        "left_out": left_out,
+        "files": sorted(files),
+    }
     if args.dry_run:
         return {"summary": f"{listed}; nothing was sent", **told}
     commit, changed = push(hub, args.repo, files, len(sources), private=args.private)
@@ -110,34 +114,50 @@ def refresh(args: argparse.Namespace) -> Result:
     }
 
 
-def fetch_scorecards(hub: HubClient, names: Sequence[str], folder: Path, *, asked: set[str]) -> list[Source]:
-    """Download the scorecards with the samples that they name.
+def fetch_scorecards(
+    hub: HubClient, names: Sequence[str], folder: Path, *, asked: set[str]
+) -> tuple[list[Source], dict[str, str]]:
+    """Download the scorecards with the samples that they name; and of those that are left out, why.
 
-    A model of `asked` must have one: raises UsageError where it has none. Others without one are left out.
+    A model of `asked` must have one that can be shown: raises UsageError where it has not. Others are left out, for a
+    repository of somebody else's must not take the whole page down.
     """
-    sources = []
+    sources, left_out = [], {}
     for name in dict.fromkeys(names):
         repo_id, _, revision = name.partition("@")
         commit = hub.resolve(repo_id, revision or "main")
-        tree = hub.tree(repo_id, commit)
-        if SCORECARD not in tree:
+        try:
+            sources.append(_fetch(hub, repo_id, revision or "main", commit, folder))
+        except UsageError as error:
             if name in asked:
                 raise UsageError(
-                    "this repository has no scorecard",
+                    error.what,
                     where=f"{hub.endpoint}/{repo_id} at {commit}",
-                    expected=SCORECARD,
+                    expected=error.expected,
+                    found=error.found,
                     next_step="release it with its scores, or leave it out",
-                )
-            log(f"{repo_id} has no {SCORECARD}, so it is left out")
-            continue
-        there = hub.download(repo_id, commit, folder / "cache", patterns=[SCORECARD, "samples/*"])
-        digest = Scorecard.read(there / SCORECARD).model.digest
-        sources.append(Source(repo_id, revision or "main", commit, digest, there))
+                ) from error
+            left_out[repo_id] = error.what
+            log(f"{repo_id} is left out: {error.what}")
     if not sources:
         raise UsageError(
-            "none of these models has a scorecard", where=hub.endpoint, found=", ".join(names) or "no model"
+            "none of these models has a scorecard that can be shown",
+            where=hub.endpoint,
+            found=", ".join(names) or "no model",
         )
-    return sources
+    return sources, left_out
+
+
+def _fetch(hub: HubClient, repo_id: str, revision: str, commit: str, folder: Path) -> Source:
+    """One scorecard. Raises UsageError where there is none, or none whose figures are what its samples give."""
+    from evals.regenerate import unchecked  # by scipy
+
+    if SCORECARD not in hub.tree(repo_id, commit):
+        raise UsageError("this repository has no scorecard", expected=SCORECARD)
+    there = hub.download(repo_id, commit, folder / "cache", patterns=[SCORECARD, "samples/*"])
+    run = SavedRun.open(there, repo_id)
+    unchecked(run)
+    return Source(repo_id, revision, commit, run.scorecard.model.digest, there)
 
 
 def space_files(sources: Sequence[Source], out: Path, title: str) -> dict[str, bytes]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hmac
 import os
 import threading
+import traceback
 from collections.abc import Callable, Sequence
 
 from pydantic import ValidationError
@@ -33,7 +34,7 @@ class Refresher:
     def __init__(self, refresh: Callable[[], str]) -> None:
         self._refresh = refresh
         self._wanted = threading.Event()
-        self.last = ""  # what the last refresh said
+        self.last, self.failed = "", False  # what the last refresh said
         threading.Thread(target=self._run, daemon=True).start()
 
     def ask(self) -> None:
@@ -44,9 +45,12 @@ class Refresher:
             self._wanted.wait()
             self._wanted.clear()
             try:
-                self.last = self._refresh()
+                self.last, self.failed = self._refresh(), False
             except SlipwayError as error:  # the next webhook tries again
-                self.last = f"failed: {error}"
+                self.last, self.failed = f"failed: {error}", True
+            except Exception as error:  # noqa: BLE001 - a bug, which must not end the thread without a word
+                traceback.print_exception(error)
+                self.last, self.failed = f"failed: {type(error).__name__}", True
             log(self.last)
 
 
@@ -81,7 +85,9 @@ def listening_app(refresher: Refresher, models: Sequence[str], author: str | Non
         return JSONResponse({"refresh": "asked for"}, 202)
 
     def health(_: Request) -> JSONResponse:
-        return JSONResponse({"status": "ok", "last": refresher.last})
+        """503 where the page is older than what the Hub told of."""
+        status = "the last refresh failed" if refresher.failed else "ok"
+        return JSONResponse({"status": status, "last": refresher.last}, 503 if refresher.failed else 200)
 
     return Starlette(routes=[Route("/webhook", webhook, methods=["POST"]), Route("/health", health)])
 

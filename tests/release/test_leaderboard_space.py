@@ -96,6 +96,34 @@ def test_a_model_without_a_scorecard_is_an_error_where_it_was_named_and_left_out
     assert hub.repository(f"{repo_id}-board", "space") is None
 
 
+def test_a_scorecard_that_cannot_be_shown_does_not_take_the_others_of_its_owner_down(
+    hub: HubClient,
+    repo_id: str,
+    models: list[str],
+    run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    broken = tmp_path / "broken"
+    (broken / "samples").mkdir(parents=True)
+    (broken / "scorecard.json").write_text('{"schema_version": 1}')
+    push_scores(hub, f"{repo_id}-broken", broken)
+    typed_in = Path(shutil.copytree(run, tmp_path / "typed-in"))
+    card = json.loads((run / "scorecard.json").read_text())
+    card["scores"][0]["value"] += 0.01
+    (typed_in / "scorecard.json").write_text(json.dumps(card))
+    push_scores(hub, f"{repo_id}-typed-in", typed_in)
+    found = [f"{repo_id}-broken", *models, f"{repo_id}-typed-in"]
+    monkeypatch.setattr(HubClient, "models_of", lambda *_, **__: found)
+    assert main(["leaderboard-space", "--repo", f"{repo_id}-board", "--author", OWNER, "--dry-run", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert [source["repo_id"] for source in answer["sources"]] == models
+    assert set(answer["left_out"]) == {f"{repo_id}-broken", f"{repo_id}-typed-in"}
+    assert main(["leaderboard-space", "--repo", f"{repo_id}-board", "--models", f"{repo_id}-broken"]) == 2
+    assert f"{hub.endpoint}/{repo_id}-broken at" in capsys.readouterr().err
+
+
 def test_the_models_of_an_owner_are_those_that_anyone_may_see(hub: HubClient, repo_id: str, models: list[str]) -> None:
     """A release is private until it is complete, and its scores are not told of before."""
     hub.set_private(models[1], True)
@@ -146,6 +174,30 @@ def test_a_webhook_of_a_model_that_is_shown_makes_the_space_again_and_others_do_
         assert client.post("/webhook", json=body, headers=known).status_code == 202
         assert done.wait(60)
     assert hub.repository(f"{repo_id}-board", "space") is not None
+
+
+def test_a_refresh_that_fails_is_told_by_health_and_the_next_one_is_made_all_the_same() -> None:
+    from starlette.testclient import TestClient
+
+    from release.leaderboard_webhook import Refresher, listening_app
+
+    outcomes: list[str | Exception] = [ValueError("not foreseen"), "refreshed"]
+
+    def refresh() -> str:
+        outcome = outcomes.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    refresher = Refresher(refresh)
+    with TestClient(listening_app(refresher, ["org/a"], None, "secret")) as client:
+        for status, last in ((503, "failed: ValueError"), (200, "refreshed")):
+            refresher.ask()
+            until = time.monotonic() + 30
+            while client.get("/health").json()["last"] != last and time.monotonic() < until:
+                time.sleep(0.01)
+            answer = client.get("/health")
+            assert (answer.status_code, answer.json()["last"]) == (status, last)
 
 
 def test_a_commit_to_the_hub_makes_the_space_again_by_way_of_a_webhook(
