@@ -50,6 +50,7 @@ from training.run_record import (
     package_versions,
 )
 from training.scorer import Scorer, mean_and_stderr
+from training.special_tokens import words_only
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -154,6 +155,7 @@ def sample_best(recipe: BestOfNRecipe, out: Path) -> BestOfNRecord:
     data = load_prompts(recipe.prompts, recipe.seed)
     run.hold_inputs([policy.parent, *scorer.parents], [data.source], continues=(run.state / SAMPLES).is_file())
     model, tokenizer = load_policy(policy.checkpoint, recipe.dtype)
+    data = words_only(data, tokenizer)
     model.eval().to(device)
     prompts = [row for row in data.train if len(prompt_ids(tokenizer, row.prompt)) <= recipe.max_prompt_length]
     if not prompts:

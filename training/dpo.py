@@ -21,6 +21,7 @@ from training.recipe import DPORecipe
 from training.row_lengths import fitted
 from training.run_record import RunRecord, kept
 from training.sequence_logprobs import answer_logprobs
+from training.special_tokens import words_only
 from training.trl_run import TRLRun
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def train_dpo(recipe: DPORecipe, out: Path) -> RunRecord:
     data = load_preferences(recipe.data, recipe.seed)
     run.hold_inputs([base.parent], data.source)
     model, tokenizer = load_policy(base.checkpoint, run.load_dtype)
+    data = words_only(data, tokenizer)
     fit = fitted(data, partial(longest, tokenizer), recipe.max_length, recipe.cut_prompts)
     rows = [row for row in fit.train if longest(tokenizer, row) <= recipe.max_length]
     heldout = [row for row in fit.heldout if longest(tokenizer, row) <= recipe.max_length]

@@ -27,6 +27,7 @@ from training.reference import save_with_reference
 from training.run_directory import RunDirectory, with_chosen_dtype
 from training.run_record import RunRecord, git_revision, hardware, kept, now, package_versions
 from training.scorer import Scorer, mean_and_stderr
+from training.special_tokens import words_only
 from training.trackers import Tracker, tracked
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ def train_ilql(recipe: ILQLRecipe, out: Path) -> RunRecord:
     data = load_rewarded(recipe.data, recipe.seed)
     run.hold_inputs([base.parent], [data.source], continues=(run.state / STATE_FILE).is_file())
     model, tokenizer = load_policy(base.checkpoint, recipe.dtype if recipe.lora else "float32")
+    data = words_only(data, tokenizer)
     generation_config = model.generation_config
     answers = Answers.of(recipe, tokenizer, data)
     questions: list[Prompt] = load_prompts(recipe.evaluation.prompts, recipe.seed).train if recipe.evaluation else []

@@ -22,6 +22,7 @@ from training.recipe import KTORecipe
 from training.row_lengths import fitted
 from training.run_record import RunRecord, kept
 from training.sequence_logprobs import answer_logprobs
+from training.special_tokens import words_only
 from training.trl_run import TRLRun
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def train_kto(recipe: KTORecipe, out: Path) -> RunRecord:
     data = load_feedback(recipe.data, recipe.seed)
     run.hold_inputs([base.parent], data.source)
     model, tokenizer = load_policy(base.checkpoint, run.load_dtype)
+    data = words_only(data, tokenizer)
     fit = fitted(data, partial(length, tokenizer), recipe.max_length, recipe.cut_prompts)
     rows = [row for row in fit.train if length(tokenizer, row) <= recipe.max_length]
     heldout = [row for row in fit.heldout if length(tokenizer, row) <= recipe.max_length]

@@ -26,6 +26,7 @@ from training.reward_sources import TextRewards
 from training.run_directory import training_device
 from training.run_record import RunRecord, kept
 from training.scorer import mean_and_stderr
+from training.special_tokens import words_only
 from training.trl_run import TRLRun
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def train_online(run: TRLRun[Online], config: type[Any], trainer: type[Any]) -> 
     data = load_prompts(recipe.prompts, recipe.seed)
     run.hold_inputs([base.parent, *parents], data.source)
     model, tokenizer = load_policy(base.checkpoint, run.load_dtype)
+    data = words_only(data, tokenizer)
     stops = stop_tokens(tokenizer, model.generation_config)
     model.generation_config.eos_token_id = stops  # where TRL ends answers; what is saved has the base's own
     if not isinstance(rewards, TextRewards):

@@ -15,6 +15,7 @@ from training.processes import launched_accelerator
 from training.recipe import OnlineRecipe, PPORecipe
 from training.reward_sources import TextRewards, load_reward_function, reward_endpoint
 from training.run_record import DataSource, ParentCheckpoint, kept
+from training.special_tokens import words_only
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -61,6 +62,7 @@ def set_up(recipe: PPORecipe) -> Setup:
     rewards, reward_parents = load_rewards(recipe, str(accelerator.device))
     data = load_prompts(recipe.prompts, recipe.seed)
     model, tokenizer = load_policy(base.checkpoint, recipe.weights_dtype)
+    data = words_only(data, tokenizer)
     generation_config = model.generation_config
     prompts, too_long = tokenize_prompts(tokenizer, data.train, recipe.max_prompt_length)
     heldout, _ = tokenize_prompts(tokenizer, data.heldout, recipe.max_prompt_length) if data.heldout else ([], 0)

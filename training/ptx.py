@@ -25,6 +25,7 @@ from training.recipe import DataSettings, PTXSettings
 from training.rollout import in_shuffled_epochs
 from training.run_record import DataSource, kept
 from training.sequence_logprobs import learned_logprobs, loss_per_token
+from training.special_tokens import words_only
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -76,6 +77,7 @@ def load_ptx(settings: PTXSettings, tokenizer: PreTrainedTokenizerBase, seed: in
     UsageError showing the first row of no known format, or where nothing is left.
     """
     data = load_mixed(settings.data, seed)
+    data = words_only(data, tokenizer)
     train, too_long = _tokenized(tokenizer, data.train, settings.max_length)
     heldout, _ = _tokenized(tokenizer, data.heldout, settings.max_length)
     if not train:

@@ -21,6 +21,7 @@ from training.recipe import RewardRecipe
 from training.rewards import RewardModel
 from training.row_lengths import fitted
 from training.run_record import RunRecord, kept
+from training.special_tokens import words_only
 from training.trl_run import TRLRun
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def train_reward_model(recipe: RewardRecipe, out: Path) -> RunRecord:
     data = load_preferences(recipe.data, recipe.seed)
     run.hold_inputs([base.parent], data.source)
     tokenizer = reward_tokenizer(load_tokenizer(base.checkpoint))
+    data = words_only(data, tokenizer)
     rows = fitted(data, partial(pair_length, tokenizer), recipe.max_length, recipe.cut_prompts)
     pairs, too_long = tokenize_pairs(tokenizer, rows.train, recipe.max_length)
     set_seed(recipe.seed)

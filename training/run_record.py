@@ -58,6 +58,7 @@ class DataSource(Record):
     columns: list[str] = []  # of the rows as they were read
     heldout_rows: int = 0
     prompts_cut: int = 0  # rows whose oldest turns were left out, so that they fit
+    special_tokens: int = 0  # rows in whose words special tokens were broken, so that they are no turns
     license: str | None = None
     feedback: FeedbackSource | None = None  # where the rows were made from votes
 

@@ -20,6 +20,7 @@ from training.recipe import SFTRecipe
 from training.row_lengths import fitted
 from training.run_record import RunRecord, kept
 from training.sequence_logprobs import learned_logprobs, loss_change, loss_per_token
+from training.special_tokens import words_only
 from training.trl_run import TRLRun
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def train_sft(recipe: SFTRecipe, out: Path) -> RunRecord:
     data = load_demonstrations(recipe.data, recipe.seed)
     run.hold_inputs([base.parent], data.source)
     model, tokenizer = load_policy(base.checkpoint, run.load_dtype)
+    data = words_only(data, tokenizer)
     fit = fitted(data, partial(length, tokenizer), recipe.max_length, recipe.cut_prompts)
     rows, too_long = tokenize(tokenizer, fit.train, recipe.max_length)
     heldout = tokenize(tokenizer, fit.heldout, recipe.max_length)[0] if fit.heldout else []
