@@ -65,8 +65,8 @@ def read_architecture(checkpoint: Checkpoint) -> Architecture:
     family = FAMILIES.get(config.model_type)
     if family is None:
         raise _cannot(checkpoint, "model_type", ", ".join(FAMILIES), config.model_type)
-    window = getattr(config, "sliding_window", None)
-    if window is not None and getattr(config, "use_sliding_window", True):
+    window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
+    if window is not None and family.name != "llama":
         raise _cannot(checkpoint, "sliding_window", "none", window)
     if config.hidden_act not in ("silu", "swish"):
         raise _cannot(checkpoint, "hidden_act", "silu", config.hidden_act)
@@ -78,7 +78,8 @@ def read_architecture(checkpoint: Checkpoint) -> Architecture:
         name=family.name,
         interleaves=family.interleaves,
         layers=config.num_hidden_layers,
-        context=config.max_position_embeddings,
+        # Within the window every token is seen, so up to there Mistral's attention is a llama's.
+        context=min(config.max_position_embeddings, window or config.max_position_embeddings),
         width=config.hidden_size,
         feed_forward=config.intermediate_size,
         heads=config.num_attention_heads,

@@ -16,8 +16,8 @@ PRECISIONS = ("F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q5_1", "Q5_0", "Q
 _DESCRIPTION = """Write a checkpoint as GGUF for llama.cpp, and measure what each file loses against it.
 
 Every file is run in llama.cpp on real prompts: token ids must be the same, and the KL divergence and greedy agreement with
-transformers must keep the bound of its precision, or the file is not kept (exit status 3). Byte-level BPE models of the llama,
-mistral, qwen2 and qwen3 families; others are refused, for llama.cpp would run another model than the one that was scored."""
+transformers must keep the bound of its precision, or the file is not kept (exit status 3). Models of the llama,
+mistral, qwen2 and qwen3 families with byte-level or SentencePiece BPE; others are refused, for llama.cpp would run another model than the one that was scored."""
 
 
 def add_export_command(parser: Parser) -> None:

@@ -13,6 +13,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from release.exports.sentencepiece import BYTE, Pieces, is_sentencepiece, read_pieces
 from training.checkpoint import Checkpoint
 from training.errors import UsageError
 from training.pretrained import load_tokenizer
@@ -30,12 +31,16 @@ SPLITS = {
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Everything of a tokenizer that a GGUF file holds. `types` are gguf.TokenType values."""
+    """Everything of a tokenizer that a GGUF file holds. `types` are gguf.TokenType values.
+
+    Byte-level BPE has merges, SentencePiece has scores.
+    """
 
     pre: str
     tokens: list[str]
     types: list[int]
     merges: list[str]
+    pieces: Pieces | None
     special: dict[str, int]  # bos, eos, eot, unk, pad -> token id
     adds_bos: bool
     adds_eos: bool
@@ -43,7 +48,7 @@ class Vocabulary:
 
 
 def read_vocabulary(checkpoint: Checkpoint, size: int) -> Vocabulary:
-    """The byte-level BPE tokenizer, filled up to the `size` rows of the embeddings.
+    """The byte-level BPE or SentencePiece tokenizer, filled up to the `size` rows of the embeddings.
 
     Raises UsageError for a tokenizer of another kind, or one without a chat template.
     """
@@ -54,24 +59,33 @@ def read_vocabulary(checkpoint: Checkpoint, size: int) -> Vocabulary:
     if not file.is_file():
         raise _cannot(checkpoint, "tokenizer.json, as fast tokenizers write it", "no such file")
     described = json.loads(file.read_text(encoding="utf-8"))
-    pre = _pre(checkpoint, described)
+    if is_sentencepiece(described):  # transformers prepares such texts by the tokenizer's class, whatever the file says
+        described = json.loads(tokenizer.backend_tokenizer.to_str())
     model = described["model"]
+    pieces = _pieces(checkpoint, described, size) if is_sentencepiece(described) else None
+    pre = _pre(checkpoint, described) if pieces is None else "default"
     most = max([*model["vocab"].values(), *(added["id"] for added in described["added_tokens"])])
     if most >= size:
         raise _cannot(checkpoint, f"ids below the {size} rows of its embeddings", f"the id {most}")
     tokens = [f"[PAD{at}]" for at in range(size)]
     types = [int(TokenType.UNUSED)] * size
     for token, at in model["vocab"].items():
-        tokens[at], types[at] = token, int(TokenType.NORMAL)
+        byte = pieces is not None and BYTE.fullmatch(token)
+        tokens[at], types[at] = token, int(TokenType.BYTE if byte else TokenType.NORMAL)
     for added in described["added_tokens"]:
         kind = TokenType.CONTROL if added["special"] else TokenType.USER_DEFINED
+        if pieces is not None and added["content"] == model["unk_token"]:
+            kind = TokenType.UNKNOWN
         tokens[added["id"]], types[added["id"]] = added["content"], int(kind)
     ids = tokenizer("a")["input_ids"]
     return Vocabulary(
         pre=pre,
         tokens=tokens,
         types=types,
-        merges=[pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]],
+        merges=[pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]]
+        if pieces is None
+        else [],
+        pieces=pieces,
         special=_special(checkpoint, tokenizer),
         adds_bos=tokenizer.bos_token_id is not None and ids[0] == tokenizer.bos_token_id,
         adds_eos=tokenizer.eos_token_id is not None and ids[-1] == tokenizer.eos_token_id,
@@ -81,11 +95,14 @@ def read_vocabulary(checkpoint: Checkpoint, size: int) -> Vocabulary:
 
 def write_vocabulary(writer: Any, vocabulary: Vocabulary) -> None:
     """Put the tokenizer and the chat template into a `gguf.GGUFWriter`."""
-    writer.add_tokenizer_model("gpt2")  # GGUF's name of byte-level BPE
+    writer.add_tokenizer_model("gpt2" if vocabulary.pieces is None else "llama")  # GGUF's names of either kind
     writer.add_tokenizer_pre(vocabulary.pre)
     writer.add_token_list(vocabulary.tokens)
     writer.add_token_types(vocabulary.types)
-    writer.add_token_merges(vocabulary.merges)
+    if vocabulary.pieces is None:
+        writer.add_token_merges(vocabulary.merges)
+    else:
+        writer.add_token_scores(vocabulary.pieces.scores)
     add = {
         "bos": writer.add_bos_token_id,
         "eos": writer.add_eos_token_id,
@@ -97,16 +114,16 @@ def write_vocabulary(writer: Any, vocabulary: Vocabulary) -> None:
         add[name](token)
     writer.add_add_bos_token(vocabulary.adds_bos)
     writer.add_add_eos_token(vocabulary.adds_eos)
-    writer.add_add_space_prefix(False)
+    writer.add_add_space_prefix(vocabulary.pieces is not None and vocabulary.pieces.space_prefix)
     writer.add_chat_template(vocabulary.template)
 
 
 def _pre(checkpoint: Checkpoint, described: dict[str, Any]) -> str:
     """llama.cpp's name of how this tokenizer splits a text. Raises UsageError where none is known to be the same."""
     model = described["model"]
-    if model["type"] != "BPE" or model.get("byte_fallback"):
-        kind = f"{model['type']} with byte fallback" if model.get("byte_fallback") else model["type"]
-        raise _cannot(checkpoint, "byte-level BPE (as of GPT-2, Llama 3, Qwen, SmolLM)", kind)
+    if model["type"] != "BPE":
+        expected = "BPE, byte-level (as of GPT-2, Llama 3, Qwen, SmolLM) or of SentencePiece (Llama 2, Mistral 7B)"
+        raise _cannot(checkpoint, expected, model["type"])
     if not model["merges"]:
         raise _cannot(checkpoint, "a BPE with merges, which llama.cpp insists on", "no merges")
     normalizer = described.get("normalizer")
@@ -119,6 +136,13 @@ def _pre(checkpoint: Checkpoint, described: dict[str, Any]) -> str:
     if byte_level != wanted or tuple(rules) not in SPLITS:
         raise _cannot(checkpoint, f"one of the splits {', '.join(SPLITS.values())}", json.dumps(steps)[:200])
     return SPLITS[tuple(rules)]
+
+
+def _pieces(checkpoint: Checkpoint, described: dict[str, Any], size: int) -> Pieces:
+    found = read_pieces(described, size)
+    if isinstance(found, str):
+        raise _cannot(checkpoint, "SentencePiece's BPE as transformers writes it", found)
+    return found
 
 
 def _rule(step: dict[str, Any]) -> str:
