@@ -17,7 +17,8 @@ _DESCRIPTION = """Write a checkpoint as GGUF for llama.cpp, and measure what eac
 
 Every file is run in llama.cpp on real prompts: token ids must be the same, and the KL divergence and greedy agreement with
 transformers must keep the bound of its precision, or the file is not kept (exit status 3). Models of the llama,
-mistral, qwen2 and qwen3 families with byte-level or SentencePiece BPE; others are refused, for llama.cpp would run another model than the one that was scored."""
+mistral, qwen2 and qwen3 families with byte-level or SentencePiece BPE; others are refused, for llama.cpp would run another model
+than the one that was scored."""
 
 
 def add_export_command(parser: Parser) -> None:
