@@ -49,6 +49,9 @@ def add_feedback_command(parser: Parser) -> None:
     command.add_argument("--votes-per-labeller", type=int, default=500, help="the most of one labeller (%(default)s)")
     command.add_argument("--gold-every", type=int, default=8, help="one gold item in so many (%(default)s)")
     command.add_argument(
+        "--gold", type=Path, metavar="FILE", help="gold items of your own, instead of those that come along"
+    )
+    command.add_argument(
         "--seconds-between-pushes", type=float, default=30.0, help="the Hub takes 128 commits an hour (%(default)s)"
     )
 
@@ -65,6 +68,7 @@ def run_feedback_space(args: argparse.Namespace) -> Result:
         contact=args.contact,
         votes_per_pair=args.votes_per_pair,
         votes_per_labeller=args.votes_per_labeller,
+        gold=args.gold,
         gold_every=args.gold_every,
         seconds_between_pushes=args.seconds_between_pushes,
     )
@@ -90,6 +94,7 @@ def build_feedback_bundle(
     contact: str | None = None,
     votes_per_pair: int = 3,
     votes_per_labeller: int = 500,
+    gold: Path | None = None,
     gold_every: int = 8,
     seconds_between_pushes: float = 30.0,
 ) -> dict[str, bytes]:
@@ -108,6 +113,10 @@ def build_feedback_bundle(
         raise UsageError("there is nothing to judge", expected="--pairs FILE, --live MODEL [MODEL], or both")
     content = _checked_pairs(pairs) if pairs else b""
     files = {file.name: file.read_bytes() for file in _app_files(live=bool(live))}
+    if gold is not None:
+        from release.feedback_gold import read_gold
+
+        files["gold.jsonl"] = read_gold(gold)
     space: dict[str, Any] = {
         "schema_version": 1,
         "title": title,

@@ -98,3 +98,35 @@ def test_the_space_is_published_in_one_commit_beside_a_private_dataset_and_once(
 def test_a_space_without_a_place_is_refused(pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["feedback-space", "--pairs", str(pairs)]) == 2
     assert "--out DIR, --space ORG/NAME" in capsys.readouterr().err
+
+
+def test_a_team_brings_gold_items_of_its_own(pairs: Path, tmp_path: Path) -> None:
+    own = tmp_path / "gold.jsonl"
+    turns = [{"role": "user", "content": "2 + 2?"}]
+    rows = [
+        {"prompt": "1 + 1?", "better": "2", "worse": "3"},
+        {"gold_id": "four", "prompt": turns, "better": "4", "worse": "5"},
+    ]
+    own.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    files = build_feedback_bundle(pairs=pairs, votes_dataset=None, title="Judge", gold=own)
+    first, second = (json.loads(line) for line in files["gold.jsonl"].splitlines())
+    assert (first["prompt"], first["gold_id"][:5]) == ([{"role": "user", "content": "1 + 1?"}], "gold-")
+    assert (second["gold_id"], second["better"]) == ("four", "4")
+    assert json.loads(files["space.json"])["gold_sha256"] == hashlib.sha256(files["gold.jsonl"]).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ('{"prompt": "1?", "better": "2"}', "worse"),
+        ('{"prompt": "1?", "better": "2", "worse": "2 "}', "the same text"),
+        ('{"prompt": [{"role": "assistant", "content": "a"}], "better": "2", "worse": "3"}', "user's turn"),
+        ("not JSON", "line 1"),
+        ("", "no gold items"),
+    ],
+)
+def test_what_is_no_gold_item_is_refused_by_line(line: str, found: str, pairs: Path, tmp_path: Path) -> None:
+    own = tmp_path / "gold.jsonl"
+    own.write_text(line)
+    with pytest.raises(UsageError, match=found):
+        build_feedback_bundle(pairs=pairs, votes_dataset=None, title="Judge", gold=own)
