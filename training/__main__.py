@@ -206,7 +206,8 @@ def _merge(args: argparse.Namespace) -> Result:
 def _best_of_n(args: argparse.Namespace) -> Result:
     recipe = load(find_recipe(args.recipe), BestOfNRecipe, args.overrides)
     keep_freed_memory()
-    from training.best_of_n import DEMONSTRATIONS, PREFERENCES, sample_best
+    from training.best_of_n import sample_best
+    from training.best_of_n_record import DEMONSTRATIONS, PREFERENCES
 
     with _attempt(circumstances(args)):
         record = sample_best(recipe, args.out)

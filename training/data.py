@@ -25,7 +25,7 @@ from training.data_summary import described
 from training.errors import UsageError
 from training.raw_rows import read_rows
 from training.recipe import DataSettings
-from training.run_record import DataSource, FeedbackSource
+from training.run_record import DataSource
 
 Message = dict[str, str]
 Messages = list[Message]
@@ -188,18 +188,19 @@ def load_rows(
         columns=read.columns,
         heldout_rows=len(heldout),
         license=license_id,
-        feedback=_feedback(settings.source),
+        **_made_from(settings.source),
     )
     log(described(source, train[0]))
     return Data(train, heldout, source)
 
 
-def _feedback(source: str) -> FeedbackSource | None:
-    """The votes that local data was made from, where it was."""
+def _made_from(source: str) -> dict[str, Any]:
+    """The votes that local data was made from, and who sampled and scored its answers, where records beside it say so."""
+    from training.best_of_n_record import sampled_answers
     from training.feedback_record import feedback_source
 
     path = Path(source).expanduser()
-    return feedback_source(path) if path.exists() else None
+    return {"feedback": feedback_source(path), "sampled": sampled_answers(path)} if path.exists() else {}
 
 
 @dataclass(frozen=True)
