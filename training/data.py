@@ -13,7 +13,7 @@ import json
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeGuard, TypeVar
@@ -145,6 +145,16 @@ def content_sha256(rows: Iterable[Conversation]) -> str:
     return hasher.hexdigest()
 
 
+def replaced(data: Data, train: Sequence[Conversation], heldout: Sequence[Conversation]) -> Data:
+    """The data with other rows made of its own, and with their number and hashes in its source."""
+    hashes = {
+        "sha256": content_sha256(train),
+        "heldout_sha256": content_sha256(heldout) if heldout else None,
+    }
+    source = data.source.model_copy(update={"rows": len(train), **hashes})
+    return Data(list(train), list(heldout), source)
+
+
 def load_rows(
     settings: DataSettings, seed: int, starter_file: str, convert: Callable[[dict[str, Any]], Row | None], formats: str
 ) -> Data:
@@ -187,6 +197,7 @@ def load_rows(
         formats=dict(read.formats),
         columns=read.columns,
         heldout_rows=len(heldout),
+        heldout_sha256=content_sha256(heldout) if heldout else None,
         license=license_id,
         **_made_from(settings.source),
     )

@@ -66,6 +66,9 @@ class DataSource(Record):
     formats: dict[str, int] = {}  # the formats that rows were recognised in -> how many
     columns: list[str] = []  # of the rows as they were read
     heldout_rows: int = 0
+    heldout_sha256: str | None = (
+        None  # of the rows held out, as `sha256`; None where there are none, and in older records
+    )
     prompts_cut: int = 0  # rows whose oldest turns were left out, so that they fit
     license: str | None = None
     feedback: FeedbackSource | None = None  # where the rows were made from votes
