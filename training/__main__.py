@@ -183,7 +183,7 @@ def _train(method: Method, args: argparse.Namespace) -> Result:
 @contextmanager
 def _attempt(given: Circumstances) -> Iterator[None]:
     """A command's part of a run: its energy is measured, and its directory is another's afterwards."""
-    from training.run_directory import let_go
+    from training.directory_lock import let_go
 
     try:
         with measuring(given):
