@@ -20,7 +20,7 @@ from evals.scorecard import Sample, Score, TaskSettings
 from evals.statistics import estimate
 from training.errors import UsageError
 from training.vote_checks import Rules, screen
-from training.votes import Answer, Vote, read_votes
+from training.votes import Answer, Vote, labeller_mark, read_votes
 
 TASK = "votes"
 METRICS = {"person": "human_win_rate", "script": "script_win_rate"}
@@ -31,6 +31,7 @@ class ScoredVotes:
     settings: TaskSettings
     samples: list[Sample]
     scores: list[Score]
+    labellers: list[str]  # whose votes were counted, each by its mark, so that a deletion request finds the scorecard
 
 
 def score_votes(sources: Sequence[str], digest: str, against: str | None, seed: int) -> ScoredVotes:
@@ -71,7 +72,8 @@ def score_votes(sources: Sequence[str], digest: str, against: str | None, seed: 
         for number in turns if len(turns) > 1 else ():
             if of_turn := [vote for vote in cast if turn(vote) == number]:
                 scores.append(_score(of_turn, kind, digest, against, seed, number))
-    return ScoredVotes(settings, samples, scores)
+    marks = sorted({labeller_mark(vote.labeller, digest) for vote in votes})
+    return ScoredVotes(settings, samples, scores, marks)
 
 
 def win(vote: Vote, digest: str) -> float:

@@ -145,6 +145,8 @@ def evaluate(request: Request, weights: Weights | None = None, named: NamedSuite
         outcome.samples[voted.settings.task] = voted.samples
         settings = settings.model_copy(update={"tasks": [*settings.tasks, voted.settings]})
     card = _card(request, evaluated, settings, outcome, time.monotonic() - started)
+    if voted:
+        card = card.model_copy(update={"labellers": voted.labellers})
     if parent:
         parent.copy_to(request.out / "baseline")
     card = _as_it_stands(request.out / "scorecard.json", card)

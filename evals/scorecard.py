@@ -114,6 +114,7 @@ class Scorecard(Record):
     seconds: float
     energy: Energy | None = None  # of the command that wrote it; None: not measured, or the model ran elsewhere
     price: Price | None = None
+    labellers: list[str] = []  # whose votes made its win rates, each as training.votes.labeller_mark; [] in older ones
 
     def score(self, task: str, metric: str) -> Score:
         """The score of that task and metric. Raises UsageError where there is none."""

@@ -16,7 +16,7 @@ from evals.scorecard import Score
 from model_cards.facts import Facts, dataset_hub_id, hub_id, without_place
 from model_cards.metadata import license_metadata
 from training.records import canonical_json
-from training.run_record import DataSource, ParentCheckpoint
+from training.run_record import DataSource, ParentCheckpoint, SampledAnswers
 
 BILL = "bom.cdx.json"
 APPROACHES = dict.fromkeys(("ppo", "rloo", "grpo"), "reinforcement-learning")
@@ -150,8 +150,19 @@ def _data(source: DataSource, place: int) -> dict[str, Any]:
                 "slipway:split": source.split,
                 "slipway:rows": str(source.rows),
                 "slipway:rows_left_out": str(source.rows_dropped),
+                **(_sampled(source.sampled) if source.sampled else {}),
             }
         ),
+    }
+
+
+def _sampled(answers: SampledAnswers) -> dict[str, str]:
+    scored = [parent.digest for parent in answers.reward_models]
+    scored += [f"{source.name} {source.sha256 or ''}".strip() for source in answers.rewards]
+    return {
+        "slipway:best_of_n_record": answers.record,
+        "slipway:sampled_from": answers.policy.digest,
+        "slipway:scored_by": ", ".join(scored),
     }
 
 

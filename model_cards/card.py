@@ -30,7 +30,7 @@ from model_cards.metadata import license_metadata, metadata
 from model_cards.plots import plots
 from model_cards.score_table import Difference, ScoreRow, comparable_score, score_id, score_rows
 from model_cards.signer import Signer, sentences, verify_options
-from training.run_record import RunRecord
+from training.run_record import RunRecord, SampledAnswers
 
 HUB = "https://huggingface.co"
 METHODS = {
@@ -325,11 +325,30 @@ def _training(facts: Facts) -> dict[str, Any] | None:
                 "why_dropped": ", ".join(
                     f"{why} {count}" for why, count in sorted(source.why_dropped.items()) if count
                 ),
+                "sampled": _sampled(source.sampled) if source.sampled else None,
             }
             for source in run.data
         ],
         "feedback": feedback_sentences(run),
         "metrics": sorted(run.metrics.items()),
+    }
+
+
+def _sampled(answers: SampledAnswers) -> dict[str, Any]:
+    """Who gave and who scored the answers that a run was trained on."""
+    models = [(parent.hub_id or without_place(parent.name), parent.digest) for parent in answers.reward_models]
+    others = [
+        (without_place(source.name), f"sha256:{source.sha256}" if source.sha256 else None) for source in answers.rewards
+    ]
+    return {
+        "n": answers.n,
+        "record": answers.record,
+        "policy": {
+            "name": answers.policy.hub_id or without_place(answers.policy.name),
+            "digest": answers.policy.digest,
+        },
+        "prompts": dataset_hub_id(answers.prompts) or without_place(answers.prompts.id),
+        "judges": models + others,
     }
 
 

@@ -8,12 +8,22 @@ from training.run_record import FeedbackSource, RunRecord
 
 def feedback_sentences(run: RunRecord) -> list[str]:
     """A sentence for each feedback.json behind the run, its parents' included; none where no votes went into it."""
-    own = {data.feedback.record for data in run.data if data.feedback is not None}
-    return [_sentence(feedback, direct=feedback.record in own) for feedback in feedback_behind(run)]
+    return [_sentence(feedback, _by_way_of(feedback, run)) for feedback in feedback_behind(run)]
 
 
-def _sentence(feedback: FeedbackSource, direct: bool) -> str:
-    learned = "Trained on votes" if direct else "Trained by way of a parent that learned from votes"
+def _by_way_of(feedback: FeedbackSource, run: RunRecord) -> str:
+    """The shortest way from the votes to the run."""
+    sampled = [data.sampled for data in run.data if data.sampled is not None]
+    if any(data.feedback == feedback for data in run.data):
+        return "Trained on votes"
+    if any(feedback in model.feedback for source in sampled for model in source.reward_models):
+        return "Trained on sampled answers that a reward model scored which had learned from votes"
+    if any(feedback in source.feedback_behind() for source in sampled):
+        return "Trained on sampled answers whose policy or prompts came of votes"
+    return "Trained by way of a parent that learned from votes"
+
+
+def _sentence(feedback: FeedbackSource, learned: str) -> str:
     who = []
     if feedback.people:
         who.append(f"{feedback.people} {'person' if feedback.people == 1 else 'people'}")

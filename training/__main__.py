@@ -183,7 +183,7 @@ def _train(method: Method, args: argparse.Namespace) -> Result:
 @contextmanager
 def _attempt(given: Circumstances) -> Iterator[None]:
     """A command's part of a run: its energy is measured, and its directory is another's afterwards."""
-    from training.run_directory import let_go
+    from training.directory_lock import let_go
 
     try:
         with measuring(given):
@@ -206,7 +206,8 @@ def _merge(args: argparse.Namespace) -> Result:
 def _best_of_n(args: argparse.Namespace) -> Result:
     recipe = load(find_recipe(args.recipe), BestOfNRecipe, args.overrides)
     keep_freed_memory()
-    from training.best_of_n import DEMONSTRATIONS, PREFERENCES, sample_best
+    from training.best_of_n import sample_best
+    from training.best_of_n_record import DEMONSTRATIONS, PREFERENCES
 
     with _attempt(circumstances(args)):
         record = sample_best(recipe, args.out)

@@ -27,73 +27,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from training.best_of_n_record import DEMONSTRATIONS, PREFERENCES, RECORD, SAMPLES, BestOf, BestOfNRecord
 from training.chat import prompt_ids, stop_tokens
 from training.context_length import require_context
 from training.data import Prompt, load_prompts
 from training.energy import price, spent
-from training.energy_record import Energy, Price
 from training.errors import UsageError
 from training.pretrained import load_policy, resolve_base
 from training.progress import Progress
 from training.recipe import BestOfNRecipe
-from training.records import Record, write_atomically
+from training.records import write_atomically
 from training.run_directory import RunDirectory, training_device, with_chosen_dtype
-from training.run_record import (
-    DataSource,
-    Hardware,
-    ParentCheckpoint,
-    RewardSource,
-    git_revision,
-    hardware,
-    kept,
-    now,
-    package_versions,
-)
+from training.run_record import git_revision, hardware, kept, now, package_versions
 from training.scorer import Scorer, mean_and_stderr
 from training.special_tokens import words_only
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-RECORD, DEMONSTRATIONS, SAMPLES = "best_of_n.json", "demonstrations.jsonl", "samples.jsonl"
-PREFERENCES = "preferences.jsonl"
-
-
-class BestOf(Record):
-    """What the best of n answers are worth, and how far from the policy choosing them leads at most."""
-
-    n: int
-    reward: float  # expected, over prompts
-    stderr: float  # of `reward`, over prompts
-    gain: float  # over n = 1
-    gain_stderr: float  # paired by prompt
-    kl_bound: float  # nats
-
-
-class BestOfNRecord(Record):
-    """best_of_n.json: which answers were chosen by what, and what choosing gained."""
-
-    schema_version: int = 1
-    recipe: dict[str, Any]
-    policy: ParentCheckpoint
-    reward_models: list[ParentCheckpoint]
-    rewards: list[RewardSource]
-    data: DataSource
-    samples_sha256: str
-    demonstrations_sha256: str
-    demonstrations: int
-    preferences_sha256: str | None = None  # None in records that were written before there were preferences
-    preferences: int = 0
-    prompts_without_a_whole_answer: int  # none of the n ended within max_new_tokens; they have no demonstration
-    ended: float  # share of all answers that ended by themselves
-    best_of: list[BestOf]  # n = 1, 2, 4, ... and the recipe's own
-    packages: dict[str, str]
-    git_revision: str | None
-    hardware: Hardware
-    started: str
-    seconds: float
-    energy: Energy | None = None
-    price: Price | None = None
 
 
 def kl_bound(n: int) -> float:

@@ -13,7 +13,7 @@ import json
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeGuard, TypeVar
@@ -25,7 +25,7 @@ from training.data_summary import described
 from training.errors import UsageError
 from training.raw_rows import read_rows
 from training.recipe import DataSettings
-from training.run_record import DataSource, FeedbackSource
+from training.run_record import DataSource
 
 Message = dict[str, str]
 Messages = list[Message]
@@ -145,6 +145,16 @@ def content_sha256(rows: Iterable[Conversation]) -> str:
     return hasher.hexdigest()
 
 
+def replaced(data: Data, train: Sequence[Conversation], heldout: Sequence[Conversation]) -> Data:
+    """The data with other rows made of its own, and with their number and hashes in its source."""
+    hashes = {
+        "sha256": content_sha256(train),
+        "heldout_sha256": content_sha256(heldout) if heldout else None,
+    }
+    source = data.source.model_copy(update={"rows": len(train), **hashes})
+    return Data(list(train), list(heldout), source)
+
+
 def load_rows(
     settings: DataSettings, seed: int, starter_file: str, convert: Callable[[dict[str, Any]], Row | None], formats: str
 ) -> Data:
@@ -187,19 +197,21 @@ def load_rows(
         formats=dict(read.formats),
         columns=read.columns,
         heldout_rows=len(heldout),
+        heldout_sha256=content_sha256(heldout) if heldout else None,
         license=license_id,
-        feedback=_feedback(settings.source),
+        **_made_from(settings.source),
     )
     log(described(source, train[0]))
     return Data(train, heldout, source)
 
 
-def _feedback(source: str) -> FeedbackSource | None:
-    """The votes that local data was made from, where it was."""
+def _made_from(source: str) -> dict[str, Any]:
+    """The votes that local data was made from, and who sampled and scored its answers, where records beside it say so."""
+    from training.best_of_n_record import sampled_answers
     from training.feedback_record import feedback_source
 
     path = Path(source).expanduser()
-    return feedback_source(path) if path.exists() else None
+    return {"feedback": feedback_source(path), "sampled": sampled_answers(path)} if path.exists() else {}
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ collects it from thumbs, and preference pairs, each of which is one good and one
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +17,10 @@ from training.data import (
     Messages,
     Preference,
     as_preference,
-    content_sha256,
     is_messages,
     load_rows,
     plain,
+    replaced,
 )
 from training.recipe import DataSettings
 
@@ -61,9 +60,7 @@ def load_feedback(settings: DataSettings, seed: int) -> Data:
     """
     formats = f"{{prompt, completion, label}} with label true or false, {PREFERENCE_FORMATS}"
     data = load_rows(settings, seed, "preferences.jsonl", as_feedback_or_pair, formats)
-    train, heldout = _apart(data.train), _apart(data.heldout)
-    source = data.source.model_copy(update={"rows": len(train), "sha256": content_sha256(train)})
-    return dataclasses.replace(data, train=train, heldout=heldout, source=source)
+    return replaced(data, _apart(data.train), _apart(data.heldout))
 
 
 def as_demonstration(row: dict[str, Any]) -> Demonstration | None:

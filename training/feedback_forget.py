@@ -10,17 +10,19 @@ of a dataset repository still hold them: only its owner can erase history.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from training.best_of_n_record import RECORD as BEST_OF_N
+from training.best_of_n_record import BestOfNRecord
 from training.errors import HubError, UsageError
 from training.feedback_record import RECORD, FeedbackRecord
 from training.pretrained import endpoint
 from training.records import canonical_json, sha256_of_file, write_atomically
-from training.run_record import RunRecord
-from training.votes import FORGOTTEN, download_votes, forgotten_labellers, vote_files
+from training.run_record import DataSource, ParentCheckpoint, RunRecord
+from training.votes import FORGOTTEN, download_votes, forgotten_labellers, labeller_mark, vote_files
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Used:
     """A record that a labeller's votes went into, directly or by way of a parent."""
 
     path: str
-    what: str  # "feedback" | the run's method
+    what: str  # "feedback" | "best-of-n" | the run's method | "scorecard"
     digest: str
     how: str
 
@@ -107,9 +109,10 @@ def without(content: bytes, labeller: str) -> tuple[bytes, int]:
 
 
 def downstream(roots: list[Path], labeller: str) -> list[Used]:
-    """Every feedback.json under `roots` that counts this labeller, and every run.json that learned from one of them.
+    """Every feedback.json under `roots` that counts this labeller, and what was made of it.
 
-    A run is found by the feedback.json that its own data, or a parent's, was made from.
+    Runs and best_of_n.json are found by the feedback.json that they name, by way of data, sampled answers or a parent;
+    scorecards by the labellers whose votes they counted.
     """
     found: list[Used] = []
     records: set[str] = set()
@@ -119,14 +122,70 @@ def downstream(roots: list[Path], labeller: str) -> list[Used]:
             digest = f"sha256:{sha256_of_file(file)}"
             records.add(digest)
             found.append(Used(str(file), "feedback", digest, f"{record.labellers[labeller].votes} votes counted"))
+    for file in _files(roots, BEST_OF_N):
+        best = BestOfNRecord.read(file)
+        if how := _sampled(best.policy, best.reward_models, best.data, records):
+            found.append(Used(str(file), "best-of-n", f"sha256:{sha256_of_file(file)}", f"answers {how}"))
     for file in _files(roots, "run.json"):
         run = RunRecord.read(file)
-        direct = {data.feedback.record for data in run.data if data.feedback is not None} & records
-        through = {one.record for parent in run.parents for one in parent.feedback} & records
-        if direct or through:
-            how = "trained on the votes" if direct else "by way of a parent that learned from them"
-            found.append(Used(str(file), run.method, run.checkpoint_digest, how))
-    return found
+        if learned := _learned(run, records):
+            found.append(Used(str(file), run.method, run.checkpoint_digest, learned + _released(file.parent)))
+    return [*found, *_scorecards(roots, labeller)]
+
+
+def _learned(run: RunRecord, records: set[str]) -> str | None:
+    """How a run came to learn from one of these feedback.json; None where it did not."""
+    if any(data.feedback is not None and data.feedback.record in records for data in run.data):
+        return "trained on the votes"
+    for data in run.data:
+        one = data.sampled
+        if one is not None and (how := _sampled(one.policy, one.reward_models, one.prompts, records)):
+            return f"trained on answers {how}"
+    return "by way of a parent that learned from them" if _any(run.parents, records) else None
+
+
+def _sampled(
+    policy: ParentCheckpoint, reward_models: Sequence[ParentCheckpoint], prompts: DataSource, records: set[str]
+) -> str | None:
+    """What of a best-of-n comes of one of these feedback.json; None where nothing does."""
+    if _any(reward_models, records):
+        return "scored by a reward model that learned from them"
+    if _any([policy], records):
+        return "sampled from a policy that learned from them"
+    return "to prompts that come of them" if any(one.record in records for one in prompts.feedback_behind()) else None
+
+
+def _any(parents: Sequence[ParentCheckpoint], records: set[str]) -> bool:
+    return any(one.record in records for parent in parents for one in parent.feedback)
+
+
+def _scorecards(roots: list[Path], labeller: str) -> Iterator[Used]:
+    """Scorecards with a win rate by this labeller's votes; those that do not say whose votes they counted are named as such.
+
+    Read as JSON, for the record itself is `evals`' own, which stands above this package.
+    """
+    for file in _files(roots, "scorecard.json"):
+        card = json.loads(file.read_bytes())
+        sources = [task["data_id"] for task in card["settings"]["tasks"] if task["task"] == "votes"]
+        if not sources:
+            continue
+        digest = card["model"]["digest"]
+        if not card.get("labellers"):
+            how = f"a win rate by votes of {sources[0]}; whose they were is not recorded"
+        elif labeller_mark(labeller, digest) in card["labellers"]:
+            how = f"a win rate by votes of {sources[0]}, theirs among them"
+        else:
+            continue
+        yield Used(str(file), "scorecard", digest, how + _released(file.parent))
+
+
+def _released(folder: Path) -> str:
+    """Where what stands in a run's directory was released, which a deletion here does not reach."""
+    receipt = folder / "receipt.json"
+    if not receipt.is_file():
+        return ""
+    found = json.loads(receipt.read_bytes())
+    return f"; released as {found['repo_id']}@{found['tag']}"
 
 
 def _files(roots: list[Path], name: str) -> Iterator[Path]:

@@ -91,7 +91,7 @@ class ILQL:
         means = accelerator.reduce(seen, reduction="mean").tolist()
         return {
             "step": self.steps_done,
-            "epoch": round(self.steps_done * self._rows_per_step / len(self.rows), 3),
+            "epoch": round(self.steps_done * settings.batch_size / len(self.rows), 3),
             **dict(zip(LOSSES, means, strict=True)),
             "grad_norm": float(norm),
             "seconds": round(time.monotonic() - clock, 3),
@@ -148,30 +148,24 @@ class ILQL:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Continue from `state()`. Raises UsageError where it was saved by another number of processes."""
-        if len(state["random"]) != self.accelerator.num_processes:
-            raise UsageError(
-                "the saved run had another number of processes",
-                expected=str(len(state["random"])),
-                found=str(self.accelerator.num_processes),
-                next_step="launch it with the same number of processes",
-            )
+        """Continue from `state()`, whatever number of processes saved it.
+
+        Random numbers are those of dropout only, which another number of processes continues otherwise.
+        """
+        same = len(state["random"]) == self.accelerator.num_processes
+        process = int(self.accelerator.process_index) if same else 0
         self.steps_done = state["steps_done"]
         self.policy.load_state_dict(state["trainable"], strict=False)
         self.optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["random"][self.accelerator.process_index].cpu())
-        if torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(state["random_cuda"][self.accelerator.process_index])
-
-    @property
-    def _rows_per_step(self) -> int:
-        return self.recipe.ilql.batch_size * int(self.accelerator.num_processes)
+        torch.set_rng_state(state["random"][process].cpu())
+        if torch.cuda.is_available() and len(state["random_cuda"][process]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(state["random_cuda"][process])
 
     def _next_rows(self) -> list[Transitions]:
         """This process's share of the next batch; every epoch over the rows has an order of its own."""
         size = self.recipe.ilql.batch_size
-        first = self.steps_done * self._rows_per_step + self.accelerator.process_index * size
-        return in_shuffled_epochs(self.rows, first, size, self.recipe.seed)
+        batch = in_shuffled_epochs(self.rows, self.steps_done * size, size, self.recipe.seed)
+        return batch[self.accelerator.process_index :: self.accelerator.num_processes]
 
     def _set_learning_rate(self) -> None:
         scale = 1.0

@@ -9,7 +9,6 @@ rows are what a behaviour policy did, so one that stands there twice counts twic
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import statistics
 from collections.abc import Sequence
@@ -26,10 +25,10 @@ from training.data import (
     Data,
     Preference,
     as_preference,
-    content_sha256,
     is_messages,
     load_rows,
     plain,
+    replaced,
 )
 from training.errors import UsageError
 from training.recipe import DataSettings
@@ -79,9 +78,7 @@ def load_rewarded(settings: DataSettings, seed: int) -> Data:
     """
     formats = f"{{prompt, response, reward}} with a finite reward, {PREFERENCE_FORMATS}"
     data = load_rows(settings, seed, "preferences.jsonl", as_rewarded_or_pair, formats)
-    train, heldout = _apart(data.train), _apart(data.heldout)
-    source = data.source.model_copy(update={"rows": len(train), "sha256": content_sha256(train)})
-    return dataclasses.replace(data, train=train, heldout=heldout, source=source)
+    return replaced(data, _apart(data.train), _apart(data.heldout))
 
 
 def as_rewarded_or_pair(row: dict[str, Any]) -> Conversation | None:

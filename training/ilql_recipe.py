@@ -30,7 +30,7 @@ class ILQLSettings(Settings):
     """ILQL's hyperparameters; the papers' names, with trlX's scales."""
 
     total_steps: int = Field(default=500, gt=0)  # optimizer steps
-    batch_size: int = Field(default=32, gt=0)  # answers of one step, on each process
+    batch_size: int = Field(default=32, gt=0)  # answers of one step, on all processes together
     gradient_accumulation_steps: int = Field(default=1, gt=0)  # pieces of a batch
     learning_rate: float = Field(default=1e-4, gt=0.0)
     head_learning_rate: float | None = Field(default=None, gt=0.0)  # of the value heads, if not learning_rate

@@ -16,6 +16,7 @@ from training.checkpoint import Checkpoint
 from training.command import log
 from training.context_length import require_context
 from training.data import Data, Prompt, load_prompts
+from training.errors import UsageError
 from training.ilql_data import Rewarded, Transitions, load_rewarded, scale_of, scaled, tokenize
 from training.ilql_recipe import ILQLRecipe
 from training.pair_report import with_interval
@@ -85,6 +86,7 @@ def train_ilql(recipe: ILQLRecipe, out: Path) -> RunRecord:
     from training.ilql_steering import HEADS_FILE, SteeredPolicy
 
     accelerator = launched_accelerator(recipe)
+    require_rows_for_all(recipe.ilql.batch_size, accelerator.num_processes)
     base = resolve_base(recipe.base)
     # Before anything is trained, so that a reward that cannot be had is told at once.
     scorer = load_scorer(recipe, str(accelerator.device))
@@ -134,6 +136,18 @@ def train_ilql(recipe: ILQLRecipe, out: Path) -> RunRecord:
         metrics=figures,
     )
     return run.finish(record)
+
+
+def require_rows_for_all(batch_size: int, processes: int) -> None:
+    """Raise UsageError where a step has no answer for one of the processes."""
+    if batch_size < processes:
+        raise UsageError(
+            "a step has fewer answers than there are processes to share them",
+            where="ilql.batch_size",
+            expected=f"{processes} or more, the number of processes",
+            found=str(batch_size),
+            next_step="raise ilql.batch_size, or launch fewer processes",
+        )
 
 
 def require_lengths(

@@ -37,7 +37,7 @@ from training.compute_plan import (
 from training.device_memory import device_memory
 from training.errors import UsageError
 from training.isoflop_plot import billions, isoflop_png
-from training.recipe import DataSettings, Generation, PPORecipe, PPOSettings, RewardRecipe, SFTRecipe
+from training.recipe import DataSettings, Generation, GuardSettings, PPORecipe, PPOSettings, RewardRecipe, SFTRecipe
 from training.records import canonical_json, write_atomically
 from training.yaml_file import Settings
 
@@ -223,6 +223,7 @@ def recipes(after: PostTraining, gpus: int) -> dict[str, Settings]:
     half = max(1, after.example_tokens // 2)
     data = DataSettings(source="starter")
     accumulate = max(1, 64 // gpus)
+    batch = max(1, 512 // gpus) * gpus  # episodes of a PPO update
     return {
         "sft": SFTRecipe(
             method="sft",
@@ -254,17 +255,23 @@ def recipes(after: PostTraining, gpus: int) -> dict[str, Settings]:
             method="ppo",
             base="runs/sft",
             reward_model="runs/reward",
-            prompts=data.model_copy(update={"heldout_split": "heldout"}),
+            prompts=data.model_copy(update={"heldout_split": "heldout", "heldout_limit": 256}),
             max_prompt_length=half,
             lora=None,
             generation=Generation(max_new_tokens=half),
             ppo=PPOSettings(
                 total_episodes=after.episodes,
-                batch_size=max(1, 512 // gpus) * gpus,
+                batch_size=batch,
                 mini_batch_size=accumulate * gpus,
                 gradient_accumulation_steps=accumulate,
                 num_ppo_epochs=after.ppo_epochs,
                 learning_rate=9e-6,
+            ),
+            # A long run ends by itself where it goes wrong, and keeps its best policy: 25 measurements of half a rollout.
+            guards=GuardSettings(
+                max_kl=0.2 * half,  # nats a response: 0.2 a token
+                max_length_change=4.0,
+                heldout_every=max(1, after.episodes // (batch * 25)),
             ),
         ),
     }

@@ -56,6 +56,11 @@ def reason_to_stop(lines: Sequence[dict[str, Any]], measured: Sequence[Measured]
     return None
 
 
+def within_limits(lines: Sequence[dict[str, Any]], guards: GuardSettings) -> bool:
+    """Whether the last update was within the limits on KL and length, so far as there are any."""
+    return _kl(lines, guards) is None and _length(lines, guards) is None
+
+
 def _kl(lines: Sequence[dict[str, Any]], guards: GuardSettings) -> Stop | None:
     if guards.max_kl is None or lines[-1]["kl"] <= guards.max_kl:
         return None

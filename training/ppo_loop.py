@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from training.command import log
 from training.completions import write_completions
 from training.errors import UsageError
-from training.ppo_guards import Measured, Stop, best, reason_to_stop
+from training.ppo_guards import Measured, Stop, best, reason_to_stop, within_limits
 from training.ppo_saved import Carried, keep_policy, load_policy, save
 from training.progress import Progress
 from training.records import write_atomically
@@ -37,17 +37,18 @@ def train(
     from training.ppo_steps import Diverged
 
     guards, settings = ppo.recipe.guards, ppo.recipe.ppo
+    limited = guards.max_kl is not None or guards.max_length_change is not None
     lines = metrics_lines(run)
     if _is_due(ppo, carried):  # the rewards failed when this was to be measured
         _measure(ppo, run, carried, lines, heldout)
     with Progress("ppo", ppo.total_updates, ppo.updates_done) as progress:
         while ppo.updates_done < ppo.total_updates and carried.stopped is None:
             try:
-                if guards.max_kl is not None and ppo.updates_done:
-                    keep_policy(ppo, run)  # the update samples from it, and so tells its KL
+                if limited and ppo.updates_done:
+                    keep_policy(ppo, run)  # the update samples from it, and so tells its KL and its length
                 metrics = ppo.update()
                 lines.append(metrics)
-                if guards.max_kl is not None and metrics["kl"] <= guards.max_kl and ppo.updates_done > 1:
+                if limited and within_limits(lines, guards) and ppo.updates_done > 1:
                     carried.within = ppo.updates_done - 1
                 if ppo.accelerator.is_main_process:
                     run.log_metrics(metrics)
@@ -60,7 +61,7 @@ def train(
                 log(f"saved after update {ppo.updates_done} of {ppo.total_updates}")
                 raise
             except Diverged as error:
-                if not worth_keeping(carried, guards.max_kl):
+                if not (worth_keeping(carried, guards.max_kl) or _only_limited(carried)):
                     raise
                 # What is saved stays from before this update, and its weights are not used.
                 carried.stopped = Stop(error.what, f"in update {ppo.updates_done + 1}", error.next_step or "")
@@ -102,7 +103,7 @@ def _measure(
 
 
 def _measure_last_within(ppo: PPO, run: RunDirectory, carried: Carried, heldout: list[list[int]]) -> None:
-    """Measure the last policy within the KL limit, for a run may leave it between two measurements. It is then the actor's.
+    """Measure the last policy within the limits, for a run may leave it between two measurements. It is then the actor's.
 
     Nothing is trained after this: the run has been stopped.
     """
@@ -118,18 +119,18 @@ def choose_policy(ppo: PPO, run: RunDirectory, carried: Carried) -> dict[str, fl
     """Put the policy to keep into the actor, and return the figures about the choice.
 
     It is the best on held-out prompts within the KL limit where these were measured on the way, else the last, or of a run
-    that was stopped the last within the KL limit. Raises UsageError where it was stopped and had no policy worth keeping.
+    that was stopped the last within the guards' limits. Raises UsageError where it was stopped and had no policy worth keeping.
     """
     guards, stop = ppo.recipe.guards, carried.stopped
-    if stop is not None and not carried.measured and carried.within is not None:
+    if stop is not None and carried.within is not None and _only_limited(carried):
         load_policy(ppo, run, carried.within)
         log(f"stopped: {stop.what}\n  found:    {stop.figures}\n  next:     {stop.next_step}")
         log(
-            f"keeping the policy of update {carried.within}, the last within guards.max_kl; what it is worth was not compared"
+            f"keeping the policy of update {carried.within}, the last within the guards' limits; what it is worth was not compared"
         )
         return {"kept_update": float(carried.within)}
     if stop is not None and not worth_keeping(carried, guards.max_kl):
-        kept = "none that was trained was within guards.max_kl"
+        kept = "none that was trained was within the guards' limits"
         if carried.measured:
             kept = f"none was better on held-out prompts than the base, {carried.measured[0].reward:.3f}"
         raise UsageError(
@@ -162,6 +163,11 @@ def worth_keeping(carried: Carried, max_kl: float | None) -> bool:
     """Whether some trained policy within the KL limit was better on held-out prompts than the base."""
     one = best(carried.measured, max_kl)
     return one is not None and one.reward > carried.measured[0].reward
+
+
+def _only_limited(carried: Carried) -> bool:
+    """Whether there is a policy within the guards' limits, and nothing was measured on the way that says another is better."""
+    return carried.within is not None and not carried.measured
 
 
 def measure(ppo: PPO, prompts: list[list[int]]) -> Measured:

@@ -27,7 +27,7 @@ class Carried:
     rewards: list[RewardSource] = field(default_factory=list)  # of a function or a server; the last is in use
     measured: list[Measured] = field(default_factory=list)  # on held-out prompts on the way, where guards ask for it
     stopped: Stop | None = None
-    within: int | None = None  # the last update whose policy was seen to be within guards.max_kl; it is kept
+    within: int | None = None  # the last update whose policy was seen to be within the guards' limits; it is kept
 
 
 def save(ppo: PPO, run: RunDirectory, carried: Carried) -> None:

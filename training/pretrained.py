@@ -120,8 +120,8 @@ def resolve_base(source: str) -> BaseModel:
 
 
 def feedback_behind(record: RunRecord) -> list[FeedbackSource]:
-    """The votes that a run learned from, by its own data or by a parent's; each once."""
-    found = [data.feedback for data in record.data if data.feedback is not None]
+    """The votes that a run learned from, by its own data, by those who sampled and scored it, or by a parent; each once."""
+    found = [feedback for data in record.data for feedback in data.feedback_behind()]
     found += [feedback for parent in record.parents for feedback in parent.feedback]
     return list({feedback.record: feedback for feedback in found}.values())
 

@@ -7,7 +7,6 @@ One process at a time trains in it, and a run that continues has the parents and
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -19,6 +18,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from training.directory_lock import LOCK, hold
 from training.energy import meter, price, spent
 from training.energy_record import Energy, total
 from training.errors import UsageError
@@ -29,20 +29,12 @@ from training.reference import Reference
 from training.run_record import DataSource, ParentCheckpoint, RunRecord
 from training.yaml_file import Settings
 
+STATE = ".state"  # in the run's directory, while it trains
 ENERGY = "energy.json"  # what each attempt had taken when something was last saved
 INPUTS = "inputs.json"  # digests of the parents and hashes of the data that the run began with
-LOCK = "lock"
 BEFORE_ANYTHING_IS_SAVED = ("recipe.json", INPUTS, LOCK)
 
-_held: dict[Path, int] = {}  # run directory -> the open file of its lock, held until `let_go` or the process's end
-
 R = TypeVar("R", bound=Settings)
-
-
-def let_go() -> None:
-    """Let others train in the directories that this process trained in: a command of it has ended."""
-    while _held:
-        os.close(_held.popitem()[1])
 
 
 @dataclass(frozen=True)
@@ -96,23 +88,8 @@ class RunDirectory:
 
     def _lock(self) -> None:
         """Hold the directory until this process ends, whatever ends it. Of several launched as one run, the first does."""
-        if not _first_process():
-            return
-        self.state.mkdir(parents=True, exist_ok=True)
-        before = _held.pop(self.path.resolve(), None)
-        if before is not None:  # an earlier attempt of this very process
-            os.close(before)
-        file = os.open(self.state / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(file)
-            raise UsageError(
-                "another process is training here",
-                where=str(self.path),
-                next_step="wait until it ends, or end it and give the same command again to continue; or choose another --out",
-            ) from error
-        _held[self.path.resolve()] = file
+        if _first_process():
+            hold(self.state, "another process is training here", self.path)
 
     def hold_inputs(
         self, parents: Sequence[ParentCheckpoint], sources: Sequence[DataSource], *, continues: bool
@@ -124,9 +101,13 @@ class RunDirectory:
         file = self.state / INPUTS
         found = [(f"the {parent.role.replace('_', ' ')} {parent.name}", parent.digest) for parent in parents]
         found += [(f"the rows of {source.id}, split {source.split}", source.sha256) for source in sources]
+        found += [
+            (f"the rows held out of {source.id}", source.heldout_sha256 or "nothing held out") for source in sources
+        ]
         if continues and file.is_file():
             begun = json.loads(file.read_text(encoding="utf-8"))
-            changed = [(name, was, now) for (name, now), (_, was) in zip(found, begun, strict=True) if was != now]
+            # Not strict: until 2026-11-28 held-out rows, which stand last, were not noted.
+            changed = [(name, was, now) for (name, now), (_, was) in zip(found, begun, strict=False) if was != now]
             if changed:
                 names, before, after = zip(*changed, strict=True)
                 raise UsageError(
@@ -142,7 +123,7 @@ class RunDirectory:
 
     @property
     def state(self) -> Path:
-        return self.path / ".state"
+        return self.path / STATE
 
     @property
     def scratch(self) -> Path:

@@ -44,6 +44,15 @@ class ParentCheckpoint(Record):
     feedback: list[FeedbackSource] = []  # the votes that the parent itself was trained on
 
 
+class RewardSource(Record):
+    """What gave the rewards where no reward model did: a function's file by its hash, or a server, which nothing pins."""
+
+    kind: str  # "function" | "url"
+    name: str  # file.py:name, or the URL
+    sha256: str | None = None  # of the function's file
+    from_update: int = 1  # the first update that it scored: a function that was mended within a run has several entries
+
+
 class DataSource(Record):
     """Rows that went into the run, by id, revision, content hash and count."""
 
@@ -57,19 +66,37 @@ class DataSource(Record):
     formats: dict[str, int] = {}  # the formats that rows were recognised in -> how many
     columns: list[str] = []  # of the rows as they were read
     heldout_rows: int = 0
+    heldout_sha256: str | None = (
+        None  # of the rows held out, as `sha256`; None where there are none, and in older records
+    )
     prompts_cut: int = 0  # rows whose oldest turns were left out, so that they fit
     special_tokens: int = 0  # rows in whose words special tokens were broken, so that they are no turns
     license: str | None = None
     feedback: FeedbackSource | None = None  # where the rows were made from votes
+    sampled: SampledAnswers | None = None  # where they are answers that `python -m training best-of-n` sampled
+
+    def feedback_behind(self) -> list[FeedbackSource]:
+        """The votes behind the rows: those that they were made from, and those behind whoever sampled and scored them."""
+        return [*([self.feedback] if self.feedback else []), *(self.sampled.feedback_behind() if self.sampled else [])]
 
 
-class RewardSource(Record):
-    """What gave the rewards where no reward model did: a function's file by its hash, or a server, which nothing pins."""
+class SampledAnswers(Record):
+    """The best_of_n.json behind some data, by hash: which policy gave the answers, to which prompts, and what scored them."""
 
-    kind: str  # "function" | "url"
-    name: str  # file.py:name, or the URL
-    sha256: str | None = None  # of the function's file
-    from_update: int = 1  # the first update that it scored: a function that was mended within a run has several entries
+    record: str
+    n: int  # answers to each prompt
+    policy: ParentCheckpoint
+    reward_models: list[ParentCheckpoint]
+    rewards: list[RewardSource]
+    prompts: DataSource
+
+    def feedback_behind(self) -> list[FeedbackSource]:
+        """The votes that the policy or a reward model learned from, and those behind the prompts."""
+        learned = [feedback for parent in (self.policy, *self.reward_models) for feedback in parent.feedback]
+        return learned + self.prompts.feedback_behind()
+
+
+DataSource.model_rebuild()  # it names SampledAnswers, which names it
 
 
 class Hardware(Record):

@@ -14,16 +14,19 @@ import argparse
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training.command import Result, log
+from training.directory_lock import hold, is_held, let_go
 from training.energy import add_arguments as add_energy_arguments
 from training.energy import as_options, circumstances
 from training.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_USAGE, UsageError
 from training.recipe import find_recipe
 from training.records import canonical_json, write_atomically
+from training.run_directory import STATE
 from training.run_record import RunRecord
 from training.sweep_record import SweepRecord, Trial, as_markdown, as_text, best_of, table
 from training.sweep_settings import OBJECTIVES, SweepSettings, as_overrides, judged_by
@@ -58,7 +61,10 @@ def run_sweep(args: argparse.Namespace, kind: type[Settings]) -> Result:
     settings = load(args.over, SweepSettings)
     told = as_options(circumstances(args))
     sweep = Sweep(settings, args.method, args.recipe, kind, args.overrides, args.out)
-    record = sweep.run(lambda words: train_in_a_process([*words, *told]))
+    try:
+        record = sweep.run(lambda words: train_in_a_process([*words, *told]))
+    finally:
+        let_go()
     lines = [as_text(table(record)), str(args.out / TABLE)]
     lines += [str(args.out / trial.run / "checkpoint") for trial in record.trials if trial.number == record.best]
     return {**record.model_dump(mode="json"), "summary": "\n".join(lines)}
@@ -100,6 +106,7 @@ class Sweep:
         """Run the trials that are missing, and write table and record. Where these are there already, nothing is done."""
         if (self.out / RECORD).is_file():
             return SweepRecord.read(self.out / RECORD)
+        hold(self.out, "another process is sweeping here", self.out)
         study = open_study(self.out / JOURNAL, self.direction)
         while (trial := next_trial(study, self.settings)) is not None:
             self._run_trial(trial, study, train)
@@ -116,6 +123,10 @@ class Sweep:
         given = as_overrides(trial.params)
         log(f"trial {trial.number}, one of {wanted(self.settings)}: {' '.join(given)}")
         run = self.out / _place(trial.number)
+        if is_held(run / STATE):
+            log(f"{run} is still trained by a process of a sweep that was killed; waiting until it ends")
+            while is_held(run / STATE):
+                time.sleep(1.0)
         words = [self.method, "--recipe", str(self.file), "--out", str(run), *self.overrides, *given]
         code, said = train(words)
         if code == 0:

@@ -211,6 +211,15 @@ def forgotten_labellers(file: Path) -> set[str]:
     return set(value)
 
 
+def labeller_mark(labeller: str, digest: str) -> str:
+    """By which a scorecard of the checkpoint `digest` names a labeller.
+
+    A scorecard is published: who has a labeller's hash finds them there, and nobody can tell who else voted, or that two
+    scorecards have the same labeller.
+    """
+    return hashlib.sha256(f"{digest} {labeller}".encode()).hexdigest()
+
+
 def download_votes(source: str) -> tuple[Path, str]:
     """Bring a dataset repository's votes into the Hub client's cache; their folder and the commit."""
     from huggingface_hub import snapshot_download

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from made_votes import NEW, OLD, answer, gold_vote, vote, write
+from made_votes import NEW, OLD, answer, gold_vote, labeller, vote, write
 
 from evals.human_votes import score_votes
 from evals.length import LONGER
@@ -14,6 +14,7 @@ from evals.run import Request, evaluate
 from evals.saved import SavedRun
 from training.checkpoint import Checkpoint
 from training.errors import UsageError
+from training.feedback_forget import downstream
 from training.votes import Turn, Vote
 
 
@@ -97,3 +98,11 @@ def test_an_evaluation_with_votes_has_them_in_its_scorecard_with_their_samples(
     assert card.task_settings("votes").data_sha256
     assert len(SavedRun.open(out).samples("votes")) == 3
     assert {score.task for score in card.scores} > {"votes"}
+    robot = (labeller("robot"), "a win rate by votes of " + str(file) + ", theirs among them")
+    assert [(one.what, one.digest, one.how) for one in downstream([tmp_path], robot[0])] == [
+        ("scorecard", card.model.digest, robot[1])
+    ]
+    assert downstream([tmp_path], labeller("eve")) == []
+    assert not {labeller(name) for name in ("ann", "ben", "robot")} & set(card.labellers), "hashes are not published"
+    card.model_copy(update={"labellers": []}).write(out / "scorecard.json")  # as before they were recorded
+    assert downstream([tmp_path], labeller("eve"))[0].how.endswith("whose they were is not recorded")

@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 from datasets import Dataset
 
-from training.data import as_preference, as_prompt, hh_messages, load_preferences, load_prompts
+from training.data import as_preference, as_prompt, content_sha256, hh_messages, load_preferences, load_prompts
+from training.demonstrations import load_feedback
 from training.errors import UsageError
+from training.ilql_data import load_rewarded
 from training.recipe import DataSettings
 
 USER = [{"role": "user", "content": "Hi"}]
@@ -150,6 +152,12 @@ def test_held_out_rows_are_none_that_are_trained_on_and_the_split_is_the_seeds()
     assert first.source.sha256 == again.source.sha256 != other.source.sha256
     assert not {str(row) for row in first.train} & {str(row) for row in first.heldout}
     assert len(first.heldout) == round(0.2 * (len(first.train) + len(first.heldout)))
+    assert first.source.heldout_sha256 == content_sha256(first.heldout) != other.source.heldout_sha256
+    assert load_prompts(DataSettings(source="starter", heldout_fraction=0.0), 0).source.heldout_sha256 is None
+    for apart in (load_feedback, load_rewarded):
+        data = apart(DataSettings(source="starter"), seed=1)
+        assert (len(data.heldout), data.source.rows) == (2 * len(first.heldout), 2 * len(first.train))
+        assert data.source.heldout_sha256 == content_sha256(data.heldout)
 
 
 def test_the_starter_prompts_hold_out_what_they_say() -> None:

@@ -8,11 +8,22 @@ from pathlib import Path
 import pytest
 
 from training.checkpoint import Checkpoint
+from training.compute_plan import PostTraining
 from training.errors import UsageError
+from training.plan_command import recipes
 from training.ppo_guards import Measured, best, reason_to_stop
 from training.ppo_run import train_ppo
-from training.recipe import DataSettings, Generation, GuardSettings, LoraSettings, PPORecipe, PPOSettings
+from training.recipe import (
+    DataSettings,
+    Generation,
+    GuardSettings,
+    LoraSettings,
+    PPORecipe,
+    PPOSettings,
+    find_recipe,
+)
 from training.run_record import RunRecord
+from training.yaml_file import load
 
 
 def lines(**columns: list[float]) -> list[dict]:
@@ -152,9 +163,40 @@ def test_a_run_stopped_for_its_kl_keeps_the_last_policy_within_the_limit(
     assert until.checkpoint_digest == record.checkpoint_digest
 
 
-def test_a_limit_of_length_without_held_out_measurements_is_refused(tiny: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"max_length_change' needs 'guards\.heldout_every'"):
-        run_ppo(tiny, tmp_path / "run", RISING, GuardSettings(max_length_change=2.0))
+def test_a_run_stopped_for_its_lengths_keeps_the_last_policy_whose_lengths_were_within_the_limit(
+    tiny: Path, tmp_path: Path
+) -> None:
+    """The limit is so narrow that the few answers which end by themselves trip it."""
+    record = run_ppo(tiny, tmp_path / "guarded", RISING, GuardSettings(max_length_change=1.0001))
+    assert "the responses have become much" in record.stopped
+    updates = [json.loads(line) for line in (tmp_path / "guarded" / "metrics.jsonl").read_text().splitlines()]
+    assert 6 <= len(updates) < 20, "the first three updates are compared with three others"
+    assert record.metrics["kept_update"] == len(updates) - 2, (
+        "of that policy the update before the last one told the length"
+    )
+    until = run_ppo(tiny, tmp_path / "until", RISING, GuardSettings(), total_episodes=8 * (len(updates) - 2))
+    assert until.checkpoint_digest == record.checkpoint_digest
+
+
+def test_a_run_within_its_limits_is_to_the_bit_the_run_without_them(tiny: Path, tmp_path: Path) -> None:
+    with_limits = GuardSettings(max_kl=25.0, max_length_change=4.0)
+    small = {"total_episodes": 56, "lr_scheduler_type": "linear"}
+    one, other = (
+        run_ppo(tiny, tmp_path / f"{n}", RISING, g, **small) for n, g in enumerate((with_limits, GuardSettings()))
+    )
+    assert one.stopped is None
+    assert one.checkpoint_digest == other.checkpoint_digest
+    assert one.metrics["heldout_reward_after"] == other.metrics["heldout_reward_after"]
+
+
+def test_the_recipes_that_ship_stop_by_themselves(tmp_path: Path) -> None:
+    starter = load(find_recipe("ppo-starter"), PPORecipe, [])
+    planned = recipes(PostTraining(), gpus=8)["ppo"]
+    for recipe in (starter, planned):
+        assert isinstance(recipe, PPORecipe)
+        assert recipe.guards.max_kl is not None
+        assert recipe.guards.max_length_change is not None
+    assert planned.guards.heldout_every == 20, "a run of 500 updates keeps its best policy, not merely the last"
 
 
 def test_a_run_of_one_episode_has_a_record_without_an_error_of_its_gain(tiny: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from tiny_model import save_model
 from training.__main__ import main
 from training.errors import UsageError
 from training.recipe import PPORecipe
-from training.run_directory import RunDirectory
+from training.run_directory import INPUTS, RunDirectory
 from training.run_record import DataSource, ParentCheckpoint
 
 RECIPE = PPORecipe(method="ppo", base="b", reward_model="r", prompts={"source": "starter"})  # type: ignore[arg-type]
@@ -33,8 +33,8 @@ def base(digest: str, name: str = "org/base") -> ParentCheckpoint:
     return ParentCheckpoint(role="base", name=name, digest=digest)
 
 
-def rows(sha256: str) -> DataSource:
-    return DataSource(id="rows.jsonl", split="train", sha256=sha256, rows=3)
+def rows(sha256: str, heldout: str | None = None) -> DataSource:
+    return DataSource(id="rows.jsonl", split="train", sha256=sha256, rows=3, heldout_sha256=heldout)
 
 
 def write_rows(file: Path, words: str) -> None:
@@ -76,6 +76,19 @@ def test_what_continues_needs_the_same_contents_wherever_they_lie(tmp_path: Path
     assert (refused.value.expected, refused.value.found) == ("b", "a")
     with pytest.raises(UsageError, match=r"the rows of rows.jsonl, split train"):
         run.hold_inputs([base("b")], [rows("1")], continues=True)
+
+
+def test_what_continues_needs_the_same_held_out_rows_where_the_run_noted_them(tmp_path: Path) -> None:
+    run = RunDirectory.open(tmp_path / "run", RECIPE)
+    run.hold_inputs([base("b")], [rows("1", "8")], continues=False)
+    run.hold_inputs([base("b")], [rows("1", "8")], continues=True)
+    for now, found in (("9", "9"), (None, "nothing held out")):
+        with pytest.raises(UsageError, match=r"other contents of the rows held out of rows\.jsonl") as refused:
+            run.hold_inputs([base("b")], [rows("1", now)], continues=True)
+        assert (refused.value.expected, refused.value.found) == ("8", found)
+    noted = json.loads((run.state / INPUTS).read_text())
+    (run.state / INPUTS).write_text(json.dumps(noted[:2]))  # as an earlier version began it
+    run.hold_inputs([base("b")], [rows("1", "9")], continues=True)
 
 
 def test_metrics_of_steps_that_come_again_are_cut_by_their_number_not_by_their_place(tmp_path: Path) -> None:

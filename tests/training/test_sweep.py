@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import threading
 from pathlib import Path
 
 import pytest
 import yaml
 
 from training.__main__ import METHODS, main
+from training.directory_lock import LOCK, is_held
 from training.errors import UsageError
 from training.run_record import RunRecord
 from training.sweep import Sweep
@@ -85,6 +89,34 @@ def test_an_interrupted_sweep_ends_as_one_that_was_not(tmp_path: Path, recipe: P
     assert stopped.best == straight.best
     assert sweep(over, recipe, out).run(interrupted) == stopped  # complete: nothing is trained again
     assert len(begun) == 6
+
+
+def test_a_sweep_has_its_directory_for_itself_and_waits_for_a_trial_that_a_killed_one_left_behind(
+    tmp_path: Path, recipe: Path
+) -> None:
+    over, out = settings(tmp_path, trials=1), tmp_path / "out"
+    other = locked(out)
+    with pytest.raises(UsageError, match="another process is sweeping here"):
+        sweep(over, recipe, out).run(in_this_process)
+    os.close(other)
+    orphan = locked(out / "trials" / "000" / ".state")  # killed with -9, a sweep does not take its trial along
+    threading.Timer(1.2, os.close, [orphan]).start()
+    free: list[bool] = []
+
+    def when_free(words: list[str]) -> tuple[int, str]:
+        free.append(not is_held(out / "trials" / "000" / ".state"))
+        return in_this_process(words)
+
+    assert sweep(over, recipe, out).run(when_free).best == 0, "it has not failed for being in use"
+    assert free == [True]
+
+
+def locked(directory: Path) -> int:
+    """An open file that holds the directory, as another process would."""
+    directory.mkdir(parents=True)
+    file = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT)
+    fcntl.flock(file, fcntl.LOCK_EX)
+    return file
 
 
 def test_each_trial_is_an_ordinary_run_and_the_best_is_by_the_objective(tmp_path: Path, recipe: Path) -> None:

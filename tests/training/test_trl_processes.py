@@ -1,4 +1,4 @@
-"""Two processes train as one does, by data parallelism and by FSDP2, and either continues what the other began."""
+"""Two processes train as one does, ILQL too, by data parallelism and by FSDP2, and either continues what the other began."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import yaml
 from accelerate import Accelerator
 from safetensors.torch import load_file
 
-from training import trl_run
+from training import ilql_run, trl_run
 from training.__main__ import main
 from training.errors import UsageError
 from training.processes import require_parts
 from training.run_record import RunRecord
 from training.trl_processes import accumulation, check_continues
 
-METHODS = ("sft", "reward")
+METHODS = ("sft", "reward", "ilql")
 # What every process of the launch does: each method from the start, on from one process's third step, and up to its own third.
 LAUNCHED = """
 import sys
@@ -46,7 +46,13 @@ def stop_after_three_steps() -> None:
         whole(self, args, state, control, **more)
         raise Interrupted
 
-    trl_run._Journal.on_save = stop
+    save = ilql_run._save
+
+    def stop_ilql(ilql: object, run: object) -> None:
+        save(ilql, run)
+        raise Interrupted
+
+    trl_run._Journal.on_save, ilql_run._save = stop, stop_ilql
 
 
 def train(method: str, folder: str | Path, name: str) -> int:
@@ -75,6 +81,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Path:
                 "max_steps": 6, "per_device_train_batch_size": 4, "learning_rate": 5e-3, "save_steps": 3, "logging_steps": 1
             },
         }  # fmt: skip
+        if method == "ilql":
+            del recipe["batch_size"], recipe["args"]
+            recipe["ilql"] = {"total_steps": 6, "batch_size": 9, "learning_rate": 5e-3, "save_steps": 3}
         (folder / f"{method}.yaml").write_text(yaml.safe_dump(recipe))
     return folder
 
@@ -86,6 +95,7 @@ def test_two_processes_train_as_one_does_and_either_continues_what_the_other_beg
         patch.setattr(
             trl_run._Journal, "on_save", trl_run._Journal.on_save
         )  # what follows changes it, and this puts it back
+        patch.setattr(ilql_run, "_save", ilql_run._save)
         stop_after_three_steps()
         for method in METHODS:
             assert train(method, folder, "one-then-two") == 1
@@ -104,6 +114,12 @@ def test_two_processes_train_as_one_does_and_either_continues_what_the_other_beg
                 assert torch.allclose(tensor, weights[name], atol=1e-4), (run, name)
         found, wanted = (RunRecord.read(run / "run.json").metrics for run in (runs[1], runs[0]))
         assert found == pytest.approx(wanted, rel=1e-3)
+
+
+def test_a_step_of_ilql_without_an_answer_for_each_process_is_refused() -> None:
+    ilql_run.require_rows_for_all(2, 2)
+    with pytest.raises(UsageError, match="fewer answers than there are processes"):
+        ilql_run.require_rows_for_all(2, 3)
 
 
 def lines(run: Path) -> list[dict]:
