@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from training.command import log
 from training.completions import first_completions
+from training.critic import share_memory
 from training.master_weights import MasterAdamW
 from training.policy import ActorCritic, token_positions
 from training.ppo_math import (
@@ -77,6 +78,9 @@ class PPO:
             for module in actor.modules_apart():
                 shard(module, accelerator)
             say_how_it_lies(actor, accelerator)
+        elif actor.critic is not None:
+            others = [actor.language_model, getattr(rewards, "model", None)]
+            share_memory(actor.critic.language_model, [each for each in others if each is not None])
         policy_parameters, head_parameters = actor.trainable_groups()
         settings = recipe.ppo
         groups = [
@@ -126,6 +130,8 @@ class PPO:
         mask = experience.responses.mask
         found = moments(scores)
         self._set_scale(found)
+        if self.updates_done == 0:
+            experience = self._in_scaled_units(experience)
         kl_coef = self.kl_coef
         kl = kl_per_token(experience.logprobs, experience.ref_logprobs) * mask
         self.completions = first_completions(self.tokenizer, experience, kl, settings.log_completions)
@@ -171,7 +177,12 @@ class PPO:
             )
             if trunk is None:
                 trunk = self.actor.trunk_states(responses.input_ids, responses.attention_mask)
-            logprobs, values = (kept.logprobs, kept.values) if kept else self.actor(*inputs, trunk)[:2]
+            if kept is None:
+                logprobs, values = self.actor(*inputs, trunk)[:2]
+            else:
+                logprobs, values = kept.logprobs, kept.values
+                if self.actor.critic is not None:
+                    values = self.actor.critic(*inputs[:3], trunk)
             ref_logprobs = self.actor.reference_logprobs(*inputs, trunk)
         return Experience(responses, logprobs, ref_logprobs, values, scores, trunk)
 
@@ -303,13 +314,24 @@ class PPO:
         elif self.accelerator.is_main_process:
             log(f"every reward so far is {seen.mean:g}; the scale waits for one that differs (ppo.scale_rewards)")
 
+    def _scale_now(self) -> RewardScale:
+        if self.scale is None:  # every score so far is the same, and so no better than another
+            assert self.seen_scores is not None
+            return RewardScale(self.seen_scores.mean, 1.0)
+        return self.scale
+
+    def _in_scaled_units(self, experience: Experience) -> Experience:
+        """The first rollout, with the values of a critic that begins as the reward model in the units of scaled rewards."""
+        critic, scale = self.actor.critic, self._scale_now()
+        if critic is None or not critic.is_reward_model:
+            return experience
+        std = scale.std + 1e-8
+        critic.rescale(scale.mean, std)
+        return replace(experience, values=(experience.values - scale.mean) / std)
+
     def _scaled(self, experience: Experience) -> Tensor:
         """Scores as the optimiser meets them: scaled, clipped, with the penalty for not ending. `(B,)`"""
-        settings = self.recipe.ppo
-        scale = self.scale
-        if scale is None:  # every score so far is the same, and so no better than another
-            assert self.seen_scores is not None
-            scale = RewardScale(self.seen_scores.mean, 1.0)
+        settings, scale = self.recipe.ppo, self._scale_now()
         scores = (experience.scores - scale.mean) / (scale.std + 1e-8)
         if settings.reward_clip is not None:
             scores = scores.clamp(-settings.reward_clip, settings.reward_clip)

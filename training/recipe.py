@@ -162,7 +162,9 @@ class PPOSettings(Settings):
     gradient_accumulation_steps: int = Field(default=1, gt=0)  # pieces of a mini batch
     num_ppo_epochs: int = Field(default=4, gt=0)
     learning_rate: float = Field(default=1e-4, gt=0.0)
-    value_learning_rate: float | None = Field(default=None, gt=0.0)  # of the value head, if not learning_rate
+    # The values are a linear head's on the policy's own states, or those of a model of its own, with a trunk of its own
+    critic: Literal["shared", "separate"] = "shared"
+    value_learning_rate: float | None = Field(default=None, gt=0.0)  # of the value head or critic, if not learning_rate
     weight_decay: float = Field(default=0.0, ge=0.0)
     max_grad_norm: float = Field(default=1.0, gt=0.0)
     lr_scheduler_type: Literal["constant", "linear"] = "linear"  # linear falls to a tenth in the last update
@@ -226,14 +228,17 @@ class GuardSettings(Settings):
 
 
 class PPORecipe(RewardKeys):
-    """RLHF's PPO: a policy with a value head, a frozen reference, and what gives the rewards."""
+    """RLHF's PPO: a policy with a value head or a critic, a frozen reference, and what gives the rewards."""
 
     method: Literal["ppo"]
     base: str
     prompts: DataSettings
     max_prompt_length: int = Field(default=128, gt=0)  # tokens; longer prompts are dropped and counted
     dtype: Dtype = "auto"  # what is computed in; what is saved has the base's own
-    lora: LoraSettings | None = LoraSettings()
+    lora: LoraSettings | None = LoraSettings()  # of the policy, and of a separate critic
+    critic_model: str | None = (
+        None  # what a separate critic starts from, if not the reward model or, without one, the base
+    )
     generation: Generation = Generation()
     ppo: PPOSettings = PPOSettings()
     ptx: PTXSettings | None = None
@@ -243,6 +248,11 @@ class PPORecipe(RewardKeys):
     report_to: Tracker | list[Tracker] = Field(default="none", exclude=True)  # who is told the metrics as they come
     memory_check: bool = Field(default=True, exclude=True)  # refuse a run that surely needs more memory than is free
     seed: int = 0
+
+    @property
+    def critic_source(self) -> str:
+        """The run, checkpoint or Hub id that a separate critic starts from (Ouyang et al. 2022: the reward model)."""
+        return self.critic_model or self.reward_model or self.base
 
     @property
     def rounded_weights(self) -> bool:
@@ -267,6 +277,14 @@ class PPORecipe(RewardKeys):
         if self.lora is not None and self.lora.lora_dropout > 0:
             raise ValueError(
                 "'lora.lora_dropout' must be 0 in PPO: another mask in learning than in sampling would be another policy"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_shared_critic_starts_from_nothing(self) -> Self:
+        if self.critic_model is not None and self.ppo.critic == "shared":
+            raise ValueError(
+                "'critic_model' is for a critic of its own: add 'ppo.critic: separate', or leave 'critic_model' away"
             )
         return self
 

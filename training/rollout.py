@@ -53,7 +53,7 @@ class Kept:
     """What the policy computed of its responses while it sampled them (training/kept_from_sampling.py)."""
 
     logprobs: Tensor  # (B, T)
-    values: Tensor  # (B, T)
+    values: Tensor  # (B, T), of the value head; they say nothing where there is a critic instead
     trunk: Tensor | None  # (B, P+T, D)
 
 
