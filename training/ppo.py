@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from training.rewards import RewardModel
+    from training.vllm_rollouts import VLLMRollouts
 
 EQUAL = 1e-6  # a deviation below this share of the mean is float32's rounding of equal scores
 
@@ -68,8 +69,9 @@ class PPO:
         prompts: list[list[int]],
         accelerator: Accelerator,
         mixing: Mixing | None = None,
+        engine: VLLMRollouts | None = None,
     ) -> None:
-        self.recipe, self.tokenizer, self.rewards = recipe, tokenizer, rewards
+        self.recipe, self.tokenizer, self.rewards, self.engine = recipe, tokenizer, rewards, engine
         self.prompts, self.accelerator = prompts, accelerator
         actor.to(accelerator.device)
         self.trunk_is_shared = not isinstance(rewards, TextRewards) and actor.shares_trunk(rewards)
@@ -213,7 +215,8 @@ class PPO:
     ) -> tuple[Responses, Kept | None, Tensor | None, Tensor]:
         """Responses, what sampling kept of them, the frozen layers' states where they are known by then, and scores `(B,)`."""
         with torch.no_grad(), self.accelerator.autocast():
-            responses, kept = sample(self.actor, self.tokenizer, prompts, self.recipe.generation, keep, uniforms)
+            generation = self.recipe.generation
+            responses, kept = sample(self.actor, self.tokenizer, prompts, generation, keep, uniforms, self.engine)
             trunk = kept.trunk if kept else None
             if isinstance(self.rewards, TextRewards):
                 return responses, kept, trunk, self._asked(self.rewards, prompts, responses)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from training.ppo import PPO
     from training.ptx import PTXData
     from training.rewards import RewardModel
+    from training.vllm_rollouts import VLLMRollouts
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,12 @@ def set_up(recipe: PPORecipe) -> Setup:
     from training.policy import ActorCritic
     from training.ppo import PPO
     from training.ptx import Mixing, load_ptx
+    from training.vllm_rollouts import require_vllm
 
     accelerator = launched_accelerator(recipe)
     require_shares(recipe, accelerator.num_processes)
+    if recipe.ppo.rollouts == "vllm":
+        require_vllm(accelerator.num_processes)
     base = resolve_base(recipe.base)
     rewards, parents = load_rewards(recipe, str(accelerator.device))
     data = load_prompts(recipe.prompts, recipe.seed)
@@ -86,10 +90,19 @@ def set_up(recipe: PPORecipe) -> Setup:
         critic, started_from = separate_critic(recipe, tokenizer, prompts + heldout, rewards)
         parents.append(started_from)
     actor = ActorCritic(model, recipe.lora, recipe.gradient_checkpointing, critic)
-    ppo = PPO(recipe, actor, tokenizer, rewards, prompts, accelerator, mixing)
+    engine = vllm_engine(recipe, base) if recipe.ppo.rollouts == "vllm" else None
+    ppo = PPO(recipe, actor, tokenizer, rewards, prompts, accelerator, mixing, engine)
     torch.manual_seed(recipe.seed * 1_000_003)  # all processes draw the same numbers, of which each uses its own
     sources = [kept(data.source, len(prompts), too_long, recipe.max_prompt_length)] + ([mixed.source] if mixed else [])
     return Setup(ppo, base, generation_config, heldout, mixed, [base.parent, *parents], sources)
+
+
+def vllm_engine(recipe: PPORecipe, base: BaseModel) -> VLLMRollouts:
+    """vLLM on the base's weights, for the longest prompt and answer that there may be."""
+    from training.vllm_rollouts import VLLMRollouts
+
+    longest = recipe.max_prompt_length + recipe.generation.max_new_tokens
+    return VLLMRollouts(base.checkpoint.path, recipe.dtype, longest, recipe.ppo.vllm_gpu_memory_utilization)
 
 
 def require_shares(recipe: PPORecipe, processes: int) -> None:

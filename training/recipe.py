@@ -188,6 +188,10 @@ class PPOSettings(Settings):
     scale_rewards: bool | Literal["running"] = True
     reward_clip: float | None = Field(default=5.0, gt=0.0)
     missing_eos_penalty: float | None = Field(default=None, ge=0.0)  # in units of the scaled reward
+    rollouts: Literal["model", "vllm"] = "model"  # who samples: the policy itself, or vLLM from its weights, on a GPU
+    vllm_gpu_memory_utilization: float = Field(
+        default=0.3, gt=0.0, lt=1.0
+    )  # TRL's name: the GPU's share that vLLM may take
     # Log-probabilities, values and frozen layers' states of a rollout are those that sampling computed, not of a second pass
     keep_from_sampling: bool = False
     # Full fine-tuning in bfloat16 computes on rounded weights, whose float32 copies the optimizer holds, not by autocast
@@ -195,6 +199,14 @@ class PPOSettings(Settings):
     save_updates: int = Field(default=2, gt=0)  # updates between two saves of the whole training state
     # Responses that go into completions.jsonl, the first of the rollout, after the first update and whenever a save is due
     log_completions: int = Field(default=4, ge=0)
+
+    @model_validator(mode="after")
+    def _an_engine_keeps_nothing(self) -> Self:
+        if self.keep_from_sampling and self.rollouts == "vllm":
+            raise ValueError(
+                "'keep_from_sampling' is for 'rollouts: model': what vLLM computed is not the policy's own"
+            )
+        return self
 
     @model_validator(mode="after")
     def _a_coefficient_of_zero_adapts_to_nothing(self) -> Self:
