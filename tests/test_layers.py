@@ -23,6 +23,7 @@ OWNERS = {
     "gradio": {f"spaces/chat/{name}.py" for name in ("answers", "app", "display", "layout", "zerogpu_model")}
     | {f"spaces/feedback/{name}.py" for name in ("app", "page", "parts")},
     "model_signing": {"release/signature.py"},
+    "vllm": {"training/vllm_rollouts.py"},
     "sigstore": {"release/keyless.py"},
     "detect_secrets": {"release/gates/private.py"},
     # llama.cpp runs what was exported, quantises, and answers in the cpu Space.

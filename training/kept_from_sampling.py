@@ -22,7 +22,7 @@ from training.policy import ActorCritic, tempered
 
 
 class KeptFromSampling:
-    """Filled by `observe`, a pass at a time. Off the responses' mask it holds numbers that say nothing."""
+    """Filled by `observe`, a pass at a time. Off the responses' mask its numbers say nothing; nor do values beside a critic."""
 
     def __init__(self, actor: ActorCritic, rows: int, prompt_width: int, longest: int, temperature: float) -> None:
         model = actor.language_model
@@ -68,7 +68,8 @@ class KeptFromSampling:
                 tempered(logits, self.temperature)[:, None], chosen[:, None], with_entropy=False
             )
             self.logprobs[rows, step] = likely[:, 0]
-            self.values[rows, step] = self.actor.values(self._hidden)[:, -1]
+            if self.actor.critic is None:
+                self.values[rows, step] = self.actor.values(self._hidden)[:, -1]
 
     def _take_hidden(self, _module: Any, inputs: Any) -> None:
         self._hidden = inputs[0]

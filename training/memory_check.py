@@ -8,6 +8,7 @@ recipe with `memory_check: false` is not asked.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,12 +29,13 @@ from training.memory_estimate import (
     adapter_parameters,
     gigabytes,
     run_memory,
+    with_critic,
 )
 from training.precision import multiplies_bfloat16
 from training.pretrained import PACKAGED, download, load_tokenizer
 from training.processes import launched_processes
 from training.raw_rows import read_rows
-from training.recipe import DataSettings, LoraSettings
+from training.recipe import DataSettings, LoraSettings, PPORecipe
 from training.run_directory import RunDirectory, training_device
 
 if TYPE_CHECKING:
@@ -79,7 +81,11 @@ def need_of(recipe: Any, device: str) -> MemoryNeed:
     step, sampling = _passes(recipe, load_tokenizer(checkpoint))
     others = _other_models(recipe, trained, parameters_of(checkpoint))
     moments = str(_args(recipe).get("optim", "adamw_torch")).startswith("adamw_torch")  # others may keep less
-    return run_memory(trained, step, sampling, others, launched_processes(), moments=moments)
+    need = run_memory(trained, step, sampling, others, launched_processes(), moments=moments)
+    if recipe.method == "ppo" and recipe.ppo.critic == "separate":
+        critic = _critic(recipe, device)
+        need = with_critic(need, critic, step, launched_processes())
+    return need
 
 
 def _trained(recipe: Any, checkpoint: Checkpoint, device: str) -> Trained:
@@ -95,6 +101,14 @@ def _trained(recipe: Any, checkpoint: Checkpoint, device: str) -> Trained:
     adapters = adapter_parameters(shape, lora.r, modules, len(layers))
     held = parameters + adapters * 4 // number_bytes  # adapters are float32
     return Trained(shape, held, adapters, number_bytes, number_bytes, min(layers), checkpointing)
+
+
+def _critic(recipe: PPORecipe, device: str) -> Trained:
+    """A critic of its own. Frozen weights of the base's shape may lie in the memory of other models, so adapters alone are sure."""
+    critic = _trained(recipe, _checkpoint(recipe.critic_source), device)
+    if recipe.lora is None or critic.shape != shape_of(_checkpoint(recipe.base).config):
+        return critic
+    return replace(critic, parameters=critic.trainable * 4 // critic.weight_bytes)
 
 
 def _other_models(recipe: Any, trained: Trained, parameters: int) -> int:

@@ -10,7 +10,7 @@ et al. 2020, section 3.1, without a second master copy, for the trained weights 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from training.compute_plan import Shape
 from training.device_memory import layer_activations
@@ -60,10 +60,11 @@ class MemoryNeed:
     activations: int
     logits: int
     cache: int
+    critic: int = 0  # the states of a critic of its own; its activations are among the activations
 
     @property
     def total(self) -> int:
-        states = self.weights + self.gradients + self.optimizer + self.other_models
+        states = self.weights + self.gradients + self.optimizer + self.other_models + self.critic
         return PROGRAM + states + max(self.activations + self.logits, self.cache)
 
     def in_words(self) -> str:
@@ -71,6 +72,7 @@ class MemoryNeed:
             "parameters": self.weights,
             "gradients": self.gradients,
             "optimizer state": self.optimizer,
+            "critic": self.critic,
             "other models": self.other_models,
             "activations": self.activations,
             "logits": self.logits,
@@ -113,6 +115,13 @@ def run_memory(
         logits=2 * trained.number_bytes * step.sequences * step.predicted * shape.vocabulary,  # and their gradient
         cache=cache,
     )
+
+
+def with_critic(need: MemoryNeed, trained: Trained, step: Step, processes: int, moments: bool = True) -> MemoryNeed:
+    """The need of a policy with that of a critic which learns at the same time, from the same sequences, and predicts no tokens."""
+    critic = run_memory(trained, replace(step, predicted=0), processes=processes, moments=moments)
+    states = critic.weights + critic.gradients + critic.optimizer
+    return replace(need, critic=states, activations=need.activations + critic.activations)
 
 
 def adapter_parameters(shape: Shape, r: int, modules: list[str], layers: int) -> int:

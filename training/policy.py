@@ -1,4 +1,4 @@
-"""The policy with its value head on one trunk, and the frozen reference that it is held close to.
+"""The policy with its value head on one trunk, or a critic beside it, and the frozen reference that it is held close to.
 
 With LoRA, the reference is the same trunk with the adapters off: one model in memory, and the layers below the lowest
 adapter are computed once for all who read them (training/frozen_trunk.py). With full fine-tuning it is a frozen copy.
@@ -23,11 +23,12 @@ from training.sharding import in_parts_like
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from training.critic import Critic
     from training.rewards import RewardModel
 
 
 class ActorCritic(nn.Module):
-    """A causal language model and a linear value head on its last hidden state.
+    """A causal language model and a linear value head on its last hidden state, or a critic with a trunk of its own.
 
     forward: input_ids `(B, P+T)`, attention_mask `(B, P+T)`, T -> logprobs, values, entropies of the last T tokens,
     each `(B, T)` float32. A position's value is that of the state before its token is chosen. `trunk` is what
@@ -35,7 +36,13 @@ class ActorCritic(nn.Module):
     `entropy_gradient` asks for it, for the vocabulary's is large; without gradients at all they are zeros.
     """
 
-    def __init__(self, model: PreTrainedModel, lora: LoraSettings | None, gradient_checkpointing: bool = False) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        lora: LoraSettings | None,
+        gradient_checkpointing: bool = False,
+        critic: Critic | None = None,
+    ) -> None:
         super().__init__()
         hidden_size = model.config.get_text_config().hidden_size
         self.uses_adapters = lora is not None
@@ -52,6 +59,10 @@ class ActorCritic(nn.Module):
         self.frozen_layers = frozen_layers(self.language_model) if lora is not None else 0
         if gradient_checkpointing:
             checkpoint_layers(self.language_model)
+        self.critic = critic
+        if critic is not None:
+            critic.share_trunk(self.language_model, self.frozen_layers)
+            return
         self.value_head = nn.Linear(hidden_size, 1)
         # Every state is worth 0 until returns say otherwise.
         nn.init.zeros_(self.value_head.weight)
@@ -74,7 +85,8 @@ class ActorCritic(nn.Module):
         hidden, logits = self._decode(self.language_model, input_ids, attention_mask, response_length, trunk)
         logits = tempered(logits, temperature)
         tokens = input_ids[:, -response_length:]
-        values = self.values(hidden)
+        read = (input_ids, attention_mask, response_length, trunk)
+        values = self.values(hidden) if self.critic is None else self.critic(*read)
         if entropy_gradient:
             return token_logprobs(logits, tokens), values, entropy(logits)
         logprobs, entropies = chosen_logprobs(logits, tokens, with_entropy=torch.is_grad_enabled())
@@ -115,15 +127,19 @@ class ActorCritic(nn.Module):
             ]
 
     def trainable_groups(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-        """Parameters of the policy, and of the value head."""
-        return [parameter for parameter in self.model.parameters() if parameter.requires_grad], list(
-            self.value_head.parameters()
-        )
+        """Parameters of the policy, and of the value head or the critic."""
+        values = self.value_head if self.critic is None else self.critic
+        policy, worth = ([each for each in part.parameters() if each.requires_grad] for part in (self.model, values))
+        return policy, worth
 
     def trainable_state(self) -> dict[str, Tensor]:
-        """What training changes, by name: adapters or the whole model, and the value head."""
+        """What training changes, by name: adapters or the whole model, and the value head or the critic."""
         names = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
         return {name: tensor for name, tensor in self.state_dict().items() if name in names}
+
+    def policy_state(self) -> dict[str, Tensor]:
+        """`trainable_state` without what says values."""
+        return {name: tensor for name, tensor in self.trainable_state().items() if name.startswith("model.")}
 
     def load_trainable(self, state: dict[str, Tensor]) -> None:
         """Take back a `trainable_state`, whole, however the weights lie."""
@@ -132,7 +148,8 @@ class ActorCritic(nn.Module):
 
     def modules_apart(self) -> list[nn.Module]:
         """The modules that are called by themselves, each of which can be shared out among processes."""
-        return [self.language_model, self.value_head, *([] if self.reference is None else [self.reference])]
+        values = [self.value_head] if self.critic is None else self.critic.modules_apart()
+        return [self.language_model, *values, *([] if self.reference is None else [self.reference])]
 
     def merged(self) -> Any:
         """The policy as a plain causal language model, adapters merged. The actor is of no use afterwards."""

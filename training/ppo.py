@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from training.command import log
 from training.completions import first_completions
+from training.critic import share_memory
 from training.master_weights import MasterAdamW
 from training.policy import ActorCritic, token_positions
 from training.ppo_math import (
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from training.rewards import RewardModel
+    from training.vllm_rollouts import VLLMRollouts
 
 EQUAL = 1e-6  # a deviation below this share of the mean is float32's rounding of equal scores
 
@@ -67,8 +69,9 @@ class PPO:
         prompts: list[list[int]],
         accelerator: Accelerator,
         mixing: Mixing | None = None,
+        engine: VLLMRollouts | None = None,
     ) -> None:
-        self.recipe, self.tokenizer, self.rewards = recipe, tokenizer, rewards
+        self.recipe, self.tokenizer, self.rewards, self.engine = recipe, tokenizer, rewards, engine
         self.prompts, self.accelerator = prompts, accelerator
         actor.to(accelerator.device)
         self.trunk_is_shared = not isinstance(rewards, TextRewards) and actor.shares_trunk(rewards)
@@ -77,6 +80,9 @@ class PPO:
             for module in actor.modules_apart():
                 shard(module, accelerator)
             say_how_it_lies(actor, accelerator)
+        elif actor.critic is not None:
+            others = [actor.language_model, getattr(rewards, "model", None)]
+            share_memory(actor.critic.language_model, [each for each in others if each is not None])
         policy_parameters, head_parameters = actor.trainable_groups()
         settings = recipe.ppo
         groups = [
@@ -126,6 +132,8 @@ class PPO:
         mask = experience.responses.mask
         found = moments(scores)
         self._set_scale(found)
+        if self.updates_done == 0:
+            experience = self._in_scaled_units(experience)
         kl_coef = self.kl_coef
         kl = kl_per_token(experience.logprobs, experience.ref_logprobs) * mask
         self.completions = first_completions(self.tokenizer, experience, kl, settings.log_completions)
@@ -171,7 +179,12 @@ class PPO:
             )
             if trunk is None:
                 trunk = self.actor.trunk_states(responses.input_ids, responses.attention_mask)
-            logprobs, values = (kept.logprobs, kept.values) if kept else self.actor(*inputs, trunk)[:2]
+            if kept is None:
+                logprobs, values = self.actor(*inputs, trunk)[:2]
+            else:
+                logprobs, values = kept.logprobs, kept.values
+                if self.actor.critic is not None:
+                    values = self.actor.critic(*inputs[:3], trunk)
             ref_logprobs = self.actor.reference_logprobs(*inputs, trunk)
         return Experience(responses, logprobs, ref_logprobs, values, scores, trunk)
 
@@ -202,7 +215,8 @@ class PPO:
     ) -> tuple[Responses, Kept | None, Tensor | None, Tensor]:
         """Responses, what sampling kept of them, the frozen layers' states where they are known by then, and scores `(B,)`."""
         with torch.no_grad(), self.accelerator.autocast():
-            responses, kept = sample(self.actor, self.tokenizer, prompts, self.recipe.generation, keep, uniforms)
+            generation = self.recipe.generation
+            responses, kept = sample(self.actor, self.tokenizer, prompts, generation, keep, uniforms, self.engine)
             trunk = kept.trunk if kept else None
             if isinstance(self.rewards, TextRewards):
                 return responses, kept, trunk, self._asked(self.rewards, prompts, responses)
@@ -303,13 +317,24 @@ class PPO:
         elif self.accelerator.is_main_process:
             log(f"every reward so far is {seen.mean:g}; the scale waits for one that differs (ppo.scale_rewards)")
 
+    def _scale_now(self) -> RewardScale:
+        if self.scale is None:  # every score so far is the same, and so no better than another
+            assert self.seen_scores is not None
+            return RewardScale(self.seen_scores.mean, 1.0)
+        return self.scale
+
+    def _in_scaled_units(self, experience: Experience) -> Experience:
+        """The first rollout, with the values of a critic that begins as the reward model in the units of scaled rewards."""
+        critic, scale = self.actor.critic, self._scale_now()
+        if critic is None or not critic.is_reward_model:
+            return experience
+        std = scale.std + 1e-8
+        critic.rescale(scale.mean, std)
+        return replace(experience, values=(experience.values - scale.mean) / std)
+
     def _scaled(self, experience: Experience) -> Tensor:
         """Scores as the optimiser meets them: scaled, clipped, with the penalty for not ending. `(B,)`"""
-        settings = self.recipe.ppo
-        scale = self.scale
-        if scale is None:  # every score so far is the same, and so no better than another
-            assert self.seen_scores is not None
-            scale = RewardScale(self.seen_scores.mean, 1.0)
+        settings, scale = self.recipe.ppo, self._scale_now()
         scores = (experience.scores - scale.mean) / (scale.std + 1e-8)
         if settings.reward_clip is not None:
             scores = scores.clamp(-settings.reward_clip, settings.reward_clip)

@@ -81,10 +81,10 @@ def resume(ppo: PPO, run: RunDirectory) -> Carried | None:
 
 
 def keep_policy(ppo: PPO, run: RunDirectory) -> None:
-    """Keep what the policy has learned so far under the number of its update. Earlier ones go when the next state is saved."""
+    """Keep what the policy alone has learned so far by the number of its update. Earlier ones go when the next state is saved."""
     import torch
 
-    learned = gathered(ppo.actor.trainable_state())  # every process takes part
+    learned = gathered(ppo.actor.policy_state())  # every process takes part
     if ppo.accelerator.is_main_process:
         file = _kept(run, ppo.updates_done)
         temporary = file.with_suffix(".writing")

@@ -10,7 +10,7 @@ from training.chat import prompt_ids
 from training.context_length import require_context
 from training.data import Prompt, load_prompts
 from training.errors import UsageError
-from training.pretrained import BaseModel, load_policy, resolve_base
+from training.pretrained import BaseModel, load_policy, load_tokenizer, resolve_base
 from training.processes import launched_accelerator
 from training.recipe import OnlineRecipe, PPORecipe
 from training.reward_sources import TextRewards, load_reward_function, reward_endpoint
@@ -20,9 +20,11 @@ from training.special_tokens import words_only
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from training.critic import Critic
     from training.ppo import PPO
     from training.ptx import PTXData
     from training.rewards import RewardModel
+    from training.vllm_rollouts import VLLMRollouts
 
 
 @dataclass(frozen=True)
@@ -55,11 +57,14 @@ def set_up(recipe: PPORecipe) -> Setup:
     from training.policy import ActorCritic
     from training.ppo import PPO
     from training.ptx import Mixing, load_ptx
+    from training.vllm_rollouts import require_vllm
 
     accelerator = launched_accelerator(recipe)
     require_shares(recipe, accelerator.num_processes)
+    if recipe.ppo.rollouts == "vllm":
+        require_vllm(accelerator.num_processes)
     base = resolve_base(recipe.base)
-    rewards, reward_parents = load_rewards(recipe, str(accelerator.device))
+    rewards, parents = load_rewards(recipe, str(accelerator.device))
     data = load_prompts(recipe.prompts, recipe.seed)
     model, tokenizer = load_policy(base.checkpoint, recipe.weights_dtype)
     data = words_only(data, tokenizer)
@@ -82,11 +87,24 @@ def set_up(recipe: PPORecipe) -> Setup:
     if not isinstance(rewards, TextRewards):
         check_same_tokens(tokenizer, rewards.tokenizer)
     set_seed(recipe.seed)  # before the adapters: theirs is the same on every process
-    actor = ActorCritic(model, recipe.lora, recipe.gradient_checkpointing)
-    ppo = PPO(recipe, actor, tokenizer, rewards, prompts, accelerator, mixing)
+    critic = None
+    if recipe.ppo.critic == "separate":
+        critic, started_from = separate_critic(recipe, tokenizer, prompts + heldout, rewards)
+        parents.append(started_from)
+    actor = ActorCritic(model, recipe.lora, recipe.gradient_checkpointing, critic)
+    engine = vllm_engine(recipe, base) if recipe.ppo.rollouts == "vllm" else None
+    ppo = PPO(recipe, actor, tokenizer, rewards, prompts, accelerator, mixing, engine)
     torch.manual_seed(recipe.seed * 1_000_003)  # all processes draw the same numbers, of which each uses its own
     sources = [kept(data.source, len(prompts), too_long, recipe.max_prompt_length)] + ([mixed.source] if mixed else [])
-    return Setup(ppo, base, generation_config, heldout, mixed, [base.parent, *reward_parents], sources)
+    return Setup(ppo, base, generation_config, heldout, mixed, [base.parent, *parents], sources)
+
+
+def vllm_engine(recipe: PPORecipe, base: BaseModel) -> VLLMRollouts:
+    """vLLM on the base's weights, for the longest prompt and answer that there may be."""
+    from training.vllm_rollouts import VLLMRollouts
+
+    longest = recipe.max_prompt_length + recipe.generation.max_new_tokens
+    return VLLMRollouts(base.checkpoint.path, recipe.dtype, longest, recipe.ppo.vllm_gpu_memory_utilization)
 
 
 def require_shares(recipe: PPORecipe, processes: int) -> None:
@@ -142,21 +160,53 @@ def require_room_to_answer(
     """Raise UsageError where a prompt and an answer may be beyond the context of the policy (its config) or of the reward model."""
     read_by = [policy] if isinstance(rewards, TextRewards) else [policy, rewards.model.config]
     for config in read_by:
-        require_context(
-            config,
-            map(len, prompts),
-            "lower max_prompt_length or generation.max_new_tokens",
-            limit=recipe.max_prompt_length,
-            sampled=recipe.generation.max_new_tokens,
-        )
+        _require_room(recipe, prompts, config)
 
 
-def check_same_tokens(policy: PreTrainedTokenizerBase, reward: PreTrainedTokenizerBase) -> None:
-    """The reward model reads the policy's token ids as they are; raise UsageError where its vocabulary differs."""
-    if policy.get_vocab() != reward.get_vocab() or policy.eos_token_id != reward.eos_token_id:
+def _require_room(recipe: PPORecipe | OnlineRecipe, prompts: Sequence[list[int]], config: Any) -> None:
+    require_context(
+        config,
+        map(len, prompts),
+        "lower max_prompt_length or generation.max_new_tokens",
+        limit=recipe.max_prompt_length,
+        sampled=recipe.generation.max_new_tokens,
+    )
+
+
+def separate_critic(
+    recipe: PPORecipe,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[list[int]],
+    rewards: RewardModel | TextRewards,
+) -> tuple[Critic, ParentCheckpoint]:
+    """A critic with a trunk of its own, and what it starts from. The random state is left as it was.
+
+    Raises UsageError where it could not read what the policy writes.
+    """
+    import torch
+
+    from training.critic import load_critic
+
+    start = resolve_base(recipe.critic_source)
+    check_same_tokens(tokenizer, load_tokenizer(start.checkpoint), "critic", "let critic_model name one of its family")
+    is_reward_model = not isinstance(rewards, TextRewards) and rewards.digest == start.checkpoint.digest
+    with torch.random.fork_rng():  # the policy's adapters are those that it would have without this critic
+        critic = load_critic(recipe, start.checkpoint, is_reward_model)
+    _require_room(recipe, prompts, critic.language_model.config)
+    return critic, start.parent.model_copy(update={"role": "critic", "hub_id": None})
+
+
+def check_same_tokens(
+    policy: PreTrainedTokenizerBase,
+    other: PreTrainedTokenizerBase,
+    name: str = "reward model",
+    next_step: str = "train a reward model from the same family of base model",
+) -> None:
+    """The other model reads the policy's token ids as they are; raise UsageError where its vocabulary differs."""
+    if policy.get_vocab() != other.get_vocab() or policy.eos_token_id != other.eos_token_id:
         raise UsageError(
-            "policy and reward model do not share a vocabulary",
+            f"policy and {name} do not share a vocabulary",
             expected=f"{len(policy)} tokens, end of turn {policy.eos_token!r}",
-            found=f"{len(reward)} tokens, end of turn {reward.eos_token!r}",
-            next_step="train a reward model from the same family of base model",
+            found=f"{len(other)} tokens, end of turn {other.eos_token!r}",
+            next_step=next_step,
         )

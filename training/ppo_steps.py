@@ -39,6 +39,8 @@ class PPOSteps:
         self.settings, self.temperature = settings, temperature
         self.wrapped, self.optimizer, self.accelerator = wrapped, optimizer, accelerator
         self.mixing = mixing
+        self.actor = accelerator.unwrap_model(wrapped)
+        self.critic_is_apart = self.actor.critic is not None
         self.base_rates = [float(group["lr"]) for group in optimizer.param_groups]
         self.update = 0
 
@@ -68,6 +70,7 @@ class PPOSteps:
             "value_clip_fraction",
             "approx_kl",
             "grad_norm",
+            *(["critic_grad_norm"] if self.critic_is_apart else []),
             *(["ptx_loss"] if self.mixing else []),
         ]
         return {**dict(zip(names, means, strict=True)), "steps": steps}
@@ -128,19 +131,31 @@ class PPOSteps:
             with torch.no_grad():
                 approx_kl = masked_mean((logprobs - old) ** 2, mask) / 2
                 seen += share * torch.stack([policy, value, open_choices, clipped, value_clipped, approx_kl])
-        norm = gathered(accelerator.clip_grad_norm_(self.wrapped.parameters(), settings.max_grad_norm))
-        if not torch.isfinite(norm):
-            raise Diverged(
-                f"training diverged: the gradient is {norm} in update {self.update + 1}",
-                next_step="lower ppo.learning_rate or raise ppo.kl_coef; the last saved state is from before this update",
-            )
+        norms = self._clip_gradients()
         limit = settings.early_stop_kl
         too_far = limit is not None and float(accelerator.reduce(seen[5], reduction="mean")) > limit
         if not too_far:
             self.optimizer.step()
         self.optimizer.zero_grad()
-        others = torch.stack([norm.detach().float().to(seen.device), *mixed])
+        others = torch.stack([norm.detach().float().to(seen.device) for norm in norms] + mixed)
         return torch.cat([seen.detach(), others]), too_far
+
+    def _clip_gradients(self) -> list[Tensor]:
+        """Clip to `max_grad_norm`, policy and value head together, a critic of its own by itself; return the norms before.
+
+        A critic's gradient would otherwise shorten the policy's. Raises Diverged where one is not finite.
+        """
+        policy, values = self.actor.trainable_groups()
+        parts = [policy, values] if self.critic_is_apart else [policy + values]
+        limit = self.settings.max_grad_norm
+        norms = [gathered(self.accelerator.clip_grad_norm_(part, limit)) for part in parts]
+        for norm, rate in zip(norms, ("learning_rate", "value_learning_rate"), strict=False):
+            if not torch.isfinite(norm):
+                raise Diverged(
+                    f"training diverged: the gradient is {norm} in update {self.update + 1}",
+                    next_step=f"lower ppo.{rate} or raise ppo.kl_coef; the last saved state is from before this update",
+                )
+        return norms
 
     def _mix_in(self, mixing: Mixing) -> Tensor:
         """Add the gradient of PPO-ptx's term, and return the mean loss a learned token over all processes' batches.
@@ -148,7 +163,7 @@ class PPOSteps:
         It comes before the clipped loss, whose last piece exchanges what has gathered on every process.
         """
         accelerator = self.accelerator
-        model = accelerator.unwrap_model(self.wrapped).language_model
+        model = self.actor.language_model
         batch = mixing.next_batch(accelerator.process_index, accelerator.num_processes)
         tokens = accelerator.reduce(torch.tensor(learned_tokens(batch), device=accelerator.device), reduction="sum")
         total = torch.zeros((), device=accelerator.device)

@@ -162,7 +162,9 @@ class PPOSettings(Settings):
     gradient_accumulation_steps: int = Field(default=1, gt=0)  # pieces of a mini batch
     num_ppo_epochs: int = Field(default=4, gt=0)
     learning_rate: float = Field(default=1e-4, gt=0.0)
-    value_learning_rate: float | None = Field(default=None, gt=0.0)  # of the value head, if not learning_rate
+    # The values are a linear head's on the policy's own states, or those of a model of its own, with a trunk of its own
+    critic: Literal["shared", "separate"] = "shared"
+    value_learning_rate: float | None = Field(default=None, gt=0.0)  # of the value head or critic, if not learning_rate
     weight_decay: float = Field(default=0.0, ge=0.0)
     max_grad_norm: float = Field(default=1.0, gt=0.0)
     lr_scheduler_type: Literal["constant", "linear"] = "linear"  # linear falls to a tenth in the last update
@@ -186,6 +188,10 @@ class PPOSettings(Settings):
     scale_rewards: bool | Literal["running"] = True
     reward_clip: float | None = Field(default=5.0, gt=0.0)
     missing_eos_penalty: float | None = Field(default=None, ge=0.0)  # in units of the scaled reward
+    rollouts: Literal["model", "vllm"] = "model"  # who samples: the policy itself, or vLLM from its weights, on a GPU
+    vllm_gpu_memory_utilization: float = Field(
+        default=0.3, gt=0.0, lt=1.0
+    )  # TRL's name: the GPU's share that vLLM may take
     # Log-probabilities, values and frozen layers' states of a rollout are those that sampling computed, not of a second pass
     keep_from_sampling: bool = False
     # Full fine-tuning in bfloat16 computes on rounded weights, whose float32 copies the optimizer holds, not by autocast
@@ -193,6 +199,14 @@ class PPOSettings(Settings):
     save_updates: int = Field(default=2, gt=0)  # updates between two saves of the whole training state
     # Responses that go into completions.jsonl, the first of the rollout, after the first update and whenever a save is due
     log_completions: int = Field(default=4, ge=0)
+
+    @model_validator(mode="after")
+    def _an_engine_keeps_nothing(self) -> Self:
+        if self.keep_from_sampling and self.rollouts == "vllm":
+            raise ValueError(
+                "'keep_from_sampling' is for 'rollouts: model': what vLLM computed is not the policy's own"
+            )
+        return self
 
     @model_validator(mode="after")
     def _a_coefficient_of_zero_adapts_to_nothing(self) -> Self:
@@ -229,14 +243,17 @@ class GuardSettings(Settings):
 
 
 class PPORecipe(RewardKeys):
-    """RLHF's PPO: a policy with a value head, a frozen reference, and what gives the rewards."""
+    """RLHF's PPO: a policy with a value head or a critic, a frozen reference, and what gives the rewards."""
 
     method: Literal["ppo"]
     base: str
     prompts: DataSettings
     max_prompt_length: int = Field(default=128, gt=0)  # tokens; longer prompts are dropped and counted
     dtype: Dtype = "auto"  # what is computed in; what is saved has the base's own
-    lora: LoraSettings | None = LoraSettings()
+    lora: LoraSettings | None = LoraSettings()  # of the policy, and of a separate critic
+    critic_model: str | None = (
+        None  # what a separate critic starts from, if not the reward model or, without one, the base
+    )
     generation: Generation = Generation()
     ppo: PPOSettings = PPOSettings()
     ptx: PTXSettings | None = None
@@ -246,6 +263,11 @@ class PPORecipe(RewardKeys):
     report_to: Tracker | list[Tracker] = Field(default="none", exclude=True)  # who is told the metrics as they come
     memory_check: bool = Field(default=True, exclude=True)  # refuse a run that surely needs more memory than is free
     seed: int = 0
+
+    @property
+    def critic_source(self) -> str:
+        """The run, checkpoint or Hub id that a separate critic starts from (Ouyang et al. 2022: the reward model)."""
+        return self.critic_model or self.reward_model or self.base
 
     @property
     def rounded_weights(self) -> bool:
@@ -262,6 +284,14 @@ class PPORecipe(RewardKeys):
         if self.lora is not None and self.lora.lora_dropout > 0:
             raise ValueError(
                 "'lora.lora_dropout' must be 0 in PPO: another mask in learning than in sampling would be another policy"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_shared_critic_starts_from_nothing(self) -> Self:
+        if self.critic_model is not None and self.ppo.critic == "shared":
+            raise ValueError(
+                "'critic_model' is for a critic of its own: add 'ppo.critic: separate', or leave 'critic_model' away"
             )
         return self
 

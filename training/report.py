@@ -41,7 +41,7 @@ PANELS = (
     ("Accuracy", ("accuracy", "eval_accuracy", "rewards/accuracies", "mean_token_accuracy")),
     ("KL within an update (nats a token)", ("approx_kl",)),
     ("Tokens clipped", ("clip_fraction", "value_clip_fraction")),
-    ("Gradient's norm", ("grad_norm",)),
+    ("Gradient's norm", ("grad_norm", "critic_grad_norm")),
     ("Learning rate", ("learning_rate",)),
 )
 SCHEDULES = ("kl_coef", "learning_rate")  # drawn where they change

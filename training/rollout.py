@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
     from transformers import PreTrainedTokenizerBase
 
+    from training.vllm_rollouts import VLLMRollouts
+
 Row = TypeVar("Row")
 
 
@@ -53,7 +55,7 @@ class Kept:
     """What the policy computed of its responses while it sampled them (training/kept_from_sampling.py)."""
 
     logprobs: Tensor  # (B, T)
-    values: Tensor  # (B, T)
+    values: Tensor  # (B, T), of the value head; they say nothing where there is a critic instead
     trunk: Tensor | None  # (B, P+T, D)
 
 
@@ -122,11 +124,13 @@ def sample(
     generation: Generation,
     keep: bool = False,
     uniforms: Tensor | None = None,
+    engine: VLLMRollouts | None = None,
 ) -> tuple[Responses, Kept | None]:
     """Sample one response for each prompt from the whole distribution at the given temperature.
 
     Nothing is cut from the distribution (no top-k, no top-p): PPO's ratio is of the probabilities sampled from. With `keep`, what
     the policy computed of the responses on the way comes along. `uniforms` `(B, max_new_tokens)` are the random numbers to use.
+    An `engine` samples in the policy's place, from its weights.
     """
     device = next(actor.parameters()).device
     pad, longest = tokenizer.pad_token_id, generation.max_new_tokens
@@ -137,7 +141,9 @@ def sample(
     decoding = Decoding(max_new_tokens=longest, temperature=generation.temperature)
     before = max(map(len, prompts))
     uniforms = torch.rand(len(prompts), longest) if uniforms is None else uniforms
-    if keep:
+    if engine is not None:
+        answers = engine.answers(model, prompts, uniforms, decoding, stops)
+    elif keep:
         kept = KeptFromSampling(actor, len(prompts), before, longest, generation.temperature)
         with kept.watching():
             answers = decode(model, prompts, 1, decoding, uniforms, stops, observe=kept.observe, keep_stop=True)
@@ -158,7 +164,7 @@ def sample(
         mask=mask[:, before:].bool(),
         ended=torch.tensor(ended, device=device),
     )
-    if not keep:
+    if not keep or engine is not None:
         return responses, None
     trunk = None if kept.trunk is None else kept.trunk[:, : before + after]
     return responses, Kept(kept.logprobs[:, :after], kept.values[:, :after], trunk)

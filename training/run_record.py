@@ -32,9 +32,9 @@ class FeedbackSource(Record):
 
 
 class ParentCheckpoint(Record):
-    """A checkpoint that went into the run: the base model, the reward model, or an adapter that was merged."""
+    """A checkpoint that went into the run: the base, the reward model, the critic's start, a merged adapter."""
 
-    role: str  # "base" | "reward_model" | "adapter"
+    role: str  # "base" | "reward_model" | "critic" | "adapter"
     name: str  # the id or path as given in the recipe
     hub_id: str | None = None  # what the card may name as base_model; None where the parent is on no Hub
     revision: str | None = None
