@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 from typing import Any
 
 from release.local_hub.refusals import Conflict, Refusal
@@ -73,12 +74,28 @@ def read_all(repository: Repository) -> list[dict[str, Any]]:
 
 
 def add_event(repository: Repository, number: int, author: str, kind: str, data: dict[str, Any], **changes: Any) -> Any:
-    """Append an event (comment, status-change, title-change) and change fields of the discussion; the event."""
-    event = _event(author, kind, data)
+    """Append an event (comment, title-change) and change fields of the discussion; the event."""
+    with locked(repository.folder / "discussions.lock"):
+        return _append(repository, read(repository, number), _event(author, kind, data), changes)
+
+
+def change_status(repository: Repository, number: int, author: str, status: str) -> dict[str, Any]:
+    """Open or close; the event. Raises 400 for what was merged."""
     with locked(repository.folder / "discussions.lock"):
         discussion = read(repository, number)
-        events = [*discussion["events"], event]
-        write_json(repository.folder / "discussions" / f"{number}.json", {**discussion, **changes, "events": events})
+        if discussion["status"] == "merged":
+            raise Refusal(400, "It has been merged")
+        event = _event(author, "status-change", {"status": status})
+        return _append(repository, discussion, event, {"status": status})
+
+
+def _append(
+    repository: Repository, discussion: dict[str, Any], event: dict[str, Any], changes: dict[str, Any]
+) -> dict[str, Any]:
+    """Write the discussion with one more event, under its lock."""
+    events = [*discussion["events"], event]
+    file = repository.folder / "discussions" / f"{discussion['num']}.json"
+    write_json(file, {**discussion, **changes, "events": events})
     return event
 
 
@@ -123,16 +140,30 @@ def _change_comment(
 
 
 def merge(repository: Repository, number: int, author: str, comment: str = "") -> Commit:
-    """Bring a pull request's changes to main. Raises Conflict when main has changed the same files otherwise."""
-    discussion = read(repository, number)
-    if not discussion["pull_request"] or discussion["status"] not in {"open", "draft"}:
-        raise Refusal(400, "Only an open pull request can be merged")
-    main, head = repository.resolve(MAIN), repository.resolve(f"refs/pr/{number}")
-    changes = conflict_free_changes(repository, main, head)
-    title = f"{discussion['title']} (#{number})"
-    commit = repository.commit(MAIN, changes, author=author, title=title, message=comment, parent=main.oid)
-    add_event(repository, number, author, "status-change", {"status": "merged"}, status="merged", merged=commit.oid)
+    """Bring a pull request's changes to main. Raises Conflict when main has changed the same files otherwise.
+
+    Where a kill came between the commit and the note that it was merged, that commit is noted and none is made.
+    """
+    with locked(repository.folder / "discussions.lock"):
+        discussion = read(repository, number)
+        if not discussion["pull_request"] or discussion["status"] not in {"open", "draft"}:
+            raise Refusal(400, "Only an open pull request can be merged")
+        main, head = repository.resolve(MAIN), repository.resolve(f"refs/pr/{number}")
+        changes = conflict_free_changes(repository, main, head)
+        title = f"{discussion['title']} (#{number})"
+        commit = None if changes else _on_main(repository, main, head, title)
+        if commit is None:
+            commit = repository.commit(MAIN, changes, author=author, title=title, message=comment, parent=main.oid)
+        event = _event(author, "status-change", {"status": "merged"})
+        _append(repository, discussion, event, {"status": "merged", "merged": commit.oid})
     return commit
+
+
+def _on_main(repository: Repository, main: Commit, head: Commit, title: str) -> Commit | None:
+    """The commit of that title that main got since `head` left it, if there is one."""
+    on_head = {commit.oid for commit in repository.history(head.oid)}
+    since = takewhile(lambda commit: commit.oid not in on_head, repository.history(main.oid))
+    return next((commit for commit in since if commit.title == title), None)
 
 
 def conflict_free_changes(repository: Repository, main: Commit, head: Commit) -> list[Change]:

@@ -30,11 +30,15 @@ def listing(call: Call) -> Response:
     found = [
         one
         for one in _collections(call).all()
-        if _may_see(call, one)
-        and (not owners or one["namespace"].lower() in owners)
-        and (not wanted or wanted & {f"{item['type']}s/{item['id']}".lower() for item in one["items"]})
+        if _may_see(call, one) and (not owners or one["namespace"].lower() in owners)
     ]
     answers = [_answer(call, one) for one in found]
+    # Of what the caller may see: else it would tell whether a private repository is in a collection.
+    answers = [
+        answer
+        for answer in answers
+        if not wanted or wanted & {f"{item['type']}s/{item['id']}".lower() for item in answer["items"]}
+    ]
     for answer in answers:
         answer["items"] = answer["items"][:LISTED_ITEMS]
         del answer["position"]  # the client counts these itself
@@ -143,12 +147,13 @@ def _text(asked: dict[str, Any], key: str, limit: int) -> str | None:
 
 def _answer(call: Call, one: Collection) -> dict[str, Any]:
     """With those items that the caller may see: a repository that was made private or deleted is not told of."""
-    items = []
+    items: list[dict[str, Any]] = []
     for item in one["items"]:
         repository = call.store.find(item["type"], item["id"])
         if repository is not None and (not repository.private or call.caller.may_read(repository.namespace)):
             note = {"text": item["note"]} if item["note"] else None
-            items.append({**item, "id": repository.id, "repoType": item["type"], "note": note})
+            told = {"id": repository.id, "repoType": item["type"], "note": note, "position": len(items)}
+            items.append({**item, **told})
     kind = call.store.accounts.kind_of(one["namespace"])
     return {
         "slug": slug_of(one),

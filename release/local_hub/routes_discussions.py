@@ -139,9 +139,7 @@ def change_status(call: Call) -> Response:
     if status not in STATUSES:
         raise Refusal(400, '"status" must be open or closed')
     number = _number(call)
-    if discussions.read(repository, number)["status"] == "merged":
-        raise Refusal(400, "It has been merged")
-    event = discussions.add_event(repository, number, user, "status-change", {"status": status}, status=status)
+    event = discussions.change_status(repository, number, user, status)
     if asked.get("comment"):
         discussions.add_event(repository, number, user, "comment", discussions.comment_data(str(asked["comment"])))
     announce(call, repository, "update", "discussion", number=number)
