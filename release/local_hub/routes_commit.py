@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
 from release.local_hub.card_check import check_card
-from release.local_hub.discussions import open_pull_request
+from release.local_hub.discussions import open_pull_request, opened_by
 from release.local_hub.refusals import Refusal, RevisionNotFound
 from release.local_hub.repository import Commit, Repository
 from release.local_hub.starting_files import is_ignored, is_large
@@ -26,11 +26,22 @@ OPERATIONS_LIMIT = 25_000
 PREUPLOAD_LIMIT = 16 << 20  # bytes; each of at most 256 files brings a sample
 
 
+def pushable(call: Call) -> Repository:
+    """The repository, if the caller may commit to the revision in the path.
+
+    Everyone who may read it may open a pull request (`create_pr`), and push to those that they opened.
+    """
+    proposes = call.query.get("create_pr") in {"1", "true"}
+    if not proposes:
+        proposes = opened_by(call.repository(), call.param("revision"), call.caller.user)
+    repository = call.repository(write=not proposes)
+    call.require_write_token(f"commit to {repository.kind} {repository.id}")
+    return repository
+
+
 def preupload(call: Call) -> Response:
     """For each file: `lfs` or `regular`, whether .gitignore skips it, and what stands there now."""
-    creates_pr = bool(call.query.get("create_pr"))
-    repository = call.repository(write=not creates_pr)
-    call.require_user()
+    repository = pushable(call)
     commit = repository.resolve(call.param("revision"))
     asked = call.json()
     attributes = _small_text(repository, commit, ".gitattributes")
@@ -87,10 +98,7 @@ class Draft:
     def __init__(self, call: Call) -> None:
         self.call = call
         self.creates_pr = call.query.get("create_pr") in {"1", "true"}
-        self.repository = call.repository(write=not self.creates_pr)
-        self.user = call.require_user()
-        if call.caller.scope != "write":
-            raise Refusal(403, "You don't have the rights to commit: the token has no write scope")
+        self.repository, self.user = pushable(call), call.require_user()
         self.ref = self._branch(call.param("revision"))
         self.header: dict[str, Any] | None = None
         self.changes: list[Change] = []

@@ -24,7 +24,7 @@ def listing(call: Call) -> Response:
     if kind in {"discussion", "pull_request"}:
         found = [item for item in found if item["pull_request"] == (kind == "pull_request")]
     if status in STATUSES:
-        found = [item for item in found if (item["status"] in {"open", "draft"}) == (status == "open")]
+        found = [item for item in found if (item["status"] in discussions.UNDECIDED) == (status == "open")]
     if author:
         found = [item for item in found if item["author"].lower() == author.lower()]
     page = call.query.get("p", "0")
@@ -51,7 +51,7 @@ def details(call: Call) -> Response:
     answer = {**_summary(repository, item), "events": list(item["events"])}
     if item["pull_request"]:
         answer["changes"] = {"base": "refs/heads/main", "mergeCommitId": item["merged"]}
-        undecided = item["status"] in {"open", "draft"}
+        undecided = item["status"] in discussions.UNDECIDED
         answer["filesWithConflicts"] = discussions.conflicting_files(repository, item["num"]) if undecided else []
         answer["events"] += _commit_events(repository, item["num"])
         answer["diff"] = _diff(repository, item["num"])

@@ -137,6 +137,13 @@ class Call:
             raise Refusal(403, f"You don't have the rights to {action}: {reason}")
         return user
 
+    def require_write_token(self, action: str) -> str:
+        """The user's name, if the token may change anything at all."""
+        user = self.require_user()
+        if self.caller.scope != "write":
+            raise Refusal(403, f"You don't have the rights to {action}: the token has no write scope")
+        return user
+
     def web_url(self, repository: Repository) -> str:
         return f"{self.endpoint}/{URL_PREFIX[repository.kind]}{repository.id}"
 
