@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 
 from release.local_hub.card_check import check_card
 from release.local_hub.discussions import open_pull_request, opened_by
+from release.local_hub.fields import objects, parsed, text
 from release.local_hub.refusals import Refusal, RevisionNotFound
 from release.local_hub.repository import Commit, Repository
 from release.local_hub.starting_files import is_ignored, is_large
@@ -48,10 +49,10 @@ def preupload(call: Call) -> Response:
     ignore = asked.get("gitIgnore")
     ignore = ignore if isinstance(ignore, str) else _small_text(repository, commit, ".gitignore")
     answers = []
-    for file in asked.get("files") or []:
+    for file in objects(asked, "files"):
         try:
             path, size, sample = checked_path(file["path"]), int(file["size"]), base64.b64decode(file["sample"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise Refusal(400, "A file of a preupload has path, size and sample") from error
         now = commit.tree.get(path)
         answers.append(
@@ -133,7 +134,7 @@ class Draft:
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise Refusal(400, "Each line of a commit is an object with key and value") from error
         if key == "header":
-            self.header = value
+            self.header = parsed(json.dumps(value).encode())
             return
         if len(self.changes) >= OPERATIONS_LIMIT:
             raise Refusal(413, f"A commit has at most {OPERATIONS_LIMIT} operations", headers={"Connection": "close"})
@@ -173,11 +174,11 @@ class Draft:
 
     def finish(self) -> Response:
         """Make the commit visible, or refuse it as a whole."""
-        if self.header is None or not isinstance(self.header.get("summary"), str) or not self.header["summary"].strip():
+        header = self.header or {}
+        title, message, parent = (text(header, key) for key in ("summary", "description", "parentCommit"))
+        if not title or not title.strip():
             raise Refusal(400, "A commit begins with a header that has a summary")
-        parent, message = self.header.get("parentCommit"), str(self.header.get("description") or "")
-        details = {"author": self.user, "title": self.header["summary"][:1000], "message": message[:65536]}
-        parent = str(parent) if parent is not None else None
+        details = {"author": self.user, "title": title[:1000], "message": (message or "")[:65536]}
         url = self.call.web_url(self.repository)
         answer: dict[str, Any] = {"success": True, "hookOutput": ""}
         self.small_files.finish()
@@ -216,15 +217,16 @@ def may_use(call: Call, repository: Repository, sha256: str) -> bool:
 def duplicate_large_files(call: Call) -> Response:
     """Let a copy between repositories use the source's large files without sending them again."""
     source, asked = call.repository(content=True), call.json()
-    target = asked.get("target") or {}
-    call.find(str(target.get("type") or "model"), str(target.get("name") or ""), write=True)
+    target = asked.get("target")
+    kind, repo_id = (text(target, key) for key in ("type", "name")) if isinstance(target, dict) else (None, None)
+    call.find(kind or "model", repo_id or "", write=True)
     user, failed = call.require_user(), []
     here = {entry.sha256 for oid in set(source.refs().values()) for entry in source.commit_of(oid).tree.values()}
-    for file in asked.get("files") or []:
-        if file.get("sha256") in here:
-            call.store.mark_held(user, file["sha256"])
+    for file in objects(asked, "files"):
+        if (sha256 := text(file, "sha256") or "") in here:
+            call.store.mark_held(user, sha256)
         else:
-            failed.append({"sha256": str(file.get("sha256")), "error": "not in this repository"})
+            failed.append({"sha256": sha256, "error": "not in this repository"})
     return JSONResponse({"failed": failed})
 
 

@@ -19,13 +19,14 @@ import secrets
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from release.local_hub.accounts import NAME, Accounts, Scope
 from release.local_hub.refusals import Conflict, Refusal
 from release.local_hub.repository import Repository
+from release.local_hub.space_status import set_secret_value
 from release.local_hub.starting_files import starting_files
 from release.local_hub.storage import Blobs, create_json, locked, read_json, write_json
 from release.local_hub.tree import Put, regular
@@ -77,6 +78,8 @@ class Store:
 
     def find(self, kind: str, repo_id: str) -> Repository | None:
         """The repository of that name, in any case, also under a name it had before it was moved."""
+        if kind not in KINDS:
+            return None
         for _ in range(8):  # a repository may have been moved several times, but not in a circle
             named = self._named(self._name_file(kind, repo_id))
             if named is None:
@@ -94,7 +97,15 @@ class Store:
                 yield Repository(self.root / "repositories" / named["folder"], kind, named["id"], self.blobs)
 
     def create_repository(
-        self, kind: str, repo_id: str, author: str, *, private: bool = False, initialise: bool = True, **settings: Any
+        self,
+        kind: str,
+        repo_id: str,
+        author: str,
+        *,
+        private: bool = False,
+        initialise: bool = True,
+        secret_values: Mapping[str, str] | None = None,
+        **settings: Any,
     ) -> Repository:
         """Create a repository with the Hub's first commit. Raises Conflict if the name is taken."""
         namespace, name = split_id(repo_id)
@@ -109,6 +120,8 @@ class Store:
             files = starting_files(kind, name, settings.get("sdk"))
             changes = [Put(path, regular(self.blobs, text.encode())) for path, text in files.items()]
             repository.commit("refs/heads/main", changes, author=author, title="initial commit")
+        for key, value in (secret_values or {}).items():
+            set_secret_value(repository, key, value)
         try:
             self._give_name(kind, repo_id, identity)
         except Conflict:
