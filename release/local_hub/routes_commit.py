@@ -141,11 +141,9 @@ class Draft:
         self.changes.append(self._change(str(key), value))
 
     def _change(self, key: str, value: dict[str, Any]) -> Change:
-        if key == "deletedFolder":
-            return Delete(str(value.get("path")), folder=True)
+        if key in ("deletedFile", "deletedFolder"):  # also of names that were taken once and would not be now
+            return Delete(str(value.get("path")), folder=key == "deletedFolder")
         path = checked_path(value.get("path"))
-        if key == "deletedFile":
-            return Delete(path)
         if key == "file":
             content = _decoded(value)
             if path == "README.md":
