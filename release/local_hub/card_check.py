@@ -192,7 +192,7 @@ def _space(data: dict[str, Any]) -> Problems:
 def validate_yaml(call: Call) -> Response:
     """POST /api/validate-yaml: `content` of a README and `repoType`."""
     asked = call.json()
-    kind = asked.get("repoType") or "model"
+    kind = str(asked.get("repoType") or "model")
     content = asked.get("content")
     if kind not in {"model", "dataset", "space"} or not isinstance(content, str):
         return JSONResponse({"errors": [{"message": '"content" and "repoType" are required'}], "warnings": []}, 400)

@@ -6,8 +6,10 @@ merge(repository, number, author="b")
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 from typing import Any
 
 from release.local_hub.refusals import Conflict, Refusal
@@ -15,6 +17,9 @@ from release.local_hub.repository import MAIN, Commit, Repository, now
 from release.local_hub.storage import create_json, locked, read_json, write_json
 from release.local_hub.tree import Change, Delete, Entry, Put, changed_paths
 
+LOCK = "discussions.lock"  # in the repository's folder: numbers are given and statuses change under it
+UNDECIDED = ("open", "draft")
+_PULL_REF = re.compile(r"refs/pr/([0-9]{1,9})")
 Changes = dict[str, Entry | None]  # path -> the entry afterwards, None where it was removed
 
 
@@ -28,34 +33,43 @@ def open_pull_request(
     message: str = "",
     parent: str | None = None,
 ) -> tuple[int, Commit]:
-    """A pull request with one commit on top of `base`; its number and that commit."""
-    number = _next_number(repository)
-    while True:
-        try:
-            commit = repository.commit(
-                base,
-                changes,
-                author=author,
-                title=title,
-                message=message,
-                parent=parent,
-                create_ref=f"refs/pr/{number}",
-            )
-            break
-        except Conflict:  # somebody else opened one at the same moment
-            number += 1
-    _write_new(repository, number, author, title, message, pull_request=True)
+    """A pull request with one commit on top of `base`; its number and that commit.
+
+    Its ref is there before it is itself: a kill in between leaves a number that nobody gets, and no pull request without files.
+    """
+    with locked(repository.folder / LOCK):
+        number = _next_number(repository)
+        commit = repository.commit(
+            base,
+            changes,
+            author=author,
+            title=title,
+            message=message,
+            parent=parent,
+            create_ref=f"refs/pr/{number}",
+        )
+        _write_new(repository, number, author, title, message, status="open", pull_request=True)
     return number, commit
 
 
 def open_discussion(repository: Repository, author: str, title: str, text: str, *, pull_request: bool) -> int:
-    """A discussion, or an empty pull request whose ref starts at main."""
-    number = _next_number(repository)
-    while not _write_new(repository, number, author, title, text, pull_request=pull_request):
-        number += 1
-    if pull_request:
-        repository.create_ref(f"refs/pr/{number}", repository.refs()[MAIN])
+    """A discussion, or an empty pull request whose ref starts at main, a draft until its status is made open."""
+    with locked(repository.folder / LOCK):
+        number = _next_number(repository)
+        if pull_request:
+            repository.create_ref(f"refs/pr/{number}", repository.refs()[MAIN])
+        status = "draft" if pull_request else "open"
+        _write_new(repository, number, author, title, text, status=status, pull_request=pull_request)
     return number
+
+
+def opened_by(repository: Repository, revision: str, user: str | None) -> bool:
+    """Whether `revision` is the ref of a pull request that the user opened and that is not closed or merged."""
+    found = _PULL_REF.fullmatch(revision)
+    if found is None or user is None or revision not in repository.refs():
+        return False
+    discussion = read(repository, int(found[1]))
+    return bool(discussion["author"] == user and discussion["status"] in UNDECIDED)
 
 
 def read(repository: Repository, number: int) -> dict[str, Any]:
@@ -73,12 +87,28 @@ def read_all(repository: Repository) -> list[dict[str, Any]]:
 
 
 def add_event(repository: Repository, number: int, author: str, kind: str, data: dict[str, Any], **changes: Any) -> Any:
-    """Append an event (comment, status-change, title-change) and change fields of the discussion; the event."""
-    event = _event(author, kind, data)
-    with locked(repository.folder / "discussions.lock"):
+    """Append an event (comment, title-change) and change fields of the discussion; the event."""
+    with locked(repository.folder / LOCK):
+        return _append(repository, read(repository, number), _event(author, kind, data), changes)
+
+
+def change_status(repository: Repository, number: int, author: str, status: str) -> dict[str, Any]:
+    """Open or close; the event. Raises 400 for what was merged."""
+    with locked(repository.folder / LOCK):
         discussion = read(repository, number)
-        events = [*discussion["events"], event]
-        write_json(repository.folder / "discussions" / f"{number}.json", {**discussion, **changes, "events": events})
+        if discussion["status"] == "merged":
+            raise Refusal(400, "It has been merged")
+        event = _event(author, "status-change", {"status": status})
+        return _append(repository, discussion, event, {"status": status})
+
+
+def _append(
+    repository: Repository, discussion: dict[str, Any], event: dict[str, Any], changes: dict[str, Any]
+) -> dict[str, Any]:
+    """Write the discussion with one more event, under its lock."""
+    events = [*discussion["events"], event]
+    file = repository.folder / "discussions" / f"{discussion['num']}.json"
+    write_json(file, {**discussion, **changes, "events": events})
     return event
 
 
@@ -113,7 +143,7 @@ def _edited(old: dict[str, Any], editor: str, text: str) -> dict[str, Any]:
 def _change_comment(
     repository: Repository, number: int, identity: str, change: Callable[[dict[str, Any]], dict[str, Any]]
 ) -> dict[str, Any]:
-    with locked(repository.folder / "discussions.lock"):
+    with locked(repository.folder / LOCK):
         changed = comment_of(repository, number, identity)
         changed = {**changed, "data": change(changed["data"])}
         discussion = read(repository, number)
@@ -123,16 +153,32 @@ def _change_comment(
 
 
 def merge(repository: Repository, number: int, author: str, comment: str = "") -> Commit:
-    """Bring a pull request's changes to main. Raises Conflict when main has changed the same files otherwise."""
-    discussion = read(repository, number)
-    if not discussion["pull_request"] or discussion["status"] not in {"open", "draft"}:
-        raise Refusal(400, "Only an open pull request can be merged")
-    main, head = repository.resolve(MAIN), repository.resolve(f"refs/pr/{number}")
-    changes = conflict_free_changes(repository, main, head)
-    title = f"{discussion['title']} (#{number})"
-    commit = repository.commit(MAIN, changes, author=author, title=title, message=comment, parent=main.oid)
-    add_event(repository, number, author, "status-change", {"status": "merged"}, status="merged", merged=commit.oid)
+    """Bring a pull request's changes to main. Raises Conflict when main has changed the same files otherwise.
+
+    Where a kill came between the commit and the note that it was merged, that commit is noted and none is made.
+    """
+    with locked(repository.folder / LOCK):
+        discussion = read(repository, number)
+        if discussion["status"] == "draft":
+            raise Refusal(400, "It is a draft: change its status to open, and then merge it")
+        if not discussion["pull_request"] or discussion["status"] != "open":
+            raise Refusal(400, "Only an open pull request can be merged")
+        main, head = repository.resolve(MAIN), repository.resolve(f"refs/pr/{number}")
+        changes = conflict_free_changes(repository, main, head)
+        title = f"{discussion['title']} (#{number})"
+        commit = None if changes else _on_main(repository, main, head, title)
+        if commit is None:
+            commit = repository.commit(MAIN, changes, author=author, title=title, message=comment, parent=main.oid)
+        event = _event(author, "status-change", {"status": "merged"})
+        _append(repository, discussion, event, {"status": "merged", "merged": commit.oid})
     return commit
+
+
+def _on_main(repository: Repository, main: Commit, head: Commit, title: str) -> Commit | None:
+    """The commit of that title that main got since `head` left it, if there is one."""
+    on_head = {commit.oid for commit in repository.history(head.oid)}
+    since = takewhile(lambda commit: commit.oid not in on_head, repository.history(main.oid))
+    return next((commit for commit in since if commit.title == title), None)
 
 
 def conflict_free_changes(repository: Repository, main: Commit, head: Commit) -> list[Change]:
@@ -168,19 +214,21 @@ def _next_number(repository: Repository) -> int:
     return max([0, *pulls, *talks]) + 1
 
 
-def _write_new(repository: Repository, number: int, author: str, title: str, text: str, *, pull_request: bool) -> bool:
+def _write_new(
+    repository: Repository, number: int, author: str, title: str, text: str, *, status: str, pull_request: bool
+) -> None:
     (repository.folder / "discussions").mkdir(exist_ok=True)
     discussion = {
         "num": number,
         "title": title,
         "author": author,
         "created": now(),
-        "status": "open",
+        "status": status,
         "pull_request": pull_request,
         "merged": None,
         "events": [_comment(author, text)],
     }
-    return create_json(repository.folder / "discussions" / f"{number}.json", discussion)
+    create_json(repository.folder / "discussions" / f"{number}.json", discussion)
 
 
 def _comment(author: str, text: str) -> dict[str, Any]:

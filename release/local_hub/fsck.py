@@ -21,7 +21,7 @@ from typing import Any
 from release.local_hub.repository import names
 from release.local_hub.routes_xet import Xorbs
 from release.local_hub.storage import BLOCK, Blobs, pointer_of
-from release.local_hub.store import FORMAT, KINDS
+from release.local_hub.store import FORMAT, KINDS, OWN_NAME
 from release.local_hub.tree import Entry
 from training.command import log
 from training.errors import UsageError
@@ -76,16 +76,23 @@ def set_aside(root: Path, damages: list[Damage]) -> list[str]:
 
 def _named(root: Path, damages: list[Damage]) -> Iterator[tuple[str, Path]]:
     """Every repository that has a name: `model org/name` and its folder."""
+    labels: dict[Path, str] = {}
     for kind in KINDS:
         for file in sorted((root / "names" / f"{kind}s").glob("*/*.json")):
             named = _json(root, file, damages)
             if not isinstance(named, dict) or "moved_to" in named:
                 continue
-            folder = root / "repositories" / str(named.get("folder"))
-            if (folder / "repo.json").is_file():
-                yield f"{kind} {named.get('id')}", folder
-            else:
+            folder, label = root / "repositories" / str(named.get("folder")), f"{kind} {named.get('id')}"
+            own = _json(root, folder / OWN_NAME, damages) if (folder / OWN_NAME).is_file() else None
+            if isinstance(own, dict) and str(own.get("id")).lower() != str(named.get("id")).lower():
+                continue  # a move that was broken off: this name leads to the other
+            if not (folder / "repo.json").is_file():
                 damages.append(Damage(_where(root, file), f"{folder.name} is not a repository"))
+            elif folder in labels:
+                damages.append(Damage(_where(root, file), f"its repository is {labels[folder]} as well", (label,)))
+            else:
+                labels[folder] = label
+                yield label, folder
 
 
 def _check_repository(

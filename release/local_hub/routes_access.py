@@ -15,6 +15,7 @@ from release.local_hub.access import (
     grant_access,
     set_access,
 )
+from release.local_hub.fields import text
 from release.local_hub.refusals import Refusal
 from release.local_hub.web import Call, json_route
 
@@ -45,15 +46,15 @@ def _item(request: Request) -> dict[str, Any]:
 def handle(call: Call) -> Response:
     """Accept, reject, or put back among those that wait."""
     repository, asked = call.repository(write=True), call.json()
-    name, status = str(asked.get("user") or asked.get("requestId") or ""), asked.get("status")
+    name, status = text(asked, "user") or text(asked, "requestId"), text(asked, "status")
     if status not in ACCESS_STATUSES or not name:
         raise Refusal(400, f"An answer has a user or a requestId, and a status: {', '.join(ACCESS_STATUSES)}")
-    reason = str(asked.get("rejectionReason") or "")[:1000] if status == REJECTED else None
+    reason = (text(asked, "rejectionReason") or "")[:1000] if status == REJECTED else None
     return JSONResponse(_item(set_access(repository, name, str(status), reason)))
 
 
 def grant(call: Call) -> Response:
-    repository, user = call.repository(write=True), str(call.json().get("user") or "")
+    repository, user = call.repository(write=True), text(call.json(), "user") or ""
     if call.store.accounts.kind_of(user) != "user":
         raise Refusal(404, f"There is no user {user[:96]!r} on this Hub")
     grant_access(repository, call.store.accounts.spelling(user))

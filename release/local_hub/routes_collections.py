@@ -17,6 +17,7 @@ from release.local_hub.collections import (
     item_by_id,
     slug_of,
 )
+from release.local_hub.fields import flag, number, text
 from release.local_hub.refusals import Conflict, Refusal
 from release.local_hub.web import Call, json_route
 
@@ -30,11 +31,15 @@ def listing(call: Call) -> Response:
     found = [
         one
         for one in _collections(call).all()
-        if _may_see(call, one)
-        and (not owners or one["namespace"].lower() in owners)
-        and (not wanted or wanted & {f"{item['type']}s/{item['id']}".lower() for item in one["items"]})
+        if _may_see(call, one) and (not owners or one["namespace"].lower() in owners)
     ]
     answers = [_answer(call, one) for one in found]
+    # Of what the caller may see: else it would tell whether a private repository is in a collection.
+    answers = [
+        answer
+        for answer in answers
+        if not wanted or wanted & {f"{item['type']}s/{item['id']}".lower() for item in answer["items"]}
+    ]
     for answer in answers:
         answer["items"] = answer["items"][:LISTED_ITEMS]
         del answer["position"]  # the client counts these itself
@@ -47,13 +52,13 @@ def details(call: Call) -> Response:
 
 def create(call: Call) -> Response:
     asked = call.json()
-    namespace = call.store.accounts.spelling(str(asked.get("namespace") or call.require_user()))
+    namespace = call.store.accounts.spelling(text(asked, "namespace") or call.require_user())
     call.require_write(namespace, f"create a collection under the namespace {namespace}")
-    title, description = _text(asked, "title", TITLE_LIMIT), _text(asked, "description", DESCRIPTION_LIMIT)
+    title, description = text(asked, "title", TITLE_LIMIT), text(asked, "description", DESCRIPTION_LIMIT)
     if not title:
         raise Refusal(400, "A collection has a title")
     try:
-        made = _collections(call).create(namespace, title, description, private=asked.get("private") is True)
+        made = _collections(call).create(namespace, title, description, private=flag(asked, "private") is True)
     except Conflict as error:
         message = f"{namespace} has a collection of this title"
         return JSONResponse({"error": message, "slug": error.message}, 409, {"X-Error-Message": message})
@@ -63,14 +68,13 @@ def create(call: Call) -> Response:
 def change(call: Call) -> Response:
     asked, slug = call.json(), _writable(call)
     changes: dict[str, Any] = {
-        key: _text(asked, key, limit)
+        key: text(asked, key, limit)
         for key, limit in (("title", TITLE_LIMIT), ("description", DESCRIPTION_LIMIT), ("theme", 40))
         if asked.get(key) is not None
     }
-    if "private" in asked:
-        changes["private"] = asked["private"] is True
-    if isinstance(asked.get("position"), int):
-        changes["position"] = asked["position"]
+    private, position = flag(asked, "private"), number(asked, "position")
+    changes |= {} if private is None else {"private": private}
+    changes |= {} if position is None else {"position": position}
     return JSONResponse({"data": _answer(call, _collections(call).edit(slug, lambda one: one.update(changes)))})
 
 
@@ -82,25 +86,25 @@ def delete(call: Call) -> Response:
 def add(call: Call) -> Response:
     slug, asked = _writable(call), call.json()
     item = asked.get("item")
-    kind, repo_id = (str(item.get(key) or "") for key in ("type", "id")) if isinstance(item, dict) else ("", "")
+    kind, repo_id = (text(item, key) or "" for key in ("type", "id")) if isinstance(item, dict) else ("", "")
     if kind not in ITEM_TYPES:
         raise Refusal(400, f"This Hub's collections hold models, datasets and Spaces, not {kind[:40]!r}")
-    spelt, note = call.find(kind, repo_id).id, _text(asked, "note", NOTE_LIMIT)
+    spelt, note = call.find(kind, repo_id).id, text(asked, "note", NOTE_LIMIT)
     made = _collections(call).edit(slug, lambda one: add_item(one, kind, spelt, note))
     return JSONResponse(_answer(call, made))
 
 
 def change_item(call: Call) -> Response:
     slug, identity, asked = _writable(call), call.param("item"), call.json()
-    note = _text(asked, "note", NOTE_LIMIT)
+    note, position = text(asked, "note", NOTE_LIMIT), number(asked, "position")
 
     def edit(collection: Collection) -> None:
         item = item_by_id(collection, identity)
         if note is not None:
             item["note"] = note
-        if isinstance(asked.get("position"), int):
+        if position is not None:
             collection["items"].remove(item)
-            collection["items"].insert(max(0, asked["position"]), item)
+            collection["items"].insert(max(0, position), item)
 
     return JSONResponse({"data": _answer(call, _collections(call).edit(slug, edit))})
 
@@ -134,21 +138,15 @@ def _writable(call: Call) -> str:
     return slug_of(found)
 
 
-def _text(asked: dict[str, Any], key: str, limit: int) -> str | None:
-    value = asked.get(key)
-    if value is not None and (not isinstance(value, str) or len(value) > limit):
-        raise Refusal(400, f'"{key}" is a text of at most {limit} characters')
-    return value
-
-
 def _answer(call: Call, one: Collection) -> dict[str, Any]:
     """With those items that the caller may see: a repository that was made private or deleted is not told of."""
-    items = []
+    items: list[dict[str, Any]] = []
     for item in one["items"]:
         repository = call.store.find(item["type"], item["id"])
         if repository is not None and (not repository.private or call.caller.may_read(repository.namespace)):
             note = {"text": item["note"]} if item["note"] else None
-            items.append({**item, "id": repository.id, "repoType": item["type"], "note": note})
+            told = {"id": repository.id, "repoType": item["type"], "note": note, "position": len(items)}
+            items.append({**item, **told})
     kind = call.store.accounts.kind_of(one["namespace"])
     return {
         "slug": slug_of(one),

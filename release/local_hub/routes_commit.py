@@ -12,7 +12,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
 from release.local_hub.card_check import check_card
-from release.local_hub.discussions import open_pull_request
+from release.local_hub.discussions import open_pull_request, opened_by
+from release.local_hub.fields import objects, parsed, text
 from release.local_hub.refusals import Refusal, RevisionNotFound
 from release.local_hub.repository import Commit, Repository
 from release.local_hub.starting_files import is_ignored, is_large
@@ -26,21 +27,32 @@ OPERATIONS_LIMIT = 25_000
 PREUPLOAD_LIMIT = 16 << 20  # bytes; each of at most 256 files brings a sample
 
 
+def pushable(call: Call) -> Repository:
+    """The repository, if the caller may commit to the revision in the path.
+
+    Everyone who may read it may open a pull request (`create_pr`), and push to those that they opened.
+    """
+    proposes = call.query.get("create_pr") in {"1", "true"}
+    if not proposes:
+        proposes = opened_by(call.repository(), call.param("revision"), call.caller.user)
+    repository = call.repository(write=not proposes)
+    call.require_write_token(f"commit to {repository.kind} {repository.id}")
+    return repository
+
+
 def preupload(call: Call) -> Response:
     """For each file: `lfs` or `regular`, whether .gitignore skips it, and what stands there now."""
-    creates_pr = bool(call.query.get("create_pr"))
-    repository = call.repository(write=not creates_pr)
-    call.require_user()
+    repository = pushable(call)
     commit = repository.resolve(call.param("revision"))
     asked = call.json()
     attributes = _small_text(repository, commit, ".gitattributes")
     ignore = asked.get("gitIgnore")
     ignore = ignore if isinstance(ignore, str) else _small_text(repository, commit, ".gitignore")
     answers = []
-    for file in asked.get("files") or []:
+    for file in objects(asked, "files"):
         try:
             path, size, sample = checked_path(file["path"]), int(file["size"]), base64.b64decode(file["sample"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise Refusal(400, "A file of a preupload has path, size and sample") from error
         now = commit.tree.get(path)
         answers.append(
@@ -87,10 +99,7 @@ class Draft:
     def __init__(self, call: Call) -> None:
         self.call = call
         self.creates_pr = call.query.get("create_pr") in {"1", "true"}
-        self.repository = call.repository(write=not self.creates_pr)
-        self.user = call.require_user()
-        if call.caller.scope != "write":
-            raise Refusal(403, "You don't have the rights to commit: the token has no write scope")
+        self.repository, self.user = pushable(call), call.require_user()
         self.ref = self._branch(call.param("revision"))
         self.header: dict[str, Any] | None = None
         self.changes: list[Change] = []
@@ -125,18 +134,16 @@ class Draft:
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise Refusal(400, "Each line of a commit is an object with key and value") from error
         if key == "header":
-            self.header = value
+            self.header = parsed(json.dumps(value).encode())
             return
         if len(self.changes) >= OPERATIONS_LIMIT:
             raise Refusal(413, f"A commit has at most {OPERATIONS_LIMIT} operations", headers={"Connection": "close"})
         self.changes.append(self._change(str(key), value))
 
     def _change(self, key: str, value: dict[str, Any]) -> Change:
-        if key == "deletedFolder":
-            return Delete(str(value.get("path")), folder=True)
+        if key in ("deletedFile", "deletedFolder"):  # also of names that were taken once and would not be now
+            return Delete(str(value.get("path")), folder=key == "deletedFolder")
         path = checked_path(value.get("path"))
-        if key == "deletedFile":
-            return Delete(path)
         if key == "file":
             content = _decoded(value)
             if path == "README.md":
@@ -165,11 +172,11 @@ class Draft:
 
     def finish(self) -> Response:
         """Make the commit visible, or refuse it as a whole."""
-        if self.header is None or not isinstance(self.header.get("summary"), str) or not self.header["summary"].strip():
+        header = self.header or {}
+        title, message, parent = (text(header, key) for key in ("summary", "description", "parentCommit"))
+        if not title or not title.strip():
             raise Refusal(400, "A commit begins with a header that has a summary")
-        parent, message = self.header.get("parentCommit"), str(self.header.get("description") or "")
-        details = {"author": self.user, "title": self.header["summary"][:1000], "message": message[:65536]}
-        parent = str(parent) if parent is not None else None
+        details = {"author": self.user, "title": title[:1000], "message": (message or "")[:65536]}
         url = self.call.web_url(self.repository)
         answer: dict[str, Any] = {"success": True, "hookOutput": ""}
         self.small_files.finish()
@@ -208,15 +215,16 @@ def may_use(call: Call, repository: Repository, sha256: str) -> bool:
 def duplicate_large_files(call: Call) -> Response:
     """Let a copy between repositories use the source's large files without sending them again."""
     source, asked = call.repository(content=True), call.json()
-    target = asked.get("target") or {}
-    call.find(str(target.get("type") or "model"), str(target.get("name") or ""), write=True)
+    target = asked.get("target")
+    kind, repo_id = (text(target, key) for key in ("type", "name")) if isinstance(target, dict) else (None, None)
+    call.find(kind or "model", repo_id or "", write=True)
     user, failed = call.require_user(), []
     here = {entry.sha256 for oid in set(source.refs().values()) for entry in source.commit_of(oid).tree.values()}
-    for file in asked.get("files") or []:
-        if file.get("sha256") in here:
-            call.store.mark_held(user, file["sha256"])
+    for file in objects(asked, "files"):
+        if (sha256 := text(file, "sha256") or "") in here:
+            call.store.mark_held(user, sha256)
         else:
-            failed.append({"sha256": str(file.get("sha256")), "error": "not in this repository"})
+            failed.append({"sha256": sha256, "error": "not in this repository"})
     return JSONResponse({"failed": failed})
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from starlette.responses import JSONResponse, Response
 
 from release.local_hub import discussions
+from release.local_hub.fields import choice, flag, text, whole_number
 from release.local_hub.refusals import Refusal
 from release.local_hub.repository import MAIN, Repository
 from release.local_hub.tree import changed_paths
@@ -14,7 +15,7 @@ from release.local_hub.web import Call, json_route
 from release.local_hub.webhook_events import announce
 
 PAGE = 50
-STATUSES = {"open", "closed"}
+STATUSES = ("open", "closed")
 
 
 def listing(call: Call) -> Response:
@@ -24,11 +25,10 @@ def listing(call: Call) -> Response:
     if kind in {"discussion", "pull_request"}:
         found = [item for item in found if item["pull_request"] == (kind == "pull_request")]
     if status in STATUSES:
-        found = [item for item in found if (item["status"] in {"open", "draft"}) == (status == "open")]
+        found = [item for item in found if (item["status"] in discussions.UNDECIDED) == (status == "open")]
     if author:
         found = [item for item in found if item["author"].lower() == author.lower()]
-    page = call.query.get("p", "0")
-    start = int(page) * PAGE if page.isdigit() else 0
+    start = call.number("p", 0) * PAGE
     items = [_summary(repository, item) for item in found[start : start + PAGE]]
     return JSONResponse({"discussions": items, "count": len(found), "start": start})
 
@@ -51,7 +51,7 @@ def details(call: Call) -> Response:
     answer = {**_summary(repository, item), "events": list(item["events"])}
     if item["pull_request"]:
         answer["changes"] = {"base": "refs/heads/main", "mergeCommitId": item["merged"]}
-        undecided = item["status"] in {"open", "draft"}
+        undecided = item["status"] in discussions.UNDECIDED
         answer["filesWithConflicts"] = discussions.conflicting_files(repository, item["num"]) if undecided else []
         answer["events"] += _commit_events(repository, item["num"])
         answer["diff"] = _diff(repository, item["num"])
@@ -83,15 +83,10 @@ def _diff(repository: Repository, number: int) -> str:
 
 def create(call: Call) -> Response:
     repository, user, asked = call.repository(), _writer(call), call.json()
-    number = discussions.open_discussion(
-        repository,
-        user,
-        _text(asked, "title")[:300],
-        str(asked.get("description") or ""),
-        pull_request=bool(asked.get("pullRequest")),
-    )
+    title, words, pull_request = _text(asked, "title")[:300], text(asked, "description"), flag(asked, "pullRequest")
+    number = discussions.open_discussion(repository, user, title, words or "", pull_request=pull_request is True)
     announce(call, repository, "create", "discussion", number=number)
-    return JSONResponse({"num": number, "pullRequest": bool(asked.get("pullRequest")), "url": call.web_url(repository)})
+    return JSONResponse({"num": number, "pullRequest": pull_request is True, "url": call.web_url(repository)})
 
 
 def comment(call: Call) -> Response:
@@ -108,8 +103,8 @@ def edit_comment(call: Call) -> Response:
     repository, user, number, identity = call.repository(), _writer(call), _number(call), call.param("comment")
     if discussions.comment_of(repository, number, identity)["author"]["name"] != user:
         raise Refusal(403, "Only its author edits a comment")
-    text = _text(call.json(), "content")
-    return _comment_changed(call, repository, discussions.edit_comment(repository, number, identity, user, text))
+    words = _text(call.json(), "content")
+    return _comment_changed(call, repository, discussions.edit_comment(repository, number, identity, user, words))
 
 
 def hide_comment(call: Call) -> Response:
@@ -135,15 +130,13 @@ def change_title(call: Call) -> Response:
 
 def change_status(call: Call) -> Response:
     repository, user, asked = *_owned(call), call.json()
-    status = asked.get("status")
-    if status not in STATUSES:
+    status, words = choice(asked, "status", STATUSES), text(asked, "comment")
+    if status is None:
         raise Refusal(400, '"status" must be open or closed')
     number = _number(call)
-    if discussions.read(repository, number)["status"] == "merged":
-        raise Refusal(400, "It has been merged")
-    event = discussions.add_event(repository, number, user, "status-change", {"status": status}, status=status)
-    if asked.get("comment"):
-        discussions.add_event(repository, number, user, "comment", discussions.comment_data(str(asked["comment"])))
+    event = discussions.change_status(repository, number, user, status)
+    if words:
+        discussions.add_event(repository, number, user, "comment", discussions.comment_data(words))
     announce(call, repository, "update", "discussion", number=number)
     return JSONResponse({"newStatus": event})
 
@@ -151,7 +144,7 @@ def change_status(call: Call) -> Response:
 def merge(call: Call) -> Response:
     repository = call.repository(write=True)
     number = _number(call)
-    commit = discussions.merge(repository, number, call.require_user(), str(call.json().get("comment") or ""))
+    commit = discussions.merge(repository, number, call.require_user(), text(call.json(), "comment") or "")
     announce(call, repository, "update", "discussion", number=number)
     announce(call, repository, "update", "repo.content", refs=[(MAIN, commit.parent, commit.oid)])
     return JSONResponse({"success": True, "commitOid": commit.oid})
@@ -174,17 +167,17 @@ def _owned(call: Call) -> tuple[Repository, str]:
 
 
 def _number(call: Call) -> int:
-    text = call.param("number")
-    if not text.isdigit() or len(text) > 9:
+    number = whole_number(call.param("number"))
+    if number is None:
         raise Refusal(404, "Discussion not found", "EntryNotFound")
-    return int(text)
+    return number
 
 
 def _text(asked: dict[str, Any], key: str) -> str:
-    value = asked.get(key)
-    if not isinstance(value, str) or not value.strip():
+    value = (text(asked, key) or "").strip()
+    if not value:
         raise Refusal(400, f'"{key}" is missing')
-    return value.strip()
+    return value
 
 
 _BASE = "/api/{kind:kinds}/{org}/{name}/discussions"

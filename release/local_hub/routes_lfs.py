@@ -15,6 +15,7 @@ from urllib.parse import quote
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
+from release.local_hub.fields import Fields, items, objects, whole_number
 from release.local_hub.refusals import Refusal
 from release.local_hub.repository import Repository
 from release.local_hub.routes_commit import may_use
@@ -35,16 +36,16 @@ _UPLOAD = re.compile(r"[0-9a-f]{32}")
 def batch(call: Call) -> Response:
     """Upload instructions for each object; none for what is there already. For `git lfs`, addresses to download from."""
     repository, asked = readable_by_git(call), call.json()
-    objects = asked.get("objects")
-    known = asked.get("operation") in {"upload", "download"}
-    if not known or not isinstance(objects, list) or len(objects) > BATCH_LIMIT:
+    wanted = objects(asked, "objects")
+    if asked.get("operation") not in ("upload", "download") or "objects" not in asked or len(wanted) > BATCH_LIMIT:
         raise Refusal(422, f"This Hub answers LFS batches of at most {BATCH_LIMIT} uploads or downloads")
     if asked["operation"] == "download":
-        return _downloads(call, repository, objects)
-    user = call.require_write(repository.namespace, f"write to {repository.kind} {repository.id}")
-    multipart = "multipart" in (asked.get("transfers") or [])
+        return _downloads(call, repository, wanted)
+    # Whoever may read may propose. The bytes are held for this user, and it is the commit that says where they may go.
+    user = call.require_write_token("upload")
+    multipart = "multipart" in items(asked, "transfers")
     answers = []
-    for item in objects:
+    for item in wanted:
         oid, size = str(item.get("oid")), item.get("size")
         if not _SHA256.fullmatch(oid) or not isinstance(size, int) or not 0 <= size <= FILE_LIMIT:
             problem = {"code": 422, "message": "The oid must be a SHA-256 and the size a number of bytes"}
@@ -63,10 +64,10 @@ def _batch_answer(transfer: str, answers: list[dict[str, Any]]) -> Response:
     return JSONResponse(answer, media_type="application/vnd.git-lfs+json")
 
 
-def _downloads(call: Call, repository: Repository, objects: list[Any]) -> Response:
+def _downloads(call: Call, repository: Repository, asked: list[Fields]) -> Response:
     """Signed addresses of those objects that a commit of the repository holds, whichever branch leads to it."""
     answers: list[dict[str, Any]] = []
-    wanted = {str(item.get("oid")): item.get("size") for item in objects if isinstance(item, dict)}
+    wanted = {str(item.get("oid")): item.get("size") for item in asked}
     heads = set(repository.refs().values())
     history = (commit for head in heads for commit in repository.history(head))
     held = {entry.sha256: entry.size for commit in history for entry in commit.tree.values() if entry.lfs}
@@ -129,10 +130,10 @@ async def upload_part(call: Call) -> Response:
     """PUT of a part; sending it again replaces it."""
     upload = call.query.get("upload", "")
     _checked(call, "lfs-parts", upload)
-    number = call.param("number")
-    if not _UPLOAD.fullmatch(upload) or not number.isdigit() or not 1 <= int(number) <= 10_000:
+    number = whole_number(call.param("number"))
+    if not _UPLOAD.fullmatch(upload) or number is None or not 1 <= number <= 10_000:
         raise Refusal(400, "There is no such part")
-    digest, part = hashlib.sha256(), call.store.blobs.incoming / f"{upload}.{int(number)}"
+    digest, part = hashlib.sha256(), call.store.blobs.incoming / f"{upload}.{number}"
     temporary = part.with_name(f"{part.name}.{uuid.uuid4().hex}")
     try:
         with await run_in_threadpool(temporary.open, "wb") as file:
@@ -152,7 +153,7 @@ def complete(call: Call) -> Response:
     """Put the parts together, check the whole, store it."""
     upload = call.query.get("upload", "")
     oid, size, user = _checked(call, "lfs-parts", upload)
-    listed = call.json().get("parts") or []
+    listed = items(call.json(), "parts")
     parts = [call.store.blobs.incoming / f"{upload}.{number}" for number in range(1, len(listed) + 1)]
     if not call.store.holds(user, oid, size):  # the client may repeat a completion whose answer was lost
         with call.store.blobs.writer() as writer:

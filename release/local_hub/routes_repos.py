@@ -6,14 +6,16 @@ from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
+from release.local_hub.fields import Fields, choice, flag, number, objects, text, variable
 from release.local_hub.refusals import Conflict, Refusal, RevisionNotFound
 from release.local_hub.repo_info import list_item, repo_info
-from release.local_hub.repository import Repository
+from release.local_hub.repository import Repository, now
 from release.local_hub.store import KINDS, split_id
 from release.local_hub.web import Call, json_route
 from release.local_hub.webhook_events import announce, announcement
 
 LIST_PAGE = 1000
+SDKS = ("gradio", "docker", "static", "streamlit")
 
 
 def who_am_i(call: Call) -> Response:
@@ -38,24 +40,22 @@ def who_am_i(call: Call) -> Response:
 
 def create(call: Call) -> Response:
     asked = call.json()
-    kind = asked.get("type") or "model"
+    kind = text(asked, "type") or "model"
     if kind not in KINDS:
-        raise Refusal(400, f"This Hub keeps models, datasets and Spaces, not {str(kind)[:40]!r}")
+        raise Refusal(400, f"This Hub keeps models, datasets and Spaces, not {kind[:40]!r}")
     user = call.require_user()
-    name, namespace = str(asked.get("name") or ""), str(asked.get("organization") or user)
+    name, namespace = text(asked, "name") or "", text(asked, "organization") or user
     split_id(f"{namespace}/{name}")
     call.require_write(namespace, f"create a {kind} under the namespace {namespace}")
     settings: dict[str, Any] = {"private": _asks_private(asked) is True}
+    secret_values: dict[str, str] = {}
     if kind == "space":
-        if asked.get("sdk") not in {"gradio", "docker", "static", "streamlit"}:
-            raise Refusal(400, "A Space needs an sdk: gradio, docker or static")
-        settings |= {"sdk": asked["sdk"], "hardware": asked.get("hardware") or "cpu-basic"}
-        settings["variables"] = {
-            str(item["key"]): {"value": str(item["value"])} for item in asked.get("variables") or []
-        }
-        settings["secrets"] = {str(item["key"]): {} for item in asked.get("secrets") or []}
+        space, secret_values = _space_settings(asked)
+        settings |= space
     try:
-        repository = call.store.create_repository(kind, f"{namespace}/{name}", user, **settings)
+        repository = call.store.create_repository(
+            kind, f"{namespace}/{name}", user, secret_values=secret_values, **settings
+        )
     except Conflict as error:
         existing = call.find(kind, f"{namespace}/{name}")
         body = {"error": error.message, "url": call.web_url(existing)}
@@ -64,10 +64,33 @@ def create(call: Call) -> Response:
     return JSONResponse({"url": call.web_url(repository), "name": repository.id, "id": repository.folder.name})
 
 
+def _space_settings(asked: Fields) -> tuple[Fields, dict[str, str]]:
+    """What a new Space is told, and the values of its secrets, which are kept elsewhere."""
+    sdk = choice(asked, "sdk", SDKS)
+    if sdk is None:
+        raise Refusal(400, f"A Space needs an sdk: {', '.join(SDKS)}")
+    if asked.get("volumes") or asked.get("template"):
+        raise Refusal(400, "This Hub's Spaces have no volumes and no templates")
+    settings: Fields = {"sdk": sdk, "hardware": text(asked, "hardware", 100) or "cpu-basic"}
+    if "sleepTimeSeconds" in asked:
+        settings["sleep_time"] = number(asked, "sleepTimeSeconds")
+    given: dict[str, dict[str, str]] = {}
+    for group in ("variables", "secrets"):
+        found = objects(asked, group)
+        given[group] = dict(variable(item) for item in found)
+        settings[group] = {
+            item["key"]: {"key": item["key"], "description": text(item, "description"), "updatedAt": now()}
+            for item in found
+        }
+    for key, value in given["variables"].items():
+        settings["variables"][key]["value"] = value
+    return settings, given["secrets"]
+
+
 def delete(call: Call) -> Response:
     asked = call.json()
-    namespace = asked.get("organization") or call.require_user()
-    repository = call.find(str(asked.get("type") or "model"), f"{namespace}/{asked.get('name')}", write=True)
+    namespace = text(asked, "organization") or call.require_user()
+    repository = call.find(text(asked, "type") or "model", f"{namespace}/{text(asked, 'name')}", write=True)
     told = announcement(call, repository, "delete", "repo")
     call.store.delete_repository(repository)
     call.deliveries.send(told)
@@ -76,8 +99,8 @@ def delete(call: Call) -> Response:
 
 def move(call: Call) -> Response:
     asked = call.json()
-    new_id = str(asked.get("toRepo") or "")
-    repository = call.find(str(asked.get("type") or "model"), str(asked.get("fromRepo") or ""), write=True)
+    new_id = text(asked, "toRepo") or ""
+    repository = call.find(text(asked, "type") or "model", text(asked, "fromRepo") or "", write=True)
     namespace, _ = split_id(new_id)
     call.require_write(namespace, f"move a repository to the namespace {namespace}")
     told = announcement(call, repository, "move", "repo", moved_to=new_id)
@@ -93,7 +116,7 @@ def change_settings(call: Call) -> Response:
     if private is not None:
         changes["private"] = private
     if "gated" in asked:
-        if asked["gated"] not in (False, "auto", "manual"):
+        if asked["gated"] is not False and asked["gated"] not in ("auto", "manual"):
             raise Refusal(400, '"gated" must be false, "auto" or "manual"')
         changes["gated"] = asked["gated"]
     repository.change_settings(**changes)
@@ -104,13 +127,8 @@ def change_settings(call: Call) -> Response:
 
 def _asks_private(asked: dict[str, Any]) -> bool | None:
     """`visibility` (public, private, protected) or the older `private`; None if neither is there."""
-    visibility = asked.get("visibility")
-    if visibility is None:
-        private = asked.get("private")
-        return None if private is None else bool(private)
-    if visibility not in {"public", "private"}:
-        raise Refusal(400, '"visibility" must be "public" or "private"')
-    return bool(visibility == "private")
+    visibility = choice(asked, "visibility", ("public", "private"))
+    return flag(asked, "private") if visibility is None else visibility == "private"
 
 
 def information(call: Call) -> Response:
@@ -134,8 +152,8 @@ def listing(call: Call) -> Response:
     items = [item for item in items if tags <= {*item["tags"], item.get("pipeline_tag")}]
     key = call.query.get("sort", "lastModified")
     items.sort(key=lambda item: str(item.get(key, "")), reverse=call.query.get("direction", "-1") == "-1")
-    start = _number(call.query.get("cursor"), 0)
-    end = start + min(_number(call.query.get("limit"), LIST_PAGE), LIST_PAGE)
+    start = call.number("cursor", 0)
+    end = start + min(call.number("limit", LIST_PAGE), LIST_PAGE)
     headers = call.next_link(cursor=str(end)) if end < len(items) else {}
     return JSONResponse(items[start:end], headers=headers)
 
@@ -147,14 +165,6 @@ def _listed(call: Call, repository: Repository) -> bool:
     if any(word not in repository.id.lower() for word in search.split()):
         return False
     return call.caller.may_read(repository.namespace) or not repository.private
-
-
-def _number(text: str | None, default: int) -> int:
-    if text is None:
-        return default
-    if not text.isdigit() or len(text) > 9:
-        raise Refusal(400, f"Not a number: {text[:40]!r}")
-    return int(text)
 
 
 def check_access(call: Call) -> Response:

@@ -10,6 +10,7 @@ from typing import Any
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
+from release.local_hub.fields import number, text, variable
 from release.local_hub.refusals import Refusal
 from release.local_hub.repo_info import runtime
 from release.local_hub.repository import Repository, now
@@ -18,6 +19,7 @@ from release.local_hub.space_status import GOING_ON, LOGS, log_file, read_status
 from release.local_hub.web import Call, json_route
 from release.local_hub.webhook_events import announce
 
+DESCRIPTION_LIMIT = 1000  # characters
 LOG_INTERVAL = 0.5  # seconds between two looks at a log
 
 
@@ -39,27 +41,26 @@ def restart(call: Call) -> Response:
 
 
 def pause(call: Call) -> Response:
-    return _changed(call, stage="PAUSED")
+    return _changed(_space(call, write=True), stage="PAUSED")
 
 
 def hardware(call: Call) -> Response:
-    asked = call.json()
-    changes: dict[str, Any] = {"hardware": str(asked.get("flavor") or "cpu-basic")}
+    space, asked = _space(call, write=True), call.json()
+    changes: dict[str, Any] = {"hardware": text(asked, "flavor", 100) or "cpu-basic"}
     if "sleepTimeSeconds" in asked:
-        changes["sleep_time"] = asked["sleepTimeSeconds"]
-    return _changed(call, **changes)
+        changes["sleep_time"] = number(asked, "sleepTimeSeconds")
+    return _changed(space, **changes)
 
 
 def sleep_time(call: Call) -> Response:
-    return _changed(call, sleep_time=call.json().get("seconds"))
+    return _changed(_space(call, write=True), sleep_time=number(call.json(), "seconds"))
 
 
 def _space(call: Call, *, write: bool = False) -> Repository:
     return call.find("space", call.repo_id, write=write)
 
 
-def _changed(call: Call, **changes: Any) -> Response:
-    space = _space(call, write=True)
+def _changed(space: Repository, **changes: Any) -> Response:
     space.change_settings(**changes)
     return JSONResponse(_runtime(space))
 
@@ -78,21 +79,19 @@ def read_secrets(call: Call) -> Response:
 
 
 def set_variable(call: Call) -> Response:
-    asked = call.json()
-    return _set(call, "variables", {"value": str(asked.get("value", ""))})
+    space, (key, value) = _space(call, write=True), variable(call.json())
+    return _set(call, space, "variables", key, {"value": value})
 
 
 def set_secret(call: Call) -> Response:
-    asked = call.json()
-    answer = _set(call, "secrets", {})  # which refuses what must not be done
-    set_secret_value(_space(call, write=True), _key(asked), str(asked.get("value", "")))
-    return answer
+    space, (key, value) = _space(call, write=True), variable(call.json())
+    set_secret_value(space, key, value)
+    return _set(call, space, "secrets", key, {})
 
 
-def _set(call: Call, group: str, value: dict[str, Any]) -> Response:
-    space, asked = _space(call, write=True), call.json()
-    kept = {**value, "description": asked.get("description"), "updatedAt": now(), "key": _key(asked)}
-    settings = space.edit_settings(lambda settings: settings.setdefault(group, {}).update({kept["key"]: kept}))
+def _set(call: Call, space: Repository, group: str, key: str, value: dict[str, Any]) -> Response:
+    kept = {**value, "description": text(call.json(), "description", DESCRIPTION_LIMIT), "updatedAt": now(), "key": key}
+    settings = space.edit_settings(lambda settings: settings.setdefault(group, {}).update({key: kept}))
     announce(call, space, "update", "repo.config")
     return JSONResponse(settings[group])
 
@@ -137,8 +136,8 @@ def _delete(call: Call, group: str) -> Response:
 
 
 def _key(asked: dict[str, Any]) -> str:
-    key = asked.get("key")
-    if not isinstance(key, str) or not key:
+    key = text(asked, "key")
+    if not key:
         raise Refusal(400, '"key" is missing')
     return key
 

@@ -9,6 +9,7 @@ from urllib.parse import parse_qs
 
 from starlette.responses import JSONResponse, Response
 
+from release.local_hub.fields import text
 from release.local_hub.refusals import EntryNotFound, Refusal
 from release.local_hub.repo_info import pointer_size
 from release.local_hub.repository import Commit, Repository
@@ -111,7 +112,7 @@ def refs(call: Call) -> Response:
 def commits(call: Call) -> Response:
     repository = call.repository()
     history = list(repository.history(repository.resolve(call.param("revision")).oid))
-    page = int(call.query.get("p", "0")) if call.query.get("p", "0").isdigit() else 0
+    page = call.number("p", 0)
     formatted = "formatted" in call.query.getlist("expand[]") + call.query.getlist("expand")
     shown = history[page * COMMITS_PAGE : (page + 1) * COMMITS_PAGE]
     headers = {"X-Total-Count": str(len(history))}
@@ -135,7 +136,7 @@ def _commit_item(commit: Commit, formatted: bool) -> dict[str, Any]:
 
 def create_branch(call: Call) -> Response:
     repository, asked = call.repository(write=True), call.json()
-    start = repository.resolve(str(asked.get("startingPoint") or "main"))
+    start = repository.resolve(text(asked, "startingPoint") or "main")
     ref = f"refs/heads/{call.param('branch')}"
     repository.create_ref(ref, start.oid)
     announce(call, repository, "update", "repo.content", refs=[(ref, None, start.oid)])
@@ -156,11 +157,11 @@ def _delete_ref(call: Call, ref: str) -> Response:
 
 def create_tag(call: Call) -> Response:
     repository, asked = call.repository(write=True), call.json()
-    name = str(asked.get("tag") or "")
+    name, message = text(asked, "tag"), text(asked, "message")
     if not name:
         raise Refusal(400, '"tag" is missing')
     target = repository.resolve(call.param("revision"))
-    repository.create_ref(f"refs/tags/{name}", target.oid, str(asked.get("message") or "") or None)
+    repository.create_ref(f"refs/tags/{name}", target.oid, message or None)
     announce(call, repository, "update", "repo.content", refs=[(f"refs/tags/{name}", None, target.oid)])
     return JSONResponse({"success": True})
 
@@ -171,7 +172,7 @@ def delete_tag(call: Call) -> Response:
 
 def super_squash(call: Call) -> Response:
     repository = call.repository(write=True)
-    ref, title = f"refs/heads/{call.param('branch')}", str(call.json().get("message") or "Super-squash branch")
+    ref, title = f"refs/heads/{call.param('branch')}", text(call.json(), "message") or "Super-squash branch"
     before, made = repository.refs().get(ref), repository.squash(ref, call.require_user(), title)
     announce(call, repository, "update", "repo.content", refs=[(ref, before, made.oid)])
     return JSONResponse({"success": True})

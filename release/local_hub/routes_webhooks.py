@@ -112,7 +112,7 @@ def _watched(asked: Any) -> list[dict[str, str]]:
     if not isinstance(asked, list) or len(asked) > WATCHED_LIMIT:
         raise Refusal(400, f"A webhook watches a list of at most {WATCHED_LIMIT}")
     for item in asked:
-        kind, name = (item.get("type"), item.get("name")) if isinstance(item, dict) else (None, None)
+        kind, name = (str(item.get("type")), item.get("name")) if isinstance(item, dict) else ("", None)
         parts = 1 if kind in {"user", "org"} else 2
         words = str(name).split("/")
         if kind not in WATCHABLE or len(words) != parts or not all(NAME.fullmatch(word) for word in words):

@@ -22,6 +22,7 @@ from starlette.routing import Route
 
 from release.local_hub.accounts import NAME
 from release.local_hub.refusals import Refusal
+from release.local_hub.routes_commit import pushable
 from release.local_hub.storage import Blobs, fsync_path, read_json, write_json
 from release.local_hub.store import Store
 from release.local_hub.web import Call, bearer_token, body_blocks, json_route, written
@@ -47,10 +48,11 @@ Place = tuple[str, int, int]  # blob, offset, length
 def token(call: Call) -> Response:
     """Where to upload, and a short-lived token for it."""
     writes = "/xet-write-token" in call.request.scope["path"]
-    call.repository(write=writes and not call.query.get("create_pr"), content=not writes)
+    if writes:
+        pushable(call)
+    else:
+        call.repository(content=True)
     user = call.require_user()
-    if writes and call.caller.scope != "write":
-        raise Refusal(403, "The token has no write scope")
     signature = call.store.sign("xet", user, call.caller.scope or "read", lifetime=TOKEN_LIFETIME)
     address = f"{call.endpoint}/xet/{_addresses(call.store, user)[-1]}"
     access, expiry = f"{user}:{call.caller.scope}:{signature}", signature.partition("-")[0]

@@ -5,7 +5,8 @@ token = store.create_user("slipway")
 repository = store.create_repository("model", "slipway/demo", author="slipway")
 store.import_folder(Path("mirror"))       # mirror/{models,datasets,spaces}/ORG/NAME/...
 
-<root>/store.json  uuid of the store            names/models/org/name.json  -> folder of the repository
+<root>/store.json  uuid of the store            names/models/org/name.json  -> folder of the repository, whose name.json
+                                                has the last word on what it is called
        secret      key that signs upload urls   repositories/<id>/          see repository.py
        accounts.json                            blobs/, incoming/           see storage.py
 """
@@ -18,13 +19,14 @@ import secrets
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from release.local_hub.accounts import NAME, Accounts, Scope
 from release.local_hub.refusals import Conflict, Refusal
 from release.local_hub.repository import Repository
+from release.local_hub.space_status import set_secret_value
 from release.local_hub.starting_files import starting_files
 from release.local_hub.storage import Blobs, create_json, locked, read_json, write_json
 from release.local_hub.tree import Put, regular
@@ -32,6 +34,7 @@ from training.errors import UsageError
 
 KINDS = ("model", "dataset", "space")
 FORMAT = 1
+OWN_NAME = "name.json"  # in the folder of a repository that was ever moved
 
 
 class Store:
@@ -75,8 +78,10 @@ class Store:
 
     def find(self, kind: str, repo_id: str) -> Repository | None:
         """The repository of that name, in any case, also under a name it had before it was moved."""
+        if kind not in KINDS:
+            return None
         for _ in range(8):  # a repository may have been moved several times, but not in a circle
-            named = read_json(self._name_file(kind, repo_id))
+            named = self._named(self._name_file(kind, repo_id))
             if named is None:
                 return None
             if "moved_to" not in named:
@@ -87,12 +92,20 @@ class Store:
     def repositories(self, kind: str) -> Iterator[Repository]:
         """All of a kind, by name."""
         for file in sorted((self.root / "names" / f"{kind}s").glob("*/*.json")):
-            named = read_json(file)
+            named = self._named(file)
             if named is not None and "moved_to" not in named:
                 yield Repository(self.root / "repositories" / named["folder"], kind, named["id"], self.blobs)
 
     def create_repository(
-        self, kind: str, repo_id: str, author: str, *, private: bool = False, initialise: bool = True, **settings: Any
+        self,
+        kind: str,
+        repo_id: str,
+        author: str,
+        *,
+        private: bool = False,
+        initialise: bool = True,
+        secret_values: Mapping[str, str] | None = None,
+        **settings: Any,
     ) -> Repository:
         """Create a repository with the Hub's first commit. Raises Conflict if the name is taken."""
         namespace, name = split_id(repo_id)
@@ -107,6 +120,8 @@ class Store:
             files = starting_files(kind, name, settings.get("sdk"))
             changes = [Put(path, regular(self.blobs, text.encode())) for path, text in files.items()]
             repository.commit("refs/heads/main", changes, author=author, title="initial commit")
+        for key, value in (secret_values or {}).items():
+            set_secret_value(repository, key, value)
         try:
             self._give_name(kind, repo_id, identity)
         except Conflict:
@@ -128,14 +143,25 @@ class Store:
         shutil.rmtree(trash)
 
     def move_repository(self, repository: Repository, new_id: str) -> None:
-        """Rename; the old name leads here until somebody takes it. Raises Conflict if the new one is taken."""
+        """Rename; the old name leads here until somebody takes it. Raises Conflict if the new one is taken.
+
+        What the folder's own name.json says is the moment of the move: a kill before leaves the old name, one after it the new.
+        """
         split_id(new_id)
-        old_file = self._name_file(repository.kind, repository.id)
-        if old_file == self._name_file(repository.kind, new_id):  # only the case changes
-            write_json(old_file, {"id": new_id, "folder": repository.folder.name})
-            return
-        self._give_name(repository.kind, new_id, repository.folder.name)
-        write_json(old_file, {"moved_to": new_id})
+        old_file, new_file = (self._name_file(repository.kind, name) for name in (repository.id, new_id))
+        new_file.parent.mkdir(exist_ok=True)
+        with locked(self.root / "names" / "lock"):
+            named = self._named(old_file)
+            if named is None or named.get("folder") != repository.folder.name:
+                raise Conflict(f"{repository.id} was moved or deleted at the same time")
+            if old_file != new_file:  # else only the case changes
+                if not self._is_free(new_file):
+                    raise Conflict(f"There is a {repository.kind} repo of this name: {new_id}")
+                write_json(repository.folder / OWN_NAME, {"id": repository.id})
+            write_json(new_file, {"id": new_id, "folder": repository.folder.name})
+            write_json(repository.folder / OWN_NAME, {"id": new_id})
+            if old_file != new_file:
+                write_json(old_file, {"moved_to": new_id})
 
     def import_folder(self, folder: Path) -> list[str]:
         """Take in `folder/{models,datasets,spaces}/ORG/NAME/...` under these ids; returns them as `kind org/name`."""
@@ -175,16 +201,26 @@ class Store:
         namespace, name = split_id(repo_id.lower())
         return self.root / "names" / f"{kind}s" / namespace / f"{name}.json"
 
+    def _named(self, file: Path) -> dict[str, str] | None:
+        """What a name leads to: {id, folder}, or {moved_to}, also where the move away from it was broken off; None for nothing."""
+        named: dict[str, str] | None = read_json(file)
+        if named is None or "moved_to" in named:
+            return named
+        own = read_json(self.root / "repositories" / named["folder"] / OWN_NAME, named)
+        return named if own["id"].lower() == named["id"].lower() else {"moved_to": own["id"]}
+
+    def _is_free(self, file: Path) -> bool:
+        """Whether nothing bears this name: there is none, it leads elsewhere, or what it led to is gone."""
+        named = self._named(file)
+        return named is None or "moved_to" in named or not (self.root / "repositories" / named["folder"]).is_dir()
+
     def _give_name(self, kind: str, repo_id: str, folder: str) -> None:
         file = self._name_file(kind, repo_id)
         file.parent.mkdir(exist_ok=True)
         with locked(self.root / "names" / "lock"):
-            named = {"id": repo_id, "folder": folder}
-            if create_json(file, named):
-                return
-            if "moved_to" not in read_json(file, named):
+            if not self._is_free(file):
                 raise Conflict(f"You already created this {kind} repo: {repo_id}")
-            write_json(file, named)
+            write_json(file, {"id": repo_id, "folder": folder})
 
     def _read_or_make_secret(self) -> bytes:
         file = self.root / "secret"

@@ -9,6 +9,8 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from dulwich.index import validate_path_element_hfs, validate_path_element_ntfs
+
 from release.local_hub.git_objects import trees
 from release.local_hub.refusals import BadPath, EntryNotFound
 from release.local_hub.storage import BlobBatch, Blobs, git_oid, pointer_of
@@ -75,8 +77,8 @@ def checked_path(path: object) -> str:
     for part in path.split("/"):
         if part in {"", ".", ".."}:
             raise BadPath(path, "it must be relative, without empty, . or .. parts")
-        if part.lower() == ".git":
-            raise BadPath(path, ".git is reserved")
+        if not (validate_path_element_ntfs(part.encode()) and validate_path_element_hfs(part.encode())):
+            raise BadPath(path, f"git keeps {part!r} for itself on some file system, and would refuse to check it out")
         if part.isspace():
             raise BadPath(path, "a part of it is blank")
         if len(part.encode()) > 255:
@@ -95,9 +97,9 @@ def _hides(character: str) -> bool:
 
 
 def refuse_lookalikes(before: Tree, after: Tree) -> None:
-    """Raises BadPath for a new file whose path is another's but for the case of letters or the form of accents.
+    """Raises BadPath for a new file whose path is another's but for the case of letters, the form of accents, or its end.
 
-    The Hub takes such files. Where file systems ignore case, as on macOS and Windows, one of the two replaces the other in a
+    The Hub takes such files. Where file systems ignore these, as on macOS and Windows, one of the two replaces the other in a
     download, so that what was checked is not what is loaded.
     """
     added = sorted(after.keys() - before.keys())
@@ -112,10 +114,14 @@ def refuse_lookalikes(before: Tree, after: Tree) -> None:
         others += [above[_folded(path)]] if _folded(path) in above else []
         others += [other for parent in parents(path) for other in known.get(_folded(parent), [])]
         if others:
-            raise BadPath(path, f"it differs from {others[0]!r} only in the case of letters or the form of accents")
+            raise BadPath(
+                path, f"it differs from {others[0]!r} only in the case of letters, the form of accents or its end"
+            )
 
 
 def _folded(path: str) -> str:
+    # Windows leaves out dots and spaces at a name's end, and takes name::$DATA for name.
+    path = "/".join(part.partition("::$")[0].rstrip(". ") for part in path.split("/"))
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
 
 

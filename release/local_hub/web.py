@@ -11,7 +11,6 @@ import asyncio
 import base64
 import binascii
 import hashlib
-import json
 import logging
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -29,6 +28,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from release.content_digest import DAMAGED, HEADER, content_digest, digest_value
 from release.local_hub.access import require_access
 from release.local_hub.accounts import ANONYMOUS, Caller
+from release.local_hub.fields import parsed, whole_number
 from release.local_hub.refusals import Refusal
 from release.local_hub.repository import Repository
 from release.local_hub.store import Store
@@ -88,13 +88,15 @@ class Call:
 
     def json(self) -> dict[str, Any]:
         """The body as a JSON object; an empty body is an empty object."""
-        try:
-            value = json.loads(self.body) if self.body else {}
-        except (ValueError, RecursionError) as error:
-            raise Refusal(400, f"The body is not JSON: {error}") from error
-        if not isinstance(value, dict):
-            raise Refusal(400, "The body must be a JSON object")
-        return value
+        return parsed(self.body)
+
+    def number(self, key: str, default: int) -> int:
+        """A number of the query. Raises 400 for what is none."""
+        text = self.query.get(key)
+        found = default if text is None else whole_number(text)
+        if found is None:
+            raise Refusal(400, f"Not a number: {key}={text[:40]!r}")
+        return found
 
     def repository(self, *, write: bool = False, content: bool = False) -> Repository:
         """The repository in the path. Raises the Hub's refusals for missing, private, gated and foreign ones.
@@ -135,6 +137,13 @@ class Call:
                 "the token has no write scope" if self.caller.scope != "write" else "it is somebody else's namespace"
             )
             raise Refusal(403, f"You don't have the rights to {action}: {reason}")
+        return user
+
+    def require_write_token(self, action: str) -> str:
+        """The user's name, if the token may change anything at all."""
+        user = self.require_user()
+        if self.caller.scope != "write":
+            raise Refusal(403, f"You don't have the rights to {action}: the token has no write scope")
         return user
 
     def web_url(self, repository: Repository) -> str:
@@ -258,7 +267,7 @@ def answer_refusal(_: Request, error: Exception) -> Response:
     headers = {**error.headers, "X-Error-Message": _header_safe(error.message)}
     if error.code:
         headers["X-Error-Code"] = error.code
-    return JSONResponse({"error": error.message}, error.status, headers)
+    return JSONResponse({"error": error.message.encode(errors="replace").decode()}, error.status, headers)
 
 
 def answer_os_error(request: Request, error: Exception) -> Response:

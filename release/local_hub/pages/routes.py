@@ -12,6 +12,7 @@ from jinja2 import ChainableUndefined, Environment, FileSystemLoader
 from markupsafe import Markup
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from release.local_hub.fields import whole_number
 from release.local_hub.pages import format, views
 from release.local_hub.pages.views import Context
 from release.local_hub.refusals import Refusal
@@ -110,10 +111,10 @@ def _barred(call: Call) -> str | None:
 
 
 def _number(call: Call) -> int:
-    text = call.param("number")
-    if not text.isdigit() or len(text) > 9:
+    number = whole_number(call.param("number"))
+    if number is None:
         raise Refusal(404, "Discussion not found")
-    return int(text)
+    return number
 
 
 def _leaderboard(call: Call) -> Context:

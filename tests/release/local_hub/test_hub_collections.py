@@ -55,6 +55,9 @@ def test_strangers_see_of_a_collection_what_they_may_see_and_change_nothing(
     stranger, nobody = client(hub.store.create_user("stranger")), client(False)
     api.update_repo_settings("slipway/tiny", private=True)
     assert [item.item_id for item in nobody.get_collection(family.slug).items] == ["slipway/tiny-chat"]
+    assert [item.position for item in nobody.get_collection(family.slug).items] == [0]
+    assert not list(nobody.list_collections(item="models/slipway/tiny"))
+    assert [one.slug for one in nobody.list_collections(item="spaces/slipway/tiny-chat")] == [family.slug]
     with pytest.raises(HfHubHTTPError, match="403"):
         stranger.add_collection_item(family.slug, "slipway/tiny-chat", "space")
     with pytest.raises(HfHubHTTPError, match="403"):

@@ -141,3 +141,47 @@ def test_commits_from_before_their_ids_were_gits_are_cloned_and_continued(
     git("fsck", "--full", "--strict", at=tmp_path / "clone")
     assert git("rev-parse", "HEAD", at=tmp_path / "clone") == made.model_info("slipway/demo").sha
     assert len(git("log", "--format=%H", at=tmp_path / "clone").splitlines()) == 4
+
+
+def test_a_name_that_git_would_not_check_out_is_refused_and_every_other_is_cloned(
+    api: Any, hub: Any, git: Any, tmp_path: Path, ask: Any
+) -> None:
+    """Each is tried with git itself, which protects NTFS everywhere and HFS+ where it is told to."""
+    api.create_repo("slipway/demo")
+    names = [".git", ".GIT", ".git.", ".git ...", "git~1", "GIT~1", "git~1.", ".git::$INDEX_ALLOCATION", ".g\u200dit"]
+    names += [
+        "a/.git/x",
+        "a/GIT~1/x",
+        "git~2",
+        ".gitx",
+        ".gitmodules",
+        ".gitignore",
+        "git",
+        "a:b",
+        "aux",
+        "-x",
+        "a\u200db",
+    ]
+    answers = {}
+    for number, name in enumerate(names):
+        file = {"key": "file", "value": {"path": f"{number}/{name}", "content": "x"}}
+        body = "\n".join(json.dumps(line) for line in ({"key": "header", "value": {"summary": "1"}}, file))
+        answers[name] = ask("POST", "/api/models/slipway/demo/commit/main", api.token, body.encode()).status
+    assert answers == dict.fromkeys(names[:11], 422) | dict.fromkeys(names[11:], 200)
+    git("-c", "core.protectHFS=true", "-c", "core.protectNTFS=true", "clone", f"{hub.endpoint}/slipway/demo", "clone")
+    git("fsck", "--full", "--strict", at=tmp_path / "clone")
+    cloned = {file.relative_to(tmp_path / "clone").as_posix() for file in (tmp_path / "clone").glob("[0-9]*/**/*")}
+    assert {f"{number}/{name}" for number, name in enumerate(names) if answers[name] == 200} <= cloned
+
+
+def test_a_name_that_was_taken_before_it_was_refused_can_be_deleted(
+    api: Any, hub: Any, git: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.create_repo("slipway/demo")
+    with monkeypatch.context() as patch:
+        patch.setattr("release.local_hub.tree.validate_path_element_ntfs", lambda _: True)
+        patch.setattr("release.local_hub.tree.validate_path_element_hfs", lambda _: True)
+        api.create_commit("slipway/demo", [CommitOperationAdd("git~1/x", b"x")], commit_message="Before")
+    assert "git~1/x" in git("clone", f"{hub.endpoint}/slipway/demo", "clone", fails=True)
+    api.create_commit("slipway/demo", [CommitOperationDelete("git~1/x")], commit_message="Without")
+    git("clone", f"{hub.endpoint}/slipway/demo", "again")

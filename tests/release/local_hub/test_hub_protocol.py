@@ -89,7 +89,15 @@ def test_a_name_that_shows_as_another_or_as_nothing_is_refused(ask, token, api):
     for path in ("\u202egnp.txt", " ", "a/ ", "\u00a0", "a\u200bb", "\u2066x", "x\u2028y", "\x85", "\ufeffx"):
         assert commit(path).status == 422, repr(path)
     assert commit("config.json", "data/a.txt", "caf\u00e9", "a b", "\u0645\u06cc\u200c\u062e").status == 200
-    for path in ("CONFIG.JSON", "Data/A.txt", "cafe\u0301", "DATA", "Config.json/x"):
+    for path in (
+        "CONFIG.JSON",
+        "config.json.",
+        "config.json::$DATA",
+        "Data/A.txt",
+        "cafe\u0301",
+        "DATA",
+        "Config.json/x",
+    ):
         answer = commit(path)
         assert (answer.status, "differs from" in answer.json()["error"]) == (422, True), repr(path)
     assert commit("x", "X").status == 422

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import io
+import json
 import os
 import signal
 import subprocess
@@ -17,7 +18,8 @@ import pytest
 from huggingface_hub import CommitOperationAdd
 from huggingface_hub.errors import HfHubHTTPError
 
-from release.local_hub.refusals import StaleParent
+from release.local_hub.fsck import check
+from release.local_hub.refusals import Conflict, StaleParent
 from release.local_hub.repository import MAIN
 from release.local_hub.storage import ABANDONED_AFTER, BlobWriter
 from release.local_hub.store import Store
@@ -190,3 +192,56 @@ def test_importing_again_commits_only_what_changed(tmp_path):
     store.import_folder(tmp_path / "mirror")
     assert sorted(repository.resolve("main").tree) == ["test.jsonl", "train.jsonl"]
     assert repository.resolve("main").parent == first.oid
+
+
+def test_of_many_moves_of_one_repository_one_wins_and_it_has_one_name(tmp_path):
+    store = Store(tmp_path)
+    store.create_user("slipway")
+    moved = store.create_repository("model", "slipway/old", author="slipway")
+    refused = []
+
+    def move(number: int) -> None:
+        try:
+            Store(tmp_path).move_repository(moved, f"slipway/new-{number}")
+        except Conflict as error:
+            refused.append(error)
+
+    threads = [threading.Thread(target=move, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(refused) == 3
+    [one] = store.repositories("model")
+    assert store.find("model", "slipway/old").id == one.id
+    assert check(tmp_path) == []
+
+
+@pytest.mark.parametrize("killed", ["before its moment", "after it"])
+def test_a_move_that_was_broken_off_leaves_one_name_and_the_other_is_free(tmp_path, killed):
+    store = Store(tmp_path)
+    store.create_user("slipway")
+    repository = store.create_repository("model", "slipway/old", author="slipway")
+    names = tmp_path / "names" / "models" / "slipway"
+    old = (names / "old.json").read_bytes()
+    store.move_repository(repository, "slipway/new")
+    (names / "old.json").write_bytes(old)  # its last step was not taken
+    if killed == "before its moment":
+        (repository.folder / "name.json").write_text('{"id": "slipway/old"}')
+    current, other = ("old", "new") if killed == "before its moment" else ("new", "old")
+    assert [one.id for one in store.repositories("model")] == [f"slipway/{current}"]
+    assert store.find("model", f"slipway/{other}").id == f"slipway/{current}"
+    assert check(tmp_path) == []
+    store.create_repository("model", f"slipway/{other}", author="slipway")
+    assert {one.id for one in store.repositories("model")} == {"slipway/old", "slipway/new"}
+
+
+def test_a_repository_under_two_names_is_damage_and_a_name_without_one_is_free(tmp_path):
+    store = Store(tmp_path)
+    store.create_user("slipway")
+    repository = store.create_repository("model", "slipway/one", author="slipway")
+    names = tmp_path / "names" / "models" / "slipway"
+    (names / "two.json").write_text(json.dumps({"id": "slipway/two", "folder": repository.folder.name}))
+    assert [damage.what for damage in check(tmp_path)] == ["its repository is model slipway/one as well"]
+    store.delete_repository(repository)
+    assert store.create_repository("model", "slipway/two", author="slipway").id == "slipway/two"
