@@ -13,7 +13,7 @@ import uuid
 from typing import Any
 
 from evals.scorecard import Score
-from model_cards.facts import Facts, dataset_hub_id, hub_id, without_place
+from model_cards.facts import Facts, dataset_hub_id, hub_id, task_of, without_place
 from model_cards.metadata import license_metadata
 from training.records import canonical_json
 from training.run_record import DataSource, ParentCheckpoint, SampledAnswers
@@ -45,8 +45,11 @@ def bill_of_materials(facts: Facts, *, repo_id: str, tag: str) -> bytes:
     """The bill of the release `tag` of `repo_id`. Equal facts give equal bytes: its date is that of the records."""
     run, card = facts.run, facts.card
     parents = [_parent(parent) for parent in run.parents if parent.digest != facts.digest] if run else []
+    parents += [_stated("machine-learning-model", name) for name in stated(facts, "base_model")]
     data = [_data(source, place) for place, source in enumerate(run.data)] if run else []
-    packages = [_package(name, version) for name, version in sorted((run.packages if run else {}).items())]
+    data += [_stated("data", name) for name in stated(facts, "datasets")]
+    made_by = run.packages if run and not facts.copied else {}  # what copied a checkpoint did not make it
+    packages = [_package(name, version) for name, version in sorted(made_by.items())]
     when = run.started if run else card.created if card else None
     made_from = [component["bom-ref"] for component in [*parents, *data, *packages]]
     return canonical_json(
@@ -67,13 +70,27 @@ def bill_of_materials(facts: Facts, *, repo_id: str, tag: str) -> bytes:
     )
 
 
+def stated(facts: Facts, key: str) -> list[str]:
+    """Ids of the Hub that the authors' own card names under `key`; no revision or hash of them is known."""
+    named = facts.author.metadata.get(key) if facts.author else None
+    ids = named if isinstance(named, list) else [named]
+    return list(dict.fromkeys(found for one in ids if isinstance(one, str) and (found := hub_id(one)) is not None))
+
+
+def _stated(kind: str, name: str) -> dict[str, Any]:
+    dataset = {"data": [{"type": "dataset", "name": name}]} if kind == "data" else {}
+    purl = {} if kind == "data" else {"purl": f"pkg:huggingface/{name}"}
+    said = _properties({"slipway:stated_by": "the authors' card; not known here"})
+    return {"type": kind, "bom-ref": f"stated:{kind}:{name}", "name": name, **purl, **dataset, "properties": said}
+
+
 def _model(facts: Facts, repo_id: str, tag: str, data: list[str]) -> dict[str, Any]:
     owner, _, name = repo_id.partition("/")
     method = facts.run.method if facts.run else None
     approach = APPROACHES.get(method or "", "supervised" if method in SUPERVISED else None)
     parameters: dict[str, Any] = {
         **({"approach": {"type": approach}} if approach else {}),
-        "task": "text-generation" if facts.is_generative else "text-classification",
+        "task": task_of(facts.architecture),
         "architectureFamily": str(facts.config.get("model_type", "unknown")),
         "modelArchitecture": str((facts.config.get("architectures") or ["unknown"])[0]),
         "datasets": [{"ref": reference} for reference in data],
@@ -83,7 +100,7 @@ def _model(facts: Facts, repo_id: str, tag: str, data: list[str]) -> dict[str, A
     properties = {
         "slipway:checkpoint_digest": facts.digest,
         "slipway:method": method,
-        "slipway:seed": str(facts.run.seed) if facts.run else None,
+        "slipway:seed": str(facts.run.seed) if facts.run and not facts.copied else None,
         "slipway:parameters": str(facts.card.model.parameters) if facts.card else None,
     }
     scores = facts.card.scores if facts.card else []

@@ -19,12 +19,13 @@ from evals.compare import Comparison
 from evals.presentation import figure, headlines, markdown_text, parameter_count, short_digest
 from evals.scorecard import Score
 from model_cards import examples, expenses, more_tables, score_table
+from model_cards.author import author_part
 from model_cards.bill_of_materials import BILL, bill_of_materials
 from model_cards.differences import comparison_with_parent, paired_differences
 from model_cards.eval_results import eval_results
 from model_cards.examples import failing_samples
 from model_cards.expenses import expense_lines
-from model_cards.facts import Facts, dataset_hub_id, read_facts, without_place
+from model_cards.facts import Facts, dataset_hub_id, read_facts, task_of, without_place
 from model_cards.feedback import feedback_sentences
 from model_cards.metadata import license_metadata, metadata
 from model_cards.plots import plots
@@ -42,7 +43,7 @@ METHODS = {
     "sft": "fine-tuned on demonstrations",
     "merge": "an adapter merged into its parent",
     "reward": "trained on preference pairs as a reward model",
-    "base": "unchanged but for its file format",
+    "base": "copied, not trained here",
 }
 # Whom to cite for the method: key, authors, title, year, arXiv number.
 PAPERS = {
@@ -81,6 +82,14 @@ PAPERS = {
         2024,
         "2402.01306",
     ),
+}
+# transformers' classes by the Hub's task.
+AUTO_CLASSES = {
+    "text-generation": "AutoModelForCausalLM",
+    "text-classification": "AutoModelForSequenceClassification",
+    "token-classification": "AutoModelForTokenClassification",
+    "question-answering": "AutoModelForQuestionAnswering",
+    "fill-mask": "AutoModelForMaskedLM",
 }
 # Settings that a reader looks for first, by the last part of their name; the whole recipe is folded below them.
 MAIN_SETTINGS = (
@@ -134,7 +143,7 @@ def render_card(
         lstrip_blocks=True,
     )
     environment.filters.update(text=markdown_text, code=_code, short=short_digest)
-    body = environment.get_template("card.md.jinja").render(
+    body = environment.get_template("card.md.jinja" if facts.author is None else "foreign.md.jinja").render(
         facts=facts,
         name=name,
         repo_id=repo_id,
@@ -154,6 +163,10 @@ def render_card(
         failing=failing_samples(facts),
         training=_training(facts),
         glance=_glance(facts),
+        auto_class=AUTO_CLASSES.get(task_of(facts.architecture), "AutoModel")
+        if not _seq2seq(facts)
+        else "AutoModelForSeq2SeqLM",
+        seq2seq=_seq2seq(facts),
         paper=PAPERS.get(facts.run.method) if facts.run else None,
         bill=BILL,
         expenses=expense_lines(facts),
@@ -167,13 +180,15 @@ def render_card(
         year=_year(facts),
         key=re.sub(r"[^a-z0-9]+", "_", f"{name}_{tag}".lower()).strip("_"),
     )
-    head = yaml.safe_dump(
-        metadata(facts, name=name, language=language), sort_keys=False, allow_unicode=True, width=1000
-    )
+    card_url = f"{(endpoint or HUB).rstrip('/')}/{repo_id}/blob/{tag}/README.md"
+    values = metadata(facts, name=name, language=language, where=card_url)
+    head = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=1000)
     extras = {plot.path: plot.png for plot in drawn.values()}
     extras.update(eval_results(facts.card) if facts.card else {})
     extras[BILL] = bill_of_materials(facts, repo_id=repo_id, tag=tag)
-    return CardBundle(f"---\n{head}---\n\n{re.sub(chr(10) + '{3,}', chr(10) * 2, body).strip()}\n", extras)
+    ours = re.sub(r"\n{3,}", "\n\n", body).strip()
+    theirs = "" if facts.author is None else author_part(facts.author.body, tag) + "\n"
+    return CardBundle(f"---\n{head}---\n\n{theirs}{ours}\n", extras)
 
 
 def _scores(facts: Facts, differences: Mapping[str, Difference]) -> dict[str, Any] | None:
@@ -240,10 +255,13 @@ def _glance(facts: Facts) -> list[tuple[str, str]]:
         "Architecture": f"{(config.get('architectures') or ['unknown'])[0]}{shape}",
         "Context": f"{context:,} tokens" if isinstance(context, int) else None,
         "Stored as": f"safetensors, {config.get('dtype') or config.get('torch_dtype') or 'float32'}",
-        "Conversation": "chat template" if facts.chat_template else "no chat template: it continues text",
+        "Conversation": ("chat template" if facts.chat_template else "no chat template: it continues text")
+        if facts.is_generative
+        else None,
         "Licence": license.get("license_name") or license.get("license"),
+        "Digest": f"`{facts.digest}`",
     }
-    return [(name, value) for name, value in known.items() if value is not None]
+    return [(name, value if name == "Digest" else markdown_text(value)) for name, value in known.items() if value]
 
 
 def _limits(facts: Facts, differences: Mapping[str, Difference], compared: Comparison | None) -> list[str]:
@@ -279,6 +297,11 @@ def _limits(facts: Facts, differences: Mapping[str, Difference], compared: Compa
     return found
 
 
+def _seq2seq(facts: Facts) -> bool:
+    """An encoder with a decoder, such as T5: it answers a text instead of continuing it."""
+    return facts.is_generative and bool(facts.config.get("is_encoder_decoder"))
+
+
 def _method(run: RunRecord) -> str:
     """How the checkpoint was made, in a few words."""
     source = run.rewards[-1] if run.rewards else None
@@ -301,6 +324,7 @@ def _training(facts: Facts) -> dict[str, Any] | None:
     run = facts.run
     if run is None:
         return None
+    base = facts.base
     settings = [(key, without_place(str(value))) for key, value in _flat(run.recipe) if value is not None]
     return {
         "main": [(key, value) for key, value in settings if key.rpartition(".")[2] in MAIN_SETTINGS],
@@ -329,6 +353,7 @@ def _training(facts: Facts) -> dict[str, Any] | None:
             }
             for source in run.data
         ],
+        "note": without_place(base.note) if base and base.note else None,
         "feedback": feedback_sentences(run),
         "metrics": sorted(run.metrics.items()),
     }

@@ -16,6 +16,7 @@ import yaml
 from evals.compare import Comparison
 from evals.scorecard import Scorecard
 from model_cards import examples, expenses, more_tables, score_table
+from model_cards.author import BEGIN, NOTE, author_part, read_author_card, without_author
 from model_cards.differences import as_once_written, comparison_with_parent, paired_differences
 from model_cards.facts import HUB_ID, LOCAL_PATH, Facts, read_facts
 from model_cards.hub_vocabulary import LICENSES, TASKS
@@ -42,7 +43,7 @@ PREVIEW = "bundle-preview"
 class Problem:
     """One thing that is wrong with a card: which check found it, what is wrong, and where."""
 
-    check: str  # metadata | numbers | digest | sections | links | paths
+    check: str  # metadata | numbers | digest | sections | links | paths | author
     what: str
     where: str
 
@@ -62,7 +63,8 @@ def check_card(run_or_card: Path) -> list[Problem]:
     facts = read_facts(run) if run is not None else None
     problems = metadata_problems(text) + _license_problems(text, facts) + _section_problems(text) + _path_problems(text)
     problems += _link_problems(text, readme.parent, run)
-    problems += _number_problems(text, run, facts)
+    problems += _number_problems(without_author(text), run, facts)
+    problems += _author_problems(text, readme.parent.parent / "checkpoint" / "README.md")
     return problems
 
 
@@ -174,6 +176,18 @@ def _link_problems(text: str, folder: Path, run: Path | None) -> list[Problem]:
     return problems
 
 
+def _author_problems(text: str, original: Path) -> list[Problem]:
+    """Where the authors' own card is part of this one, it is so with the note on whose figures it has, and as they wrote it
+    (where that is still there to be looked at)."""
+    if BEGIN not in text:
+        return []
+    told = [] if NOTE in text.partition(BEGIN)[0] else ["nothing says that the figures of the authors' part are theirs"]
+    theirs = read_author_card(original)
+    if theirs is not None and author_part(theirs.body, "").partition(BEGIN)[2] not in text:
+        told.append("the authors' part is not what they wrote")
+    return [Problem("author", what, "README.md") for what in told]
+
+
 def _number_problems(text: str, run: Path | None, facts: Facts | None) -> list[Problem]:
     blocks = _between(text, score_table.BEGIN, score_table.END)
     if facts is None or run is None:
@@ -232,9 +246,18 @@ def _figure_problems(
 
 def _expense_problems(text: str, facts: Facts) -> list[Problem]:
     """Cards from before energies were measured need no table of what it took."""
-    measured = any(record and record.energy for record in (facts.run, facts.card))
-    lines = expenses.expense_lines(facts)
-    return _block_problems(text, (expenses.BEGIN, expenses.END), lines, "What it took", required=measured)
+    measured = any(record and record.energy for record in (None if facts.copied else facts.run, facts.card))
+    told, older = (
+        _block_problems(
+            text,
+            (expenses.BEGIN, expenses.END),
+            expenses.expense_lines(facts, copying=copying),
+            "What it took",
+            required=measured,
+        )
+        for copying in (False, True)
+    )
+    return told if older else []
 
 
 def _table_problems(text: str, card: Scorecard, parent: Scorecard | None, compared: Comparison | None) -> list[Problem]:

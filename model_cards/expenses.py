@@ -28,10 +28,13 @@ class Expense:
     price: Price | None
 
 
-def expense_lines(facts: Facts) -> list[str]:
-    """The table, and a line below it for each way in which an energy was found. Empty where there is no record."""
+def expense_lines(facts: Facts, *, copying: bool = False) -> list[str]:
+    """The table, and a line below it for each way in which an energy was found. Empty where there is no record.
+
+    What it took to copy a checkpoint says nothing of the model; cards from before 2026-11-28 (`copying`) tell it.
+    """
     columns = [
-        *([_of_training(facts.run)] if facts.run else []),
+        *([_of_training(facts.run)] if facts.run and (copying or not facts.copied) else []),
         *([_of_scoring(facts.card)] if facts.card else []),
     ]
     if not columns:
@@ -51,7 +54,7 @@ def expense_lines(facts: Facts) -> list[str]:
 def emissions_metadata(facts: Facts) -> dict[str, str | float] | None:
     """`co2_eq_emissions` in the Hub's metadata, in grams: of the training, where they are known."""
     energy = facts.run.energy if facts.run else None
-    if facts.run is None or energy is None or energy.grams_co2e is None:
+    if facts.run is None or facts.copied or energy is None or energy.grams_co2e is None:
         return None
     return {
         "emissions": float(f"{energy.grams_co2e:.4g}"),

@@ -16,6 +16,7 @@ from typing import Any
 from evals.presentation import samples_of
 from evals.saved import SavedRun
 from evals.scorecard import Sample, Scorecard
+from model_cards.author import AuthorCard, read_author_card
 from training.checkpoint import Checkpoint
 from training.errors import UsageError
 from training.run_record import DataSource, ParentCheckpoint, RunRecord
@@ -25,6 +26,14 @@ HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}$")
 LOCAL_PATH = re.compile(
     r"(?<![\w.:/-])(?:file://|(?:/(?:home|tmp|work|root|Users|mnt|var|opt|srv|data|scratch|content|private)/)|~/|[A-Za-z]:\\)[^\s`'\"|)>]*"
 )
+TASKS_BY_CLASS = {
+    "ForSequenceClassification": "text-classification",
+    "ForTokenClassification": "token-classification",
+    "ForQuestionAnswering": "question-answering",
+    "ForMaskedLM": "fill-mask",
+    "LMHeadModel": "text-generation",
+    "Model": "feature-extraction",  # a body without a head
+}
 
 
 @dataclass(frozen=True)
@@ -40,6 +49,7 @@ class Facts:
     samples: dict[str, list[Sample]]
     parent_samples: dict[str, list[Sample]]
     steps: list[dict[str, Any]]
+    author: AuthorCard | None = None  # what came with a checkpoint that was trained elsewhere
 
     @property
     def base(self) -> ParentCheckpoint | None:
@@ -51,8 +61,18 @@ class Facts:
         return hub_id(self.base.hub_id) if self.base else None
 
     @property
+    def copied(self) -> bool:
+        """Whether the checkpoint was trained elsewhere: copied, or made of a GGUF file."""
+        return self.run is not None and self.run.method == "base"
+
+    @property
+    def architecture(self) -> str:
+        return str((self.config.get("architectures") or ["unknown"])[0])
+
+    @property
     def is_generative(self) -> bool:
-        return not any(name.endswith("ForSequenceClassification") for name in self.config.get("architectures") or [])
+        """Whether it writes text; what is not known is taken for a language model."""
+        return task_of(self.architecture) == "text-generation"
 
 
 def read_facts(run: Path) -> Facts:
@@ -89,7 +109,13 @@ def read_facts(run: Path) -> Facts:
         samples=_samples(scored),
         parent_samples=_samples(parent_scored),
         steps=_steps(run / "metrics.jsonl"),
+        author=read_author_card(directory / "README.md") if record is None or record.method == "base" else None,
     )
+
+
+def task_of(architecture: str) -> str:
+    """The Hub's task of a model class of transformers, by the end of its name."""
+    return next((task for ending, task in TASKS_BY_CLASS.items() if architecture.endswith(ending)), "text-generation")
 
 
 def hub_id(text: str | None) -> str | None:

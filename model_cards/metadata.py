@@ -11,13 +11,22 @@ from typing import Any
 
 from evals.presentation import headlines
 from evals.scorecard import Score, Scorecard
+from model_cards.author import merged
 from model_cards.expenses import emissions_metadata
-from model_cards.facts import Facts, dataset_hub_id, hub_id
+from model_cards.facts import Facts, dataset_hub_id, hub_id, task_of
 from model_cards.hub_vocabulary import LICENSES
 
 
-def metadata(facts: Facts, *, name: str, language: str | None) -> dict[str, Any]:
-    """The metadata in the order in which it is written; what is not known is left out."""
+def metadata(facts: Facts, *, name: str, language: str | None, where: str) -> dict[str, Any]:
+    """The metadata in the order in which it is written; what is not known is left out.
+
+    What authors wrote above their own card stays; `where` is that card's URL.
+    """
+    ours = _ours(facts, name=name, language=language)
+    return ours if facts.author is None else merged(facts.author.metadata, ours, where=where)
+
+
+def _ours(facts: Facts, *, name: str, language: str | None) -> dict[str, Any]:
     method = facts.run.method if facts.run else None
     base = facts.base_hub_id
     datasets = sorted({found for source in (facts.run.data if facts.run else []) if (found := dataset_hub_id(source))})
@@ -26,9 +35,9 @@ def metadata(facts: Facts, *, name: str, language: str | None) -> dict[str, Any]
     tags += ["conversational"] if facts.chat_template and facts.is_generative else []
     values: dict[str, Any] = {
         **license_metadata(facts.base.license if facts.base else None),
-        "language": [language] if language else None,
+        "language": [language] if language and facts.run and not facts.copied else None,
         "library_name": "transformers",
-        "pipeline_tag": "text-generation" if facts.is_generative else "text-classification",
+        "pipeline_tag": task_of(facts.architecture),
         "base_model": base,
         "base_model_relation": "finetune" if base and method != "base" else None,
         "datasets": datasets or None,

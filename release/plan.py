@@ -125,7 +125,8 @@ def check_files(directory: Path, request: Request) -> list[Verdict]:
     entries = tuple(
         entry for entry in files_of(directory, without=beside) if not entry.path.startswith((".git/", ".cache/"))
     )
-    return _ask(Candidate(directory, directory, entries, policy, request.repo_id, None, _waivers(request, policy)))
+    waivers = _waivers(request, policy)
+    return _ask(Candidate(directory, directory, entries, policy, request.repo_id, waivers=waivers, space=request.space))
 
 
 def plan_for(run: Path, request: Request) -> ReleasePlan:
@@ -237,7 +238,9 @@ def _candidate(run: Path, request: Request, policy: Policy, bundle: Path, signer
         signer=signer,
         waivers=waivers,
     )
-    return Candidate(run, bundle, tuple(files_of(bundle)), policy, request.repo_id, error, waivers, signer)
+    return Candidate(
+        run, bundle, tuple(files_of(bundle)), policy, request.repo_id, error, waivers, signer, request.space
+    )
 
 
 def _waivers(request: Request, policy: Policy) -> dict[str, str]:

@@ -72,13 +72,15 @@ def load(directory: Path) -> Loaded:
     Raises UsageError where the files do not make a model.
     """
     import torch
-    from transformers import AutoModelForCausalLM
     from transformers.utils import logging
+
+    from release.model_class import model_class
 
     logging.set_verbosity_error()  # the report comes back as values
     logging.disable_progress_bar()
+    chosen = model_class(directory)
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(
+        model, report = chosen.from_pretrained(
             directory,
             dtype=torch.float32,
             local_files_only=True,
@@ -105,26 +107,26 @@ def load(directory: Path) -> Loaded:
 
 
 def take_probe(loaded: Loaded) -> Probe:
-    """Logits at the last position of a fixed text that the tokenizer reads, and at most GREEDY tokens of continuation."""
+    """Logits at the last position of a fixed text that the tokenizer reads (`release/model_class.py` says of which for what
+    is no language model), and at most GREEDY tokens of continuation."""
     import torch
-    from transformers import GenerationConfig
+
+    from release.model_class import continuation, values
 
     text, tokens = readable(loaded.tokenizer)
     ids = torch.tensor([tokens])  # (1, tokens)
     with torch.inference_mode():
-        logits = loaded.model(ids).logits[0, -1].float()  # (vocabulary,)
+        logits = values(loaded.model, ids)  # (vocabulary,)
         top = logits.topk(min(TOP, logits.numel()))
-        stop = loaded.model.generation_config.eos_token_id
-        settings = GenerationConfig(max_new_tokens=GREEDY, do_sample=False, eos_token_id=stop, pad_token_id=0)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # generate's advice on settings that are fixed here
-            output = loaded.model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=settings)
+            greedy = continuation(loaded.model, ids, GREEDY)
     return Probe(
         text=text,
         input_ids=ids[0].tolist(),
         top_tokens=top.indices.tolist(),
         top_logits=[round(value, 6) for value in top.values.tolist()],
-        greedy=output[0, ids.shape[1] :].tolist(),
+        greedy=greedy,
         packages=package_versions(PACKAGES),
     )
 

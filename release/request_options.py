@@ -55,6 +55,13 @@ def add_checkpoint_options(command: argparse.ArgumentParser) -> None:
         help="a checkpoint from elsewhere: copied to --run (default: runs/NAME-TAG)",
     )
     command.add_argument("--license", metavar="ID", help="with --checkpoint: its licence, where its card names none")
+    command.add_argument(
+        "--leave-out",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="with --checkpoint: files beside the model that are not released, e.g. '*.log'",
+    )
 
 
 def require_names(args: argparse.Namespace) -> None:
@@ -69,7 +76,9 @@ def run_to_release(args: argparse.Namespace) -> Path:
     from release.elsewhere import run_for
 
     if args.checkpoint is not None:
-        return run_for(args.checkpoint, args.run_directory, args.repo, args.tag, args.license)
+        return run_for(args.checkpoint, args.run_directory, args.repo, args.tag, args.license, args.leave_out)
+    if args.leave_out:
+        raise UsageError("--leave-out is of a --checkpoint", next_step="remove the files from the run's checkpoint/")
     if args.license is not None:
         raise UsageError("--license is of a --checkpoint", next_step="leave it out: the run's record names the licence")
     if args.run_directory is None:

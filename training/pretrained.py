@@ -310,9 +310,17 @@ def _gguf_file(source: str) -> tuple[Path, PackagedModel | None]:
 
 
 def _license(directory: Path) -> str | None:
+    """What the card beside the weights names: the licence's own name where it is on no list of the Hub's. None where it
+    names none, or several."""
     from huggingface_hub import ModelCard
 
     readme = directory / "README.md"
-    return (
-        getattr(ModelCard.load(readme, ignore_metadata_errors=True).data, "license", None) if readme.is_file() else None
-    )
+    if not readme.is_file():
+        return None
+    data = ModelCard.load(readme, ignore_metadata_errors=True).data
+    named = getattr(data, "license", None)
+    if named == "other":
+        named = getattr(data, "license_name", None) or named
+    if isinstance(named, list):
+        named = named[0] if len(named) == 1 else None
+    return named if isinstance(named, str) else None

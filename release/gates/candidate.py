@@ -30,6 +30,7 @@ class Candidate:
     card_error: SlipwayError | None = None  # why no card could be rendered
     waivers: Mapping[str, str] = field(default_factory=dict)  # gate -> why its refusal is accepted
     signer: Signer | None = None  # whose name is public by the signature
+    space: str | None = None  # the chat Space that is asked for beside it
 
     @cached_property
     def digest(self) -> str:

@@ -7,6 +7,8 @@ import math
 from typing import Any
 
 from release.gates.candidate import Candidate, passed, refused, skipped
+from release.gates.conversation import not_for_chat, without_template
+from release.model_class import is_causal
 from release.probe import Loaded, load_tokenizer
 from release.records import Verdict
 from training.reference import FILE, MOST, Reference, difference
@@ -54,7 +56,7 @@ def loads_clean(candidate: Candidate) -> Verdict:
 def _untied(loaded: Loaded) -> str | None:
     """Why the output and input embeddings are not as config.json says, or None."""
     output = loaded.model.get_output_embeddings()
-    if output is None or not loaded.model.config.tie_word_embeddings:
+    if output is None or not getattr(loaded.model.config, "tie_word_embeddings", False):
         return None
     # transformers leaves them apart where the files hold a head of their own; other loaders tie it away in silence.
     if output.weight.data_ptr() != loaded.model.get_input_embeddings().weight.data_ptr():
@@ -125,11 +127,9 @@ def chat_template_renders(candidate: Candidate) -> Verdict:
     gate = "chat_template_renders"
     tokenizer = load_tokenizer(candidate.bundle)
     if not tokenizer.chat_template:
-        return refused(
-            gate,
-            "the tokenizer has no chat template",
-            remedy="set tokenizer.chat_template, save the tokenizer into the checkpoint, then plan again",
-        )
+        return without_template(candidate)
+    if (unfit := not_for_chat(candidate)) is not None:
+        return unfit
     question, answer = "How many planets are there?", "There are eight."
     asked = [{"role": "user", "content": question}]
     closed = str(tokenizer.apply_chat_template(asked, tokenize=False))
@@ -146,6 +146,8 @@ def chat_template_renders(candidate: Candidate) -> Verdict:
             remedy="mend the chat template: with add_generation_prompt it must end as an assistant's turn begins",
             rendered=opened[:500],
         )
+    if not is_causal(candidate.bundle):
+        return passed(gate, "renders; no causal language model, so no turn of it has to end", rendered=opened[:500])
     stops = _stop_tokens(candidate)
     ending = tokenizer(whole.rpartition(answer)[2], add_special_tokens=False)["input_ids"]
     special = [token for token in ending if token in tokenizer.all_special_ids]

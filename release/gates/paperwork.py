@@ -43,6 +43,7 @@ def card_complete(candidate: Candidate) -> Verdict:
     found = [problem.as_dict() for problem in check_card(candidate.bundle / "README.md")]
     noted = [problem for problem in found if candidate.policy.card_text == "noted" and problem["check"] in TEXT]
     problems = [problem for problem in found if problem not in noted]
+    (noted if candidate.policy.card_text == "noted" else problems).extend(_of_authors(candidate))
     text = " ".join((candidate.bundle / "README.md").read_text(encoding="utf-8").split())
     problems += [
         {
@@ -66,6 +67,19 @@ def card_complete(candidate: Candidate) -> Verdict:
         lacks = "; ".join(problem["what"] for problem in noted)
         return passed(gate, f"metadata, paths and figures as they must be; noted: {lacks}", noted=noted)
     return passed(gate, "every figure as in the records; metadata, sections and links complete")
+
+
+def _of_authors(candidate: Candidate) -> list[dict[str, str]]:
+    """A note on figures that the checkpoint's authors state: they have no record here, so nothing can make them again."""
+    from model_cards.author import BEGIN, figures_of_authors
+
+    text = (candidate.bundle / "README.md").read_text(encoding="utf-8")
+    ours = candidate.run_record is not None or candidate.scorecard is not None
+    if ours and BEGIN not in text:
+        return []
+    lines = figures_of_authors(text, ours=ours)
+    what = f"{lines} line(s) with figures of its authors, not measured here"
+    return [{"check": "author", "what": what, "where": "README.md"}] if lines else []
 
 
 def license_present(candidate: Candidate) -> Verdict:

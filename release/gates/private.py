@@ -6,12 +6,13 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from model_cards.signer import told
 from release.gates.candidate import Candidate, passed, refused
-from release.gates.texts import QUOTED, lines
+from release.gates.texts import QUOTED, VOCABULARIES, lines, vocabulary_lines
 from release.records import Verdict
 
 # What Yelp's detect-secrets, in the fork that is kept up, has no detector for.
@@ -40,6 +41,12 @@ def no_secrets(candidate: Candidate) -> Verdict:
         {"file": name, "line": number, "kind": kind}
         for name, number, line in lines(candidate)
         for kind in dict.fromkeys(_secrets(line))
+    ]
+    # The scanner's detectors take a minute for a vocabulary, and its pieces of words for what they look for.
+    found += [
+        {"file": name, "line": number, "kind": kind}
+        for name, number, line in vocabulary_lines(candidate)
+        for kind in _tokens(line)
     ]
     kinds = sorted({*SECRETS, *(str(detector.secret_type) for detector in _detectors())})
     if found:
@@ -89,11 +96,11 @@ def no_local_paths(candidate: Candidate) -> Verdict:
     gate = "no_local_paths"
     own = {str(path) for path in (Path.home(), Path.cwd(), candidate.run.resolve()) if len(path.parts) > 1}
     found = []
-    for name, number, line in lines(candidate):
+    for name, number, line in chain(lines(candidate), vocabulary_lines(candidate)):
         match = next(
             (path for path in sorted(own, key=len, reverse=True) if re.search(re.escape(path) + r"(?!\w)", line)), None
         )
-        if match is None and not name.startswith(QUOTED) and (home := HOME_PATHS.search(line)):
+        if match is None and not name.startswith((*QUOTED, *VOCABULARIES)) and (home := HOME_PATHS.search(line)):
             match = home.group()
         if match is not None:
             found.append({"file": name, "line": number, "path": match})
@@ -108,8 +115,12 @@ def no_local_paths(candidate: Candidate) -> Verdict:
     return passed(gate, "no path of this machine in the text files")
 
 
-def _secrets(line: str) -> Iterator[str]:
+def _tokens(line: str) -> Iterator[str]:
     yield from (kind for kind, pattern in SECRETS.items() if pattern.search(line))
+
+
+def _secrets(line: str) -> Iterator[str]:
+    yield from _tokens(line)
     yield from (detector.secret_type for detector in _detectors() if next(iter(detector.analyze_string(line)), None))
 
 

@@ -21,7 +21,20 @@ def test_a_bare_directory_is_released_and_taken_back(
     assert main(words) == 3, "nobody has said its licence"
     told = capsys.readouterr()
     assert "--license ID" in told.out + told.err
+    (source / "README.md").write_text("---\npipeline_tag: text-generation\n---\n# Mine\n\n| MMLU | 45.2 |\n|---|---|\n")
+    (source / "LICENSE").write_text("All of it.\n")
+    (source / "optimizer.pt").write_bytes(b"\x80\x04.")
     assert main([*words, "--license", "apache-2.0"]) == 0
+    assert "left out: optimizer.pt (reading it can run code)" in capsys.readouterr().err
+    assert "1 line(s) with figures of its authors, not measured here" in (run / "plan.json").read_text()
+    there = hub.tree(repo_id, "v1.0.0")
+    assert there["LICENSE"].size == 11
+    assert "optimizer.pt" not in there
+    assert "# Mine\n\n| MMLU | 45.2 |" in hub.text(repo_id, "v1.0.0", "README.md")
+    assert str(tmp_path) not in (run / "run.json").read_text()
+    (source / "LICENSE").write_text("Half of it.\n")
+    assert main(words) == 2
+    assert "the checkpoint's files have changed since" in capsys.readouterr().err
     assert RunRecord.read(run / "run.json").checkpoint_digest == Checkpoint.open(source).digest
     released = hub.repository(repo_id)
     assert released is not None

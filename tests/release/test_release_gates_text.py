@@ -26,6 +26,25 @@ def test_a_secret_in_a_text_file_is_refused_by_line_and_never_shown(run: Path, s
     assert secret not in verdict.model_dump_json()
 
 
+@pytest.mark.parametrize("name", ["train.log", "settings.toml", "notebook.ipynb", "Modelfile", "NOTICE"])
+def test_a_file_is_read_by_what_it_holds_and_not_by_its_name(run: Path, name: str) -> None:
+    told = "hf_" + "a" * 34 + " of jane.doe@hospital.org in /home/jane/models"
+    (run / "checkpoint" / name).write_text(f"first line\n{told}\n")
+    found = verdicts(run)
+    for gate in ("no_secrets", "no_personal_data", "no_local_paths"):
+        assert f"{name}, line 2" in found[gate].explanation
+    (run / "checkpoint" / name).write_bytes(told.encode("utf-16"))
+    assert f"{name}, line 1" in verdicts(run)["no_secrets"].explanation
+
+
+def test_a_token_in_a_vocabulary_is_a_secret_too(run: Path) -> None:
+    file = run / "checkpoint" / "tokenizer.json"
+    content = json.loads(file.read_text())
+    content["model"]["note"] = "hf_" + "a" * 34
+    file.write_text(json.dumps(content))
+    assert "a Hub token in tokenizer.json" in verdicts(run)["no_secrets"].explanation
+
+
 @pytest.mark.parametrize("path", ["/home/someone/models/base", "/Users/someone/base", "{run}/checkpoint"])
 def test_a_path_of_a_machine_in_a_record_is_refused(run: Path, path: str) -> None:
     record = json.loads((run / "run.json").read_text())
