@@ -117,7 +117,7 @@ def _another_labeller(reason: str, better: str) -> list[Any]:
 
 
 def _asker(labelling: Labelling, live: LiveAnswers | None) -> Any:
-    async def answer(kept: Any, question: str) -> AsyncIterator[list[Any]]:
+    async def answer(kept: Any, question: str, request: gr.Request) -> AsyncIterator[list[Any]]:
         who = _who(labelling, kept)
         if who is None or live is None:
             yield [question, *_consent()]
@@ -126,7 +126,8 @@ def _asker(labelling: Labelling, live: LiveAnswers | None) -> Any:
         try:
             if not labelling.may_ask(who):
                 raise limits.Refused("You have given as many votes as this page takes of one labeller.")
-            labelling.open_live(who, await live.pair(who.labeller, plain(question)))
+            address = live.visitors.address(request.request)
+            labelling.open_live(who, await live.pair(who.labeller, address, plain(question)))
         except limits.Refused as refused:
             yield [gr.skip(), *_hidden(), str(refused), *[gr.skip()] * 9]
             return

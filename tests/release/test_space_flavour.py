@@ -133,7 +133,7 @@ def test_what_is_computed_with_is_what_the_page_does() -> None:
 
     assert constant("limits.py", "CONTEXT_TOKENS") == CONTEXT_TOKENS
     assert constant("llama_model.py", "ANSWERS_AT_ONCE") == ANSWERS_AT_ONCE["llama.cpp"]
-    assert constant("limits.py", "ANSWERS_AT_ONCE") == ANSWERS_AT_ONCE["transformers"]
+    assert constant("visitors.py", "ANSWERS_AT_ONCE") == ANSWERS_AT_ONCE["transformers"]
 
 
 @pytest.mark.parametrize("name", ["endpoint", "tgi"])

@@ -180,6 +180,7 @@ def running_space(bundle: Path) -> Iterator[RunningSpace]:
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "HF_ENDPOINT")}
     environment |= {"GRADIO_SERVER_PORT": str(port), "GRADIO_SERVER_NAME": "127.0.0.1", "HF_HUB_OFFLINE": "1"}
     environment |= {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    environment |= {"TRUSTED_PROXIES": "1"}  # so that a test can say where a visitor comes from
     environment |= {"THUMBS_DATASET": "org/thumbs", "VOTES_DIR": str(bundle.parent / f"{bundle.name}-votes")}
     log = bundle.parent / "space.log"
     with log.open("wb") as output:

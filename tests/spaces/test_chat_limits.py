@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
@@ -88,35 +87,3 @@ def test_sampling_outside_its_bounds_is_refused(chat: Any, values: tuple[Any, An
     limits = chat("limits")
     with pytest.raises(limits.Refused, match="must be a number from"):
         limits.checked_sampling(*values)
-
-
-def test_a_session_may_send_a_burst_and_then_waits_while_others_do_not(chat: Any) -> None:
-    limits = chat("limits")
-    now = [0.0]
-    buckets = limits.TokenBuckets(burst=2, seconds_per_message=6, clock=lambda: now[0])
-    buckets.take("a")
-    buckets.take("a")
-    with pytest.raises(limits.Refused, match="Wait 6 s"):
-        buckets.take("a")
-    buckets.take("b")
-    now[0] = 6.0
-    buckets.take("a")
-
-
-def test_the_gate_admits_in_order_says_how_many_wait_and_refuses_when_full(chat: Any) -> None:
-    limits = chat("limits")
-
-    async def scene() -> None:
-        gate = limits.Gate(at_once=1, waiting=2)
-        first, second, third = gate.enter(), gate.enter(), gate.enter()
-        assert [place.admitted.is_set() for place in (first, second, third)] == [True, False, False]
-        assert [place.ahead for place in (first, second, third)] == [0, 1, 2]
-        with pytest.raises(limits.Refused, match="busy"):
-            gate.enter()
-        second.leave()
-        second.leave()
-        assert third.ahead == 1
-        first.leave()
-        assert third.admitted.is_set()
-
-    asyncio.run(scene())
