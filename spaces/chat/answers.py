@@ -20,7 +20,7 @@ import gradio as gr
 import limits
 import visitors
 from chat_model import ChatModel, ModelSettings, Progress, Unavailable, load
-from display import plain
+from display import plain, shown
 
 if TYPE_CHECKING:
     from thumbs import Thumbs
@@ -146,8 +146,10 @@ class Answers:
                 async for text, said in answer:
                     yield text, said
         except gr.Error as refusal:  # ours, and ZeroGPU's: out of quota, no GPU
-            gr.Warning(refusal.message, duration=15, title=refusal.title)
-            yield text, f"{refusal.title}: {refusal.message}"
+            said = shown(str(refusal.message))  # a server's words may be in it
+            # gradio 6.31 heads every such box "Warning", whatever its title, so the words say what this one is.
+            gr.Warning(f"{refusal.title}: {said}", duration=15, title=refusal.title)
+            yield text, f"{refusal.title}: {said}"
         except Exception as error:  # noqa: BLE001 - a bug: its place is the log, and the visitor is told that there was one
             traceback.print_exception(error)
             gr.Warning("This page failed, and not because of you. Try again.", duration=15, title=FAILED)

@@ -73,6 +73,7 @@ def launch(answers: Answers) -> tuple[gr.Blocks, str]:
         footer_links=["api"],
         ssr_mode=False,
         share=False,
+        enable_monitoring=False,  # else any visitor has gradio print its key into the log
         quiet=True,
         prevent_thread_lock=True,  # main() waits: gradio's own wait ends with status 0 on Ctrl-C
         max_file_size=1,  # bytes: this page takes no files

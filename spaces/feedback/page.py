@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 import limits
-from display import plain
+from display import COPY_PLAIN, plain
 from display import shown as literal
 from labelling import Labelling, Shown, Who
 from parts import Consent, Pair, Question, not_you
@@ -61,6 +61,7 @@ def build(labelling: Labelling, live: LiveAnswers | None = None) -> gr.Blocks:
             *(vote_id, pair.reason, pair.better),
         ]
         blocks.load(None, None, None, js=KEYS)
+        blocks.load(None, None, None, js=COPY_PLAIN)
         blocks.load(_opener(labelling), [kept], place, **quiet)
         consent.begin.click(
             _agreement(labelling), [consent.code, consent.kind, consent.agreed], [kept, *place], **quiet

@@ -137,6 +137,13 @@ def test_a_body_beyond_the_limit_is_refused_before_it_is_parsed(running_space: A
     assert refused.value.code == 413
 
 
+def test_gradios_monitoring_is_off_for_it_prints_its_key_into_the_log(running_space: Any) -> None:
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(f"{running_space.url}/monitoring", timeout=10)
+    refused.value.close()
+    assert refused.value.code == 403
+
+
 def test_the_page_forbids_pictures_frames_and_connections_to_elsewhere(running_space: Any) -> None:
     with urllib.request.urlopen(running_space.url, timeout=10) as answer:
         policy = answer.headers["content-security-policy"]

@@ -17,6 +17,7 @@ CASES = [
     "``a ` <b>`` <i>",
     "an open ` tick <b>\n\nand ![x](y)",
     "````\n```\n<b>\n````\n<i>",
+    "```mermaid\nA-->B\n``` and ~~~ Mermaid",
 ]
 
 
@@ -26,14 +27,13 @@ def test_what_is_shown_can_be_turned_back_into_what_was_written(chat: Any, text:
     assert display.plain(display.shown(text)) == text
 
 
-def test_tags_and_pictures_become_text_but_code_stays_as_it_is(chat: Any) -> None:
+def test_tags_pictures_and_diagrams_become_text_wherever_they_stand(chat: Any) -> None:
     shown, joiner = chat("display").shown, chat("display").JOINER
     assert shown("<script>") == f"<{joiner}script>"
     assert shown("![a](b)") == f"!{joiner}[a](b)"
-    assert shown("`<b>`") == "`<b>`"
-    assert shown("```\n#include <stdio.h>\n```") == "```\n#include <stdio.h>\n```"
-    assert shown("```\n<a>\n```\n<b>") == f"```\n<a>\n```\n<{joiner}b>"
-    assert shown("1 < 2") == "1 < 2"
+    assert shown("`<b>`") == f"`<{joiner}b>`"
+    assert shown("``` mermaid\na") == f"``` m{joiner}ermaid\na"
+    assert shown("1 < 2, a mermaid!") == "1 < 2, a mermaid!"
 
 
 def test_a_message_or_system_prompt_that_is_too_long_or_empty_is_refused_in_words(chat: Any) -> None:
