@@ -82,7 +82,7 @@ class Visitors:
 
 
 class TokenBuckets:
-    """A token bucket for each session: BURST_MESSAGES at once, then one every SECONDS_PER_MESSAGE. A larger one for each address."""
+    """A token bucket for each session: BURST_MESSAGES at once, then one every SECONDS_PER_MESSAGE; a larger one an address."""
 
     def __init__(
         self,
