@@ -206,6 +206,8 @@ def note(progress: Progress, left_out: int, context_tokens: int) -> str:
     parts = [f"{progress.tokens:,} tokens", f"first after {progress.first_token_seconds:.1f} s"]
     if progress.tokens_per_second:
         parts.append(f"{progress.tokens_per_second:.0f} tokens/s")
+    if progress.ended == "end" and not progress.text.strip():
+        parts.append("the model ended its answer at once: ask in other words")
     if progress.ended == "length":
         parts.append("cut at the longest answer allowed (see Settings)")
     if left_out:

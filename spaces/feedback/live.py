@@ -20,7 +20,7 @@ from typing import Any
 
 import limits
 import visitors
-from chat_model import ChatModel, ModelSettings, load
+from chat_model import ChatModel, ModelSettings, as_text, load
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,9 @@ class LiveAnswers:
 
         `address` is Visitors.address of who asks: a labeller is whoever types a code, and can type nine.
         """
-        messages = limits.checked_conversation(message, [], "")
+        special = [token for side in self._sides for token in side.model.special_tokens()]
+        # What is kept is what was answered: no token of a template in it begins a turn, neither here nor in what is trained on it.
+        messages = limits.checked_conversation(as_text(message, special), [], "")
         self._buckets.take(labeller, address)
         place = self._gate.enter(address)
         try:
