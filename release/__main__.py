@@ -304,7 +304,9 @@ def _space_words(plan: ReleasePlan) -> str:
         return f" --space {plan.space}" if plan.space else ""
     words = f" --space {flavour.name} --space-id {plan.space}"
     words += f" --space-url {flavour.url}" if flavour.url else ""
-    return words + (f" --space-hardware {flavour.hardware}" if flavour.hardware else "")
+    words += f" --space-hardware {flavour.hardware}" if flavour.hardware else ""
+    # "auto" is chosen only where no precision is asked for, and a server's is its own.
+    return words + (f" --space-precision {flavour.precision}" if flavour.memory and flavour.precision != "auto" else "")
 
 
 def _judged(verdicts: list[Verdict], subject: str, *, checked_only: bool = False) -> Result:

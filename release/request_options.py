@@ -45,6 +45,11 @@ def add_request_options(command: argparse.ArgumentParser, *, repo_required: bool
     command.add_argument("--space-id", metavar="ORG/NAME", help="the Space's id (default: that of --repo and -chat)")
     command.add_argument("--space-url", metavar="URL", help="the server of the flavours endpoint and tgi")
     command.add_argument("--space-hardware", metavar="NAME", help="what the model has to fit (default: cpu-basic)")
+    command.add_argument(
+        "--space-precision",
+        metavar="NAME",
+        help="what answers: for cpu a published GGUF's, such as Q8_0 (default: the largest that fits); float32 or bfloat16",
+    )
 
 
 def add_checkpoint_options(command: argparse.ArgumentParser) -> None:
@@ -116,9 +121,8 @@ def _waiver(words: str) -> tuple[str, str]:
 
 def _space_id(args: argparse.Namespace) -> str | None:
     """The Space's id; None where no Space was asked for."""
-    beside = [
-        f"--{name.replace('_', '-')}" for name in ("space_id", "space_url", "space_hardware") if getattr(args, name)
-    ]
+    options = ("space_id", "space_url", "space_hardware", "space_precision")
+    beside = [f"--{name.replace('_', '-')}" for name in options if getattr(args, name)]
     if args.space is None:
         if beside:
             raise UsageError(f"{beside[0]} without --space", next_step="give --space FLAVOUR too")
@@ -132,10 +136,12 @@ def _flavour(args: argparse.Namespace, run: Path | None) -> SpaceFlavour | None:
     from release.space_flavour import Asked, choose_flavour
 
     if not args.space or "/" in args.space:
+        if args.space_precision:
+            raise UsageError("--space-precision is of a flavour", next_step="give --space cpu, or --space zerogpu")
         return None
     if run is None:
         raise UsageError("a flavour of the Space is chosen for a run", next_step="leave --space out, or give --run")
-    flavour = choose_flavour(args.space, run, Asked(args.space_url, args.space_hardware))
+    flavour = choose_flavour(args.space, run, Asked(args.space_url, args.space_hardware, args.space_precision))
     if flavour.memory:
         log(f"Space: {flavour.backend} in {flavour.precision}: {flavour.memory}")
     return flavour

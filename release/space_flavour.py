@@ -15,6 +15,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from evals.scorecard import Scorecard
+from release.exports.command import PRECISIONS
 from release.exports.record import EXPORT, RECEIPT, ExportReceipt, ExportRecord
 from release.hub_client import chosen_endpoint
 from release.space_memory import HARDWARE, OPTIONAL_SIZES, SIZES, Memory, memory_needed
@@ -62,10 +63,12 @@ class Asked:
 
     url: str | None = None
     hardware: str | None = None
+    precision: str | None = None
 
 
 def choose_flavour(name: str, run: Path, asked: Asked) -> SpaceFlavour:
-    """Raises UsageError for an unknown name or hardware, a server without an address, and a model that does not fit."""
+    """Raises UsageError for an unknown name or hardware, a server without an address, a model that does not fit, and a
+    precision that was asked for and was not measured."""
     if name not in FLAVOURS:
         raise UsageError("there is no such flavour of the Space", expected=", ".join(FLAVOURS), found=name)
     if name in ("endpoint", "tgi"):
@@ -76,8 +79,9 @@ def choose_flavour(name: str, run: Path, asked: Asked) -> SpaceFlavour:
     if hardware not in HARDWARE:
         raise UsageError("the memory of this hardware is not known", expected=", ".join(HARDWARE), found=hardware)
     checkpoint = Checkpoint.open(run / "checkpoint")
-    if name == "cpu":
-        gguf = _largest_that_fits(run, checkpoint, hardware)
+    _check_precision(name, asked.precision)
+    if name == "cpu" and asked.precision not in BYTES:
+        gguf = _gguf_that_fits(run, checkpoint, hardware, asked.precision)
         if gguf is not None:
             need = _memory(checkpoint, "llama.cpp", gguf.size)
             return SpaceFlavour(
@@ -89,7 +93,8 @@ def choose_flavour(name: str, run: Path, asked: Asked) -> SpaceFlavour:
                 gguf=gguf,
             )
     backend: Backend = "zerogpu" if name == "zerogpu" else "transformers"
-    precision, need = _precision_that_fits(checkpoint, backend, hardware, scored=_scored_in(run, checkpoint))
+    scored = _scored_in(run, checkpoint)
+    precision, need = _precision_that_fits(checkpoint, backend, hardware, scored=scored, asked=asked.precision)
     return SpaceFlavour(
         name="zerogpu" if name == "zerogpu" else "cpu",
         backend=backend,
@@ -99,7 +104,20 @@ def choose_flavour(name: str, run: Path, asked: Asked) -> SpaceFlavour:
     )
 
 
+def _check_precision(name: str, precision: str | None) -> None:
+    known = (*BYTES, *PRECISIONS) if name == "cpu" else tuple(BYTES)
+    if precision is not None and precision not in known:
+        raise UsageError(
+            f"the flavour {name} runs in no such precision",
+            where="--space-precision",
+            expected=", ".join(known),
+            found=precision,
+        )
+
+
 def _server(name: str, asked: Asked) -> SpaceFlavour:
+    if asked.precision is not None:
+        raise UsageError(f"the precision of the flavour {name} is its server's", found="--space-precision")
     if asked.hardware is not None and asked.hardware not in HARDWARE:
         raise UsageError("no such hardware is known", expected=", ".join(HARDWARE), found=asked.hardware)
     url = _public_address(name, asked.url)
@@ -152,21 +170,14 @@ def _public_address(name: str, url: str | None) -> str:
     return url
 
 
-def _largest_that_fits(run: Path, checkpoint: Checkpoint, hardware: str) -> PinnedGguf | None:
-    """The largest GGUF file of this checkpoint that was published to this Hub and fits; None where there is none.
-
-    Raises UsageError where there are files, and none of them fits.
-    """
+def _published_ggufs(run: Path, checkpoint: Checkpoint) -> tuple[ExportRecord, ExportReceipt] | str:
+    """What was exported of this checkpoint and published to this Hub, or why nothing was."""
     record_file, receipt_file = run / "gguf" / EXPORT, run / "gguf" / RECEIPT
     if not record_file.is_file() or not receipt_file.is_file():
-        log(
-            "no published GGUF of this run: the Space runs transformers (python -m release export ... --repo makes one)"
-        )
-        return None
+        return "no published GGUF of this run"
     record, receipt = ExportRecord.read(record_file), ExportReceipt.read(receipt_file)
     if record.checkpoint_digest != checkpoint.digest or receipt.endpoint != chosen_endpoint():
-        log("the published GGUF is of another checkpoint or on another Hub: the Space runs transformers")
-        return None
+        return "the published GGUF is of another checkpoint or on another Hub"
     if receipt.export_digest != record.content_digest():
         raise UsageError(
             "the export changed after it was published",
@@ -175,8 +186,26 @@ def _largest_that_fits(run: Path, checkpoint: Checkpoint, hardware: str) -> Pinn
             found=record.content_digest(),
             next_step=f"python -m release export --run {run} --repo {receipt.repo_id}",
         )
-    by_size = sorted(record.files, key=lambda file: -file.size)
-    needs = [(file, _memory(checkpoint, "llama.cpp", file.size)) for file in by_size]
+    return record, receipt
+
+
+def _gguf_that_fits(run: Path, checkpoint: Checkpoint, hardware: str, precision: str | None) -> PinnedGguf | None:
+    """The GGUF file in this precision, or the largest that fits; None where none was published and none was asked for.
+
+    Raises UsageError where there are files, and none of them fits, or none is in this precision.
+    """
+    published = _published_ggufs(run, checkpoint)
+    if isinstance(published, str):
+        if precision is not None:
+            raise _not_exported(run, precision, published, "ORG/NAME-GGUF")
+        log(f"{published}: the Space runs transformers (python -m release export ... --repo makes one)")
+        return None
+    record, receipt = published
+    files = [file for file in record.files if precision in (None, file.precision)]
+    if not files:
+        there = ", ".join(file.precision for file in record.files)
+        raise _not_exported(run, str(precision), f"files that passed their bounds: {there}", receipt.repo_id)
+    needs = [(file, _memory(checkpoint, "llama.cpp", file.size)) for file in sorted(files, key=lambda file: -file.size)]
     chosen = next((file for file, need in needs if need.fits(hardware)), None)
     if chosen is None:
         raise _too_large(hardware, needs[-1][1])
@@ -192,8 +221,17 @@ def _largest_that_fits(run: Path, checkpoint: Checkpoint, hardware: str) -> Pinn
     )
 
 
+def _not_exported(run: Path, precision: str, found: str, repo_id: str) -> UsageError:
+    return UsageError(
+        f"no GGUF file in {precision} was measured and published, so the Space cannot answer in it",
+        where=str(run / "gguf" / EXPORT),
+        found=found,
+        next_step=f"python -m release export --run {run} --gguf {precision} --repo {repo_id}",
+    )
+
+
 def _precision_that_fits(
-    checkpoint: Checkpoint, backend: str, hardware: str, *, scored: str | None
+    checkpoint: Checkpoint, backend: str, hardware: str, *, scored: str | None, asked: str | None
 ) -> tuple[str, Memory]:
     """bfloat16 is let in where the scores were measured in it: `auto`, for the machine then chooses, or alone where only it fits.
 
@@ -201,13 +239,15 @@ def _precision_that_fits(
     """
     parameters = _parameters(checkpoint)
     wide, narrow = (_memory(checkpoint, backend, parameters * BYTES[name]) for name in ("float32", "bfloat16"))
-    if wide.fits(hardware):
-        return ("auto" if scored == "bfloat16" else "float32"), wide
-    if not narrow.fits(hardware):
-        raise _too_large(hardware, narrow)
+    if asked != "bfloat16" and wide.fits(hardware):
+        return ("auto" if asked is None and scored == "bfloat16" else "float32"), wide
+    if asked == "float32" or not narrow.fits(hardware):
+        raise _too_large(hardware, wide if asked == "float32" else narrow)
     if scored != "bfloat16":
         raise UsageError(
-            "the model fits in bfloat16 only, and what that loses was not measured",
+            "what bfloat16 loses was not measured"
+            if asked
+            else "the model fits in bfloat16 only, and what that loses was not measured",
             where=hardware,
             expected="a scorecard of these bytes in bfloat16",
             found=f"scores in {scored}" if scored else "no scorecard",

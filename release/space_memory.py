@@ -13,6 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from training.errors import UsageError
+
 # Memory of a Space's hardware in bytes, by the Hub's documentation: the processor's, or the GPU's where there is one.
 HARDWARE = {
     "cpu-basic": 16_000_000_000,
@@ -55,12 +57,29 @@ class Memory:
 
 def memory_needed(*, weights: int, config: dict[str, Any], context: int, answers_at_once: int, runtime: str) -> Memory:
     """For `answers_at_once` conversations of `context` tokens. `weights` are their bytes in the precision that runs."""
-    heads = config["num_attention_heads"]
-    head_dim = config.get("head_dim") or config["hidden_size"] // heads
-    kv_heads = config.get("num_key_value_heads") or heads
-    length = min(context, config.get("max_position_embeddings") or context)
-    numbers = 2 * config["num_hidden_layers"] * kv_heads * head_dim * length * answers_at_once
+    text = config.get("text_config") or config  # of a model that reads more than text
+    heads = _number(text, "num_attention_heads", "n_head", "num_heads")
+    head_dim = text.get("head_dim") or _number(text, "hidden_size", "n_embd", "d_model") // heads
+    kv_heads = text.get("num_key_value_heads") or heads
+    length = min(context, text.get("max_position_embeddings") or text.get("n_positions") or context)
+    numbers = (
+        2 * _number(text, "num_hidden_layers", "n_layer", "num_layers") * kv_heads * head_dim * length * answers_at_once
+    )
     return Memory(weights, numbers * CACHE_BYTES[runtime], PROGRAM[runtime])
+
+
+def _number(config: dict[str, Any], *names: str) -> int:
+    """The first of these names that the config has: families call the same number differently. Raises UsageError."""
+    for name in names:
+        if isinstance(config.get(name), int) and config[name] > 0:
+            return int(config[name])
+    raise UsageError(
+        "the memory of this model cannot be computed, so nobody knows whether it fits the Space",
+        where="config.json of the checkpoint",
+        expected=f"{names[0]}, or {' or '.join(names[1:])}",
+        found="none of them",
+        next_step="use --space endpoint with a server that holds the model",
+    )
 
 
 def _gb(count: int) -> str:

@@ -229,6 +229,7 @@ class _Run(threading.Thread):
             "SPACE_AUTHOR_NAME": author,
             "SPACE_REPO_NAME": name,
             "SPACE_HOST": f"127.0.0.1:{port}",
+            "TRUSTED_PROXIES": "0",  # there is none: whoever asks the app connects to it
             **dict(self.wanted.variables),
         }
 

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 import limits
+import visitors
 from chat_model import ChatModel, ModelSettings, Progress, Unavailable, load
-from display import plain
+from display import plain, shown
 
 if TYPE_CHECKING:
     from thumbs import Thumbs
@@ -29,16 +30,20 @@ FAILED = "The page failed"
 
 
 class Answers:
-    """The settings of space.json, the model once it is loaded, the gate and the buckets; thumbs where they are kept."""
+    """The settings of space.json, the model once it is loaded, the gate and the buckets; thumbs where they are kept.
 
-    def __init__(self, space: dict[str, Any], thumbs: Thumbs | None = None) -> None:
+    `proxies` is how many stand before the page, as visitors.trusted_proxies says.
+    """
+
+    def __init__(self, space: dict[str, Any], thumbs: Thumbs | None = None, proxies: int = 0) -> None:
         self.space = space
         self.thumbs = thumbs
         self.model: ChatModel | None = None
         self.reason = ""
         self.load_seconds = 0.0
-        self.gate = limits.Gate()
-        self.buckets = limits.TokenBuckets()
+        self.gate = visitors.Gate()
+        self.buckets = visitors.TokenBuckets()
+        self.visitors = visitors.Visitors(proxies)
         self._tried_at = 0.0
         self._loading = asyncio.Lock()
 
@@ -57,7 +62,7 @@ class Answers:
                     space.get("backend_settings", {}),
                 )
             )
-            self.gate = limits.Gate(at_once=self.model.answers_at_once)
+            self.gate = visitors.Gate(at_once=self.model.answers_at_once)
             self.reason = ""
             self.load_seconds = time.monotonic() - began
         except Unavailable as error:
@@ -84,14 +89,14 @@ class Answers:
         request: gr.Request,
     ) -> AsyncIterator[tuple[str, str]]:
         """The answer so far and a note on it (tokens, speed, what was left out of the conversation), until it ends."""
-        place: limits.Place | None = None
         try:
             model = await self.loaded()
             sampling = limits.checked_sampling(temperature, top_p, max_new_tokens)
             messages = limits.checked_conversation(plain(str(message)), history, system_prompt)
+            address = self.visitors.address(request.request)
+            self.buckets.take(request.session_hash or "", address)  # before anything that takes time
             prompt = await asyncio.to_thread(model.prompt, messages, sampling.max_new_tokens)
-            self.buckets.take(request.session_hash or "")
-            place = self.gate.enter()
+            place = self.gate.enter(address)
         except limits.Refused as refusal:
             raise _not_answered(refusal) from refusal
         try:
@@ -141,8 +146,10 @@ class Answers:
                 async for text, said in answer:
                     yield text, said
         except gr.Error as refusal:  # ours, and ZeroGPU's: out of quota, no GPU
-            gr.Warning(refusal.message, duration=15, title=refusal.title)
-            yield text, f"{refusal.title}: {refusal.message}"
+            said = shown(str(refusal.message))  # a server's words may be in it
+            # gradio 6.31 heads every such box "Warning", whatever its title, so the words say what this one is.
+            gr.Warning(f"{refusal.title}: {said}", duration=15, title=refusal.title)
+            yield text, f"{refusal.title}: {said}"
         except Exception as error:  # noqa: BLE001 - a bug: its place is the log, and the visitor is told that there was one
             traceback.print_exception(error)
             gr.Warning("This page failed, and not because of you. Try again.", duration=15, title=FAILED)
@@ -186,7 +193,7 @@ def _not_answered(refusal: limits.Refused) -> gr.Error:
     return gr.Error(str(refusal), title="Not answered", duration=15, print_exception=False)
 
 
-async def _wait_for_place(place: limits.Place) -> None:
+async def _wait_for_place(place: visitors.Place) -> None:
     """Until the place is admitted, but not longer than a second, so that the page can show how many are before it."""
     try:
         await asyncio.wait_for(place.admitted.wait(), timeout=1)
@@ -199,6 +206,8 @@ def note(progress: Progress, left_out: int, context_tokens: int) -> str:
     parts = [f"{progress.tokens:,} tokens", f"first after {progress.first_token_seconds:.1f} s"]
     if progress.tokens_per_second:
         parts.append(f"{progress.tokens_per_second:.0f} tokens/s")
+    if progress.ended == "end" and not progress.text.strip():
+        parts.append("the model ended its answer at once: ask in other words")
     if progress.ended == "length":
         parts.append("cut at the longest answer allowed (see Settings)")
     if left_out:

@@ -1,7 +1,8 @@
 """The chat page of one published checkpoint: `python app.py` in the folder of the published Space.
 
 space.json beside this file names the model, its revision and its digest; HF_ENDPOINT and HF_TOKEN choose the Hub,
-GRADIO_SERVER_NAME and GRADIO_SERVER_PORT the address, and THUMBS_DATASET a private dataset for thumbs. From Python:
+GRADIO_SERVER_NAME and GRADIO_SERVER_PORT the address, TRUSTED_PROXIES how many proxies stand before it (visitors.py), and
+THUMBS_DATASET a private dataset for thumbs. From Python:
 
     gradio_client.Client("http://127.0.0.1:7860").predict("Hello", api_name="/chat")   # -> the answer, a str
 
@@ -15,6 +16,8 @@ import os
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Else uvicorn takes a header's word for it where a visitor of this machine says that he comes from elsewhere.
+os.environ.setdefault("FORWARDED_ALLOW_IPS", "")
 
 import signal
 import sys
@@ -31,6 +34,7 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
+from visitors import trusted_proxies
 
 if TYPE_CHECKING:
     from thumbs import Thumbs
@@ -69,6 +73,7 @@ def launch(answers: Answers) -> tuple[gr.Blocks, str]:
         footer_links=["api"],
         ssr_mode=False,
         share=False,
+        enable_monitoring=False,  # else any visitor has gradio print its key into the log
         quiet=True,
         prevent_thread_lock=True,  # main() waits: gradio's own wait ends with status 0 on Ctrl-C
         max_file_size=1,  # bytes: this page takes no files
@@ -84,7 +89,7 @@ def main() -> int:
     answers: Answers | None = None
     try:
         space = read_space(FOLDER)
-        answers = Answers(space, thumbs_of(space))
+        answers = Answers(space, thumbs_of(space), trusted_proxies())
         answers.load()
         if answers.thumbs is not None:
             answers.thumbs.log.start()

@@ -108,6 +108,9 @@ class ChatModel(ABC):
     device: str
     checked: str | None
     answers_at_once = 1
+    works_elsewhere = (
+        False  # at a server: what this page stops takes nothing from the next visitor, even where the server hangs
+    )
 
     def __init__(self, context_tokens: int | None) -> None:
         self.context_tokens = min(CONTEXT_TOKENS, context_tokens) if context_tokens else CONTEXT_TOKENS
@@ -155,7 +158,8 @@ class ChatModel(ABC):
         """Generate in a thread of its own and give what there is, a few times a second.
 
         When the reader stops reading (the iterator is closed, its task is cancelled) the thread ends after the token
-        it is working on. `finished` is called on the event loop once the thread is done, however it ended.
+        it is working on. `finished` is called on the event loop once the thread is done, however it ended, and at once, too,
+        where a server works: it may be called twice.
         """
         run = Run(asyncio.get_running_loop(), self._stopping)
         # In the visitor's context, by which ZeroGPU finds out whose quota the answer takes.
@@ -182,6 +186,8 @@ class ChatModel(ABC):
                     await run.ended_within(len(self._answering()) / UPDATES_A_SECOND)
         finally:
             run.stop.set()
+            if self.works_elsewhere:
+                finished()
 
     def stop(self) -> None:
         """End every answer after the token that it is working on, and wait for that: for the end of the process."""

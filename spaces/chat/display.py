@@ -1,12 +1,13 @@
-"""A message's text as the page shows it: HTML in it is shown as text, and pictures are not fetched.
+"""A message's text as the page shows it: HTML in it is shown as text, pictures are not fetched, diagrams not drawn.
 
     plain(shown("Use <b> for bold"))  ==  "Use <b> for bold"
 
-The page renders Markdown, which lets HTML through (sanitised by gradio). Here an invisible character is put after each
-`<` that could begin a tag, and between the `!` and `[` of a picture, so that neither is one any more: visitors read
-what was written. Code is left as it is, for Markdown shows it literally and people copy it. `plain` takes the
-characters out again, before the model or a caller of the API sees the text. If the reading of code here ever differed
-from the page's, gradio's sanitiser and the content policy of limits.py would still stand behind it.
+The page renders Markdown, which lets HTML through (sanitised by gradio). Here an invisible character is put after each `<` that
+could begin a tag, between the `!` and `[` of a picture, and into the name of a diagram's language, so that none is one any more:
+visitors read what was written. In code too, where Markdown shows everything literally: where code begins and ends is read
+differently by every reader (a table's cell, a formula or an address may end it), and a text that is code here and none on the
+page would be a page's worth of HTML. `plain` takes the characters out again before the model or a caller of the API sees the
+text, and COPY_PLAIN before somebody's clipboard does. gradio's sanitiser and the content policy of limits.py stand behind it.
 """
 
 from __future__ import annotations
@@ -17,47 +18,37 @@ from typing import Any
 import gradio as gr
 
 JOINER = "\u2060"  # word joiner: no width, no line break
-_TAG = re.compile(r"<(?=[A-Za-z/!?])")
-_PICTURE = re.compile(r"!(?=\[)")
-_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
-_CODE_SPAN = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)", re.DOTALL)
+_DRAWN = re.compile(r"<(?=[A-Za-z/!?])|!(?=\[)|(?<=[`~]{3})[ \t]*[Mm](?=ermaid)")
+_LITERAL = re.compile(rf"(<|!(?={JOINER}\[)|[Mm](?={JOINER}ermaid)){JOINER}")
+
+# What visitors copy, by gradio's buttons or by hand, has no such character in it.
+COPY_PLAIN = """
+() => {
+  if (window.slipwayCopies) return;
+  window.slipwayCopies = true;
+  const plain = (text) => text.replaceAll('\\u2060', '');
+  if (navigator.clipboard) {
+    const write = navigator.clipboard.writeText.bind(navigator.clipboard);
+    navigator.clipboard.writeText = (text) => write(plain(text));
+  }
+  document.addEventListener('copy', (event) => {
+    const text = String(window.getSelection());
+    if (!text.includes('\\u2060')) return;
+    event.clipboardData.setData('text/plain', plain(text));
+    event.preventDefault();
+  });
+}
+"""
 
 
 def shown(text: str) -> str:
-    """The text with every tag and picture outside of code made literal."""
-    prose: list[str] = []
-    result: list[str] = []
-    fence = ""
-    for line in text.splitlines(keepends=True):
-        mark = _FENCE.match(line)
-        if fence:
-            result.append(line)
-            closes = mark is not None and mark[1].startswith(fence) and not line.strip().strip(fence[0])
-            fence = "" if closes else fence
-        elif mark is not None:
-            result += [_literal_prose("".join(prose)), line]
-            prose, fence = [], mark[1]
-        else:
-            prose.append(line)
-    return "".join([*result, _literal_prose("".join(prose))])
+    """The text with every tag, picture and diagram made literal."""
+    return _DRAWN.sub(lambda found: found[0] + JOINER, text)
 
 
 def plain(text: str) -> str:
     """The inverse of `shown`."""
-    return text.replace(f"<{JOINER}", "<").replace(f"!{JOINER}[", "![")
-
-
-def _literal_prose(text: str) -> str:
-    parts: list[str] = []
-    end = 0
-    for span in _CODE_SPAN.finditer(text):
-        parts += [_literal(text[end : span.start()]), span[0]]
-        end = span.end()
-    return "".join([*parts, _literal(text[end:])])
-
-
-def _literal(text: str) -> str:
-    return _PICTURE.sub(f"!{JOINER}", _TAG.sub(f"<{JOINER}", text))
+    return _LITERAL.sub(lambda found: found[1], text)
 
 
 def show_literally(chatbot: gr.Chatbot) -> gr.Chatbot:

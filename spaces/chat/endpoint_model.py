@@ -16,12 +16,13 @@ from chat_model import ChatModel, ModelSettings, Prompt, Run, Unavailable
 from download import check_hashes, fetch
 from httpx2 import HTTPError as TransportError
 from huggingface_hub import InferenceClient
-from huggingface_hub.errors import HfHubHTTPError, InferenceTimeoutError
+from huggingface_hub.errors import HfHubHTTPError, InferenceTimeoutError, TextGenerationError
 from limits import Message, Refused, Sampling
 from template import FILES, ChatTemplate
 
 ANSWERS_AT_ONCE = 4
 SECONDS_TO_WAIT = 60
+NO_PROTOCOL = "What answers at this page's address does not speak OpenAI's protocol. Its owner has to mend the address."
 
 
 def load(settings: ModelSettings) -> EndpointModel:
@@ -44,6 +45,7 @@ class EndpointModel(ChatModel):
     precision = "the server's"
     checked = None
     answers_at_once = ANSWERS_AT_ONCE
+    works_elsewhere = True
 
     def __init__(self, client: InferenceClient, template: ChatTemplate, context: int | None, model: str) -> None:
         super().__init__(context)
@@ -62,12 +64,14 @@ class EndpointModel(ChatModel):
             asked["top_p"] = sampling.top_p
         if sampling.seed is not None:
             asked["seed"] = sampling.seed
+        said = False
         try:
             stream = self._client.chat_completion(prompt.messages, model=self._model, stream=True, **asked)
             try:
                 for chunk in stream:
                     if run.stopped:
-                        break
+                        return
+                    said = True
                     for choice in chunk.choices[:1]:
                         if choice.delta.content:
                             run.count_token()  # by pieces, as servers send them; the note calls them tokens
@@ -80,8 +84,23 @@ class EndpointModel(ChatModel):
             raise Refused(f"The server did not answer within {SECONDS_TO_WAIT} s. Try again in a minute.") from error
         except HfHubHTTPError as error:
             raise Refused(words(error.response.status_code)) from error
+        except TextGenerationError as error:  # said in the stream, after a status of 200
+            raise Refused(words_in_stream(str(error))) from error
         except (OSError, TransportError) as error:
             raise Refused("The server that answers cannot be reached. Try again in a minute.") from error
+        except ValueError as error:  # an event that is no JSON
+            raise Refused(NO_PROTOCOL) from error
+        if not said:  # a sleeping Space or a page to log in: 200, and no event
+            raise Refused(NO_PROTOCOL)
+
+
+def words_in_stream(error: str) -> str:
+    """What a visitor is told of an error that a server reports in its answer; its own words may hold what is not theirs to see."""
+    if "memory" in error.lower():
+        return "The server that answers has not enough memory for this. Start a new conversation, or ask for a shorter answer."
+    if "overload" in error.lower() or "busy" in error.lower():
+        return "The server that answers is busy. Try again in a minute."
+    return "The server that answers failed in the middle of its answer. Try again."
 
 
 def words(status: int) -> str:

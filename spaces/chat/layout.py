@@ -11,7 +11,7 @@ import about
 import gradio as gr
 import limits
 from answers import Answers
-from display import show_literally
+from display import COPY_PLAIN, show_literally
 
 if TYPE_CHECKING:
     from thumbs import Thumbs
@@ -54,6 +54,7 @@ def build(answers: Answers) -> gr.Blocks:
             missing = gr.update(value=about.unavailable(answers.reason), visible=answers.model is None)
             return about.header(answers.space, answers.model), missing, about.details(answers.space, answers.model)
 
+        blocks.load(None, None, None, js=COPY_PLAIN)
         # Asked at each visit, because a model that could not be loaded may have been loaded since.
         quiet: dict[str, Any] = {
             "api_visibility": "undocumented",

@@ -1,4 +1,4 @@
-"""What one visitor may ask of this page: sizes, turns, rate, and how many answers run or wait at once.
+"""What one visitor may ask of this page: sizes, turns, sampling, and the body of a request. How often and how many: visitors.py.
 
 The page runs on a small shared processor. Everything that a visitor can make large has a bound here, and every refusal
 is a sentence that says what to do. Nothing in this file knows the model.
@@ -6,9 +6,6 @@ is a sentence that says what to do. Nothing in this file knows the model.
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,11 +18,7 @@ NEW_TOKENS_LEAST, NEW_TOKENS_DEFAULT, NEW_TOKENS_MOST = 16, 256, 1_024
 TEMPERATURE_DEFAULT, TEMPERATURE_MOST = 0.3, 1.5  # at 0.7 a model of 135 M parameters loses the thread
 TOP_P_LEAST = 0.05
 
-ANSWERS_AT_ONCE = 1  # two answers on one processor each take twice as long
-ANSWERS_WAITING = 8
 EVENTS_QUEUED = 64  # gradio's own queue, which also carries the small events of the page's buttons
-BURST_MESSAGES, SECONDS_PER_MESSAGE = 10, 6.0
-SESSIONS_REMEMBERED = 10_000
 BODY_BYTES = 2_000_000
 BODY_BYTES_READ = 32_000_000  # of a refused body, thrown away: who is cut off in mid-body sees no answer
 
@@ -123,83 +116,6 @@ def _without_unanswered(messages: list[Message]) -> list[Message]:
 def _check_length(what: str, text: str, most: int) -> None:
     if len(text) > most:
         raise Refused(f"{what} has {len(text):,} characters; the most is {most:,}. Shorten it.")
-
-
-class TokenBuckets:
-    """A token bucket for each session: BURST_MESSAGES at once, then one every SECONDS_PER_MESSAGE."""
-
-    def __init__(
-        self,
-        burst: int = BURST_MESSAGES,
-        seconds_per_message: float = SECONDS_PER_MESSAGE,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._burst, self._seconds, self._clock = burst, seconds_per_message, clock
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # session -> (messages left, at)
-
-    def take(self, session: str) -> None:
-        """Take one message from the session's bucket. Raises Refused where it is empty."""
-        now = self._clock()
-        left, at = self._buckets.pop(session, (float(self._burst), now))
-        left = min(self._burst, left + (now - at) / self._seconds)
-        enough = left >= 1
-        self._buckets[session] = (left - 1 if enough else left, now)
-        while len(self._buckets) > SESSIONS_REMEMBERED:
-            self._buckets.popitem(last=False)
-        if not enough:
-            wait = max(1, round((1 - left) * self._seconds))
-            raise Refused(f"That was many messages in a short time. Wait {wait} s, then send it again.")
-
-
-class Place:
-    """A visitor's place at the gate: waiting, then answering, then left. Leaving twice is leaving once."""
-
-    def __init__(self, gate: Gate) -> None:
-        self._gate = gate
-        self._left = False
-        self.admitted = asyncio.Event()
-
-    @property
-    def ahead(self) -> int:
-        """How many answers come before this one."""
-        return self._gate.ahead_of(self)
-
-    def leave(self) -> None:
-        if not self._left:
-            self._left = True
-            self._gate.remove(self)
-
-
-class Gate:
-    """Admits ANSWERS_AT_ONCE visitors, lets ANSWERS_WAITING wait in order, and refuses the next in clear words.
-
-    Belongs to one event loop. gradio's own queue counts each of its events apart; this counts answers, whether they
-    come from the page or from the API.
-    """
-
-    def __init__(self, at_once: int = ANSWERS_AT_ONCE, waiting: int = ANSWERS_WAITING) -> None:
-        self._at_once, self._waiting = at_once, waiting
-        self._places: list[Place] = []
-
-    def enter(self) -> Place:
-        """Take the next place; it is `admitted` at once or later. Raises Refused where all places are taken."""
-        if len(self._places) >= self._at_once + self._waiting:
-            raise Refused(f"This page is busy: {len(self._places)} answers come before yours. Try again in a minute.")
-        place = Place(self)
-        self._places.append(place)
-        self._admit()
-        return place
-
-    def ahead_of(self, place: Place) -> int:
-        return max(0, self._places.index(place) - self._at_once + 1) if place in self._places else 0
-
-    def remove(self, place: Place) -> None:
-        self._places.remove(place)
-        self._admit()
-
-    def _admit(self) -> None:
-        for place in self._places[: self._at_once]:
-            place.admitted.set()
 
 
 class GuardedApp:

@@ -43,6 +43,7 @@ class TgiModel(ChatModel):
     precision = "the server's"
     checked = None
     answers_at_once = ANSWERS_AT_ONCE
+    works_elsewhere = True
 
     def __init__(self, client: Client, template: ChatTemplate, context: int | None) -> None:
         super().__init__(context)

@@ -1,7 +1,8 @@
 """The feedback page: `python app.py` in the folder of the published Space; people judge pairs of answers.
 
 space.json beside this file names the pairs, gold items and dataset. HF_ENDPOINT and HF_TOKEN choose the Hub, VOTES_DIR where
-votes are kept, LABELLER_SALT and LABELLER_CODES (secrets) how codes are hashed and which are let in.
+votes are kept, LABELLER_SALT and LABELLER_CODES (secrets) how codes are hashed and which are let in, TRUSTED_PROXIES how many
+proxies stand before the page, where models answer (visitors.py).
 
 Ends with status 0 on SIGTERM, 130 on Ctrl-C and 2 where it cannot start.
 """
@@ -13,6 +14,8 @@ import os
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+# Else uvicorn takes a header's word for it where a visitor of this machine says that he comes from elsewhere.
+os.environ.setdefault("FORWARDED_ALLOW_IPS", "")
 
 import json
 import signal
@@ -76,6 +79,7 @@ def launch(labelling: Labelling, live: LiveAnswers | None) -> tuple[gr.Blocks, s
         footer_links=[],
         ssr_mode=False,
         share=False,
+        enable_monitoring=False,  # else any visitor has gradio print its key into the log
         quiet=True,
         prevent_thread_lock=True,  # main() waits: gradio's own wait ends with status 0 on Ctrl-C
         max_file_size=1,  # bytes: this page takes no files
@@ -94,8 +98,9 @@ def main() -> int:
         labelling = open_labelling(FOLDER)
         if labelling.space.get("live"):
             from live import LiveAnswers  # a page of prepared pairs needs no model, and has none of its packages
+            from visitors import trusted_proxies
 
-            live = LiveAnswers(labelling.space["live"])
+            live = LiveAnswers(labelling.space["live"], trusted_proxies())
         labelling.log.start()
         blocks, address = launch(labelling, live)
         print(f"ready at {address}: votes go to {labelling.log.folder} and {labelling.log.dataset}", flush=True)

@@ -1,7 +1,7 @@
 """Answers while a labeller waits: two revisions, or one checkpoint with two samplings, answer what the labeller asks.
 
-    live = LiveAnswers(space["live"])         # Unavailable where a checkpoint cannot be had, or is another than was published
-    pair = await live.pair(labeller, "Why is the sky blue?")     # limits.Refused, in words
+    live = LiveAnswers(space["live"], trusted_proxies())     # Unavailable where a checkpoint cannot be had, or is another one
+    pair = await live.pair(labeller, address, "Why is the sky blue?")     # limits.Refused, in words
 
 They are shown when both are there, never as they are written: how fast each comes would tell them apart. The models stand behind
 the chat's own interface (chat_model.py), their bytes are checked by digest, and every answer carries the seed of its sampling.
@@ -19,7 +19,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import limits
-from chat_model import ChatModel, ModelSettings, load
+import visitors
+from chat_model import ChatModel, ModelSettings, as_text, load
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Side:
 class LiveAnswers:
     """The loaded models. One pair at a time: two answers at once on one processor each take twice as long."""
 
-    def __init__(self, sides: list[dict[str, Any]]) -> None:
+    def __init__(self, sides: list[dict[str, Any]], proxies: int = 0) -> None:
         loaded: dict[str, ChatModel] = {}  # one checkpoint with two samplings is loaded once
         self._sides: list[Side] = []
         for side in sides:
@@ -42,14 +43,20 @@ class LiveAnswers:
             model = loaded[str(settings)] = loaded.get(str(settings)) or load(settings)
             maker = {"repo_id": settings.model_id, "revision": settings.revision, "digest": settings.checkpoint_digest}
             self._sides.append(Side(model, maker, limits.Sampling(**side["sampling"])))
-        self._gate = limits.Gate()
-        self._buckets = limits.TokenBuckets()
+        self._gate = visitors.Gate()
+        self._buckets = visitors.TokenBuckets()
+        self.visitors = visitors.Visitors(proxies)
 
-    async def pair(self, labeller: str, message: str) -> dict[str, Any]:
-        """Both answers, as a pair that was written beforehand is. Raises limits.Refused with what to do instead."""
-        messages = limits.checked_conversation(message, [], "")
-        self._buckets.take(labeller)
-        place = self._gate.enter()
+    async def pair(self, labeller: str, address: str, message: str) -> dict[str, Any]:
+        """Both answers, as a pair that was written beforehand is. Raises limits.Refused with what to do instead.
+
+        `address` is Visitors.address of who asks: a labeller is whoever types a code, and can type nine.
+        """
+        special = [token for side in self._sides for token in side.model.special_tokens()]
+        # What is kept is what was answered: no token of a template in it begins a turn, neither here nor in what is trained on it.
+        messages = limits.checked_conversation(as_text(message, special), [], "")
+        self._buckets.take(labeller, address)
+        place = self._gate.enter(address)
         try:
             await place.admitted.wait()
             one, other = [await _answer(side, messages) for side in self._sides]

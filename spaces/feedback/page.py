@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 import limits
-from display import plain
+from display import COPY_PLAIN, plain
 from display import shown as literal
 from labelling import Labelling, Shown, Who
 from parts import Consent, Pair, Question, not_you
@@ -61,6 +61,7 @@ def build(labelling: Labelling, live: LiveAnswers | None = None) -> gr.Blocks:
             *(vote_id, pair.reason, pair.better),
         ]
         blocks.load(None, None, None, js=KEYS)
+        blocks.load(None, None, None, js=COPY_PLAIN)
         blocks.load(_opener(labelling), [kept], place, **quiet)
         consent.begin.click(
             _agreement(labelling), [consent.code, consent.kind, consent.agreed], [kept, *place], **quiet
@@ -117,7 +118,7 @@ def _another_labeller(reason: str, better: str) -> list[Any]:
 
 
 def _asker(labelling: Labelling, live: LiveAnswers | None) -> Any:
-    async def answer(kept: Any, question: str) -> AsyncIterator[list[Any]]:
+    async def answer(kept: Any, question: str, request: gr.Request) -> AsyncIterator[list[Any]]:
         who = _who(labelling, kept)
         if who is None or live is None:
             yield [question, *_consent()]
@@ -126,7 +127,8 @@ def _asker(labelling: Labelling, live: LiveAnswers | None) -> Any:
         try:
             if not labelling.may_ask(who):
                 raise limits.Refused("You have given as many votes as this page takes of one labeller.")
-            labelling.open_live(who, await live.pair(who.labeller, plain(question)))
+            address = live.visitors.address(request.request)
+            labelling.open_live(who, await live.pair(who.labeller, address, plain(question)))
         except limits.Refused as refused:
             yield [gr.skip(), *_hidden(), str(refused), *[gr.skip()] * 9]
             return

@@ -80,6 +80,38 @@ def test_cpu_is_transformers_where_no_gguf_of_these_bytes_is_on_this_hub(run: Pa
     assert choose_flavour("cpu", run, Asked()).backend == "transformers"
 
 
+def test_a_precision_that_is_asked_for_is_one_that_was_measured(run: Path, endpoint: str) -> None:
+    with pytest.raises(UsageError, match="no GGUF file in Q8_0 was measured") as refusal:
+        choose_flavour("cpu", run, Asked(precision="Q8_0"))
+    assert refusal.value.next_step == f"python -m release export --run {run} --gguf Q8_0 --repo ORG/NAME-GGUF"
+    publish_gguf(run, {"Q8_0": 8, "F16": 16}, endpoint)
+    assert choose_flavour("cpu", run, Asked()).precision == "F16"
+    chosen = choose_flavour("cpu", run, Asked(precision="Q8_0"))
+    assert (chosen.backend, chosen.precision, chosen.gguf and chosen.gguf.path) == ("llama.cpp", "Q8_0", "Q8_0.gguf")
+    assert choose_flavour("cpu", run, Asked(precision="F16")) == choose_flavour("cpu", run, Asked())
+    with pytest.raises(UsageError, match="in Q4_0 was measured") as refusal:
+        choose_flavour("cpu", run, Asked(precision="Q4_0"))
+    assert refusal.value.found == "files that passed their bounds: Q8_0, F16"
+    assert str(refusal.value.next_step).endswith("--gguf Q4_0 --repo org/name-GGUF")
+    plain = choose_flavour("cpu", run, Asked(precision="float32"))
+    assert (plain.backend, plain.precision, plain.gguf) == ("transformers", "float32", None)
+    with pytest.raises(UsageError, match="what bfloat16 loses was not measured"):
+        choose_flavour("cpu", run, Asked(precision="bfloat16"))
+    scored = Scorecard.read(run / "scorecard.json")
+    settings = scored.settings.model_copy(update={"dtype": "bfloat16"})
+    scored.model_copy(update={"settings": settings}).write(run / "scorecard.json")
+    assert choose_flavour("cpu", run, Asked(precision="bfloat16")).precision == "bfloat16"
+    assert choose_flavour("zerogpu", run, Asked(precision="float32")).precision == "float32"
+
+
+@pytest.mark.parametrize(("name", "precision"), [("zerogpu", "Q8_0"), ("cpu", "q8"), ("endpoint", "F16")])
+def test_a_precision_that_a_flavour_does_not_have_is_refused(run: Path, name: str, precision: str) -> None:
+    with pytest.raises(UsageError, match=r"runs in no such precision|is its server's"):
+        choose_flavour(
+            name, run, Asked(url="https://host.example" if name == "endpoint" else None, precision=precision)
+        )
+
+
 def test_bfloat16_is_let_in_only_where_the_scores_were_measured_in_it(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,6 +189,18 @@ def test_memory_is_weights_and_a_key_and_a_value_of_every_layer_and_token() -> N
     assert HARDWARE["cpu-basic"] == 16_000_000_000
 
 
+def test_memory_is_computed_for_families_that_name_their_numbers_otherwise_and_refused_in_words_for_others() -> None:
+    def cache(config: dict[str, object]) -> int:
+        return memory_needed(weights=1, config=config, context=4096, answers_at_once=1, runtime="transformers").cache
+
+    gpt2 = {"n_head": 12, "n_embd": 768, "n_layer": 12, "n_positions": 1024}
+    assert cache(gpt2) == cache(gpt2 | {"n_positions": 4096}) // 4
+    assert cache({"text_config": LLAMA_8B, "vision_config": {}}) == cache(LLAMA_8B)
+    with pytest.raises(UsageError, match="cannot be computed") as refusal:
+        cache({"n_layer": 12})
+    assert "num_attention_heads" in str(refusal.value.expected)
+
+
 def test_what_is_computed_with_is_what_the_page_does() -> None:
     def constant(file: str, name: str) -> int:
         found = re.search(rf"^{name} = ([\d_]+)", (CHAT / file).read_text(), re.MULTILINE)
@@ -165,7 +209,7 @@ def test_what_is_computed_with_is_what_the_page_does() -> None:
 
     assert constant("limits.py", "CONTEXT_TOKENS") == CONTEXT_TOKENS
     assert constant("llama_model.py", "ANSWERS_AT_ONCE") == ANSWERS_AT_ONCE["llama.cpp"]
-    assert constant("limits.py", "ANSWERS_AT_ONCE") == ANSWERS_AT_ONCE["transformers"]
+    assert constant("visitors.py", "ANSWERS_AT_ONCE") == ANSWERS_AT_ONCE["transformers"]
 
 
 @pytest.mark.parametrize("name", ["endpoint", "tgi"])

@@ -49,6 +49,10 @@ def test_options_of_the_space_without_one_and_a_flavour_that_is_none_are_usage_e
     assert "--space-url without --space" in capsys.readouterr().err
     assert main([*words, "--space", "gpu"]) == 2
     assert "no such flavour" in capsys.readouterr().err
+    assert main([*words, "--space", "--space-precision", "Q8_0"]) == 2
+    assert "--space-precision is of a flavour" in capsys.readouterr().err
+    assert main([*words, "--space", "cpu", "--space-precision", "Q8_0"]) == 2
+    assert f"python -m release export --run {run} --gguf Q8_0 --repo ORG/NAME-GGUF" in capsys.readouterr().err
 
 
 def test_the_same_command_with_another_server_is_another_plan(run: Path) -> None:

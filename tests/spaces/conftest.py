@@ -33,6 +33,12 @@ ATTACK = [
     "![picture](http://127.0.0.1:9/pixel.png) ",
     "<b>bold?</b> ",
     "\n\n```html\n<script>window.pwned=5</script>\n```\n",
+    # What is code for one reader and none for another.
+    "a ` b\n\n<h1>covered</h1><div style='position:fixed;inset:0'><input></div>\n\nc `\n\n",
+    "``` x`y\n<h2>drawn</h2><form action=/x><input></form>\n\n",
+    "\\`<i>escaped</i>\\` $$ ` $$ <u>formula</u> ` http://a.b/` <s>address</s> `\n\n",
+    "| a | b |\n|---|---|\n| ` | <u>cell</u> ` |\n\n",
+    '```mermaid\ngraph TD\nA["<b>bold</b><img src=x>"] --> B\n```\n',
 ]
 
 
@@ -180,6 +186,7 @@ def running_space(bundle: Path) -> Iterator[RunningSpace]:
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "HF_ENDPOINT")}
     environment |= {"GRADIO_SERVER_PORT": str(port), "GRADIO_SERVER_NAME": "127.0.0.1", "HF_HUB_OFFLINE": "1"}
     environment |= {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    environment |= {"TRUSTED_PROXIES": "1"}  # so that a test can say where a visitor comes from
     environment |= {"THUMBS_DATASET": "org/thumbs", "VOTES_DIR": str(bundle.parent / f"{bundle.name}-votes")}
     log = bundle.parent / "space.log"
     with log.open("wb") as output:

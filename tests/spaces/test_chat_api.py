@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 import urllib.error
 import urllib.request
@@ -12,17 +13,19 @@ import pytest
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of gradio_client's own imports
 
 
+ADDRESSES = (f"198.51.100.{number}" for number in itertools.count(1))
+
+
 @pytest.fixture(scope="module")
 def client(running_space: Any) -> Any:
-    from gradio_client import Client
-
-    return Client(running_space.url, verbose=False)
+    return _new_client(running_space)
 
 
 def _new_client(running_space: Any) -> Any:
+    """A visitor from an address of their own."""
     from gradio_client import Client
 
-    return Client(running_space.url, verbose=False)
+    return Client(running_space.url, verbose=False, headers={"x-forwarded-for": next(ADDRESSES)})
 
 
 def test_health_says_which_bytes_answer_and_how(running_space: Any) -> None:
@@ -132,6 +135,13 @@ def test_a_body_beyond_the_limit_is_refused_before_it_is_parsed(running_space: A
         urllib.request.urlopen(request, timeout=10)
     refused.value.close()
     assert refused.value.code == 413
+
+
+def test_gradios_monitoring_is_off_for_it_prints_its_key_into_the_log(running_space: Any) -> None:
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(f"{running_space.url}/monitoring", timeout=10)
+    refused.value.close()
+    assert refused.value.code == 403
 
 
 def test_the_page_forbids_pictures_frames_and_connections_to_elsewhere(running_space: Any) -> None:

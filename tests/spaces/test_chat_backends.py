@@ -253,6 +253,41 @@ def test_what_a_server_refuses_with_is_said_in_words(
             read(chat, model)
 
 
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"<html>asleep</html>", "does not speak OpenAI's protocol"),
+        (b"data: <html>\n\n", "does not speak OpenAI's protocol"),
+        (b'data: {"error": {"message": "CUDA out of memory"}}\n\n', "not enough memory"),
+        (b'data: {"error": "model is overloaded"}\n\n', "busy"),
+        (b'data: {"error": "secret detail"}\n\n', "failed in the middle of its answer. Try again.$"),
+    ],
+)
+def test_what_a_server_says_beside_the_protocol_is_told_in_words(
+    chat: Any, checkpoint: Path, hashes: dict[str, str], body: bytes, said: str
+) -> None:
+    with tgi_stub([], body=body) as stub:
+        model = chat("chat_model").load(_settings(chat, checkpoint, "endpoint", {"url": stub.url, "files": hashes}))
+        with pytest.raises(chat("limits").Refused, match=said):
+            read(chat, model)
+
+
+def test_an_answer_of_a_server_that_hangs_is_stopped_and_its_place_is_free_at_once(
+    chat: Any, checkpoint: Path, hashes: dict[str, str]
+) -> None:
+    event = {
+        "choices": [{"index": 0, "delta": {"role": "assistant", "content": "Once"}}],
+        "created": 0,
+        "id": "",
+        "model": "",
+    }
+    body = f"data: {json.dumps(event)}\n\n".encode()
+    with tgi_stub([], body=body, pause=300) as stub:
+        model = chat("chat_model").load(_settings(chat, checkpoint, "endpoint", {"url": stub.url, "files": hashes}))
+        assert [progress.text for progress in read(chat, model, stop_after=1)] == ["Once"]
+        assert model._answering(), "the server says no more, and the thread that reads it waits"
+
+
 def test_a_file_that_llama_cpp_cannot_load_is_a_reason_in_words(
     chat: Any, checkpoint: Path, hashes: dict[str, str], tmp_path: Path
 ) -> None:

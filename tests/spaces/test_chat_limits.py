@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
@@ -18,6 +17,7 @@ CASES = [
     "``a ` <b>`` <i>",
     "an open ` tick <b>\n\nand ![x](y)",
     "````\n```\n<b>\n````\n<i>",
+    "```mermaid\nA-->B\n``` and ~~~ Mermaid",
 ]
 
 
@@ -27,14 +27,13 @@ def test_what_is_shown_can_be_turned_back_into_what_was_written(chat: Any, text:
     assert display.plain(display.shown(text)) == text
 
 
-def test_tags_and_pictures_become_text_but_code_stays_as_it_is(chat: Any) -> None:
+def test_tags_pictures_and_diagrams_become_text_wherever_they_stand(chat: Any) -> None:
     shown, joiner = chat("display").shown, chat("display").JOINER
     assert shown("<script>") == f"<{joiner}script>"
     assert shown("![a](b)") == f"!{joiner}[a](b)"
-    assert shown("`<b>`") == "`<b>`"
-    assert shown("```\n#include <stdio.h>\n```") == "```\n#include <stdio.h>\n```"
-    assert shown("```\n<a>\n```\n<b>") == f"```\n<a>\n```\n<{joiner}b>"
-    assert shown("1 < 2") == "1 < 2"
+    assert shown("`<b>`") == f"`<{joiner}b>`"
+    assert shown("``` mermaid\na") == f"``` m{joiner}ermaid\na"
+    assert shown("1 < 2, a mermaid!") == "1 < 2, a mermaid!"
 
 
 def test_a_message_or_system_prompt_that_is_too_long_or_empty_is_refused_in_words(chat: Any) -> None:
@@ -88,35 +87,3 @@ def test_sampling_outside_its_bounds_is_refused(chat: Any, values: tuple[Any, An
     limits = chat("limits")
     with pytest.raises(limits.Refused, match="must be a number from"):
         limits.checked_sampling(*values)
-
-
-def test_a_session_may_send_a_burst_and_then_waits_while_others_do_not(chat: Any) -> None:
-    limits = chat("limits")
-    now = [0.0]
-    buckets = limits.TokenBuckets(burst=2, seconds_per_message=6, clock=lambda: now[0])
-    buckets.take("a")
-    buckets.take("a")
-    with pytest.raises(limits.Refused, match="Wait 6 s"):
-        buckets.take("a")
-    buckets.take("b")
-    now[0] = 6.0
-    buckets.take("a")
-
-
-def test_the_gate_admits_in_order_says_how_many_wait_and_refuses_when_full(chat: Any) -> None:
-    limits = chat("limits")
-
-    async def scene() -> None:
-        gate = limits.Gate(at_once=1, waiting=2)
-        first, second, third = gate.enter(), gate.enter(), gate.enter()
-        assert [place.admitted.is_set() for place in (first, second, third)] == [True, False, False]
-        assert [place.ahead for place in (first, second, third)] == [0, 1, 2]
-        with pytest.raises(limits.Refused, match="busy"):
-            gate.enter()
-        second.leave()
-        second.leave()
-        assert third.ahead == 1
-        first.leave()
-        assert third.admitted.is_set()
-
-    asyncio.run(scene())

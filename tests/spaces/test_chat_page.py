@@ -80,7 +80,7 @@ def test_a_refusal_is_said_in_words_and_the_page_goes_on(page: Any) -> None:
     page.wait_for_function("document.querySelector('#note').innerText.includes('3 tokens')")
     say(page, " ")
     page.wait_for_function("document.querySelector('#note').innerText.includes('Not answered: Type a message first.')")
-    page.locator("[data-testid='toast-body']").get_by_text("Type a message first.").first.wait_for()
+    page.locator("[data-testid='toast-body']").get_by_text("Not answered: Type a message first.").first.wait_for()
     assert page.locator("#conversation").get_by_text("Hello there.").is_visible()
     page.locator(SEND_BUTTON).wait_for(state="visible")
     say(page, "Hello")
@@ -97,6 +97,8 @@ def test_markup_that_the_model_writes_is_shown_and_never_run(page: Any) -> None:
     assert page.evaluate("window.pwned") is None
     assert page.locator("#conversation img[src*='pixel']").count() == 0
     assert page.locator("#conversation a[href^='javascript']").count() == 0
+    drawn = ".bot.message :is(h1, h2, b, i, u, s, input, form, [style*=fixed], .mermaid, code.language-mermaid)"
+    assert page.locator(drawn).all_inner_texts() == []
     assert not [url for url in requests if "pixel" in url]
 
 

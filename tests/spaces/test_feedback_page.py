@@ -16,6 +16,8 @@ from training.votes import Turn, Vote, pair_id
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 ATTACK = "<script>window.pwned=1</script><img src=x onerror='window.pwned=2'> ![p](http://127.0.0.1:9/pixel.png) <b>bold?</b>"
+# What is code for one reader and none for another.
+ATTACK += '\n\na ` b\n\n<h1>covered</h1><input>\n\nc `\n\n```mermaid\ngraph TD\nA["<i>x</i>"] --> B\n```\n'
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +177,8 @@ def test_markup_of_a_model_is_shown_and_never_run(page: Any, space: FeedbackSpac
     assert "<b>bold?</b>" in page.locator("#answer-a").inner_text().replace("\u2060", "")
     page.wait_for_timeout(500)
     assert page.evaluate("window.pwned") is None
-    assert page.locator("#pair img").count() == 0
+    drawn = ":is(#prompt, #answer-a, #answer-b) :is(img, h1, b, i, input, .mermaid, code.language-mermaid)"
+    assert page.locator(drawn).all_inner_texts() == []
     assert not [url for url in requests if "pixel" in url]
 
 

@@ -27,13 +27,17 @@ class TgiStub:
 
 
 @contextmanager
-def tgi_stub(script: list[str], *, status: int = 200, pause: float = 0.0) -> Iterator[TgiStub]:
-    """Serve on a free port of the loopback interface until the block ends."""
+def tgi_stub(
+    script: list[str], *, status: int = 200, pause: float = 0.0, body: bytes | None = None
+) -> Iterator[TgiStub]:
+    """Serve on a free port of the loopback interface until the block ends. `body` is said instead of events, before the pause."""
+
+    answer, left = body, threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            stub.requests.append({"path": self.path, "headers": dict(self.headers), "body": body})
+            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            stub.requests.append({"path": self.path, "headers": dict(self.headers), "body": asked})
             if stub.status != 200:
                 refusal = json.dumps({"error": "Model is overloaded", "error_type": "overloaded"}).encode()
                 self.send_response(stub.status)
@@ -45,6 +49,11 @@ def tgi_stub(script: list[str], *, status: int = 200, pause: float = 0.0) -> Ite
             self.send_response(200)
             self.send_header("Content-Type", "text/event-stream")
             self.end_headers()
+            if answer is not None:
+                self.wfile.write(answer)
+                self.wfile.flush()
+                left.wait(pause)
+                return
             for at, text in enumerate([*script, "<|im_end|>"]):
                 last = at == len(script)
                 event = {
@@ -73,5 +82,6 @@ def tgi_stub(script: list[str], *, status: int = 200, pause: float = 0.0) -> Ite
     try:
         yield stub
     finally:
+        left.set()
         server.shutdown()
         server.server_close()
