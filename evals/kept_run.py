@@ -82,7 +82,7 @@ def rescore_run(run: Path, suite: str | None = None, **judges: Any) -> Scorecard
             next_step="python -m evals run NAME --backend openai-endpoint --endpoint URL ...",
         )
     named = _in_the_same_batches(_suite(card, suite), card)
-    request = replace(_as_it_was(saved, named), **{name: value for name, value in judges.items() if value})
+    request = replace(as_it_was(saved, named), **{name: value for name, value in judges.items() if value})
     if request.baseline is None and (saved.folder / "baseline" / "scorecard.json").is_file():
         request = replace(request, baseline=saved.folder / "baseline")
     _require_judges(card, named, request)
@@ -119,7 +119,7 @@ def _batch_size(card: Scorecard, named: NamedSuite) -> int | None:
     return None if sizes and max(sizes) == card.settings.batch_size else card.settings.batch_size
 
 
-def _as_it_was(saved: SavedRun, named: NamedSuite) -> Request:
+def as_it_was(saved: SavedRun, named: NamedSuite) -> Request:
     """The evaluation that the scorecard states: what was chosen for all tasks is read from what its tasks have."""
     settings = saved.scorecard.settings
     specs = {task.task: task for task in named.suite.tasks}

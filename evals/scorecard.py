@@ -90,9 +90,8 @@ class Settings(Record):
 
 class EvaluatedModel(Record):
     name: str  # as given: directory or Hub id
-    digest: (
-        str  # "sha256:..." of a checkpoint; "unpinned:..." of an address and a name, where an endpoint served the model
-    )
+    # "sha256:..." of a checkpoint, or of a GGUF file; "unpinned:..." of an address and a name, where an endpoint served it
+    digest: str
     revision: str | None = None
     parameters: int | None  # None where an endpoint served the model
     endpoint: str | None = None  # its address: nothing pins what was served there

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from release.exports.record import ExportRecord
+from evals.presentation import between, figure
+from model_cards.score_table import MARKS, signed
+from release.exports.record import ExportedFile, ExportRecord, ScoreDifference
 
 TEMPLATE = Path(__file__).with_name("card.jinja")
 
@@ -18,7 +20,29 @@ def render_card(record: ExportRecord) -> str:
     )
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     closest = min(record.files, key=lambda file: file.loss.kl_mean)
-    return template.render(record=record, closest=closest, bits=_bits)
+    scored = [file for file in record.files if file.scores is not None]
+    return template.render(
+        record=record, closest=closest, scored=scored, bits=_bits, figure=figure, change=change, marks=MARKS
+    )
+
+
+def change(row: ScoreDifference) -> str:
+    """A difference with its 95% interval, in the unit of the score."""
+    ends = between(row.interval, lambda end: signed(end, row.unit).removesuffix(" pp"))
+    return f"{signed(row.difference, row.unit)} {ends}"
+
+
+def score_lines(file: ExportedFile) -> list[str]:
+    """The change of scores of one file as lines for a terminal."""
+    if file.scores is None:
+        return [f"change of scores not measured: {file.scores_not_measured or 'made before it was'}"]
+    rows = [
+        f"{row.task}/{row.metric} {figure(row.checkpoint, row.unit)} -> {figure(row.file, row.unit)}, {change(row)}, "
+        f"{row.n} items, {row.verdict}"
+        for row in file.scores.rows
+    ]
+    rows += [f"{task} failed: {why}" for task, why in file.scores.failed.items()]
+    return rows + [f"{name} left out: {why}" for name, why in file.scores.left_out.items()]
 
 
 def _bits(size: int) -> str:

@@ -3,6 +3,7 @@
     done = export(Path("runs/a"), ["F16", "Q8_0"], Path("runs/a/gguf"), Identity(name="my-model"))
     done.record.files       # what passed, with its measured loss
     done.refused            # precision -> why not; no file of it is there
+    done.failed             # precision -> why its change of scores could not be measured; the file is there
 
 A file appears under its name after it has passed, and export.json last: an interrupted export continues.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from release.exports.architecture import read_architecture
@@ -19,11 +20,12 @@ from release.exports.card import render_card
 from release.exports.gguf_file import display_name, write_gguf
 from release.exports.parity import BOUNDS, Loss, Reference, measure, prompts_digest, refusal, take_reference
 from release.exports.record import EXPORT, ExportedFile, ExportRecord
+from release.exports.scores import WHOLE, Asked, Plan, is_there, measure_scores, plan_scores
 from release.exports.tokenizer import read_vocabulary
 from release.records import Receipt
 from training.checkpoint import Checkpoint
 from training.command import log
-from training.errors import UsageError
+from training.errors import SlipwayError, UsageError
 from training.records import sha256_of_file, write_atomically
 from training.run_record import RunRecord, now, package_versions
 
@@ -41,57 +43,112 @@ class Identity:
 
 @dataclass(frozen=True)
 class Exported:
-    """The record of what passed, and for each precision that did not, why."""
+    """The record of what passed, for each precision that did not, why, and what is wrong with the scores of those that did."""
 
     record: ExportRecord
     refused: dict[str, str] = field(default_factory=dict)
     losses: dict[str, Loss] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
 
 
-def export(run: Path, precisions: Sequence[str], out: Path, identity: Identity) -> Exported:
-    """Write the files of these precisions that are not there yet. Raises UsageError for what cannot be exported at all."""
+def export(
+    run: Path, precisions: Sequence[str], out: Path, identity: Identity, scores: Asked | None = None
+) -> Exported:
+    """Write the files of these precisions that are not there yet, and measure how the scores change with each quantised one.
+
+    Raises UsageError for what cannot be exported at all, or what of scores is asked for and cannot be.
+    """
     checkpoint = Checkpoint.open(run / "checkpoint" if (run / "checkpoint").is_dir() else run)
     record = _record(run, checkpoint, out, identity)
     read_vocabulary(checkpoint, read_architecture(checkpoint).vocabulary)  # what cannot be exported is refused at once
-    refused: dict[str, str] = {}
-    losses: dict[str, Loss] = {}
+    plan = plan_scores(run, checkpoint, scores or Asked(), out, record.name) if precisions else "not asked for"
+    done = Exported(record)
     references: list[Reference] = []
     out.mkdir(parents=True, exist_ok=True)
     for left in out.glob(".*.gguf.partial"):  # by an export that was killed
         left.unlink()
     for precision in dict.fromkeys(precisions):
-        if _is_there(out, record.file(precision)):
+        file = record.file(precision)
+        if file is not None and _is_there(out, file):
             log(f"{precision}: already exported and measured")
-            continue
-        references = references or take_reference(checkpoint)
-        path = out / f"{record.name}-{precision}.gguf"
-        partial = path.with_name(f".{path.name}.partial")
-        began = time.monotonic()
-        try:
-            tensors = write_gguf(checkpoint, partial, precision, name=record.name, license_id=record.license)
-            loss = losses[precision] = measure(partial, references)
-            reason = refusal(loss, BOUNDS[precision])
-            log(f"{precision}: {describe(loss)}, {time.monotonic() - began:.0f} s")
-            if reason is not None:
-                refused[precision] = reason
+        else:
+            references = references or take_reference(checkpoint)
+            file = _make(checkpoint, precision, out, record, references, done)
+            if file is None:
                 continue
-            made = ExportedFile(
-                path=path.name,
-                size=partial.stat().st_size,
-                sha256=sha256_of_file(partial),
-                precision=precision,
-                tensors=tensors,
-                loss=loss,
-            )
-            partial.rename(path)
-        finally:
-            partial.unlink(missing_ok=True)
-        files = [file for file in record.files if file.precision != precision]
-        record = record.model_copy(update={"files": [*files, made], "created": now()})
-        _write(out, record)
+            record = _with_file(record, file)
+            _write(out, record)  # whatever becomes of the scores, the file is there
+        scored = _with_scores(file, plan, out, done)
+        if scored != file:
+            record = _with_file(record, scored)
+            _write(out, record)
     if record.files:
         _write(out, record)
-    return Exported(record, refused, losses)
+    return replace(done, record=record)
+
+
+def _make(
+    checkpoint: Checkpoint,
+    precision: str,
+    out: Path,
+    record: ExportRecord,
+    references: list[Reference],
+    done: Exported,
+) -> ExportedFile | None:
+    """The file, under its name; None where it does not keep its bound, and why is noted in `done`."""
+    path = out / f"{record.name}-{precision}.gguf"
+    partial = path.with_name(f".{path.name}.partial")
+    began = time.monotonic()
+    try:
+        tensors = write_gguf(checkpoint, partial, precision, name=record.name, license_id=record.license)
+        loss = done.losses[precision] = measure(partial, references)
+        reason = refusal(loss, BOUNDS[precision])
+        log(f"{precision}: {describe(loss)}, {time.monotonic() - began:.0f} s")
+        if reason is not None:
+            done.refused[precision] = reason
+            return None
+        made = ExportedFile(
+            path=path.name,
+            size=partial.stat().st_size,
+            sha256=sha256_of_file(partial),
+            precision=precision,
+            tensors=tensors,
+            loss=loss,
+        )
+        partial.rename(path)
+        return made
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _with_scores(file: ExportedFile, plan: Plan | str, out: Path, done: Exported) -> ExportedFile:
+    """The file with its change of scores, or why that was not measured; what was measured of these bytes is kept."""
+    if isinstance(plan, str) or file.precision in WHOLE:
+        if file.scores is not None:
+            return file
+        why = (
+            plan if isinstance(plan, str) else "not a quantised file: it differs from the checkpoint by rounding alone"
+        )
+        log(f"{file.precision}: change of scores not measured: {why}")
+        return file.model_copy(update={"scores_not_measured": why})
+    if file.scores is not None and plan.same(file.scores) and is_there(out, file):
+        return file
+    try:
+        change = measure_scores(plan, out / file.path, file.precision, file.sha256)
+    except SlipwayError as error:
+        log(f"{file.precision}: change of scores not measured: {error.render()}")
+        done.failed[file.precision] = error.render()
+        return file.model_copy(update={"scores": None, "scores_not_measured": f"it failed: {error.what}"})
+    if change.failed:
+        done.failed[file.precision] = "; ".join(f"{task}: {why}" for task, why in change.failed.items())
+    return file.model_copy(update={"scores": change, "scores_not_measured": None})
+
+
+def _with_file(record: ExportRecord, file: ExportedFile) -> ExportRecord:
+    """The record with this file in place of the one of its precision."""
+    there = [one.precision for one in record.files]
+    files = [file if one.precision == file.precision else one for one in record.files]
+    return record.model_copy(update={"files": files if file.precision in there else [*files, file], "created": now()})
 
 
 def _write(out: Path, record: ExportRecord) -> None:

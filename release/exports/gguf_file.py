@@ -1,6 +1,7 @@
 """A checkpoint as one GGUF file: hyperparameters, tokenizer, chat template, and every tensor in the type chosen for it.
 
     write_gguf(Checkpoint.open(path), Path("model-Q8_0.gguf"), "Q8_0", name="my-model")
+    for name, weights in read_weights(checkpoint, Path("model-Q8_0.gguf")): ...   # what the file made of each tensor
 
 One tensor is in memory at a time. The file holds what the checkpoint holds: weights that it shares are written once, and
 general.source.* names the checkpoint by its digest.
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
 
 STEPS = 8  # of the progress that is shown
+DIVISORS = "rope_freqs.weight"  # computed from the config
 
 
 def write_gguf(
@@ -55,7 +57,7 @@ def write_gguf(
         for (ours, theirs), shape in shapes.items()
     }
     if divisors is not None:
-        writer.add_tensor_info("rope_freqs.weight", (len(divisors),), np.dtype(np.float32), 4 * len(divisors))
+        writer.add_tensor_info(DIVISORS, (len(divisors),), np.dtype(np.float32), 4 * len(divisors))
     for (ours, theirs), kind in kinds.items():
         shape = shapes[ours, theirs]
         if kind in (gguf.GGMLQuantizationType.F32, gguf.GGMLQuantizationType.F16):
@@ -122,16 +124,58 @@ def _weights(checkpoint: Checkpoint, names: list[tuple[str, str]]) -> Iterator[A
         yield opened[where[theirs]].get_tensor(theirs).to(torch.float32).numpy()
 
 
+def read_weights(checkpoint: Checkpoint, file: Path) -> Iterator[tuple[str, Array]]:
+    """(name in the checkpoint, weights in float32) of every tensor that `write_gguf` wrote: dequantised, rows as in the checkpoint.
+
+    Raises UsageError where the file does not hold exactly the tensors of this checkpoint.
+    """
+    import gguf
+    import numpy as np
+
+    architecture = read_architecture(checkpoint)
+    shapes = dict(_shapes(checkpoint, architecture))
+    tensors = {tensor.name: tensor for tensor in gguf.GGUFReader(file).tensors if tensor.name != DIVISORS}
+    differing = sorted(tensors.keys() ^ {ours for ours, _ in shapes})
+    if differing:
+        raise UsageError(
+            "the file does not hold the tensors of this checkpoint",
+            where=str(file),
+            expected=f"{len(shapes)} tensors",
+            found=f"{len(tensors)}; {differing[0]} is in one of the two only",
+            next_step="export it again",
+        )
+    for (ours, theirs), shape in shapes.items():
+        tensor = tensors[ours]
+        weights = np.array(gguf.quants.dequantize(tensor.data, tensor.tensor_type), dtype=np.float32).reshape(shape)
+        yield theirs, _as_in_checkpoint(theirs, weights, architecture)
+
+
 def _as_in_gguf(name: str, weights: Array, architecture: Architecture) -> Array:
     """Query and key rows in the order in which llama.cpp rotates them: pair i of a head is rows 2i and 2i + 1.
 
     transformers keeps pair i in rows i and i + head_dim / 2 (rotate_half). `weights` is (rows, columns) or a bias (rows,).
     """
-    heads = {"q_proj": architecture.heads, "k_proj": architecture.kv_heads}.get(name.split(".")[-2])
-    if heads is None or not architecture.interleaves:
+    heads = _rotated_heads(name, architecture)
+    if heads is None:
         return weights
     halves = weights.reshape(heads, 2, architecture.head_dim // 2, *weights.shape[1:])
     return halves.swapaxes(1, 2).reshape(weights.shape)
+
+
+def _as_in_checkpoint(name: str, weights: Array, architecture: Architecture) -> Array:
+    """The inverse of `_as_in_gguf`."""
+    heads = _rotated_heads(name, architecture)
+    if heads is None:
+        return weights
+    pairs = weights.reshape(heads, architecture.head_dim // 2, 2, *weights.shape[1:])
+    return pairs.swapaxes(1, 2).reshape(weights.shape)
+
+
+def _rotated_heads(name: str, architecture: Architecture) -> int | None:
+    """How many heads the rows of a tensor are, where llama.cpp has them in another order; None for other tensors."""
+    if not architecture.interleaves:
+        return None
+    return {"q_proj": architecture.heads, "k_proj": architecture.kv_heads}.get(name.split(".")[-2])
 
 
 def display_name(checkpoint: Checkpoint) -> str:

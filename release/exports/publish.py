@@ -11,11 +11,15 @@ from pathlib import Path
 
 from release.downloaded import compare_files, describe, fresh_download
 from release.exports.record import EXPORT, RECEIPT, ExportReceipt, ExportRecord
+from release.exports.scores import files_of
+from release.gates.candidate import Candidate
+from release.gates.private import no_local_paths, no_secrets
 from release.hub_client import HubClient, HubRepository, check_repo_id
 from release.hub_files import LocalFile, changes, difference
+from release.policy import load_policy
 from training.checkpoint import FileEntry
 from training.command import log
-from training.errors import HubError, UsageError, VerificationMismatch
+from training.errors import GateRefused, HubError, UsageError, VerificationMismatch
 from training.records import sha256_of_file
 from training.run_record import now
 
@@ -23,10 +27,14 @@ BRANCH = "export-staging"
 
 
 def publish_export(directory: Path, repo_id: str, hub: HubClient, *, private: bool = False) -> ExportReceipt:
-    """Bring the recorded files, export.json and README.md to the Hub. Raises UsageError, VerificationMismatch, HubError."""
+    """Bring the recorded files, export.json and README.md to the Hub, with the scorecards behind what it says.
+
+    Raises UsageError, GateRefused, VerificationMismatch, HubError.
+    """
     check_repo_id(repo_id)
     record = ExportRecord.read(directory / EXPORT)
     files = _files(directory, record)
+    _require_nothing_private(directory, files, repo_id)
     log(f"publishing {len(files)} files to {hub.endpoint}/{repo_id} as {hub.user()}")
     repository = _open(hub, repo_id)
     head = repository.main
@@ -50,7 +58,10 @@ def publish_export(directory: Path, repo_id: str, hub: HubClient, *, private: bo
 
 
 def _files(directory: Path, record: ExportRecord) -> dict[str, LocalFile]:
-    """What is pushed. Raises UsageError where a file is not the one that was measured, or its origin is not known."""
+    """What is pushed, with the scorecards and samples behind each change of scores.
+
+    Raises UsageError where a file is not the one that was measured, figures are not, or its origin is not known.
+    """
     if not record.files:
         raise UsageError("no file of this export passed, so there is nothing to publish", where=str(directory))
     if record.base_model is None:
@@ -71,8 +82,24 @@ def _files(directory: Path, record: ExportRecord) -> dict[str, LocalFile]:
                 next_step="export it again",
             )
     files = {file.path: LocalFile(directory / file.path, file.sha256) for file in record.files}
-    files |= {name: LocalFile.of((directory / name).read_bytes()) for name in (EXPORT, "README.md")}
+    behind = [path for file in record.files for path in files_of(directory, file)]
+    files |= {name: LocalFile.of((directory / name).read_bytes()) for name in (EXPORT, "README.md", *behind)}
     return files
+
+
+def _require_nothing_private(directory: Path, files: dict[str, LocalFile], repo_id: str) -> None:
+    """Raise GateRefused where the text that goes out, the model's own words too, holds a secret or a path of this machine."""
+    entries = tuple(FileEntry(path=path, size=file.size, sha256=file.sha256) for path, file in files.items())
+    candidate = Candidate(directory, directory, entries, load_policy("default"), repo_id)
+    for gate in (no_secrets, no_local_paths):
+        verdict = gate(candidate)
+        if verdict.outcome == "refused":
+            raise GateRefused(
+                "the export holds what must not leave this machine, so nothing was published",
+                where=str(directory),
+                found=f"{verdict.gate}: {verdict.explanation}",
+                next_step="export to a new --out with relative paths, or without its scores: --no-scores",
+            )
 
 
 def _open(hub: HubClient, repo_id: str) -> HubRepository:

@@ -2,12 +2,56 @@
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
+from pydantic import Field
+
+from evals.scorecard import Interval
 from release.exports.parity import Loss
 from training.checkpoint import FileEntry
 from training.records import Record
 
 EXPORT = "export.json"
 RECEIPT = "export-receipt.json"
+
+
+def _nothing(value: Any) -> bool:
+    return value is None
+
+
+class ScoreDifference(Record):
+    """One figure of the checkpoint and of the file, over the `n` items that both have a value for; difference is file - checkpoint.
+
+    `verdict` is by the p value that Holm's method corrected over all rows of the file.
+    """
+
+    task: str
+    metric: str
+    scorer: str | None
+    unit: str
+    higher_is_better: bool
+    checkpoint: float
+    file: float
+    difference: float
+    interval: Interval
+    p_holm: float
+    n: int
+    verdict: Literal["better", "worse", "differs", "no difference"]
+
+
+class ScoreChange(Record):
+    """How the scores change from the checkpoint to the weights of one file, and everything that they were measured with."""
+
+    suite: str
+    suite_sha256: str
+    limit: int | None  # items of each task at most
+    seed: int
+    dtype: str  # of both
+    judge: str | None  # digest of the reward model
+    rows: list[ScoreDifference]
+    left_out: dict[str, str]  # task or task/metric -> why it was not to be measured here
+    failed: dict[str, str]  # task -> why it has no scores
+    scorecards: dict[str, str]  # path in the export -> SHA-256; each names its samples by their hashes
 
 
 class ExportedFile(Record):
@@ -19,6 +63,9 @@ class ExportedFile(Record):
     precision: str
     tensors: dict[str, int]
     loss: Loss
+    # Left out of the JSON where there is nothing to say, so that the digest of an older record stays what it was.
+    scores: ScoreChange | None = Field(default=None, exclude_if=_nothing)
+    scores_not_measured: str | None = Field(default=None, exclude_if=_nothing)  # why
 
 
 class ExportRecord(Record):
