@@ -31,6 +31,7 @@ OWNERS = {
     # The second reads it as a feature.
     "profanity_check": {"evals/metrics/profanity/profanity.py", "evals/toxicity_scorer.py"},
     "optuna": {"training/sweep.py", "training/sweep_study.py"},
+    "deepspeed": {"training/zero3.py"},
     "codecarbon": {"training/energy.py"},
     "sklearn": {"evals/ngram_model.py"},
     "matplotlib": {"model_cards/plots.py", "training/isoflop_plot.py"},

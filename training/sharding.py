@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from training import zero3
 from training.command import log
 from training.errors import UsageError
 
@@ -152,10 +153,11 @@ def optimizer_state_for(optimizer: Any, state: dict[str, Any]) -> dict[str, Any]
 
 
 def say_how_it_lies(model: nn.Module, accelerator: Accelerator) -> None:
-    """One line on stderr, of the first process, where a model lies in parts by FSDP2."""
-    if layout(accelerator) == "fsdp2" and accelerator.is_main_process:
-        here, every = held_here(model)
-        log(f"FSDP2 on {accelerator.num_processes} processes: this one holds {here:,} of {every:,} weights")
+    """One line on stderr, of the first process, where a model lies in parts."""
+    kind = layout(accelerator)
+    if kind != "whole" and accelerator.is_main_process:
+        here, every = held_here(model) if kind == "fsdp2" else zero3.held_here(model)
+        log(f"{kind.upper()} on {accelerator.num_processes} processes: this one holds {here:,} of {every:,} weights")
 
 
 def held_here(model: nn.Module) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from training.errors import UsageError
 from training.sharding import layout, rebuilt
+from training.zero3 import weights
 
 
 def accumulation(batch_size: int, per_device: int, processes: int) -> int:
@@ -55,25 +56,18 @@ def in_parts(arguments: Any) -> Iterator[None]:
         read_whole()
 
 
-def check_continues(saved: dict[str, Any], now: str, processes: int, by_length: bool) -> None:
+def check_continues(saved: dict[str, Any], processes: int, by_length: bool) -> None:
     """Raise UsageError where a run cannot continue from what was saved under another launch.
 
     Whole weights are files that any number of processes reads, and so are FSDP2's parts, which are cut anew, and either becomes
-    the other (trl_state.py); ZeRO-3's are not.
+    the other (trl_state.py); under ZeRO-3 they are saved whole (zero3.py).
     Batches of similar lengths are drawn for the number of processes, so another number would see rows twice or not at all.
     """
-    was, before = saved.get("sharding", "whole"), int(saved.get("processes", 1))
-    if was != now and "zero3" in (was, now):
-        raise UsageError(
-            "the saved state was written under another way to share the model out",
-            expected=was,
-            found=now,
-            next_step="launch it as it was begun, or remove the run's directory to begin again",
-        )
-    if before != processes and (by_length or now == "zero3"):
+    before = int(saved.get("processes", 1))
+    if before != processes and by_length:
         raise UsageError(
             "the saved run had another number of processes",
-            where="args.train_sampling_strategy: group_by_length" if by_length else "ZeRO-3",
+            where="args.train_sampling_strategy: group_by_length",
             expected=str(before),
             found=str(processes),
             next_step="launch it with the same number of processes, or remove the run's directory to begin again",
@@ -85,7 +79,10 @@ def whole_model(trainer: Any) -> Any | None:
     model = trainer.accelerator.unwrap_model(trainer.model)
     if layout(trainer.accelerator) == "whole":
         return model
-    weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)  # every process takes part
+    zero3 = layout(trainer.accelerator) == "zero3"
+    held = (
+        weights(model) if zero3 else trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    )  # every process takes part
     if not trainer.accelerator.is_main_process:
         return None
-    return rebuilt(model, weights)
+    return rebuilt(model, held)

@@ -50,7 +50,7 @@ from training.trl_processes import (
     read_whole,
     whole_model,
 )
-from training.trl_state import for_layout
+from training.trl_state import for_layout, save_whole
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -180,9 +180,7 @@ class TRLRun(Generic[R]):
         require_parts(trainer.accelerator)
         if self.saved is not None:
             by_length = getattr(trainer.args, "train_sampling_strategy", "random") == "group_by_length"
-            check_continues(
-                self.saved, layout(trainer.accelerator), trainer.accelerator.num_processes, by_length=by_length
-            )
+            check_continues(self.saved, trainer.accelerator.num_processes, by_length=by_length)
         trainer.remove_callback(PrinterCallback)  # it writes to stdout, which is the command's own
         trainer.add_callback(_Journal(self, trainer.accelerator))
         for callback in trainer.callback_handler.callbacks:
@@ -192,6 +190,8 @@ class TRLRun(Generic[R]):
         last = self.trainer_state / self.saved["checkpoint"] if self.saved else None
         if last is not None:
             last = for_layout(layout(trainer.accelerator), trainer, last)
+        if layout(trainer.accelerator) == "zero3":
+            save_whole(trainer)
         state = json.loads((last / "trainer_state.json").read_text(encoding="utf-8")) if last else None
         if state is not None and state["global_step"] >= state["max_steps"]:
             # `train` would take a step beyond the last one

@@ -62,8 +62,11 @@ def train(method: str, folder: str | Path, name: str) -> int:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Path:
+    return write_recipes(tmp_path_factory.mktemp("sharding"), tiny)
+
+
+def write_recipes(folder: Path, tiny: Path) -> Path:
     """Recipes whose steps one process makes alone and two share."""
-    folder = tmp_path_factory.mktemp("sharding")
     rows = [
         {"prompt": f"Colour {number}?", "chosen": "blue" + "e" * (number % 5), "rejected": "red" + "d" * (number % 3)}
         for number in range(20)
@@ -105,7 +108,7 @@ def test_two_processes_with_half_of_the_weights_each_train_as_one_does(
         stop_when_first_saved()
         for method in METHODS:
             assert train(method, folder, "one-then-two") == 1
-    said = launch(folder)
+    said = launch(folder, LAUNCHED, CONFIGURATION)
     shares = [
         tuple(int(number.replace(",", "")) for number in found)
         for found in re.findall(r"holds (\S+) of (\S+) weights", said)
@@ -113,22 +116,28 @@ def test_two_processes_with_half_of_the_weights_each_train_as_one_does(
     assert len(shares) == 9
     assert all(here < 0.52 * every for here, every in shares), shares
     for method in METHODS:
-        assert train(method, folder, "one") == 0
-        assert train(method, folder, "two-then-one") == 0
-        runs = [folder / f"{method}-{name}" for name in ("one", "two", "one-then-two", "two-then-one")]
-        expected = seen(method, runs[0])
-        assert len(expected) == (3 if method == "ppo" else 4)
-        weights = load_file(runs[0] / "checkpoint" / "model.safetensors")
-        for run in runs[1:]:
-            for found, wanted in zip(seen(method, run), expected, strict=True):
-                assert found == pytest.approx(wanted, rel=1e-3, abs=1e-5), run
-            held = load_file(run / "checkpoint" / "model.safetensors")
-            assert held.keys() == weights.keys()
-            for name, tensor in held.items():
-                assert torch.allclose(tensor, weights[name], atol=1e-4), (run, name)
+        weights = same_whatever_the_launch(method, folder)
     loaded, report = AutoModelForCausalLM.from_pretrained(folder / "ppo-two" / "checkpoint", output_loading_info=True)
     assert not report["missing_keys"]
     assert loaded.num_parameters() == sum(tensor.numel() for tensor in weights.values())
+
+
+def same_whatever_the_launch(method: str, folder: Path) -> dict[str, torch.Tensor]:
+    """Train on one process, and on from where two were stopped; assert that all four runs saw the same. Returns the weights."""
+    assert train(method, folder, "one") == 0
+    assert train(method, folder, "two-then-one") == 0
+    runs = [folder / f"{method}-{name}" for name in ("one", "two", "one-then-two", "two-then-one")]
+    expected = seen(method, runs[0])
+    assert len(expected) == (3 if method == "ppo" else 4)
+    weights = load_file(runs[0] / "checkpoint" / "model.safetensors")
+    for run in runs[1:]:
+        for found, wanted in zip(seen(method, run), expected, strict=True):
+            assert found == pytest.approx(wanted, rel=1e-3, abs=1e-5), run
+        held = load_file(run / "checkpoint" / "model.safetensors")
+        assert held.keys() == weights.keys()
+        for name, tensor in held.items():
+            assert torch.allclose(tensor, weights[name], atol=1e-4), (run, name)
+    return weights
 
 
 def seen(method: str, run: Path) -> list[list[float]]:
@@ -136,16 +145,16 @@ def seen(method: str, run: Path) -> list[list[float]]:
     return [[line[key] for key in SEEN[method]] for line in lines if SEEN[method][0] in line]
 
 
-def launch(folder: Path) -> str:
-    """What two processes under training/launch/fsdp2.yaml said on stderr."""
+def launch(folder: Path, code: str, configuration: Path, timeout: float = 280, **variables: str) -> str:
+    """What two processes under a file of training/launch/ said on stderr."""
     script = folder / "launched.py"
-    script.write_text(LAUNCHED)
+    script.write_text(code)
     here = Path(__file__).parent
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (here, here.parent, here.parents[1])))}
-    words = ["-m", "accelerate.commands.launch", "--config_file", str(CONFIGURATION), "--num_processes", "2"]
+    paths = os.pathsep.join(map(str, (here, here.parent, here.parents[1])))
+    words = ["-m", "accelerate.commands.launch", "--config_file", str(configuration), "--num_processes", "2"]
     finished = subprocess.run(
         [sys.executable, *words, str(script), str(folder)],
-        env=environment, capture_output=True, text=True, check=False, timeout=280,
+        env={**os.environ, "PYTHONPATH": paths, **variables}, capture_output=True, text=True, check=False, timeout=timeout,
     )  # fmt: skip
     assert finished.returncode == 0, finished.stderr[-4000:]
     return finished.stderr
