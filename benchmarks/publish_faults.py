@@ -46,12 +46,12 @@ FIRST = ("answer lost", "500, but done", "kill -9 before the answer", "Hub gone 
 Plan = tuple[Scenario, str, Any, bool]  # the fault, where it befalls, and whether the Space is booted
 
 
-def places(world: World, scenario: Scenario) -> tuple[list[tuple[int, str]], list[str]]:
+def places(world: World, scenario: Scenario, *, boot: bool) -> tuple[list[tuple[int, str]], list[str]]:
     """The requests of a publication without faults with their steps, and the steps of the writes to the Hub's disk.
 
     Of the two requests for each file of the download, which are all alike, every sixth is among them.
     """
-    trial = Trial(world, scenario, "none", 0, boot=True)
+    trial = Trial(world, scenario, "none", 0, boot=boot)
     outcome = trial.carry_out()
     if outcome.problems or outcome.exits != [0, 0]:
         raise RuntimeError(f"without faults: {outcome}")
@@ -69,7 +69,7 @@ def plans(world: World, args: argparse.Namespace) -> Iterator[Plan]:
         faults = [*ONCE, *FROM_THEN_ON, *STORE, *HUB, *OWN, *BOOT] if scenario is world.next else [*FIRST, *OWN, *BOOT]
         wanted = [(index, fault) for index, fault in enumerate(faults) if not args.fault or fault in args.fault]
         own = all(fault in OWN or fault in BOOT for _, fault in wanted)
-        requests, writes = ([], []) if own else places(world, scenario)
+        requests, writes = ([], []) if own else places(world, scenario, boot=args.boots != 0)
         for index, fault in wanted:
             if fault in BOOT:
                 found = [(at, "booted") for at in BOOT[fault]]

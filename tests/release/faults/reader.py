@@ -39,7 +39,7 @@ class Reader:
         self._names: dict[str, str] = {}
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._poll, name="reader", daemon=True)
-        self._connection = http.client.HTTPConnection(netloc, timeout=30)
+        self._connection = http.client.HTTPConnection(netloc, timeout=300)  # the Hub shares a busy machine
 
     def __enter__(self) -> Self:
         self._thread.start()
