@@ -2,12 +2,15 @@
 
     python benchmarks/publish_faults.py --out faults.json
     python benchmarks/publish_faults.py --fault "answer lost" --scenario next --every 3
+    python benchmarks/publish_faults.py --boots 100 --minutes 70 --out faults.json
 
 Each run publishes a tiny model with its Space, by a publisher process of its own, through a proxy on loopback to the
 embedded Hub, whose store is a fresh copy; a reader without a token looks at every byte all along. Every request of a
 publication without faults gets every fault once (every N-th with `--every N`), every step the publisher's own
-mishaps, and every write of the Hub a full disk and kills of the Hub. Then the person at the keyboard runs `resume`, or, in
-every fourth run that stopped, `rollback`, and the Hub is inspected.
+mishaps, every write of the Hub a full disk and kills of the Hub, and the boot of the Space what boots meet. The Space is run
+for real and asked where the fault befalls that step or a later one, and in a sample of the others, for it takes ten seconds of
+a processor. Then the person at the keyboard runs `resume`, or, in every fourth run that stopped (every second of the boot's own
+faults), `rollback`; the Hub is inspected, and whether anything that the publisher started still runs.
 tests/release/faults says what is done where.
 """
 
@@ -31,20 +34,24 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "release")]
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
+from faults.boot import BOOT  # noqa: E402
 from faults.kinds import FROM_THEN_ON, ONCE  # noqa: E402
-from faults.trial import HUB, OWN, STORE, Outcome, Trial  # noqa: E402
-from faults.world import STEPS, Scenario, World  # noqa: E402
+from faults.trial import DOWNLOAD, HUB, OWN, STORE, Outcome, Trial  # noqa: E402
+from faults.world import AFTER_BOOT, STEPS, Scenario, World  # noqa: E402
 
 # A first release differs from the next where the repository is new: these faults show it.
 FIRST = ("answer lost", "500, but done", "kill -9 before the answer", "Hub gone from then on")
 
 
-def places(world: World, scenario: Scenario) -> tuple[list[tuple[int, str]], int]:
-    """The requests of a publication without faults with their steps, and how often the Hub's disk is written.
+Plan = tuple[Scenario, str, Any, bool]  # the fault, where it befalls, and whether the Space is booted
+
+
+def places(world: World, scenario: Scenario, *, boot: bool) -> tuple[list[tuple[int, str]], list[str]]:
+    """The requests of a publication without faults with their steps, and the steps of the writes to the Hub's disk.
 
     Of the two requests for each file of the download, which are all alike, every sixth is among them.
     """
-    trial = Trial(world, scenario, "none", 0)
+    trial = Trial(world, scenario, "none", 0, boot=boot)
     outcome = trial.carry_out()
     if outcome.problems or outcome.exits != [0, 0]:
         raise RuntimeError(f"without faults: {outcome}")
@@ -54,45 +61,64 @@ def places(world: World, scenario: Scenario) -> tuple[list[tuple[int, str]], int
     return kept, trial.writes
 
 
-def plans(world: World, args: argparse.Namespace) -> Iterator[tuple[Scenario, str, Any]]:
-    """Every (scenario, fault, where) to be tried; with `--every N` each fault begins at another request."""
+def plans(world: World, args: argparse.Namespace) -> Iterator[Plan]:
+    """Everything that is to be tried; with `--every N` each fault begins at another request."""
     for scenario in (world.next, world.first):
         if args.scenario not in ("both", scenario.name.split()[0]):
             continue
-        requests, writes = places(world, scenario)
-        numbers = [number for number, step in requests if args.step in (None, step)]
-        chosen = [*ONCE, *FROM_THEN_ON, *STORE, *HUB, *OWN] if scenario is world.next else [*FIRST, *OWN]
-        for index, fault in enumerate(chosen):
-            if args.fault and fault not in args.fault:
-                continue
-            if fault in OWN:
-                yield from ((scenario, fault, at) for at in OWN[fault].places)
-            elif fault in STORE or fault in HUB:
-                yield from ((scenario, fault, at) for at in range(1 + index % args.every, writes + 1, args.every))
+        faults = [*ONCE, *FROM_THEN_ON, *STORE, *HUB, *OWN, *BOOT] if scenario is world.next else [*FIRST, *OWN, *BOOT]
+        wanted = [(index, fault) for index, fault in enumerate(faults) if not args.fault or fault in args.fault]
+        own = all(fault in OWN or fault in BOOT for _, fault in wanted)
+        requests, writes = ([], []) if own else places(world, scenario, boot=args.boots != 0)
+        for index, fault in wanted:
+            if fault in BOOT:
+                found = [(at, "booted") for at in BOOT[fault]]
+            elif fault in OWN:
+                found = [(at, "checked" if fault == DOWNLOAD else at) for at in OWN[fault].places]
             else:
-                yield from ((scenario, fault, at) for at in numbers[index % args.every :: args.every])
+                befallen = list(enumerate(writes, 1)) if fault in STORE or fault in HUB else requests
+                found = befallen[index % args.every :: args.every]
+            yield from (
+                (scenario, fault, at, step in AFTER_BOOT) for at, step in found if not args.step or step in args.step
+            )
+
+
+def chosen_plans(world: World, args: argparse.Namespace) -> list[Plan]:
+    """In random order, so that what --minutes leaves out is spread over all. Those that need a boot are thinned to
+    `--boots`, the boot's own faults kept first; and every `--boot-others`-th of the others boots too."""
+    every = list(plans(world, args))
+    random.Random(args.seed).shuffle(every)
+    booted = sorted((plan for plan in every if plan[3]), key=lambda plan: plan[1] not in BOOT)[: args.boots]
+    others = [plan for plan in every if not plan[3]]
+    sampled = [(*plan[:3], index % args.boot_others == 0) for index, plan in enumerate(others)]
+    mixed = [*booted, *sampled]
+    random.Random(args.seed).shuffle(mixed)
+    return mixed
 
 
 def carry_out(world: World, args: argparse.Namespace) -> list[Outcome]:
     outcomes: list[Outcome] = []
     stopped: Counter[str] = Counter()
-    chosen = list(plans(world, args))
-    random.Random(args.seed).shuffle(chosen)  # so that what --minutes leaves out is spread over all
     end_at = time.monotonic() + args.minutes * 60
-    for scenario, fault, at in chosen:
+    for scenario, fault, at, boot in chosen_plans(world, args):
         if time.monotonic() > end_at:
             break
         # Whether a run stops is known afterwards; each fourth place of a fault, were it to stop, is rolled back.
         stopped[fault] += 1
-        end = "rollback" if stopped[fault] % 4 == 0 else "resume"
-        outcome = Trial(world, scenario, fault, at, end=end).carry_out()
+        end = "rollback" if stopped[fault] % (2 if fault in BOOT else 4) == 0 else "resume"
+        began = time.monotonic()
+        outcome = Trial(world, scenario, fault, at, end=end, boot=boot).carry_out()
         outcomes.append(outcome)
         if args.out:  # after each run, so that what was seen is there if this is stopped
             args.out.write_text(json.dumps([asdict(outcome) for outcome in outcomes], indent=1))
         if outcome.problems:
             print(f"{scenario.name}, {fault} at {at} ({outcome.step}): {outcome.problems}\n{outcome.said}", flush=True)
         elif args.verbose:
-            print(f"{scenario.name}, {fault} at {at} ({outcome.step}): {outcome.exits} {outcome.ended_by}", flush=True)
+            print(
+                f"{scenario.name}, {fault} at {at} ({outcome.step}): {outcome.exits} "
+                f"{outcome.ended_by}{', booted' if boot else ''}, {time.monotonic() - began:.0f} s",
+                flush=True,
+            )
     return outcomes
 
 
@@ -115,11 +141,17 @@ def table(outcomes: Sequence[Outcome]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--fault", action="append", choices=[*ONCE, *FROM_THEN_ON, *STORE, *HUB, *OWN], help="only this one"
+        "--fault", action="append", choices=[*ONCE, *FROM_THEN_ON, *STORE, *HUB, *OWN, *BOOT], help="only this one"
     )
     parser.add_argument("--scenario", choices=("next", "first", "both"), default="both")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="every N-th request only")
-    parser.add_argument("--step", choices=STEPS, help="only requests of this step")
+    parser.add_argument("--step", action="append", choices=STEPS, help="only what befalls this step")
+    parser.add_argument(
+        "--boots", type=int, metavar="N", help="at most so many of the runs that have to boot the Space"
+    )
+    parser.add_argument(
+        "--boot-others", type=int, default=20, metavar="N", help="boot it in every N-th of the other runs too"
+    )
     parser.add_argument("--minutes", type=float, default=1e6, help="begin no further run after so many minutes")
     parser.add_argument("--seed", type=int, default=0, help="of the order of the runs")
     parser.add_argument(
@@ -142,8 +174,10 @@ def main() -> int:
     print(table(outcomes))
     looks = sum(outcome.looks for outcome in outcomes)
     hit = sum(outcome.hit for outcome in outcomes)
+    booted = sum(outcome.booted for outcome in outcomes)
     print(
-        f"{len(outcomes)} runs, in {hit} of them the fault befell something, {looks} looks of the reader, {seconds:.0f} s"
+        f"{len(outcomes)} runs, {booted} of them with the Space booted, in {hit} the fault befell something, "
+        f"{looks} looks of the reader, {seconds:.0f} s"
     )
     return int(any(outcome.problems for outcome in outcomes))
 

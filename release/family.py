@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 
-from release.hub_client import HubClient, Kind, check_repo_id
+from release.hub_client import HubClient, HubRepository, Kind, check_repo_id
 from release.hub_files import LocalFile
 from training.command import Parser, Result, quiet_libraries
 from training.errors import UsageError
@@ -77,14 +77,12 @@ def supersede(hub: HubClient, old: str, new: str) -> tuple[str, bool]:
     """Write `new_version` into the metadata of the old model's card, in one commit on main; its id, and whether it is new.
 
     Tags stay: what was released can still be asked for and verified. Raises UsageError where a model is missing or has
-    no card, HubError.
+    no card, or where the new one is superseded by the old one, HubError.
     """
     from huggingface_hub import ModelCard
 
     for repo_id in (old, new):
         check_repo_id(repo_id)
-    if old.lower() == new.lower():
-        raise UsageError("a model cannot supersede itself", found=old, next_step="give the successor's id with --by")
     repository, successor = hub.repository(old), hub.repository(new)
     for repo_id, found in ((old, repository), (new, successor)):
         if found is None:
@@ -93,6 +91,7 @@ def supersede(hub: HubClient, old: str, new: str) -> tuple[str, bool]:
     assert successor is not None
     if successor.private and not repository.private:
         raise UsageError("readers could not see the new version: it is private", where=hub.endpoint, found=new)
+    _refuse_cycle(hub, repository, successor)
     card = ModelCard(hub.text(old, repository.main, CARD))
     if card.data.get("new_version") == successor.repo_id:
         return repository.main, False
@@ -109,3 +108,38 @@ def supersede(hub: HubClient, old: str, new: str) -> tuple[str, bool]:
         landed=lambda commit: file.is_at(hub.tree(old, commit)[CARD]),
     )
     return commit, True
+
+
+def _refuse_cycle(hub: HubClient, old: HubRepository, new: HubRepository) -> None:
+    """Raises UsageError where the cards, followed from `new` by their new_version, lead to `old`, or to none that is the last."""
+    chain, model = [old.repo_id], new
+    while model.repo_id not in chain:  # as the Hub spells it, so that case or an old name hides nothing
+        chain.append(model.repo_id)
+        named = _new_version(hub, model)
+        found = hub.repository(named) if named is not None else None
+        if found is None:  # the last, or one that this token cannot follow
+            return
+        model = found
+    itself = len(chain) == 1
+    raise UsageError(
+        "a model cannot supersede itself"
+        if itself
+        else "these models would supersede each other, and none would be the last",
+        where=hub.endpoint,
+        expected="a successor whose own new_version leads elsewhere",
+        found=" -> ".join([*chain, model.repo_id]),
+        next_step="give the successor's id with --by"
+        if itself
+        else f"take new_version out of the card of {chain[-1]}, or give another --by",
+    )
+
+
+def _new_version(hub: HubClient, model: HubRepository) -> str | None:
+    """The id that a model's card names as its successor."""
+    from huggingface_hub import ModelCard
+
+    try:
+        named = ModelCard(hub.text(model.repo_id, model.main, CARD)).data.get("new_version")
+    except (UsageError, ValueError):  # no card, or one whose metadata cannot be read
+        return None
+    return named if isinstance(named, str) and named.count("/") == 1 else None

@@ -7,8 +7,10 @@ with translated(endpoint, "create org/name", token):
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import urlsplit
 
 from release.content_digest import DAMAGED
 from training.errors import HubError
@@ -79,7 +81,7 @@ def translated(endpoint: str, doing: str, token: str | bool | None) -> Iterator[
 
 
 def _from_answer(error: Exception, endpoint: str, doing: str, token: str | bool | None) -> HubFailure:
-    from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
     assert isinstance(error, HfHubHTTPError)
     status: int | None = error.response.status_code
@@ -88,6 +90,12 @@ def _from_answer(error: Exception, endpoint: str, doing: str, token: str | bool 
     what, next_step = f"could not {doing}: the Hub answered {status}", "run the same command again"
     if isinstance(error, RevisionNotFoundError):
         what, next_step = f"could not {doing}: there is no such revision", "give a branch, tag or commit that exists"
+    elif isinstance(error, GatedRepoError):  # which to the client is a kind of RepositoryNotFoundError
+        what = f"could not {doing}: its authors let in whom they choose, and " + (
+            "the user of this token is not among them" if token else "nobody without a token"
+        )
+        page = _page_of(str(error.response.request.url), endpoint)
+        next_step = f"ask for access at {page}, logged in as the user of the token, and set HF_TOKEN to that token"
     elif status == 401 and not isinstance(error, RepositoryNotFoundError):
         what = (
             f"could not {doing}: the Hub does not accept the token" if token else f"could not {doing} without a token"
@@ -119,6 +127,15 @@ def _from_answer(error: Exception, endpoint: str, doing: str, token: str | bool 
             "mend what it names, then plan again",
         )
     return HubFailure(what, where=endpoint, found=said, next_step=next_step, status=status, wait=_wait(error))
+
+
+def _page_of(url: str, endpoint: str) -> str:
+    """The page of the repository that a request was about, where its access is asked for."""
+    found = re.search(
+        r"/(?:api/(?=models/|datasets/|spaces/))?(?:models/|(datasets|spaces)/)?([^/?]+/[^/?]+)", urlsplit(url).path
+    )
+    kind, repo_id = found.groups() if found else (None, None)
+    return f"{endpoint}/{kind}/{repo_id}" if kind else f"{endpoint}/{repo_id or ''}"
 
 
 def _unreachable(error: BaseException, endpoint: str, doing: str, token: str | bool | None) -> HubFailure:

@@ -3,11 +3,12 @@
     python = isolated_python("gradio==6.2.0\\n", Path(".slipway/environments"), log_file)
 
 The folder of an environment is named by the SHA-256 of its requirements and of the Python that made it. One that was not
-finished is made anew.
+finished is made anew. Two who need the same one at the same time wait for each other.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -19,6 +20,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from training.errors import UsageError
+
+COMPLETE = "complete.json"  # written last
 
 
 def environment_folder(requirements: str, kept: Path, python: str = sys.executable) -> Path:
@@ -34,15 +37,30 @@ def isolated_python(
     *,
     python: str = sys.executable,
     variables: Mapping[str, str] | None = None,
+    anew: bool = False,
 ) -> Path:
-    """The environment's Python; pip's words go to `output`. Raises UsageError where pip fails."""
+    """The environment's Python; pip's words go to `output`. `anew`: also where it was made before.
+
+    Raises UsageError where pip fails or the disk is full.
+    """
     home = environment_folder(requirements, kept, python)
-    made, complete = home / "bin" / "python", home / "complete.json"
-    if complete.is_file():
-        return made
+    kept.mkdir(parents=True, exist_ok=True)
+    with home.with_name(f"{home.name}.lock").open("ab") as lock:
+        fcntl.flock(lock.fileno(), fcntl.LOCK_EX)
+        if anew or not (home / COMPLETE).is_file():
+            try:
+                _make(home, requirements, output, python, variables)
+            except OSError as error:
+                raise UsageError(
+                    "the environment of the Space cannot be made", where=str(home), found=str(error)
+                ) from error
+    return home / "bin" / "python"
+
+
+def _make(home: Path, requirements: str, output: IO[Any], python: str, variables: Mapping[str, str] | None) -> None:
     shutil.rmtree(home, ignore_errors=True)
-    home.mkdir(parents=True)
-    file = home / "requirements.txt"
+    home.mkdir(exist_ok=True)
+    made, file = home / "bin" / "python", home / "requirements.txt"
     file.write_text(requirements, encoding="utf-8")
     for command in (
         [python, "-m", "venv", str(home)],
@@ -57,5 +75,4 @@ def isolated_python(
                 found=f"exit status {done.returncode} of {' '.join(command)}",
                 next_step="read what pip said before this, and mend the requirements",
             )
-    complete.write_text(json.dumps({"python": python, "requirements": requirements}), encoding="utf-8")
-    return made
+    (home / COMPLETE).write_text(json.dumps({"python": python, "requirements": requirements}), encoding="utf-8")

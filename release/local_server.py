@@ -1,7 +1,7 @@
 """Servers of this machine as processes: a free port, a wait until they listen, an end that takes their children along.
 
 port = free_port()
-process = subprocess.Popen([*with_parent(), "app.py"], start_new_session=True)
+process = start_with_parent([sys.executable, "app.py", str(port)], environment=os.environ, output=log)
 wait_for_port(port, process, seconds=60)
 stop(process)
 """
@@ -13,24 +13,41 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from typing import Any
+from collections.abc import Mapping, Sequence
+from time import monotonic, sleep
+from typing import IO, Any
 
 from training.errors import UsageError
 
-# Run what follows, and let the kernel end it when whoever started it dies, by signal 9 too (Linux; prctl(2), PR_SET_PDEATHSIG).
+# Run what follows for as long as whoever started it lives and holds the pipe to it: one that dies by signal 9 closes that
+# too. Then the whole session ends at once, with what the server has started itself (pip, for one).
 WITH_PARENT = """
-import ctypes, os, signal, sys
-prctl = getattr(ctypes.CDLL(None), "prctl", None)
-if prctl is not None:
-    prctl(1, signal.SIGTERM)
-os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+import os, signal, subprocess, sys, threading
+
+def end_with_parent():
+    while os.read(0, 4096):
+        pass
+    os.killpg(0, signal.SIGKILL)
+
+signal.signal(signal.SIGTERM, lambda *_: None)  # the server gets it too, and may take its time
+threading.Thread(target=end_with_parent, daemon=True).start()
+code = subprocess.call(sys.argv[1:], stdin=subprocess.DEVNULL)
+sys.exit(code if code >= 0 else 128 - code)
 """
 
 
-def with_parent() -> list[str]:
-    """This Python, for a server that does not outlive this process; the script and its arguments come after it."""
-    return [sys.executable, "-c", WITH_PARENT]
+def start_with_parent(
+    words: Sequence[str], *, environment: Mapping[str, str], output: IO[Any]
+) -> subprocess.Popen[Any]:
+    """Start a server in a session of its own; neither it nor what it starts outlives this process, however this dies."""
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", WITH_PARENT, *words],
+        env=dict(environment),
+        stdin=subprocess.PIPE,
+        stdout=output,
+        stderr=output,
+        start_new_session=True,
+    )
 
 
 def free_port(wanted: int = 0) -> int:
@@ -47,17 +64,39 @@ def free_port(wanted: int = 0) -> int:
 
 
 def wait_for_port(port: int, process: subprocess.Popen[Any], seconds: float) -> None:
-    """Return when something listens on the port. Raises UsageError where the process ends, or time runs out."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+    """Return when the process, or one that it has started, listens on the port.
+
+    Raises UsageError where the process ends, or time runs out; a stranger who listens there is not waited for.
+    """
+    deadline = monotonic() + seconds
+    while monotonic() < deadline:
         if process.poll() is not None:
-            raise UsageError("a server ended before it answered", found=f"exit code {process.returncode}")
-        with socket.socket() as probe:
-            probe.settimeout(1)
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.2)
+            stranger = ", and another process listens on its port" if _answers(port) else ""
+            raise UsageError("a server ended before it answered", found=f"exit code {process.returncode}{stranger}")
+        if _answers(port) and listens(process, port):
+            return
+        sleep(0.2)
     raise UsageError(f"a server did not answer within {seconds:.0f} s", where=f"port {port}")
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def listens(process: subprocess.Popen[Any], port: int) -> bool:
+    """Whether the process, or one that it has started, is who listens on the port."""
+    import psutil
+
+    try:
+        first = psutil.Process(process.pid)
+        for each in (first, *first.children(recursive=True)):
+            if any(at.status == psutil.CONN_LISTEN and at.laddr.port == port for at in each.net_connections("tcp")):
+                return True
+    except psutil.NoSuchProcess:  # it has just ended: the next look at it says how
+        return False
+    return False
 
 
 def stop(process: subprocess.Popen[Any]) -> None:
@@ -69,3 +108,5 @@ def stop(process: subprocess.Popen[Any]) -> None:
                 process.wait(timeout=15)
             except subprocess.TimeoutExpired:
                 continue
+    if process.stdin is not None:
+        process.stdin.close()

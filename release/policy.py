@@ -27,6 +27,7 @@ GateName = Literal[
     "loads_clean",
     "behaves_as_saved",
     "no_remote_code",
+    "file_names_portable",
     "chat_template_renders",
     "run_record_pinned",
     "scorecard_pinned",
@@ -73,9 +74,12 @@ class RegressionRules(Settings):
 
 
 class ContaminationRules(Settings):
-    """Whether a contamination.json must be there, and the share of a task's items that may stand in the training data."""
+    """Whether a contamination.json must be there, and the share of a task's items that may stand in the training data.
 
-    report: Literal["required", "optional"] = "optional"
+    `with_data`: where run.json names training data, which can then be searched, and there are scores.
+    """
+
+    report: Literal["required", "with_data", "optional"] = "optional"
     maximum_share: float = Field(default=0.05, ge=0, le=1)
 
 

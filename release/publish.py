@@ -22,21 +22,18 @@ from pathlib import Path
 
 from release.bundle import PLAN
 from release.downloaded import compare_behaviour, compare_files, describe, fresh_download
-from release.hub_client import HubClient, HubRepository, source_changed
+from release.hub_client import HubClient, HubRepository
 from release.hub_errors import is_passing
-from release.hub_files import LocalFile, changes, difference
 from release.journal import ROLLED_BACK, WITHDRAWN, Journal, exclusive
 from release.plan import read_plan, require_current, require_passed
+from release.planned_release import RECEIPT, PlannedRelease
 from release.records import Receipt, ReleasePlan, SpaceBoot, SpaceReceipt
 from release.signature import SIGNATURE
 from release.space import publish_space, space_files
 from release.space_boot import boot_space, reason_not_to_boot
 from training.command import log
 from training.errors import HubError, UsageError, VerificationMismatch
-from training.records import sha256_of_file
 from training.run_record import now
-
-RECEIPT = "receipt.json"
 
 
 def publish(run: Path, hub: HubClient, *, no_boot: str | None = None) -> tuple[Receipt, bool]:
@@ -84,14 +81,18 @@ class Publication:
     journal: Journal
     no_boot: str | None = None
 
+    @cached_property
+    def planned(self) -> PlannedRelease:
+        return PlannedRelease(self.run, self.plan, self.hub, self.journal)
+
     def carry_out(self) -> tuple[Receipt, bool]:
         """Every step that is not done yet."""
         log(f"publishing {self.plan.repo_id} {self.plan.tag} to {self.hub.endpoint} as {self.hub.user()}")
         if self.plan.space is not None:  # what cannot be built must be known before anything is released
             space_files(self.plan, self.run / "bundle", "0" * 40)
         repository = self.hub.repository(self.plan.repo_id)
-        commit = self._released(repository)
-        if commit is not None and (receipt := self._receipt_of(commit)) is not None:
+        commit = self.planned.released(repository)
+        if commit is not None and (receipt := self.planned.receipt_of(commit)) is not None:
             return receipt, True
         if commit is None:
             repository = self._open_repository(repository)
@@ -105,47 +106,6 @@ class Publication:
             space = space.model_copy(update={"boot": self._boot(space, commit)})
         self._show()
         return self._write_receipt(commit, space), False
-
-    # -- what is there already -----------------------------------------------------------------------------------
-
-    def _released(self, repository: HubRepository | None) -> str | None:
-        """The commit of this release on main, from its tag or from main's history; None before it was promoted."""
-        if repository is None:
-            return None
-        tagged = repository.tags.get(self.plan.tag)
-        if tagged is not None:
-            difference = self._difference(tagged)
-            if difference is None:
-                return tagged
-            raise self._taken(repository, difference)
-        for commit in self.hub.history(self.plan.repo_id):
-            if self.journal.plan_digest in commit.message and self._difference(commit.commit) is None:
-                return commit.commit
-        return None
-
-    def _taken(self, repository: HubRepository, found: str) -> UsageError:
-        """The error of a tag that others were faster to release; what was staged for it is removed."""
-        if self.branch in repository.branches:
-            self.hub.delete_branch(self.plan.repo_id, self.branch)
-        if self.journal.lines():
-            self.journal.record(WITHDRAWN, target=self._target)
-        return UsageError(
-            f"the tag {self.plan.tag} of {self.plan.repo_id} stands for other bytes, and a release never changes",
-            where=f"{self.hub.endpoint}/{self.plan.repo_id}",
-            expected="the files of this plan",
-            found=found,
-            next_step="choose a new --tag for this release",
-        )
-
-    def _receipt_of(self, commit: str) -> Receipt | None:
-        """The receipt, if this very plan was released to this Hub to the end."""
-        path = self.run / RECEIPT
-        receipt = Receipt.read(path) if path.is_file() else None
-        if receipt is None or (receipt.endpoint, receipt.plan_digest) != (self.hub.endpoint, self.journal.plan_digest):
-            return None
-        return receipt if receipt.commit == commit else None
-
-    # -- the steps -----------------------------------------------------------------------------------------------
 
     def _open_repository(self, repository: HubRepository | None) -> HubRepository:
         """The repository; private if it is new or is to be private, so that staging cannot be seen."""
@@ -163,30 +123,30 @@ class Publication:
         if self.plan.private and not repository.private:
             self.hub.set_private(self.plan.repo_id, True)
         if self.journal.find("repository") is None:
-            self.journal.record("repository", created=created, target=self._target)
+            self.journal.record("repository", created=created, target=self.planned.target)
         return repository
 
     def _stage(self, repository: HubRepository) -> str:
         """One commit with exactly the planned files on the staging branch; its id."""
-        head = repository.branches.get(self.branch)
-        if head is None or self._difference(head) is not None:
+        head = repository.branches.get(self.planned.branch)
+        if head is None or self.planned.difference(head) is not None:
             if head is not None:  # of another plan, or of a commit that never came
-                self.hub.delete_branch(self.plan.repo_id, self.branch)
+                self.hub.delete_branch(self.plan.repo_id, self.planned.branch)
             self._create_branch(repository.main)
-            log(f"staging {len(self.files)} files on {self.branch}")
-            head = self._commit(self.branch, repository.main, f"Stage {self.plan.tag}")
-            self._require_same(head)
+            log(f"staging {len(self.planned.files)} files on {self.planned.branch}")
+            head = self.planned.commit(self.planned.branch, repository.main, f"Stage {self.plan.tag}")
+            self.planned.require_same(head)
         if (self.journal.find("staged") or {}).get("commit") != head:
-            self.journal.record("staged", commit=head, branch=self.branch)
+            self.journal.record("staged", commit=head, branch=self.planned.branch)
         return head
 
     def _create_branch(self, parent: str) -> None:
         """The staging branch. Where the Hub refuses it, nothing was begun, and the run may go elsewhere."""
         try:
-            self.hub.create_branch(self.plan.repo_id, self.branch, parent)
+            self.hub.create_branch(self.plan.repo_id, self.planned.branch, parent)
         except HubError as error:
             if not is_passing(error) and not (self.journal.find("repository") or {}).get("created"):
-                self.journal.record(WITHDRAWN, target=self._target)
+                self.journal.record(WITHDRAWN, target=self.planned.target)
             raise
 
     def _check(self, staged: str) -> None:
@@ -205,7 +165,7 @@ class Publication:
         if not plan_there:
             wrong.append(f"file {PLAN}: not the plan that was sent")
         if wrong:
-            self.hub.delete_branch(self.plan.repo_id, self.branch)
+            self.hub.delete_branch(self.plan.repo_id, self.planned.branch)
             raise VerificationMismatch(
                 "the Hub gave back something else than it was given; nothing was released\n  " + "\n  ".join(wrong),
                 where=f"{self.hub.endpoint}/{self.plan.repo_id}, commit {staged}",
@@ -218,8 +178,8 @@ class Publication:
         require_current(self.run, self.plan)
         parent = self._parent()
         log("promoting to main")
-        commit = self._commit("main", parent, self._title)
-        self._require_same(commit)
+        commit = self.planned.commit("main", parent, self.planned.title)
+        self.planned.require_same(commit)
         self.journal.record("promoted", commit=commit, parent=parent)
         return commit
 
@@ -234,12 +194,12 @@ class Publication:
             )
         newest = self.hub.history(self.plan.repo_id, repository.main)[0]
         # Their tag comes after their commit: between the two only the commit says that the tag is taken.
-        if newest.title == self._title and (found := self._difference(newest.commit)) is not None:
-            raise self._taken(repository, found)
+        if newest.title == self.planned.title and (found := self.planned.difference(newest.commit)) is not None:
+            raise self.planned.taken(repository, found)
         if (tagged := repository.tags.get(self.plan.tag)) is not None and (
-            found := self._difference(tagged)
+            found := self.planned.difference(tagged)
         ) is not None:
-            raise self._taken(repository, found)
+            raise self.planned.taken(repository, found)
         return repository.main
 
     def _tag(self, commit: str) -> None:
@@ -254,7 +214,7 @@ class Publication:
                 next_step=f"python -m release rollback --run {self.run}, then choose a new --tag for this release",
             )
         if self.journal.find("tagged") is None:
-            self.journal.record("tagged", commit=commit, tag=self.plan.tag, target=self._target)
+            self.journal.record("tagged", commit=commit, tag=self.plan.tag, target=self.planned.target)
 
     def _publish_space(self, commit: str) -> SpaceReceipt | None:
         if self.plan.space is None:
@@ -282,10 +242,10 @@ class Publication:
 
     def _clean(self) -> None:
         repository = self.hub.repository(self.plan.repo_id)
-        if repository is not None and self.branch in repository.branches:
-            self.hub.delete_branch(self.plan.repo_id, self.branch)
+        if repository is not None and self.planned.branch in repository.branches:
+            self.hub.delete_branch(self.plan.repo_id, self.planned.branch)
         if self.journal.find("cleaned") is None:
-            self.journal.record("cleaned", branch=self.branch)
+            self.journal.record("cleaned", branch=self.planned.branch)
 
     def _show(self) -> None:
         """The visibility of the plan, at the very end: a reader finds nothing, or all of it."""
@@ -309,75 +269,12 @@ class Publication:
             files=self.plan.files,
             probe=self.plan.probe,
             space=space,
-            signature_digest=f"sha256:{self.files[SIGNATURE].sha256}" if SIGNATURE in self.files else None,
+            signature_digest=f"sha256:{self.planned.files[SIGNATURE].sha256}"
+            if SIGNATURE in self.planned.files
+            else None,
             signer=self.plan.signer,
             created=now(),
         )
         receipt.write(self.run / RECEIPT)
         self.journal.record("receipt", digest=receipt.content_digest())
         return receipt
-
-    # -- the planned files and the Hub's -------------------------------------------------------------------------
-
-    @property
-    def branch(self) -> str:
-        return f"release-staging-{self.plan.tag}"
-
-    @property
-    def _target(self) -> dict[str, str | None]:
-        """What the journal says of where this goes, for plans that come after it (release/earlier.py)."""
-        return {"repo_id": self.plan.repo_id, "tag": self.plan.tag, "space": self.plan.space}
-
-    @property
-    def _title(self) -> str:
-        return f"Release {self.plan.tag}"
-
-    @cached_property
-    def files(self) -> dict[str, LocalFile]:
-        """Every file to push, plan.json and the signature too."""
-        bundle = self.run / "bundle"
-        hashes = {entry.path: entry.sha256 for entry in self.plan.files}
-        hashes[PLAN] = self.plan.content_digest().removeprefix("sha256:")
-        if self.plan.signer is not None:
-            hashes[SIGNATURE] = sha256_of_file(bundle / SIGNATURE)
-        return {path: LocalFile(bundle / path, sha256) for path, sha256 in hashes.items()}
-
-    def _difference(self, revision: str) -> str | None:
-        """The first file by which a revision is not this release; None where it is."""
-        return difference(self.files, self.hub.tree(self.plan.repo_id, revision))
-
-    def _require_same(self, commit: str) -> None:
-        found = self._difference(commit)
-        if found is not None:
-            self._require_unchanged()  # git object ids are taken from the files: the fault may be on this side
-            raise VerificationMismatch(
-                "the commit does not hold the planned files",
-                where=f"{self.hub.endpoint}/{self.plan.repo_id}, commit {commit}",
-                expected="the plan's files",
-                found=found,
-                next_step="publish again; if it stays, the Hub's storage is damaged",
-            )
-
-    def _require_unchanged(self) -> None:
-        """Raise GateRefused where a file of the bundle is no longer the one that was planned."""
-        for file in self.files.values():
-            if isinstance(file.source, Path):
-                found = sha256_of_file(file.source) if file.source.is_file() else "no file"
-                if found != file.sha256:
-                    raise source_changed(str(file.source), file.sha256, found)
-
-    def _commit(self, branch: str, parent: str, title: str) -> str:
-        """The planned files and no others on top of `parent`, in one commit (none where they are there already)."""
-        additions, deletions = changes(self.files, self.hub.tree(self.plan.repo_id, parent))
-        if not additions and not deletions:
-            return parent
-        return self.hub.commit(
-            self.plan.repo_id,
-            branch,
-            parent=parent,
-            additions=additions,
-            deletions=deletions,
-            title=title,
-            message=f"Plan {self.journal.plan_digest}",
-            landed=lambda commit: self._difference(commit) is None,
-        )

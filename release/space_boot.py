@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from release.hub_client import HubClient
-from release.local_server import free_port, stop, wait_for_port, with_parent
+from release.local_server import free_port, start_with_parent, stop, wait_for_port
 from release.records import SpaceBoot, SpaceReceipt
 from release.space_flavour import SpaceFlavour
 from training.command import log
@@ -67,6 +67,8 @@ def boot_space(hub: HubClient, space: SpaceReceipt, requirements: str, *, revisi
             if health.get("status") != "ok" or health.get("revision") != revision:
                 raise NoAnswer(str(health.get("reason") or health))
             answer = running.ask(QUESTION)
+            if not answer:
+                raise NoAnswer(f"nothing, asked {QUESTION!r}")
     except NoAnswer as error:
         raise VerificationMismatch(
             "the Space does not answer, so the publication stops before its end",
@@ -125,16 +127,11 @@ class _Running:
 def _running(hub: HubClient, space: SpaceReceipt, *, isolated: bool) -> Iterator[_Running]:
     """The Space, until the block ends; it ends with this process too."""
     port = free_port()
-    words = [*with_parent(), str(SERVE), space.repo_id, "--revision", space.commit, "--port", str(port)]
+    words = [sys.executable, str(SERVE), space.repo_id, "--revision", space.commit, "--port", str(port)]
+    if isolated:
+        words.append("--isolated")
     with tempfile.TemporaryDirectory(prefix="slipway-boot-") as cache, tempfile.TemporaryFile("w+") as output:
-        process = subprocess.Popen(
-            [*words, *(["--isolated"] if isolated else [])],
-            env=_environment(hub, cache),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
+        process = start_with_parent(words, environment=_environment(hub, cache), output=output)
         try:
             try:
                 wait_for_port(port, process, SECONDS_TO_INSTALL if isolated else SECONDS_TO_START)

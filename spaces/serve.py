@@ -122,8 +122,14 @@ def _download(space: str, revision: str | None) -> tuple[Path, str]:
     folder = KEPT / "spaces" / space.replace("/", "--") / cached.name
     if not folder.is_dir():
         partial = folder.with_name(f".{folder.name}.{os.getpid()}")
-        shutil.copytree(cached, partial)
-        partial.rename(folder)
+        try:
+            shutil.copytree(cached, partial)
+            partial.rename(folder)
+        except OSError as error:
+            if not folder.is_dir():  # else another process was faster
+                raise UsageError("the Space's files cannot be written", where=str(folder), found=str(error)) from error
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
     return folder, cached.name
 
 

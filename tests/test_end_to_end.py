@@ -88,6 +88,7 @@ def released(tmp_path_factory: pytest.TempPathFactory, hub: tuple[RunningHub, st
     run("training", "ppo", "--recipe", "ppo.yaml", "--out", "runs/ppo")
     run("evals", "run", "runs/base/checkpoint", *SCORES, "--out", "runs/base")
     run("evals", "run", "runs/ppo/checkpoint", *SCORES, "--out", "runs/ppo", "--baseline", "runs/base")
+    run("evals", "contamination", "runs/ppo")
     run("release", "publish", "--run", "runs/ppo", "--repo", REPO, "--tag", TAG, "--space")
     return run
 

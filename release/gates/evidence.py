@@ -98,16 +98,21 @@ def figures_from_samples(candidate: Candidate) -> Verdict:
 
 
 def contamination_bounded(candidate: Candidate) -> Verdict:
-    """Where the run has a contamination.json: it is of these scores, and no task has more items from the training data
-    than the policy allows."""
+    """contamination.json is there where the policy asks for it; it is of these scores, and no task has more items from the
+    training data than the policy allows."""
     from evals.contamination import FILE, Contamination
 
     gate, rules = "contamination_bounded", candidate.policy.contamination
     remedy = f"python -m evals contamination {candidate.run.as_posix()}"
     if not candidate.has(FILE):
+        named = [source.id for source in candidate.run_record.data] if candidate.run_record else []
         if rules.report == "optional":
             return skipped(gate, f"there is no {FILE}, and the policy does not ask for one")
-        return refused(gate, f"there is no {FILE}, so nobody knows which items were trained on", remedy=remedy)
+        if rules.report == "with_data" and not (named and candidate.scorecard):
+            return skipped(gate, f"there is no {FILE}, and no run.json that names training data beside scores")
+        return refused(
+            gate, f"there is no {FILE}, so nobody knows which items were trained on", remedy=remedy, data=named
+        )
     report = Contamination.read(candidate.bundle / FILE)
     shares = {task.task: task.share for task in report.tasks}
     evidence = {"shares": shares, "maximum_share": rules.maximum_share, "record_covered": report.record_covered}

@@ -25,7 +25,6 @@ from typing import IO, Any
 from release.isolated_python import environment_folder, isolated_python
 from release.local_hub.repo_info import app_file, card_data
 from release.local_hub.repository import Commit, Repository
-from release.local_hub.storage import locked
 from training.errors import UsageError
 
 APP_MAY_HAVE = re.compile(r"PATH|LANG|LC_\w+|TZ|TMPDIR|SSL_CERT_\w+|REQUESTS_CA_BUNDLE|(?i:https?_proxy|no_proxy)")
@@ -85,12 +84,8 @@ def build(app: SpaceApp, environments: Path, log: IO[str], *, anew: bool = False
     home = environment_folder(app.requirements, environments, app.python)
     log.write(f"{app.python}, packages in {home.name}:\n{app.requirements}")
     log.flush()
-    environments.mkdir(exist_ok=True)
-    with locked(environments / f"{home.name}.lock"):  # another Space may have the same requirements
-        if anew:
-            shutil.rmtree(home, ignore_errors=True)
-        variables = own_variables(APP_MAY_HAVE, PIP_MAY_HAVE)
-        made = isolated_python(app.requirements, environments, log, python=app.python, variables=variables)
+    variables = own_variables(APP_MAY_HAVE, PIP_MAY_HAVE)
+    made = isolated_python(app.requirements, environments, log, python=app.python, variables=variables, anew=anew)
     log.write("ready\n")
     return made
 

@@ -5,12 +5,12 @@ tree = apply({}, [Put("README.md", regular(blobs, b"# Hello"))])
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from dulwich.index import validate_path_element_hfs, validate_path_element_ntfs
 
+from release.file_names import folded, hides, parents
 from release.local_hub.git_objects import trees
 from release.local_hub.refusals import BadPath, EntryNotFound
 from release.local_hub.storage import BlobBatch, Blobs, git_oid, pointer_of
@@ -68,7 +68,7 @@ def checked_path(path: object) -> str:
         raise BadPath(path, "it is too long")
     if any(ord(character) < 32 or ord(character) == 127 for character in path) or "\\" in path:
         raise BadPath(path, "control characters and backslashes are not allowed")
-    if hidden := next((character for character in path if _hides(character)), None):
+    if hidden := next((character for character in path if hides(character)), None):
         raise BadPath(path, f"U+{ord(hidden):04X} changes how the rest of the name is shown, or is not shown itself")
     try:
         path.encode()
@@ -86,16 +86,6 @@ def checked_path(path: object) -> str:
     return path
 
 
-def _hides(character: str) -> bool:
-    """C1 controls, line separators, and marks of direction or of no width; joiners are letters' business and stay.
-
-    Unicode Technical Report 36, "Unicode Security Considerations", 2.5 and 3.5.
-    """
-    if character in "\u200c\u200d":
-        return False
-    return not character.isascii() and unicodedata.category(character) in {"Cc", "Cf", "Zl", "Zp"}
-
-
 def refuse_lookalikes(before: Tree, after: Tree) -> None:
     """Raises BadPath for a new file whose path is another's but for the case of letters, the form of accents, or its end.
 
@@ -107,22 +97,16 @@ def refuse_lookalikes(before: Tree, after: Tree) -> None:
         return
     known: dict[str, list[str]] = {}
     for path in after:
-        known.setdefault(_folded(path), []).append(path)
-    above = {_folded(parent): parent for path in after for parent in parents(path)}
+        known.setdefault(folded(path), []).append(path)
+    above = {folded(parent): parent for path in after for parent in parents(path)}
     for path in added:
-        others = [other for other in known[_folded(path)] if other != path]
-        others += [above[_folded(path)]] if _folded(path) in above else []
-        others += [other for parent in parents(path) for other in known.get(_folded(parent), [])]
+        others = [other for other in known[folded(path)] if other != path]
+        others += [above[folded(path)]] if folded(path) in above else []
+        others += [other for parent in parents(path) for other in known.get(folded(parent), [])]
         if others:
             raise BadPath(
                 path, f"it differs from {others[0]!r} only in the case of letters, the form of accents or its end"
             )
-
-
-def _folded(path: str) -> str:
-    # Windows leaves out dots and spaces at a name's end, and takes name::$DATA for name.
-    path = "/".join(part.partition("::$")[0].rstrip(". ") for part in path.split("/"))
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
 
 
 def apply(tree: Tree, changes: Iterable[Change]) -> dict[str, Entry]:
@@ -145,12 +129,6 @@ def apply(tree: Tree, changes: Iterable[Change]) -> dict[str, Entry]:
             if parent in result:
                 raise BadPath(path, f"{parent} is a file")
     return result
-
-
-def parents(path: str) -> list[str]:
-    """`a/b/c` -> [`a`, `a/b`]."""
-    parts = path.split("/")
-    return ["/".join(parts[:count]) for count in range(1, len(parts))]
 
 
 def folders(tree: Tree) -> dict[str, str]:

@@ -14,6 +14,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 DAY = timedelta(days=1)
+MAIL = "releases@slipway.dev"  # whom the certificate that signs is of
 
 
 def name(common: str) -> x509.Name:

@@ -1,14 +1,17 @@
-"""A tiny run that the default policy lets through, and one Hub for all tests of this folder."""
+"""A tiny run that the default policy lets through, one Hub for all tests of this folder, and certificates to sign with."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from authority import MAIL, Authority, write_certificate, write_key
+from cryptography.hazmat.primitives.asymmetric import ec
 from tiny_run import OWNER, examine_here, make_checkpoint, write_run_record, write_scores
 
+from release.certificates import CertificateKey, Roots
 from release.hub_client import HubClient
 from release.local_hub.server import RunningHub, running_hub
 
@@ -63,3 +66,40 @@ def repo_id(request: pytest.FixtureRequest) -> str:
 def load_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Load what was downloaded in this process: a new one takes seconds, and other tests start it."""
     monkeypatch.setattr("release.downloaded.load_in_fresh_process", examine_here)
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority.make(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority.make(tmp_path_factory.mktemp("other"))
+
+
+@pytest.fixture(scope="module")
+def signing(authority: Authority) -> CertificateKey:
+    """A key, its certificate and its chain, without the root."""
+    key = ec.generate_private_key(ec.SECP384R1())
+    folder = authority.folder
+    certificate = write_certificate(folder / "release.pem", authority.issue("Release signing", key, mail=MAIL))
+    return CertificateKey(write_key(folder / "release.key", key), certificate, (folder / "issuing.pem",))
+
+
+@pytest.fixture(scope="module")
+def roots(authority: Authority) -> Roots:
+    return Roots((authority.folder / "root.pem",))
+
+
+@pytest.fixture
+def other_signing(authority: Authority, tmp_path: Path) -> Callable[..., CertificateKey]:
+    """Makes a signer of another certificate of the same authority."""
+
+    def make(key: object = None, **differences: object) -> CertificateKey:
+        made = key or ec.generate_private_key(ec.SECP256R1())
+        certificate = authority.issue("Somebody else", made, **differences)  # type: ignore[arg-type]
+        file = write_certificate(tmp_path / "else.pem", certificate)
+        return CertificateKey(write_key(tmp_path / "else.key", made), file, (authority.folder / "issuing.pem",))  # type: ignore[arg-type]
+
+    return make

@@ -48,6 +48,28 @@ def test_the_card_of_a_superseded_model_names_its_successor_in_one_commit(hub: H
     assert [commit.title for commit in hub.history(old)[: -len(before)]] == [f"Superseded by {new}"]
 
 
+def test_models_that_would_supersede_each_other_are_refused(
+    hub: HubClient, repo_id: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [f"{repo_id}-{letter}" for letter in "abc"]
+    for name in names:
+        hub.create_repository(name, private=False)
+        hub.api.upload_file(path_or_fileobj=CARD, path_in_repo="README.md", repo_id=name)
+    a, b, c = names
+    assert main(["supersede", a, "--by", a]) == 2
+    assert main(["supersede", a, "--by", a.upper()]) == 2, "names are the same in any case"
+    assert "cannot supersede itself" in capsys.readouterr().err
+    assert main(["supersede", a, "--by", b]) == 0
+    assert main(["supersede", b, "--by", c]) == 0
+    assert main(["supersede", c, "--by", a]) == 2
+    assert f"{c} -> {a} -> {b} -> {c}" in capsys.readouterr().err
+    assert hub.api.model_info(c).card_data.get("new_version") is None
+    loop = b"---\nnew_version: " + b.encode() + b"\n---\n"
+    hub.api.upload_file(path_or_fileobj=loop, path_in_repo="README.md", repo_id=c)
+    hub.create_repository(f"{repo_id}-d", private=False)
+    assert main(["supersede", f"{repo_id}-d", "--by", b]) == 2, "b and c name each other: neither is the last"
+
+
 def test_a_file_that_is_not_there_is_said_so(hub: HubClient, repo_id: str) -> None:
     hub.create_repository(repo_id, private=False)
     with pytest.raises(UsageError, match=r"there is no nothing\.md"):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from faults.boot import KILL, PORT, WRONG
 from faults.trial import Trial
 from faults.world import World
 
@@ -62,6 +63,19 @@ def test_a_kill_or_a_full_disk_at_a_step_ends_well(fault: str, place: Any, end: 
     assert outcome.problems == [], outcome.said
     assert outcome.hit
     assert outcome.ended_by == end
+
+
+@pytest.mark.parametrize(
+    ("fault", "place", "code"),
+    [(KILL, "deaf", -9), (WRONG, "another revision", 4), (PORT, "before it starts", 4)],
+)
+def test_a_boot_that_goes_wrong_is_rolled_back_and_leaves_no_process(
+    fault: str, place: str, code: int, world: World
+) -> None:
+    outcome = Trial(world, world.next, fault, place, end="rollback").carry_out()
+    assert outcome.problems == [], outcome.said
+    assert outcome.exits == [code, 0], outcome.said
+    assert {state[0] for state in outcome.states} <= {"old", "new"}
 
 
 def test_a_first_release_that_is_killed_and_rolled_back_was_never_seen(world: World) -> None:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
-from authority import DAY, Authority, key_usage, write_certificate, write_key
+from authority import DAY, MAIL, Authority, write_certificate, write_key
 from authority import authority as ca
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509 import Certificate
 from cryptography.x509.oid import ExtendedKeyUsageOID
-from tiny_run import OWNER, examine_here
+from signed_release import found_wrong, published
+from tiny_run import OWNER
 
 from model_cards.signer import CertificateSigner
 from release.__main__ import main
@@ -32,45 +33,9 @@ from release.signing_keys import make_key
 from release.verify import verify
 from training.errors import UsageError
 
-MAIL = "releases@slipway.dev"
+REPO = f"{OWNER}/certified"
+wrong = partial(found_wrong, repo_id=REPO)
 Change = Callable[..., CertificateKey]
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority.make(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture(scope="module")
-def other(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority.make(tmp_path_factory.mktemp("other"))
-
-
-@pytest.fixture(scope="module")
-def signing(authority: Authority) -> CertificateKey:
-    """A key, its certificate and its chain, without the root."""
-    key = ec.generate_private_key(ec.SECP384R1())
-    folder = authority.folder
-    certificate = write_certificate(folder / "release.pem", authority.issue("Release signing", key, mail=MAIL))
-    return CertificateKey(write_key(folder / "release.key", key), certificate, (folder / "issuing.pem",))
-
-
-@pytest.fixture(scope="module")
-def roots(authority: Authority) -> Roots:
-    return Roots((authority.folder / "root.pem",))
-
-
-@pytest.fixture
-def other_signing(authority: Authority, tmp_path: Path) -> Change:
-    """Makes a signer of another certificate of the same authority."""
-
-    def make(key: object = None, **differences: object) -> CertificateKey:
-        made = key or ec.generate_private_key(ec.SECP256R1())
-        certificate = authority.issue("Somebody else", made, **differences)  # type: ignore[arg-type]
-        file = write_certificate(tmp_path / "else.pem", certificate)
-        return CertificateKey(write_key(tmp_path / "else.key", made), file, (authority.folder / "issuing.pem",))  # type: ignore[arg-type]
-
-    return make
 
 
 @pytest.fixture(scope="module")
@@ -80,14 +45,8 @@ def released(
     signing: CertificateKey,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[tuple[Path, Receipt]]:
-    """A published release that no test changes, and its run."""
-    run = Path(shutil.copytree(tiny_run, tmp_path_factory.mktemp("certified") / "run"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HF_ENDPOINT", hub_with_owner[0].endpoint)
-        patch.setenv("HF_TOKEN", hub_with_owner[1])
-        patch.setattr("release.downloaded.load_in_fresh_process", examine_here)
-        make_plan(run, Request(f"{OWNER}/certified", sign=signing))
-        yield run, publish(run, HubClient.connect())[0]
+    with published(REPO, tiny_run, tmp_path_factory.mktemp("certified"), hub_with_owner, signing) as made:
+        yield made
 
 
 @pytest.fixture
@@ -115,22 +74,12 @@ def signed_without_looking(folder: Path, with_what: CertificateKey) -> None:
     from model_signing import hashing, signing
 
     (folder / SIGNATURE).unlink()
-    named = folder.parent / subject(f"{OWNER}/certified", "v1.0.0")
+    named = folder.parent / subject(REPO, "v1.0.0")
     named.symlink_to(folder, target_is_directory=True)
     config = signing.Config().set_hashing_config(hashing.Config().set_allow_symlinks(True))
     config.use_certificate_signer(
         private_key=with_what.key, signing_certificate=with_what.certificate, certificate_chain=with_what.chain
     ).sign(named, folder / SIGNATURE)
-
-
-def wrong(folder: Path, trust: Path | Roots) -> dict[str, str | None]:
-    """What is not as it was signed: check or file -> what was found."""
-    findings = check(folder, files_of(folder), trust, f"{OWNER}/certified", "v1.0.0")
-    return {
-        finding.subject if finding.check == "signed" else finding.check: finding.found
-        for finding in findings
-        if not finding.ok
-    }
 
 
 def test_a_stranger_with_the_root_alone_learns_who_signed_every_file_and_when_the_certificate_was_valid(
@@ -205,7 +154,7 @@ def test_a_release_signed_by_a_key_does_not_pass_for_one_signed_with_a_certifica
     plan = ReleasePlan.read(folder / PLAN)
     plan.model_copy(update={"signer": "sha256:1234"}).write(folder / PLAN)
     (folder / SIGNATURE).unlink()
-    sign(folder, tmp_path / "k.key", subject(f"{OWNER}/certified", "v1.0.0"), keep=tmp_path / SIGNATURE)
+    sign(folder, tmp_path / "k.key", subject(REPO, "v1.0.0"), keep=tmp_path / SIGNATURE)
     assert wrong(folder, tmp_path / "k.pub") == {}
     assert wrong(folder, roots) == {"kind": "a signature by the key sha256:1234; --key slipway.pub checks it"}
 
@@ -228,7 +177,7 @@ def test_no_byte_of_the_signature_may_change_its_certificates_included(folder: P
         changed = bytearray(whole)
         changed[place] ^= 1
         file.write_bytes(changed)
-        findings = check(folder, entries, roots, f"{OWNER}/certified", "v1.0.0")
+        findings = check(folder, entries, roots, REPO, "v1.0.0")
         assert not all(finding.ok for finding in findings), f"byte {place}: {whole[place - 10 : place + 10]!r}"
 
 
@@ -241,11 +190,9 @@ def test_a_certificate_that_had_expired_when_it_signed_is_found_and_one_that_exp
     assert set(found) == {"valid"}
     assert found["valid"] is not None
     assert found["valid"].startswith("CN=Somebody else is valid from")
-    (folder.parent / subject(f"{OWNER}/certified", "v1.0.0")).unlink()
+    (folder.parent / subject(REPO, "v1.0.0")).unlink()
     signed_at(folder, datetime.now(UTC) - 20 * DAY, old)
-    (valid,) = [
-        one for one in check(folder, files_of(folder), roots, f"{OWNER}/certified", "v1.0.0") if one.check == "valid"
-    ]
+    (valid,) = [one for one in check(folder, files_of(folder), roots, REPO, "v1.0.0") if one.check == "valid"]
     assert valid.ok
     assert valid.found is not None
     assert "it has expired since, on" in valid.found
@@ -337,80 +284,11 @@ def test_a_certificate_that_issued_itself_signs_too_and_is_its_own_root(
     ReleasePlan.read(folder / PLAN).model_copy(update={"signer": signer_of(itself, [])}).write(folder / PLAN)
     for _ in range(2):
         (folder / SIGNATURE).unlink()
-        sign(folder, with_what, subject(f"{OWNER}/certified", "v1.0.0"), keep=tmp_path / SIGNATURE)
+        sign(folder, with_what, subject(REPO, "v1.0.0"), keep=tmp_path / SIGNATURE)
         assert wrong(folder, Roots((with_what.certificate,))) == {}
     assert wrong(folder, roots) == {
         "signature": "its certificates lead from CN=Myself to CN=Myself (self-signed certificate)"
     }
-
-
-@pytest.mark.parametrize(
-    ("differences", "what"),
-    [
-        ({"end": -timedelta(hours=1)}, "the certificate has expired"),
-        ({"start": timedelta(hours=1)}, "the certificate is not valid yet"),
-        ({"purposes": (ExtendedKeyUsageOID.SERVER_AUTH,)}, "this certificate is not for signing"),
-        ({"usage": key_usage(issues=True)}, "this certificate is not for signing"),
-        ({"key": rsa.generate_private_key(65537, 2048)}, "model-signing signs with elliptic curves only"),
-        ({"key": ec.generate_private_key(ec.SECP256K1())}, "model-signing signs with elliptic curves only"),
-    ],
-)
-def test_what_must_not_sign_is_refused_before_anything_is_built(
-    run: Path, other_signing: Change, differences: dict[str, object], what: str
-) -> None:
-    with pytest.raises(UsageError, match=what) as refusal:
-        make_plan(run, Request("org/name", sign=other_signing(**differences)))
-    assert refusal.value.found
-    assert refusal.value.next_step
-    assert not (run / "bundle").exists()
-
-
-def test_a_key_a_chain_or_a_file_that_does_not_belong_to_the_certificate_is_named(
-    run: Path, signing: CertificateKey, other: Authority, tmp_path: Path
-) -> None:
-    make_key(tmp_path / "other.key")
-    none = tmp_path / "none.pem"
-    for with_what, what, where in (
-        (CertificateKey(tmp_path / "other.key", signing.certificate, signing.chain), "does not belong", "other.key"),
-        (
-            CertificateKey(signing.key, signing.certificate, (other.folder / "root.pem",)),
-            "chain does not lead",
-            "release.pem",
-        ),
-        (CertificateKey(signing.key, none), "no certificate here", "none.pem"),
-        (CertificateKey(none, signing.certificate), "not a key", "none.pem"),
-        (CertificateKey(signing.key, signing.key), "no certificate here", "release.key"),
-    ):
-        with pytest.raises(UsageError, match=what) as refusal:
-            make_plan(run, Request("org/name", sign=with_what))
-        assert where in str(refusal.value.where)
-        assert refusal.value.next_step
-    assert not (run / "bundle").exists()
-
-
-def test_a_file_with_the_whole_chain_is_as_good_as_a_file_for_each(
-    signing: CertificateKey, authority: Authority, tmp_path: Path
-) -> None:
-    leaf, chain = signing.load()
-    whole = write_certificate(tmp_path / "fullchain.pem", leaf, *chain)
-    assert CertificateKey(signing.key, whole).load() == (leaf, chain)
-    assert CertificateKey(signing.key, signing.certificate, (whole,)).load() == (leaf, chain)
-
-
-@pytest.mark.parametrize(
-    ("words", "what"),
-    [
-        (["--sign-cert", "a.pem"], "--sign-cert without --sign"),
-        (["--sign", "a.key", "--cert-chain", "b.pem"], "--cert-chain without --sign-cert"),
-        (["--sign", "a.key", "--keyless"], "a release has one signature"),
-        (["--identity-token", "token"], "--identity-token without --keyless"),
-    ],
-)
-def test_options_that_do_not_go_together_are_refused(
-    run: Path, words: list[str], what: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["plan", "--run", str(run), "--repo", "org/name", *words]) == 2
-    assert what in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -429,18 +307,3 @@ def test_what_to_check_by_is_refused_before_anything_is_downloaded(
     error = capsys.readouterr().err
     assert what in error
     assert "downloading" not in error
-
-
-def test_a_certificate_that_another_one_issued_is_no_root(authority: Authority) -> None:
-    with pytest.raises(UsageError, match="not a root"):
-        Roots((authority.folder / "issuing.pem",)).load()
-
-
-def test_the_signer_s_own_address_is_no_secret_and_anybody_else_s_is(run: Path, signing: CertificateKey) -> None:
-    verdicts = {one.gate: one for one in make_plan(run, Request("org/name", sign=signing)).verdicts}
-    assert verdicts["no_personal_data"].outcome == "passed"
-    record = json.loads((run / "run.json").read_text())
-    record["recipe"]["note"] = "ask somebody@slipway.dev"
-    (run / "run.json").write_text(json.dumps(record))
-    verdicts = {one.gate: one for one in make_plan(run, Request("org/name", sign=signing)).verdicts}
-    assert verdicts["no_personal_data"].outcome == "refused"

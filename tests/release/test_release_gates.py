@@ -26,6 +26,7 @@ def test_a_whole_run_passes_every_gate(run: Path) -> None:
         "behaves_as_saved": "skipped",
         "dtype_as_config": "passed",
         "no_remote_code": "passed",
+        "file_names_portable": "passed",
         "chat_template_renders": "passed",
         "run_record_pinned": "passed",
         "scorecard_pinned": "passed",

@@ -136,5 +136,18 @@ def test_more_items_from_the_training_data_than_the_policy_allows_are_refused_by
     assert "not of these" in refusals(run)["contamination_bounded"]
     (run / "contamination.json").unlink()
     own = tmp_path / "own.yaml"
-    own.write_text((POLICIES / "default.yaml").read_text().replace("report: optional ", "report: required "))
+    own.write_text((POLICIES / "default.yaml").read_text().replace("report: with_data ", "report: required "))
     assert "there is no contamination.json" in refusals(run, str(own))["contamination_bounded"]
+
+
+def test_a_record_that_names_training_data_asks_for_a_search_of_them(run: Path, tmp_path: Path) -> None:
+    assert verdicts(run)["contamination_bounded"].outcome == "skipped", "this record names no data"
+    rows = {"id": "org/prompts", "split": "train", "sha256": "0" * 64, "rows": 8}
+    edit_json(run / "run.json", data=[rows])
+    asked = verdicts(run)["contamination_bounded"]
+    assert asked.outcome == "refused"
+    assert asked.evidence["data"] == ["org/prompts"]
+    assert asked.remedy == f"python -m evals contamination {run.as_posix()}"
+    assert verdicts(run, "external")["contamination_bounded"].outcome == "skipped"
+    report_contamination(run, 0.0)
+    assert "contamination_bounded" not in refusals(run)

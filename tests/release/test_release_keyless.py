@@ -7,12 +7,14 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from authority import Authority
+from signed_release import found_wrong, published
 from sigstore_here import Sigstore, running_sigstore
-from tiny_run import OWNER, examine_here
+from tiny_run import OWNER
 
 from model_cards.signer import KeylessSigner
 from release.__main__ import main
@@ -22,12 +24,13 @@ from release.hub_client import HubClient
 from release.keyless import Identity, Keyless, certified_name
 from release.local_hub.server import RunningHub
 from release.plan import Request, make_plan, plan_for
-from release.publish import publish
 from release.records import Receipt, ReleasePlan
-from release.signature import SIGNATURE, Trust, check
+from release.signature import SIGNATURE, check
 from training.errors import HubError, UsageError
 
 ME = "me@slipway.dev"
+REPO = f"{OWNER}/keyless"
+wrong = partial(found_wrong, repo_id=REPO)
 
 
 @pytest.fixture(scope="module")
@@ -52,14 +55,9 @@ def released(
     sigstore: Sigstore,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[tuple[Path, Receipt]]:
-    """A published release that no test changes, and its run."""
-    run = Path(shutil.copytree(tiny_run, tmp_path_factory.mktemp("keyless") / "run"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HF_ENDPOINT", hub_with_owner[0].endpoint)
-        patch.setenv("HF_TOKEN", hub_with_owner[1])
-        patch.setattr("release.downloaded.load_in_fresh_process", examine_here)
-        make_plan(run, Request(f"{OWNER}/keyless", sign=Keyless(sigstore.token(email=ME), sigstore.trust_config)))
-        yield run, publish(run, HubClient.connect())[0]
+    sign = Keyless(sigstore.token(email=ME), sigstore.trust_config)
+    with published(REPO, tiny_run, tmp_path_factory.mktemp("keyless"), hub_with_owner, sign) as made:
+        yield made
 
 
 @pytest.fixture
@@ -74,15 +72,6 @@ def identity(sigstore: Sigstore, name: str = ME, provider: str | None = None) ->
 def options(trust: Identity) -> list[str]:
     words = ["--identity", trust.identity, "--identity-provider", trust.provider]
     return [*words, "--trust-config", str(trust.trust_config)] if trust.trust_config else words
-
-
-def wrong(folder: Path, trust: Trust) -> dict[str, str | None]:
-    findings = check(folder, files_of(folder), trust, f"{OWNER}/keyless", "v1.0.0")
-    return {
-        finding.subject if finding.check == "signed" else finding.check: finding.found
-        for finding in findings
-        if not finding.ok
-    }
 
 
 def test_whoever_knows_identity_and_provider_checks_every_file_and_learns_since_when_the_log_has_it(
@@ -136,7 +125,7 @@ def test_a_changed_file_and_a_changed_byte_of_the_signature_are_found(folder: Pa
         changed = bytearray(whole)
         changed[place] ^= 1
         (folder / SIGNATURE).write_bytes(changed)
-        findings = check(folder, entries, identity(sigstore), f"{OWNER}/keyless", "v1.0.0")
+        findings = check(folder, entries, identity(sigstore), REPO, "v1.0.0")
         assert place in unbound or any(one.check == "signature" and not one.ok for one in findings), place
 
 

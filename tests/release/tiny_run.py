@@ -64,7 +64,12 @@ def make_checkpoint(target: Path, seed: int) -> Checkpoint:
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    LlamaForCausalLM(config).save_pretrained(target)
+    model = LlamaForCausalLM(config)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "proj" in name:
+                weight.mul_(5)  # as it is drawn, all that it says is the prompt's last token, a line break
+    model.save_pretrained(target)
     tokenizer.save_pretrained(target)
     return Checkpoint.open(target)
 

@@ -25,8 +25,9 @@ from typing import Any, Self
 
 ROOT = Path(__file__).resolve().parents[3]
 PAUSE = 0.01  # seconds
-ANSWER_LIMIT = 2.0  # seconds that a publisher waits for an answer
-TIME_LIMIT = 60.0  # seconds after which a publisher counts as hung
+ANSWER_LIMIT = 4.0  # seconds that a publisher waits for an answer
+TIME_LIMIT = 300.0  # seconds after which a publisher counts as hung,
+BOOT_LIMIT = 1800.0  # and one that boots its Space, on a machine that is busy with other things
 KILLED = -signal.SIGKILL
 HUNG = -signal.SIGALRM
 
@@ -86,9 +87,9 @@ class Publisher:
         job = {"command": list(command), "environment": environment, "output": str(output), **sabotage}
         return Process(int(self._ask(job)), output)
 
-    def wait(self, process: Process) -> tuple[int, str]:
-        """The exit code (negative: the signal that ended it) and what it said."""
-        deadline = time.monotonic() + TIME_LIMIT
+    def wait(self, process: Process, limit: float = TIME_LIMIT) -> tuple[int, str]:
+        """The exit code (negative: the signal that ended it) and what it said; after `limit` seconds it is hung."""
+        deadline = time.monotonic() + limit
         while not (code := self._ask({"ended": process.pid, "kill": time.monotonic() > deadline})):
             time.sleep(0.01)
         return int(code), process.output.read_text(errors="replace")
@@ -98,8 +99,10 @@ class Publisher:
         code = self._ask({"ended": process.pid, "kill": False})
         return int(code) if code else None
 
-    def run(self, command: Sequence[str], environment: dict[str, str], **sabotage: Any) -> tuple[int, str]:
-        return self.wait(self.start(command, environment, **sabotage))
+    def run(
+        self, command: Sequence[str], environment: dict[str, str], limit: float = TIME_LIMIT, **sabotage: Any
+    ) -> tuple[int, str]:
+        return self.wait(self.start(command, environment, **sabotage), limit)
 
     def _ask(self, job: dict[str, Any]) -> str:
         assert self._process.stdin is not None
@@ -132,6 +135,7 @@ def _import_everything() -> None:
     import release.local_hub.server
     import release.publish
     import release.rollback
+    import release.space_boot
     import release.space_bundle
 
     with tempfile.TemporaryDirectory() as folder:
@@ -178,6 +182,7 @@ def _ended(pid: int, kill: bool) -> str:
 def _run(command: list[str], **sabotage: Any) -> int:
     import release.downloaded
     import release.hub_transport
+    import release.space_boot
     from release.__main__ import main
 
     if command[0] == "prepare":
@@ -185,11 +190,12 @@ def _run(command: list[str], **sabotage: Any) -> int:
 
         write_runs(Path(command[1]))
         return 0
-    _sabotage(**sabotage)
     sleep = time.sleep
     time.sleep = lambda seconds: sleep(min(seconds, PAUSE))
     release.hub_transport.ANSWER_LIMIT = ANSWER_LIMIT
+    release.space_boot.SECONDS_TO_START = release.space_boot.SECONDS_TO_ANSWER = BOOT_LIMIT / 2
     release.downloaded.load_in_fresh_process = _load_here
+    _sabotage(**sabotage)
     return main(command)
 
 
@@ -207,8 +213,10 @@ def _sabotage(
     kill_after: str | None = None,
     full_at: str | None = None,
     hub_dies_at: tuple[int, bool] | None = None,
+    boot: tuple[str, Any, str | None] | None = None,
 ) -> None:
-    """Die by signal 9 before or after the journal's line of a step, or as a Hub at a write; find the disk full at that line."""
+    """Die by signal 9 before or after the journal's line of a step, or as a Hub at a write; find the disk full at that line;
+    meet one of boot.py's faults."""
     import errno
 
     from release.journal import Journal
@@ -217,6 +225,10 @@ def _sabotage(
         from faults.disk import Disk
 
         Disk(dies_at=hub_dies_at[0], after=hub_dies_at[1]).__enter__()
+    if boot is not None:
+        from faults.boot import sabotage
+
+        sabotage(*boot)
     record = Journal.record
 
     def sabotaged(journal: Journal, step: str, **data: Any) -> None:

@@ -11,28 +11,35 @@ import hashlib
 import http.client
 import json
 import threading
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 from release.hub_files import HUB_OWN_FILE
 
 EVERY = 0.04  # seconds between two looks
+SELDOM = 0.5  # and while the Space is booted, which asks the Hub for nothing but files
 State = tuple[str, tuple[str, ...], str]
 
 
 class Reader:
     """`known` are names of releases ("old", "new") with their files: path -> SHA-256."""
 
-    def __init__(self, netloc: str, repo_id: str, space: str, known: Mapping[str, Mapping[str, str]]) -> None:
-        self.netloc, self.repo_id, self.space, self.known = netloc, repo_id, space, known
+    def __init__(
+        self,
+        netloc: str,
+        repo_id: str,
+        space: str,
+        known: Mapping[str, Mapping[str, str]],
+        booting: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.netloc, self.repo_id, self.space, self.known, self.booting = netloc, repo_id, space, known, booting
         self.states: list[State] = []
         self.looks = 0
         self.failure: BaseException | None = None
         self._names: dict[str, str] = {}
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._poll, name="reader", daemon=True)
-        self._connection = http.client.HTTPConnection(netloc, timeout=30)
+        self._connection = http.client.HTTPConnection(netloc, timeout=300)  # the Hub shares a busy machine
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -49,7 +56,7 @@ class Reader:
         try:
             while not self._ended.is_set():
                 self.look()
-                time.sleep(EVERY)
+                self._ended.wait(SELDOM if self.booting() else EVERY)
             self.look()
         except BaseException as error:  # noqa: BLE001 - it is raised where the reader ends
             self.failure = error

@@ -6,7 +6,6 @@ outcome.problems      # empty where a reader saw the old release or the new one,
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -17,18 +16,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from faults.boot import BOOT, FULL
 from faults.disk import Disk
+from faults.good_end import released_problems, rolled_back_problems, seen_problems
 from faults.kinds import FROM_THEN_ON, ONCE
+from faults.orphans import left_behind
 from faults.proxy import Request
-from faults.publisher import HUNG, KILLED, Process
+from faults.publisher import BOOT_LIMIT, HUNG, KILLED, ROOT, TIME_LIMIT, Process
 from faults.reader import Reader, State
 from faults.servers import Death, Servers
-from faults.world import NO_BOOT, OWNER, REPO, SPACE, STEPS, Scenario, World
+from faults.world import NO_BOOT, OWNER, REPO, SPACE, STEPS, Scenario, World, files_of
 
-from release.hub_files import HUB_OWN_FILE
-from release.local_hub.repository import Repository
 from release.local_hub.store import Store
-from release.records import Receipt
 
 EXPECTED_EXITS = {0, 2, 3, 4, 5, KILLED}
 
@@ -67,11 +66,12 @@ ONE_OF_TWO = "Hub kill -9, one of two"  # it stays dead until the publication ha
 class Outcome:
     scenario: str
     fault: str
-    at: int | str
+    at: int | str | dict[str, int]
     step: str
     hit: bool
     exits: list[int]  # of the publication, and of every command after it
     ended_by: str  # publish, resume, or rollback
+    booted: bool  # whether the Space was to be run and asked
     states: list[State] = field(default_factory=list)
     looks: int = 0
     problems: list[str] = field(default_factory=list)
@@ -79,10 +79,14 @@ class Outcome:
 
 
 class Trial:
-    """`at` is a request (see proxy.py), or where OWN and STORE say."""
+    """`at` is a request (see proxy.py), or where OWN, STORE and BOOT say. With `boot` the Space is run and asked."""
 
-    def __init__(self, world: World, scenario: Scenario, fault: str, at: Any, *, end: str = "resume") -> None:
+    def __init__(
+        self, world: World, scenario: Scenario, fault: str, at: Any, *, end: str = "resume", boot: bool = False
+    ) -> None:
         self.world, self.scenario, self.fault, self.at, self.end = world, scenario, fault, at, end
+        self.boot = boot or fault in BOOT
+        self.limit = BOOT_LIMIT if self.boot else TIME_LIMIT
         world.trials += 1
         self.folder = world.scratch / f"trial-{world.trials}"
         self.run = Path(shutil.copytree(scenario.run, self.folder / "run"))
@@ -95,7 +99,7 @@ class Trial:
         self.second: tuple[Process, Path] | None = None
         self.other = False
         self.requests: list[Request] = []  # of the publication
-        self.writes = 0
+        self.writes: list[str] = []  # the step of each
         self._died = 0
         self._step_of_death = ""
 
@@ -124,30 +128,34 @@ class Trial:
             proxy.inject(None)
             if self.fault in OWN and self.fault != DOWNLOAD:
                 sabotage = {OWN[self.fault].setting: self.at}
+            elif self.fault in BOOT:
+                sabotage = {"boot": (self.fault, self.at, self._disk_of_boot())}
         known = {"old": self.scenario.old, "new": self.scenario.new}
         if self.fault == "second publisher, same tag, other bytes":
-            from faults.world import files_of
-
             known["other"] = files_of(self.scenario.other)
-        with Reader(self.world.netloc, REPO, SPACE, known) as reader, self._servers() as servers:
-            with Disk(full_at=self.at if self.fault in STORE else None) as disk:
-                code, said = publisher.wait(self._start(sabotage))
-            self.requests, self.writes, self._full = proxy.seen, disk.writes, disk.full
+        with (
+            Reader(self.world.netloc, REPO, SPACE, known, lambda: self._step() == "booted") as reader,
+            self._servers() as servers,
+        ):
+            with Disk(full_at=self.at if self.fault in STORE else None, step=self._step) as disk:
+                code, said = publisher.wait(self._start(sabotage), self.limit)
+            self.requests, self.writes, self._full = proxy.seen, disk.steps, disk.full
             if servers is not None:
                 servers.settle()
                 self._died = servers.died
             outcome = Outcome(
-                self.scenario.name, self.fault, self.at, self._where(), self._hit(code), [code], "publish"
+                self.scenario.name, self.fault, self.at, self._where(), self._hit(code), [code], "publish", self.boot
             )
             outcome.said = said
             if self.second is not None:
-                outcome.exits.append(publisher.wait(self.second[0])[0])
+                outcome.exits.append(publisher.wait(self.second[0], self.limit)[0])
             proxy.inject(None)
             for mend in self.mend:
                 mend()
             self._end(outcome)
         outcome.states, outcome.looks = reader.states, reader.looks
-        outcome.problems += self._seen_problems(reader.states, known) + self._end_problems(outcome)
+        outcome.problems += seen_problems(reader.states, known, self.scenario) + self._end_problems(outcome)
+        outcome.problems += [f"still runs: {command}" for command in left_behind(str(self.folder))]
         if any(code not in EXPECTED_EXITS for code in outcome.exits):
             outcome.problems.append(f"exit codes {outcome.exits}" + (" (hung)" if HUNG in outcome.exits else ""))
         if not outcome.problems and not self.keep:
@@ -176,23 +184,31 @@ class Trial:
     def _start(self, sabotage: dict[str, Any]) -> Process:
         environment = self._environment(self.run)
         if self.fault == DOWNLOAD:
-            environment |= {"TMPDIR": self._small_disk()}
+            environment |= {"TMPDIR": self._small_disk(self.folder / "small", self.at)}
         process = self.world.publisher.start(self._publish(self.run), environment, **sabotage)
         self.pid = process.pid
         return process
 
-    def _small_disk(self) -> str:
-        folder = str(self.folder / "small")
-        Path(folder).mkdir()
-        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={self.at}", "tmpfs", folder], check=True)
-        self.mend.append(lambda: subprocess.run(["umount", "-l", folder], check=True))
-        return folder
+    def _small_disk(self, folder: Path, size: int) -> str:
+        folder.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], check=True)
+        self.mend.append(lambda: subprocess.run(["umount", "-l", str(folder)], check=True))
+        return str(folder)
+
+    def _disk_of_boot(self) -> str | None:
+        """The folder of the boot that is to be full."""
+        if self.fault != FULL:
+            return None
+        if "environment" in self.at:  # where serve.py makes the environments of Spaces
+            return self._small_disk(ROOT / ".slipway" / "environments", self.at["environment"])
+        return self._small_disk(self.folder / "small", self.at["cache"])
 
     def _environment(self, run: Path) -> dict[str, str]:
         return self.world.environment(self.token, run)
 
     def _publish(self, run: Path) -> list[str]:
-        return ["publish", "--run", str(run), "--repo", REPO, "--tag", self.scenario.tag, "--space", *NO_BOOT]
+        words = ["publish", "--run", str(run), "--repo", REPO, "--tag", self.scenario.tag, "--space"]
+        return words if self.boot else [*words, *NO_BOOT]
 
     def _end(self, outcome: Outcome) -> None:
         """Run what a person would run next, until nothing is open."""
@@ -200,9 +216,9 @@ class Trial:
         command = "rollback" if (self.end == "rollback" and begun) or self.damaged else "resume"
         for run in [self.run, *([self.second[1]] if self.second else [])]:
             begun = (run / "journal.jsonl").is_file()
-            ending = [command, "--run", str(run), *(NO_BOOT if command == "resume" else [])]
+            ending = [command, "--run", str(run), *(NO_BOOT if command == "resume" and not self.boot else [])]
             words = ending if begun else self._publish(run)
-            code, said = self.world.publisher.run(words, self._environment(run))
+            code, said = self.world.publisher.run(words, self._environment(run), self.limit)
             outcome.exits.append(code)
             outcome.said += f"\n$ {' '.join(words)}\n{said}"
             allowed = {0, 2} if self.other else {0}
@@ -213,63 +229,11 @@ class Trial:
         if command == "rollback" or outcome.exits[0] != 0:
             outcome.ended_by = command
 
-    # -- what is good --------------------------------------------------------------------------------------------
-
-    def _seen_problems(self, states: list[State], known: dict[str, dict[str, str]]) -> list[str]:
-        before = "old" if self.scenario.old else "nothing"
-        allowed = {before, "new", *(["other"] if "other" in known else [])}
-        problems = []
-        for main, tags, space in states:
-            wrong = [tag for tag in tags if tag.partition(" ")[2] not in allowed]
-            if main not in allowed or space not in allowed or wrong:
-                problems.append(f"a reader saw main {main}, tags {tags}, Space {space}")
-        return problems
-
     def _end_problems(self, outcome: Outcome) -> list[str]:
-        repository, space = self.store.find("model", REPO), self.store.find("space", SPACE)
-        if outcome.ended_by == "rollback":
-            return self._rolled_back_problems(repository, space)
-        if repository is None or space is None:
-            return ["the repository or its Space is missing"]
-        refs, main = repository.refs(), repository.resolve("main")
-        before = ["Release v1.0.0", "initial commit"]
-        wanted = before if not self.scenario.old else ["Release v2.0.0", *before]
-        new = self.scenario.new
-        if self.other:
-            new = new if _content(repository) == new else _files(self.scenario.other)
-        checks = {
-            "main's files": _content(repository) == new,
-            "history": [commit.title for commit in repository.history(main.oid)] == wanted,
-            "branches": [ref for ref in refs if ref.startswith("refs/heads/")] == ["refs/heads/main"],
-            "tag": refs.get(f"refs/tags/{self.scenario.tag}") == main.oid,
-            "earlier tag": not self.scenario.old or refs["refs/tags/v1.0.0"] == main.parent,
-            "visibility": not repository.private and not space.private,
-            "Space": _served(space) == main.oid,
-            "receipts": all(receipt.commit == main.oid for receipt in self._receipts()) and bool(self._receipts()),
-        }
-        return [f"in the end the {name} is not right" for name, good in checks.items() if not good]
-
-    def _rolled_back_problems(self, repository: Repository | None, space: Repository | None) -> list[str]:
-        if not self.scenario.old:
-            seen = [item.id for item in (repository, space) if item is not None and not item.private]
-            return [f"after the rollback {seen} can be seen"] if seen else []
-        assert repository is not None
-        assert space is not None
-        refs, main = repository.refs(), repository.resolve("main")
-        titles = [commit.title for commit in repository.history(main.oid)]
-        old = ["Release v1.0.0", "initial commit"]
-        checks = {
-            "main's files": _content(repository) == self.scenario.old,
-            "history": titles in (old, ["Roll back to v1.0.0", "Release v2.0.0", *old]),
-            "branches": [ref for ref in refs if ref.startswith("refs/heads/")] == ["refs/heads/main"],
-            "visibility": not repository.private and not space.private,
-            "Space": _served(space) == refs["refs/tags/v1.0.0"],
-        }
-        return [f"after the rollback the {name} is not right" for name, good in checks.items() if not good]
-
-    def _receipts(self) -> list[Receipt]:
         runs = [self.run, *([self.second[1]] if self.second else [])]
-        return [Receipt.read(run / "receipt.json") for run in runs if (run / "receipt.json").is_file()]
+        if outcome.ended_by == "rollback":
+            return rolled_back_problems(self.store, self.scenario)
+        return released_problems(self.store, self.scenario, runs, other=self.other, booted=self.boot)
 
     # -- where it happened ---------------------------------------------------------------------------------------
 
@@ -277,6 +241,8 @@ class Trial:
         return step_after(self.run / "journal.jsonl")
 
     def _where(self) -> str:
+        if self.fault in BOOT:
+            return "booted"
         if self.fault in OWN:
             return "checked" if self.fault == DOWNLOAD else str(self.at)
         if self.fault in STORE:
@@ -302,23 +268,3 @@ def step_after(journal: Path) -> str:
         return STEPS[0]
     done = [json.loads(line)["step"] for line in lines]
     return next((step for step in STEPS if step not in done), STEPS[-1])
-
-
-def _files(run: Path) -> dict[str, str]:
-    from faults.world import files_of
-
-    return files_of(run)
-
-
-def _content(repository: Repository) -> dict[str, str]:
-    """path -> SHA-256 of the bytes that lie on the Hub's disk for main."""
-    return {
-        path: hashlib.sha256(repository.blobs.read(entry.sha256)).hexdigest()
-        for path, entry in repository.resolve("main").tree.items()
-        if path != HUB_OWN_FILE
-    }
-
-
-def _served(space: Repository) -> str:
-    entry = space.resolve("main").tree.get("space.json")
-    return "" if entry is None else str(json.loads(space.blobs.read(entry.sha256))["revision"])

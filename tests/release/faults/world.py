@@ -25,7 +25,11 @@ from release.records import ReleasePlan
 OWNER, REPO = "slipway", "slipway/tiny"
 SPACE = f"{REPO}-chat"
 STEPS = ("repository", "staged", "checked", "promoted", "tagged", "space", "cleaned", "booted", "visible", "receipt")
-NO_BOOT = ("--no-boot", "the faults are of the Hub")  # a Space takes seconds to start, and there are hundreds of trials
+NO_BOOT = (
+    "--no-boot",
+    "the faults are of the Hub",
+)  # a Space takes ten seconds of a processor, and there are hundreds of trials
+AFTER_BOOT = STEPS[STEPS.index("booted") :]  # what befalls these steps befalls a publication that boots its Space
 
 
 @dataclass(frozen=True)

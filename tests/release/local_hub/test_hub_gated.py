@@ -13,7 +13,9 @@ import pytest
 from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError
 
+from release.hub_errors import translated
 from release.local_hub.server import running_hub
+from training.errors import HubError
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 
@@ -176,3 +178,23 @@ def test_the_page_of_a_gated_dataset_says_how_to_ask_and_shows_no_rows(people: A
         assert "a secret row" not in page(user).text
         refused = page(user, "/blob/main/data.jsonl")
         assert (refused.status_code, refused.headers["X-Error-Code"]) == (status, "GatedRepo")
+
+
+@pytest.mark.parametrize("kind", ["model", "dataset"])
+def test_our_commands_say_that_access_must_be_asked_for_and_where(
+    people: Any, gate: Any, kind: str, tmp_path: Path
+) -> None:
+    name = gate("manual", kind)
+    page = f"{'datasets/' if kind == 'dataset' else ''}{name}"
+    for who, said in ((VISITOR, "the user of this token is not among them"), (NOBODY, "nobody without a token")):
+        api = people(who)
+        for ask in (
+            lambda api: api.hf_hub_download(name, "w.bin", repo_type=kind, cache_dir=tmp_path),
+            lambda api: api.snapshot_download(name, repo_type=kind, cache_dir=tmp_path),
+            lambda api: api.auth_check(name, repo_type=kind),
+        ):
+            with pytest.raises(HubError) as caught, translated(api.endpoint, f"read {name}", api.token):
+                ask(api)
+            assert said in caught.value.what
+            assert "no such repository" not in caught.value.render()
+            assert f"ask for access at {api.endpoint}/{page}, logged in" in str(caught.value.next_step)

@@ -1,0 +1,97 @@
+"""What is good: that a reader saw one release or the other all along, and how a Hub stands after `resume` and after `rollback`.
+
+Each gives what is not so, in words; nothing where all is well.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from faults.reader import State
+from faults.world import REPO, SPACE, Scenario, files_of
+
+from release.hub_files import HUB_OWN_FILE
+from release.local_hub.repository import Repository
+from release.local_hub.store import Store
+from release.records import Receipt
+
+FIRST = ["Release v1.0.0", "initial commit"]
+
+
+def seen_problems(states: Sequence[State], known: Mapping[str, Mapping[str, str]], scenario: Scenario) -> list[str]:
+    """`known` are the releases that may be there, by name."""
+    before = "old" if scenario.old else "nothing"
+    allowed = {before, "new", *(["other"] if "other" in known else [])}
+    problems = []
+    for main, tags, space in states:
+        wrong = [tag for tag in tags if tag.partition(" ")[2] not in allowed]
+        if main not in allowed or space not in allowed or wrong:
+            problems.append(f"a reader saw main {main}, tags {tags}, Space {space}")
+    return problems
+
+
+def released_problems(
+    store: Store, scenario: Scenario, runs: Sequence[Path], *, other: bool, booted: bool
+) -> list[str]:
+    """`other`: somebody else's bytes may stand there too; `booted`: the receipts of `runs` have the Space's answer."""
+    repository, space = store.find("model", REPO), store.find("space", SPACE)
+    if repository is None or space is None:
+        return ["the repository or its Space is missing"]
+    refs, main = repository.refs(), repository.resolve("main")
+    content, new = _content(repository), scenario.new
+    if other and content != new:
+        new = files_of(scenario.other)
+    receipts = [Receipt.read(run / "receipt.json") for run in runs if (run / "receipt.json").is_file()]
+    wanted = ["Release v2.0.0", *FIRST] if scenario.old else FIRST
+    checks = {
+        "main's files": content == new,
+        "history": [commit.title for commit in repository.history(main.oid)] == wanted,
+        "branches": [ref for ref in refs if ref.startswith("refs/heads/")] == ["refs/heads/main"],
+        "tag": refs.get(f"refs/tags/{scenario.tag}") == main.oid,
+        "earlier tag": not scenario.old or refs["refs/tags/v1.0.0"] == main.parent,
+        "visibility": not repository.private and not space.private,
+        "Space": _served(space) == main.oid,
+        "receipts": all(receipt.commit == main.oid for receipt in receipts) and bool(receipts),
+        "Space's answer": all(_answered(receipt) == booted for receipt in receipts),
+    }
+    return [f"in the end the {name} is not right" for name, good in checks.items() if not good]
+
+
+def rolled_back_problems(store: Store, scenario: Scenario) -> list[str]:
+    repository, space = store.find("model", REPO), store.find("space", SPACE)
+    if not scenario.old:
+        seen = [item.id for item in (repository, space) if item is not None and not item.private]
+        return [f"after the rollback {seen} can be seen"] if seen else []
+    assert repository is not None
+    assert space is not None
+    refs, main = repository.refs(), repository.resolve("main")
+    titles = [commit.title for commit in repository.history(main.oid)]
+    checks = {
+        "main's files": _content(repository) == scenario.old,
+        "history": titles in (FIRST, ["Roll back to v1.0.0", "Release v2.0.0", *FIRST]),
+        "branches": [ref for ref in refs if ref.startswith("refs/heads/")] == ["refs/heads/main"],
+        "visibility": not repository.private and not space.private,
+        "Space": _served(space) == refs["refs/tags/v1.0.0"],
+    }
+    return [f"after the rollback the {name} is not right" for name, good in checks.items() if not good]
+
+
+def _content(repository: Repository) -> dict[str, str]:
+    """path -> SHA-256 of the bytes that lie on the Hub's disk for main."""
+    return {
+        path: hashlib.sha256(repository.blobs.read(entry.sha256)).hexdigest()
+        for path, entry in repository.resolve("main").tree.items()
+        if path != HUB_OWN_FILE
+    }
+
+
+def _answered(receipt: Receipt) -> bool:
+    return receipt.space is not None and receipt.space.boot is not None and bool(receipt.space.boot.answer)
+
+
+def _served(space: Repository) -> str:
+    entry = space.resolve("main").tree.get("space.json")
+    return "" if entry is None else str(json.loads(space.blobs.read(entry.sha256))["revision"])
