@@ -25,8 +25,9 @@ HARDWARE = {
     "a100-large": 80_000_000_000,
     "zero-a10g": 48_000_000_000,
 }
-# What the program takes beside the model: Python, gradio, and the libraries of the runtime.
-PROGRAM = {"llama.cpp": 500_000_000, "transformers": 1_500_000_000, "zerogpu": 2_000_000_000}
+# What the program takes beside the model: Python, gradio, the libraries of the runtime, and llama.cpp's 512 MiB of conversations
+# that it keeps beside its cache (spaces/chat/llama_model.py).
+PROGRAM = {"llama.cpp": 1_036_870_912, "transformers": 1_500_000_000, "zerogpu": 2_000_000_000}
 CACHE_BYTES = {"llama.cpp": 2, "transformers": 4, "zerogpu": 2}  # of one number in the cache
 SIZES = ("num_attention_heads", "num_hidden_layers", "hidden_size")  # of a config, by transformers' common names
 OPTIONAL_SIZES = ("head_dim", "num_key_value_heads", "max_position_embeddings")

@@ -23,6 +23,9 @@ from template import FILES, ChatTemplate
 
 ANSWERS_AT_ONCE = 4
 BATCH_TOKENS = 512
+CONVERSATIONS_KEPT_MIB = (
+    512  # of memory, for conversations whose place was taken by others'; llama.cpp's own default is 8 GiB
+)
 NICENESS = 5  # of llama.cpp's threads beside the page's
 
 
@@ -42,6 +45,7 @@ def load(settings: ModelSettings) -> LlamaModel:
     chosen.n_parallel = ANSWERS_AT_ONCE
     chosen.n_batch = chosen.n_ubatch = BATCH_TOKENS
     chosen.kv_unified = False
+    chosen.cache_ram_mib = CONVERSATIONS_KEPT_MIB
     chosen.port = 0
     chosen.api_keys = [secrets.token_urlsafe(24)]
     chosen.verbosity = -1

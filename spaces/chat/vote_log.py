@@ -146,7 +146,7 @@ class VoteLog:
                 self.push()
                 self.problem = ""
             except (HfHubHTTPError, httpx2.HTTPError, OSError) as error:
-                self.problem = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+                self.problem = _reason(error)
                 print(
                     f"error: votes are kept in {self.folder} and not pushed: {self.problem}",
                     file=sys.stderr,
@@ -280,3 +280,11 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _reason(error: Exception) -> str:
+    """Why a push failed, in a line: of a Hub's refusal its status and words, for the exception's first line is a request id."""
+    if isinstance(error, HfHubHTTPError):
+        said = error.server_message or error.response.reason_phrase
+        return f"{type(error).__name__}: status {error.response.status_code}, {said}"
+    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"

@@ -14,7 +14,7 @@ from release.exports.parity import Loss
 from release.exports.record import EXPORT, RECEIPT, ExportedFile, ExportReceipt, ExportRecord
 from release.records import ReleasePlan
 from release.space_flavour import ANSWERS_AT_ONCE, CONTEXT_TOKENS, Asked, choose_flavour
-from release.space_memory import HARDWARE, KEPT_FREE, memory_needed
+from release.space_memory import HARDWARE, KEPT_FREE, PROGRAM, memory_needed
 from training.checkpoint import Checkpoint
 from training.errors import UsageError
 
@@ -209,6 +209,7 @@ def test_what_is_computed_with_is_what_the_page_does() -> None:
 
     assert constant("limits.py", "CONTEXT_TOKENS") == CONTEXT_TOKENS
     assert constant("llama_model.py", "ANSWERS_AT_ONCE") == ANSWERS_AT_ONCE["llama.cpp"]
+    assert PROGRAM["llama.cpp"] > constant("llama_model.py", "CONVERSATIONS_KEPT_MIB") * 2**20 + 400_000_000
     assert constant("visitors.py", "ANSWERS_AT_ONCE") == ANSWERS_AT_ONCE["transformers"]
 
 

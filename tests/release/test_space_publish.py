@@ -63,3 +63,24 @@ def test_the_same_command_with_another_server_is_another_plan(run: Path) -> None
     second = ReleasePlan.read(run / "plan.json")
     assert first.files == second.files
     assert first.content_digest() != second.content_digest()
+
+
+def test_the_next_command_asks_for_the_precision_that_was_planned(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [
+        "plan",
+        "--run",
+        str(run),
+        "--repo",
+        "org/name",
+        "--space",
+        "cpu",
+        "--space-precision",
+        "float32",
+        "--json",
+    ]
+    assert main(words) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["plan"]["space_flavour"]["precision"] == "float32"
+    assert "--space-hardware cpu-basic --space-precision float32" in printed["summary"]
