@@ -20,6 +20,7 @@ from release.local_hub import (
     routes_discussions,
     routes_git,
     routes_lfs,
+    routes_lists,
     routes_repos,
     routes_resolve,
     routes_spaces,
@@ -52,6 +53,7 @@ def create_app(store: Store, ready: str | None = None, *, reach_private: bool = 
 
     routes = [
         *routes_repos.routes,
+        *routes_lists.routes,
         *routes_tree.routes,
         *routes_commit.routes,
         *routes_lfs.routes,

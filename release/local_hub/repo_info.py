@@ -16,6 +16,11 @@ from release.local_hub.storage import Blobs, pointer_of
 from release.local_hub.tree import Entry, Tree
 
 CARD_LIMIT = 1 << 20  # bytes of a README that are read
+# Fields of a data set's card that are tags with their name in front.
+DATASET_TAGS = (
+    "task_categories", "task_ids", "size_categories", "multilinguality", "language_creators", "annotations_creators",
+    "source_datasets", "benchmark",
+)  # fmt: skip
 HEADER_LIMIT = 32 << 20  # bytes of a safetensors header
 
 
@@ -79,12 +84,14 @@ def list_item(repository: Repository, commit: Commit) -> dict[str, Any]:
         task = card.get("pipeline_tag") or ("text-generation" if _is_language_model(config) else None)
         item |= {"modelId": repository.id, "library_name": library, "pipeline_tag": task}
         formats = sorted({suffix for suffix in ("safetensors", "gguf") if _has_suffix(commit.tree, suffix)})
-        item["tags"] = _distinct([library, *formats, config.get("model_type"), task, *_card_tags(card)])
+        item["tags"] = _distinct(
+            [library, *formats, config.get("model_type"), task, *_card_tags(card, repository.kind)]
+        )
     elif repository.kind == "space":
         item |= {"sdk": card.get("sdk") or settings.get("sdk")}
-        item["tags"] = _distinct([item["sdk"], *_card_tags(card)])
+        item["tags"] = _distinct([item["sdk"], *_card_tags(card, repository.kind)])
     else:
-        item["tags"] = _distinct(_card_tags(card))
+        item["tags"] = _distinct(_card_tags(card, repository.kind))
     return item
 
 
@@ -129,17 +136,19 @@ def pointer_size(entry: Entry) -> int:
     return len(pointer_of(entry.sha256, entry.size))
 
 
-def _card_tags(card: dict[str, Any]) -> list[Any]:
+def _card_tags(card: dict[str, Any], kind: str) -> list[Any]:
     """The card's own tags, then the ones that the Hub makes of its other fields."""
-    tags = _texts(card.get("tags"))
-    for key, prefix in (("language", ""), ("datasets", "dataset:"), ("base_model", "base_model:")):
-        tags += [f"{prefix}{value}" for value in _texts(card.get(key))]
-    for key in ("license", "task_categories", "size_categories"):
-        tags += [f"{key}:{value}" for value in _texts(card.get(key))]
+    tags = texts(card.get("tags"))
+    language = "language:" if kind == "dataset" else ""
+    for key, prefix in (("language", language), ("datasets", "dataset:"), ("base_model", "base_model:")):
+        tags += [f"{prefix}{value}" for value in texts(card.get(key))]
+    for key in ("license", *DATASET_TAGS) if kind == "dataset" else ("license",):
+        tags += [f"{key}:{value}" for value in texts(card.get(key))]
     return tags
 
 
-def _texts(value: Any) -> list[str]:
+def texts(value: Any) -> list[str]:
+    """The texts of a field that may hold one or several."""
     values = value if isinstance(value, list) else [value]
     return [text for text in values if isinstance(text, str)]
 
@@ -167,7 +176,7 @@ def _parse_config(blobs: Blobs, sha256: str) -> dict[str, Any]:
 
 
 def _is_language_model(config: dict[str, Any]) -> bool:
-    return any("ForCausalLM" in name for name in _texts(config.get("architectures")))
+    return any("ForCausalLM" in name for name in texts(config.get("architectures")))
 
 
 def parameter_counts(blobs: Blobs, tree: Tree) -> dict[str, int]:

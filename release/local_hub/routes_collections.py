@@ -21,11 +21,15 @@ from release.local_hub.fields import flag, number, text
 from release.local_hub.refusals import Conflict, Refusal
 from release.local_hub.web import Call, json_route
 
+SORTS = ("lastModified", "trending", "upvotes")  # nobody votes here, so that all are the first
 LISTED_ITEMS = 4  # of each collection in a list, as on the Hub
 
 
 def listing(call: Call) -> Response:
-    """`owner` and `item` (`models/org/name`) narrow it; each may be given several times."""
+    """`owner` and `item` (`models/org/name`) narrow it; each may be given several times. The newest change comes first."""
+    call.offers("owner", "item", "sort", "limit")
+    if call.query.get("sort", SORTS[0]) not in SORTS:
+        raise Refusal(400, f"Collections are sorted by {', '.join(SORTS)}")
     owners = {owner.lower() for owner in call.query.getlist("owner")}
     wanted = {item.lower() for item in call.query.getlist("item")}
     found = [
@@ -40,6 +44,7 @@ def listing(call: Call) -> Response:
         for answer in answers
         if not wanted or wanted & {f"{item['type']}s/{item['id']}".lower() for item in answer["items"]}
     ]
+    answers = answers[: call.number("limit", len(answers))]
     for answer in answers:
         answer["items"] = answer["items"][:LISTED_ITEMS]
         del answer["position"]  # the client counts these itself

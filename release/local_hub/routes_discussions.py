@@ -20,8 +20,11 @@ STATUSES = ("open", "closed")
 
 def listing(call: Call) -> Response:
     repository = call.repository()
+    call.offers("type", "status", "author", "p")
     found = discussions.read_all(repository)
     kind, status, author = (call.query.get(key) for key in ("type", "status", "author"))
+    if kind not in (None, "all", "discussion", "pull_request") or status not in (None, "all", *STATUSES):
+        raise Refusal(400, '"type" is all, discussion or pull_request, "status" all, open or closed')
     if kind in {"discussion", "pull_request"}:
         found = [item for item in found if item["pull_request"] == (kind == "pull_request")]
     if status in STATUSES:

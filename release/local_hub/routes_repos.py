@@ -1,4 +1,4 @@
-"""Repositories as wholes: who am I, create, delete, move, settings, information and lists."""
+"""Repositories as wholes: who am I, create, delete, move, settings and information."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from typing import Any
 from starlette.responses import JSONResponse, Response
 
 from release.local_hub.fields import Fields, choice, flag, number, objects, text, variable
-from release.local_hub.refusals import Conflict, Refusal, RevisionNotFound
-from release.local_hub.repo_info import list_item, repo_info
-from release.local_hub.repository import Repository, now
+from release.local_hub.refusals import Conflict, Refusal
+from release.local_hub.repo_info import repo_info
+from release.local_hub.repository import now
 from release.local_hub.store import KINDS, split_id
 from release.local_hub.web import Call, json_route
 from release.local_hub.webhook_events import announce, announcement
 
-LIST_PAGE = 1000
 SDKS = ("gradio", "docker", "static", "streamlit")
 
 
@@ -138,35 +137,6 @@ def information(call: Call) -> Response:
     return JSONResponse(repo_info(repository, repository.resolve(revision), with_blobs=with_blobs))
 
 
-def listing(call: Call) -> Response:
-    """Repositories that the caller may see; `author`, `search`, `filter`, `pipeline_tag`, `sort`, `limit` narrow it."""
-    items = []
-    for repository in call.store.repositories(call.kind):
-        if _listed(call, repository):
-            try:
-                items.append(list_item(repository, repository.resolve("main")))
-            except (RevisionNotFound, FileNotFoundError):
-                continue  # it was deleted, or is just being created
-    wanted = [*call.query.getlist("filter"), *call.query.getlist("pipeline_tag")]
-    tags = {tag for value in wanted for tag in value.split(",")}
-    items = [item for item in items if tags <= {*item["tags"], item.get("pipeline_tag")}]
-    key = call.query.get("sort", "lastModified")
-    items.sort(key=lambda item: str(item.get(key, "")), reverse=call.query.get("direction", "-1") == "-1")
-    start = call.number("cursor", 0)
-    end = start + min(call.number("limit", LIST_PAGE), LIST_PAGE)
-    headers = call.next_link(cursor=str(end)) if end < len(items) else {}
-    return JSONResponse(items[start:end], headers=headers)
-
-
-def _listed(call: Call, repository: Repository) -> bool:
-    author, search = call.query.get("author", "").lower(), call.query.get("search", "").lower()
-    if author and repository.namespace.lower() != author:
-        return False
-    if any(word not in repository.id.lower() for word in search.split()):
-        return False
-    return call.caller.may_read(repository.namespace) or not repository.private
-
-
 def check_access(call: Call) -> Response:
     call.repository(write=call.request.url.path.endswith("/write"), content=True)
     return JSONResponse({})
@@ -197,7 +167,6 @@ routes = [
     json_route("/api/repos/move", move, ("POST",)),
     json_route("/api/users/{account}/overview", overview),
     json_route("/api/organizations/{account}/overview", overview),
-    json_route("/api/{kind:kinds}", listing),
     json_route("/api/{kind:kinds}/{org}/{name}", information),
     json_route("/api/{kind:kinds}/{org}/{name}/revision/{revision}", information),
     json_route("/api/{kind:kinds}/{org}/{name}/settings", change_settings, ("PUT",)),

@@ -90,6 +90,12 @@ class Call:
         """The body as a JSON object; an empty body is an empty object."""
         return parsed(self.body)
 
+    def offers(self, *names: str) -> None:
+        """Raises 400 for a parameter of the query that is none of these: an answer as if it had not been asked for misleads."""
+        for key in self.query:
+            if key.removesuffix("[]") not in names:
+                raise Refusal(400, f"This Hub's list does not offer {key[:40]!r}; it knows {', '.join(names)}")
+
     def number(self, key: str, default: int) -> int:
         """A number of the query. Raises 400 for what is none."""
         text = self.query.get(key)
