@@ -9,15 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
 
 from evals.alignment_tax import tax_rows
 from evals.compare import Comparison
-from evals.presentation import figure, headlines, markdown_text, parameter_count, short_digest
-from evals.scorecard import Score
+from evals.presentation import headlines, markdown_text, parameter_count, short_digest
 from model_cards import examples, expenses, more_tables, score_table
 from model_cards.author import author_part
 from model_cards.bill_of_materials import BILL, bill_of_materials
@@ -93,7 +92,7 @@ AUTO_CLASSES = {
 }
 # Settings that a reader looks for first, by the last part of their name; the whole recipe is folded below them.
 MAIN_SETTINGS = (
-    *("method", "base", "reward_model", "source", "total_episodes", "num_train_epochs", "max_steps", "batch_size"),
+    *("method", "source", "total_episodes", "num_train_epochs", "max_steps", "batch_size"),
     *("per_device_train_batch_size", "num_ppo_epochs", "learning_rate", "value_learning_rate", "kl_coef", "beta"),
     *("cliprange", "max_new_tokens", "temperature", "max_length", "r", "lora_alpha", "dtype"),
 )
@@ -155,7 +154,7 @@ def render_card(
         hub=(endpoint or HUB).rstrip("/"),
         elsewhere=None if (endpoint or HUB).rstrip("/") == HUB else (endpoint or "").rstrip("/"),
         method=_method(facts.run) if facts.run else None,
-        parameters=parameter_count(facts.card.model.parameters) if facts.card else None,
+        parameters=parameter_count(facts.parameters) if facts.parameters else None,
         plots=drawn,
         scores=_scores(facts, differences),
         tables=_tables(facts, compared),
@@ -251,7 +250,7 @@ def _glance(facts: Facts) -> list[tuple[str, str]]:
     context = config.get("max_position_embeddings")
     license = license_metadata(facts.base.license if facts.base else None)
     known = {
-        "Parameters": f"{facts.card.model.parameters:,}" if facts.card and facts.card.model.parameters else None,
+        "Parameters": f"{facts.parameters:,}" if facts.parameters else None,
         "Architecture": f"{(config.get('architectures') or ['unknown'])[0]}{shape}",
         "Context": f"{context:,} tokens" if isinstance(context, int) else None,
         "Stored as": f"safetensors, {config.get('dtype') or config.get('torch_dtype') or 'float32'}",
@@ -274,8 +273,6 @@ def _limits(facts: Facts, differences: Mapping[str, Difference], compared: Compa
         difference = differences.get(score_id(score))
         if difference and difference.verdict == "worse":
             found.append(f"It is worse than its parent on `{score_id(score)}`.")
-        if score.group == "helpfulness":
-            found += _beside(score)
     for task, why in sorted(card.failed_tasks.items()):
         found.append(
             f"`{_code(task)}` could not be scored ({markdown_text(without_place(why))}), so nothing is known there."
@@ -311,15 +308,6 @@ def _method(run: RunRecord) -> str:
     return METHODS.get(run.method, f"trained by {run.method}").replace("{rewards}", rewards)
 
 
-def _beside(score: Score) -> list[str]:
-    """A win rate is read beside what the longer answer alone would win."""
-    return [
-        f"`{score_id(score)}` is {figure(score.value, score.unit)}; read it beside *{markdown_text(name)}*, "
-        f"{figure(value, score.unit)}."
-        for name, value in sorted(score.baseline.items())
-    ]
-
-
 def _training(facts: Facts) -> dict[str, Any] | None:
     run = facts.run
     if run is None:
@@ -332,7 +320,7 @@ def _training(facts: Facts) -> dict[str, Any] | None:
         "parents": [
             {
                 "role": parent.role.replace("_", " "),
-                "name": parent.hub_id or without_place(parent.name),
+                "name": parent.hub_id or f"{PurePosixPath(without_place(parent.name)).name}, on no Hub",
                 "link": facts.base_hub_id if parent.role == "base" else None,
                 "revision": parent.revision,
                 "digest": parent.digest,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -17,7 +18,7 @@ from evals.presentation import samples_of
 from evals.saved import SavedRun
 from evals.scorecard import Sample, Scorecard
 from model_cards.author import AuthorCard, read_author_card
-from training.checkpoint import Checkpoint
+from training.checkpoint import Checkpoint, read_safetensors_header, weight_files
 from training.errors import UsageError
 from training.run_record import DataSource, ParentCheckpoint, RunRecord
 
@@ -50,6 +51,7 @@ class Facts:
     parent_samples: dict[str, list[Sample]]
     steps: list[dict[str, Any]]
     author: AuthorCard | None = None  # what came with a checkpoint that was trained elsewhere
+    stored: int | None = None  # values in the weight files
 
     @property
     def base(self) -> ParentCheckpoint | None:
@@ -64,6 +66,14 @@ class Facts:
     def copied(self) -> bool:
         """Whether the checkpoint was trained elsewhere: copied, or made of a GGUF file."""
         return self.run is not None and self.run.method == "base"
+
+    @property
+    def parameters(self) -> int | None:
+        """As they were counted when it was scored; of a checkpoint that was only copied, the values in its files (packed ones
+        are no parameters)."""
+        if self.card is not None:
+            return self.card.model.parameters
+        return self.stored if self.copied and "quantization_config" not in self.config else None
 
     @property
     def architecture(self) -> str:
@@ -109,8 +119,14 @@ def read_facts(run: Path) -> Facts:
         samples=_samples(scored),
         parent_samples=_samples(parent_scored),
         steps=_steps(run / "metrics.jsonl"),
+        stored=_stored(directory),
         author=read_author_card(directory / "README.md") if record is None or record.method == "base" else None,
     )
+
+
+def _stored(directory: Path) -> int:
+    headers = (read_safetensors_header(directory / name) for name in weight_files(directory))
+    return sum(prod(entry["shape"]) for header in headers for entry in header.values())
 
 
 def task_of(architecture: str) -> str:

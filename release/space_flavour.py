@@ -18,7 +18,7 @@ from evals.scorecard import Scorecard
 from release.exports.command import PRECISIONS
 from release.exports.record import EXPORT, RECEIPT, ExportReceipt, ExportRecord
 from release.hub_client import chosen_endpoint
-from release.space_memory import HARDWARE, OPTIONAL_SIZES, SIZES, Memory, memory_needed
+from release.space_memory import HARDWARE, Memory, memory_needed
 from training.checkpoint import Checkpoint, read_safetensors_header, weight_files
 from training.command import log
 from training.errors import UsageError
@@ -267,30 +267,11 @@ def _scored_in(run: Path, checkpoint: Checkpoint) -> str | None:
 def _memory(checkpoint: Checkpoint, backend: str, weights: int) -> Memory:
     return memory_needed(
         weights=weights,
-        config=_sizes(checkpoint),
+        config=checkpoint.config,
         context=CONTEXT_TOKENS,
         answers_at_once=ANSWERS_AT_ONCE[backend],
         runtime=backend,
     )
-
-
-def _sizes(checkpoint: Checkpoint) -> dict[str, int | None]:
-    """The sizes of the text model under one name each: GPT-2 says n_head, others nest them. Raises UsageError."""
-    from transformers import AutoConfig
-
-    try:
-        config = AutoConfig.for_model(**checkpoint.config).get_text_config()
-        return {name: getattr(config, name) for name in SIZES} | {
-            name: getattr(config, name, None) for name in OPTIONAL_SIZES
-        }
-    except (ValueError, TypeError, AttributeError) as error:
-        raise UsageError(
-            "the memory that answering takes cannot be told for this model",
-            where=str(checkpoint.path / "config.json"),
-            expected=", ".join(SIZES),
-            found=str(error).splitlines()[0],
-            next_step="give --space endpoint with a server that runs it, or leave --space out",
-        ) from error
 
 
 def _parameters(checkpoint: Checkpoint) -> int:

@@ -29,8 +29,6 @@ HARDWARE = {
 # that it keeps beside its cache (spaces/chat/llama_model.py).
 PROGRAM = {"llama.cpp": 1_036_870_912, "transformers": 1_500_000_000, "zerogpu": 2_000_000_000}
 CACHE_BYTES = {"llama.cpp": 2, "transformers": 4, "zerogpu": 2}  # of one number in the cache
-SIZES = ("num_attention_heads", "num_hidden_layers", "hidden_size")  # of a config, by transformers' common names
-OPTIONAL_SIZES = ("head_dim", "num_key_value_heads", "max_position_embeddings")
 KEPT_FREE = 0.1  # of the memory, for everything that is not counted here
 
 

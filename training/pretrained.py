@@ -313,11 +313,21 @@ def _license(directory: Path) -> str | None:
     """What the card beside the weights names: the licence's own name where it is on no list of the Hub's. None where it
     names none, or several."""
     from huggingface_hub import ModelCard
+    from yaml import YAMLError
 
     readme = directory / "README.md"
     if not readme.is_file():
         return None
-    data = ModelCard.load(readme, ignore_metadata_errors=True).data
+    try:
+        data = ModelCard.load(readme, ignore_metadata_errors=True).data
+    except (YAMLError, ValueError) as error:  # its own classes, and UnicodeDecodeError
+        raise UsageError(
+            "the metadata of the checkpoint's card cannot be read, so its licence is not known",
+            where=str(readme),
+            expected="YAML between the --- lines at the top",
+            found=" ".join(str(error).split())[:300],
+            next_step="mend the README.md, or take it away",
+        ) from error
     named = getattr(data, "license", None)
     if named == "other":
         named = getattr(data, "license_name", None) or named

@@ -75,3 +75,19 @@ def test_what_names_nothing_to_release_is_told(capsys: pytest.CaptureFixture[str
     assert "--checkpoint DIR" in capsys.readouterr().err
     assert main(["plan", "--repo", "me/mine", "--run", "runs/a", "--license", "mit"]) == 2
     assert "--license is of a --checkpoint" in capsys.readouterr().err
+
+
+def test_a_licence_that_only_its_card_names_goes_on_with_its_text_and_a_card_that_cannot_be_read_is_exit_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, run = save_model(tmp_path / "mine"), tmp_path / "run"
+    words = ["plan", "--checkpoint", str(source), "--run", str(run), "--repo", "me/mine"]
+    (source / "README.md").write_text("---\nlicense: [mit\n---\n# Mine\n")
+    assert main(words) == 2
+    assert "the metadata of the checkpoint's card cannot be read" in capsys.readouterr().err
+    licence = "license: other\nlicense_name: harbour-research\nlicense_link: LICENSE\npipeline_tag: text-generation\n"
+    (source / "README.md").write_text(f"---\n{licence}---\n# Mine\n")
+    (source / "LICENSE").write_text("For research.\n")
+    assert main(words) == 0
+    assert licence.splitlines()[1] in (run / "bundle" / "README.md").read_text()
+    assert (run / "bundle" / "LICENSE").is_file()

@@ -16,8 +16,8 @@ from release.records import Verdict
 CARD = "---\nlicense: mit\npipeline_tag: {task}\n---\n# A model\n"
 
 
-def said(directory: Path, **changes: Any) -> dict[str, Verdict]:
-    request = Request("me/mine", policy="external", **changes)
+def said(directory: Path, policy: str = "external", **changes: Any) -> dict[str, Verdict]:
+    request = Request("me/mine", policy=policy, **changes)
     return {verdict.gate: verdict for verdict in check_files(directory, request)}
 
 
@@ -39,6 +39,17 @@ def test_a_base_model_needs_no_chat_template_unless_something_claims_a_conversat
     verdict = said(base)["chat_template_renders"]
     assert verdict.outcome == "refused"
     assert "the card tells readers to use apply_chat_template" in verdict.explanation
+
+
+def test_figures_of_its_authors_are_noted_where_anybodys_checkpoint_is_asked_about_and_refused_by_default(
+    base: Path,
+) -> None:
+    (base / "README.md").write_text(f"{CARD.format(task='text-generation')}| MMLU | 45.2 |\n|---|---|\n")
+    external, default = said(base)["card_complete"], said(base, "default")["card_complete"]
+    assert external.outcome == "passed"
+    assert "1 line(s) with figures of its authors, not measured here" in external.explanation
+    assert default.outcome == "refused"
+    assert "author" in {problem["check"] for problem in default.evidence["problems"]}
 
 
 def test_a_chat_space_of_a_base_model_is_refused_in_words(base: Path) -> None:

@@ -133,37 +133,6 @@ def test_bfloat16_is_let_in_only_where_the_scores_were_measured_in_it(
     assert choose_flavour("zerogpu", run, Asked()).precision == "bfloat16"
 
 
-@pytest.mark.parametrize(
-    "config",
-    [
-        {"model_type": "gpt2", "n_head": 4, "n_embd": 32, "n_layer": 2, "n_positions": 64},
-        {
-            "model_type": "gemma3",
-            "text_config": {
-                "model_type": "gemma3_text",
-                "num_attention_heads": 4,
-                "num_key_value_heads": 4,
-                "head_dim": 8,
-                "hidden_size": 32,
-                "num_hidden_layers": 2,
-                "max_position_embeddings": 64,
-            },
-        },
-    ],
-    ids=["of other names", "nested"],
-)
-def test_the_cache_of_a_config_of_other_names_or_that_nests_is_counted(run: Path, config: dict[str, object]) -> None:
-    (run / "checkpoint" / "config.json").write_text(json.dumps(config))
-    need = space_flavour._memory(Checkpoint.open(run / "checkpoint"), "transformers", 1)
-    assert need.cache == 2 * 2 * 32 * 64 * ANSWERS_AT_ONCE["transformers"] * 4
-
-
-def test_a_config_that_tells_no_sizes_is_refused_with_what_is_missing(run: Path) -> None:
-    (run / "checkpoint" / "config.json").write_text('{"model_type": "of nobody"}')
-    with pytest.raises(UsageError, match="cannot be told for this model"):
-        choose_flavour("cpu", run, Asked())
-
-
 def test_an_export_that_changed_since_it_was_published_is_refused(run: Path, endpoint: str) -> None:
     publish_gguf(run, {"F16": 1}, endpoint)
     record = ExportRecord.read(run / "gguf" / EXPORT)

@@ -111,7 +111,7 @@ def _first_config(data: Context | None) -> str | None:
 
 
 def _evaluation_results(data: Context) -> list[Context]:
-    """The rows of the card's model-index: task, data set, metric, value."""
+    """The rows of the card's model-index: data set, metric, value, and whose they are."""
     rows = []
     index = data.get("model-index")
     for model in index if isinstance(index, list) else []:
@@ -122,8 +122,16 @@ def _evaluation_results(data: Context) -> list[Context]:
                 dataset = result.get("dataset")
                 if isinstance(metric, dict) and isinstance(dataset, dict):
                     name = metric.get("name") or metric.get("type")
-                    rows.append({"dataset": dataset.get("name"), "metric": name, "value": metric.get("value")})
+                    row = {"dataset": dataset.get("name"), "metric": name, "value": metric.get("value")}
+                    rows.append(row | {"source": _source(result)})
     return rows
+
+
+def _source(result: Context) -> str | None:
+    """Who says so, where a result names it."""
+    source = result.get("source")
+    name = source.get("name") if isinstance(source, dict) else None
+    return name if isinstance(name, str) else None
 
 
 def _first_rows(repository: Repository, tree: Tree) -> Context | None:
