@@ -26,6 +26,7 @@ OF_ACTION = {
     "source": "mirror",
     "token_file": "serve",
     "run_spaces": "serve",
+    "public_host": "serve",
     "organisation": "user",
     "read_only": "user",
     "grace": "gc",
@@ -56,6 +57,13 @@ def add_hub_command(parser: Parser) -> None:
     hub.add_argument("--from", dest="source", metavar="ENDPOINT", help="with `mirror`: the Hub to copy from (HF_TOKEN)")
     hub.add_argument("--port", type=port, default=8484, metavar="N", help="0 takes a free one (default: 8484)")
     hub.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine only)")
+    hub.add_argument(
+        "--public-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name by which a Hub on loopback is asked for, as by a proxy of this machine; it answers to no others",
+    )
     hub.add_argument(
         "--token-file",
         type=Path,
@@ -110,7 +118,7 @@ def _serve(args: argparse.Namespace) -> Result:
     store = Store(args.root)
     if args.token_file:
         _accept_token_file(args.token_file, store)
-    serve(store, args.host, args.port, run_spaces=args.run_spaces)
+    serve(store, args.host, args.port, run_spaces=args.run_spaces, names=args.public_host)
     return {"summary": "the Hub has stopped", "root": str(args.root)}
 
 

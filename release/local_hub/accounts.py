@@ -26,7 +26,20 @@ Scope = Literal["read", "write"]
 NAME = re.compile(r"(?!.*(--|\.\.))[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?")
 # Words that stand in a namespace's place in the addresses of the Hub itself.
 RESERVED = frozenset(
-    {"api", "datasets", "spaces", "models", "xet", "lfs", "static", "login", "settings", "resolve", "leaderboard"}
+    {
+        "api",
+        "datasets",
+        "spaces",
+        "models",
+        "xet",
+        "lfs",
+        "static",
+        "login",
+        "settings",
+        "resolve",
+        "leaderboard",
+        "collections",
+    }
 )
 
 

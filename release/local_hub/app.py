@@ -5,7 +5,7 @@ app = create_app(Store(Path("hub")))
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
@@ -37,10 +37,17 @@ from release.local_hub.webhook_delivery import Deliveries
 ANY = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH")
 
 
-def create_app(store: Store, ready: str | None = None, *, reach_private: bool = False) -> Starlette:
+def create_app(
+    store: Store,
+    ready: str | None = None,
+    *,
+    reach_private: bool = False,
+    answers_to: Callable[[str], bool] | None = None,
+) -> Starlette:
     """The application that serves `store`; it prints `ready` when it starts to answer.
 
-    `reach_private`: whether webhooks may lead to this machine and to private networks.
+    `reach_private`: whether webhooks may lead to this machine and to private networks. `answers_to`: whether it is asked by a
+    name of its own (the Host header); without it by every name.
     """
     deliveries = Deliveries(store.root, private=reach_private)
 
@@ -77,7 +84,7 @@ def create_app(store: Store, ready: str | None = None, *, reach_private: bool = 
         exception_handlers=ERROR_HANDLERS,
         lifespan=lifespan,
     )
-    app.state.store, app.state.deliveries = store, deliveries
+    app.state.store, app.state.deliveries, app.state.answers_to = store, deliveries, answers_to
     return app
 
 

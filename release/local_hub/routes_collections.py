@@ -32,12 +32,7 @@ def listing(call: Call) -> Response:
         raise Refusal(400, f"Collections are sorted by {', '.join(SORTS)}")
     owners = {owner.lower() for owner in call.query.getlist("owner")}
     wanted = {item.lower() for item in call.query.getlist("item")}
-    found = [
-        one
-        for one in _collections(call).all()
-        if _may_see(call, one) and (not owners or one["namespace"].lower() in owners)
-    ]
-    answers = [_answer(call, one) for one in found]
+    answers = [one for one in visible(call) if not owners or one["owner"]["name"].lower() in owners]
     # Of what the caller may see: else it would tell whether a private repository is in a collection.
     answers = [
         answer
@@ -51,8 +46,13 @@ def listing(call: Call) -> Response:
     return JSONResponse(answers)
 
 
+def visible(call: Call) -> list[dict[str, Any]]:
+    """The collections that the caller may see, with those of their items that they may see."""
+    return [answer_of(call, one) for one in _collections(call).all() if _may_see(call, one)]
+
+
 def details(call: Call) -> Response:
-    return JSONResponse(_answer(call, _readable(call)))
+    return JSONResponse(answer_of(call, readable(call)))
 
 
 def create(call: Call) -> Response:
@@ -67,7 +67,7 @@ def create(call: Call) -> Response:
     except Conflict as error:
         message = f"{namespace} has a collection of this title"
         return JSONResponse({"error": message, "slug": error.message}, 409, {"X-Error-Message": message})
-    return JSONResponse(_answer(call, made))
+    return JSONResponse(answer_of(call, made))
 
 
 def change(call: Call) -> Response:
@@ -80,7 +80,7 @@ def change(call: Call) -> Response:
     private, position = flag(asked, "private"), number(asked, "position")
     changes |= {} if private is None else {"private": private}
     changes |= {} if position is None else {"position": position}
-    return JSONResponse({"data": _answer(call, _collections(call).edit(slug, lambda one: one.update(changes)))})
+    return JSONResponse({"data": answer_of(call, _collections(call).edit(slug, lambda one: one.update(changes)))})
 
 
 def delete(call: Call) -> Response:
@@ -96,7 +96,7 @@ def add(call: Call) -> Response:
         raise Refusal(400, f"This Hub's collections hold models, datasets and Spaces, not {kind[:40]!r}")
     spelt, note = call.find(kind, repo_id).id, text(asked, "note", NOTE_LIMIT)
     made = _collections(call).edit(slug, lambda one: add_item(one, kind, spelt, note))
-    return JSONResponse(_answer(call, made))
+    return JSONResponse(answer_of(call, made))
 
 
 def change_item(call: Call) -> Response:
@@ -111,7 +111,7 @@ def change_item(call: Call) -> Response:
             collection["items"].remove(item)
             collection["items"].insert(max(0, position), item)
 
-    return JSONResponse({"data": _answer(call, _collections(call).edit(slug, edit))})
+    return JSONResponse({"data": answer_of(call, _collections(call).edit(slug, edit))})
 
 
 def delete_item(call: Call) -> Response:
@@ -128,7 +128,7 @@ def _may_see(call: Call, collection: Collection) -> bool:
     return not collection["private"] or call.caller.may_read(collection["namespace"])
 
 
-def _readable(call: Call) -> Collection:
+def readable(call: Call) -> Collection:
     """Raises 404 also for a private one that the caller may not see."""
     found = _collections(call).read(f"{call.param('org')}/{call.param('slug')}")
     if not _may_see(call, found):
@@ -138,12 +138,12 @@ def _readable(call: Call) -> Collection:
 
 def _writable(call: Call) -> str:
     """The slug of a collection that the caller may change."""
-    found = _readable(call)
+    found = readable(call)
     call.require_write(found["namespace"], "change this collection")
     return slug_of(found)
 
 
-def _answer(call: Call, one: Collection) -> dict[str, Any]:
+def answer_of(call: Call, one: Collection) -> dict[str, Any]:
     """With those items that the caller may see: a repository that was made private or deleted is not told of."""
     items: list[dict[str, Any]] = []
     for item in one["items"]:

@@ -67,7 +67,8 @@ def _safety(path: str, *, download: bool) -> dict[str, str]:
 def content(call: Call, file: Path, entry: Entry, headers: dict[str, str]) -> Response:
     """The bytes of a file, or the range of them that was asked for, under these headers (ETag among them)."""
     request = call.request
-    if headers["ETag"] in [tag.strip() for tag in request.headers.get("if-none-match", "").split(",")]:
+    known = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
+    if headers["ETag"] in known or known == ["*"]:  # compared weakly, RFC 9110, 13.1.2
         return Response(status_code=304, headers=headers)
     start, end, status = 0, entry.size, 200
     asked = request.headers.get("range")

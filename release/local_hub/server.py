@@ -12,7 +12,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +46,7 @@ def running_hub(root: Path, port: int = 0, wrap: Callable[[ASGIApp], ASGIApp] | 
     """
     store = Store(root)
     listener = _listen("127.0.0.1", port)
-    server = uvicorn.Server(_configuration(store, wrap=wrap, reach_private=True))
+    server = uvicorn.Server(_configuration(store, wrap=wrap, local=True))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="local-hub", daemon=True)
     thread.start()
     try:
@@ -61,10 +61,11 @@ def running_hub(root: Path, port: int = 0, wrap: Callable[[ASGIApp], ASGIApp] | 
         listener.close()
 
 
-def serve(store: Store, host: str, port: int, *, run_spaces: bool = False) -> None:
+def serve(store: Store, host: str, port: int, *, run_spaces: bool = False, names: Collection[str] = ()) -> None:
     """Serve in the foreground until SIGTERM or Ctrl-C; prints one line with the endpoint when it is reachable.
 
-    `run_spaces` runs the code of every Space here, as this user, each at a port of loopback.
+    `run_spaces` runs the code of every Space here, as this user, each at a port of loopback. On loopback it answers to
+    loopback's names and to `names`, under which a proxy of this machine passes requests on; elsewhere to every name.
     """
     if not is_loopback(host) and not store.accounts.has_tokens():
         raise UsageError(
@@ -77,7 +78,7 @@ def serve(store: Store, host: str, port: int, *, run_spaces: bool = False) -> No
     endpoint = f"http://{shown}:{listener.getsockname()[1]}"
     server = _ForegroundServer(
         _configuration(
-            store, ready=f"Hub ready at {endpoint} (HF_ENDPOINT={endpoint})", reach_private=is_loopback(host)
+            store, ready=f"Hub ready at {endpoint} (HF_ENDPOINT={endpoint})", local=is_loopback(host), names=names
         )
     )
     spaces = running_spaces(store, endpoint) if run_spaces else nullcontext()
@@ -110,7 +111,7 @@ class _ForegroundServer(uvicorn.Server):
 
 
 def is_loopback(host: str) -> bool:
-    if host == "localhost":
+    if host == "localhost" or host.endswith(".localhost"):
         return True
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -123,10 +124,13 @@ def _configuration(
     ready: str | None = None,
     wrap: Callable[[ASGIApp], ASGIApp] | None = None,
     *,
-    reach_private: bool,
+    local: bool,
+    names: Collection[str] = (),
 ) -> uvicorn.Config:
     store.blobs.sweep()
-    app: ASGIApp = create_app(store, ready, reach_private=reach_private)
+    own = {name.lower() for name in names}
+    answers_to = (lambda name: is_loopback(name) or name in own) if local else None
+    app: ASGIApp = create_app(store, ready, reach_private=local, answers_to=answers_to)
     return uvicorn.Config(
         wrap(app) if wrap else app,
         http=Connection,

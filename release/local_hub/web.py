@@ -16,7 +16,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urlsplit
 
 from starlette.concurrency import run_in_threadpool
 from starlette.convertors import StringConvertor, register_url_convertor
@@ -55,6 +55,7 @@ class Call:
 
     def __init__(self, request: Request) -> None:
         self.request = request
+        _require_own_name(request)
         self.store: Store = request.app.state.store
         self.caller = _caller(request, self.store)
         self.body = b""
@@ -160,6 +161,25 @@ class Call:
         query = [(key, value) for key, value in self.query.multi_items() if key not in parameters]
         text = "&".join(f"{quote(key)}={quote(value, safe='')}" for key, value in [*query, *parameters.items()])
         return {"Link": f'<{self.endpoint}{self.request.scope["path"]}?{text}>; rel="next"'}
+
+
+def _require_own_name(request: Request) -> None:
+    """Raises 421 where the Hub is asked for by a name that is not its own.
+
+    A web page may give its own name this machine's address (DNS rebinding), and its scripts could then read what a Hub on
+    loopback shows to everybody. Links in answers bear the name, too.
+    """
+    answers_to, sent = request.app.state.answers_to, request.headers.get("host")
+    if answers_to is None or sent is None:  # HTTP/1.0 knows no names
+        return
+    try:  # not request.url, which takes the server's address where the header is no proper name, as evil_1.example
+        name = urlsplit(f"//{sent}").hostname or ""
+    except ValueError as error:  # such as [::1
+        raise Refusal(400, "The Host header is no name and no address") from error
+    if not answers_to(name):
+        raise Refusal(
+            421, f"This Hub is not called {name[:100]}; start it with --public-host {name[:100]} if it is to be"
+        )
 
 
 def bearer_token(request: Request) -> str | None:

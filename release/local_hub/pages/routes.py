@@ -144,6 +144,7 @@ index = _page("index.jinja", lambda call: views.index(call, None))
 kind_index = _page("index.jinja", lambda call: views.index(call, call.kind))
 namespace = _page("index.jinja", _namespace)
 leaderboard = _page("leaderboard.jinja", _leaderboard)
+collection = _page("collection.jinja", views.collection)
 card = _page("card.jinja", lambda call: views.card(call.repository(), "main", barred=_barred(call)))
 files = _page("files.jinja", lambda call: views.files(call.repository(), _revision(call), _path(call)))
 file = _page("file.jinja", lambda call: views.file(call.repository(content=True), _revision(call), _path(call)))
@@ -169,6 +170,7 @@ routes = [
     json_route("/login", login, _METHODS),
     json_route("/icon.svg", icon, _METHODS),
     json_route("/{kind:kinds}", kind_index, _METHODS),
+    json_route("/collections/{org}/{slug}", collection, _METHODS),
     *(json_route(f"/{{kind:kinds}}/{{org}}/{{name}}{rest}", handler, _METHODS) for rest, handler in _PAGES),
     json_route("/{namespace}", namespace, _METHODS),
     *(json_route(f"/{{org}}/{{name}}{rest}", handler, _METHODS) for rest, handler in _PAGES),

@@ -12,6 +12,7 @@ from release.local_hub.pages.markdown import render_card
 from release.local_hub.refusals import EntryNotFound, RevisionNotFound
 from release.local_hub.repo_info import card_data, card_text, list_item, repo_info
 from release.local_hub.repository import Commit, Repository
+from release.local_hub.routes_collections import answer_of, readable, visible
 from release.local_hub.routes_resolve import IMAGES
 from release.local_hub.routes_tree import last_commits
 from release.local_hub.tree import Entry, Tree, changed_paths, folders
@@ -45,7 +46,20 @@ def index(call: Call, kind: str | None, namespace: str | None = None) -> Context
         counts[each] = len(found)
         items += found if kind in (None, each) else []
     items.sort(key=lambda item: str(item["lastModified"]), reverse=True)
-    return {"items": items, "counts": counts, "kind": kind, "search": search, "namespace": namespace}
+    shown: Context = {"items": items, "counts": counts, "kind": kind, "search": search, "namespace": namespace}
+    if namespace is not None:
+        shown["collections"] = [one for one in visible(call) if one["owner"]["name"].lower() == namespace.lower()]
+    return shown
+
+
+def collection(call: Call) -> Context:
+    """A collection with those of its items that the caller may see."""
+    found = answer_of(call, readable(call))
+    items = []
+    for each in found["items"]:
+        item = _index_item(call.find(each["type"], each["id"]))
+        items += [{**item, "note": (each["note"] or {}).get("text")}] if item else []
+    return {"collection": found, "items": items}
 
 
 def _index_item(repository: Repository) -> Context | None:

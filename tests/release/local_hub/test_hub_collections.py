@@ -68,3 +68,26 @@ def test_strangers_see_of_a_collection_what_they_may_see_and_change_nothing(
             other.get_collection(family.slug)
         assert not list(other.list_collections(owner="slipway"))
     assert len(api.get_collection(family.slug).items) == 2
+
+
+def test_a_collection_has_a_page_that_shows_what_the_caller_may_see(
+    api: Any, hub: Any, client: Callable[..., Any], family: Any, token: str, ask: Any
+) -> None:
+    address = family.url.removeprefix(hub.endpoint)
+    assert address == f"/collections/{family.slug}"
+    page = ask("GET", address).body.decode()
+    assert "Small, and aligned." in page
+    assert '<a href="/slipway/tiny">' in page
+    assert "the model" in page
+    assert f'href="{address}"' in ask("GET", "/slipway").body.decode()
+
+    api.update_repo_settings("slipway/tiny", private=True)
+    assert "the model" not in ask("GET", address).body.decode()
+    assert "the model" in ask("GET", address, token).body.decode()
+    api.update_collection_metadata(family.slug, private=True)
+    stranger = hub.store.create_user("stranger")
+    for who in (None, stranger):
+        answer = ask("GET", address, who, headers={"Accept": "text/html"})
+        assert (answer.status, b"Small" in answer.body) == (404, False)
+        assert b"Tiny family" not in ask("GET", "/slipway", who).body
+    assert b"Tiny family" in ask("GET", "/slipway", token).body

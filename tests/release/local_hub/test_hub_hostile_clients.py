@@ -5,6 +5,8 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -35,7 +37,7 @@ def send(hub: Any, data: bytes, *, finish: bool = True) -> bytes:
 
 
 def test_a_body_that_is_too_large_is_refused_whatever_it_says_of_its_length(hub: Any, token: str) -> None:
-    head = f"POST /api/repos/create HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n".encode()
+    head = f"POST /api/repos/create HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n".encode()
     chunk = b"100000\r\n" + b"x" * 0x100000 + b"\r\n"
     assert b" 413 " in send(hub, head + b"Transfer-Encoding: chunked\r\n\r\n" + 4 * chunk + b"0\r\n\r\n")
     assert b" 413 " in send(hub, head + b"Content-Length: 99999999999999\r\n\r\n" + b"x" * (34 << 20), finish=False)
@@ -109,7 +111,7 @@ def test_a_body_that_stops_coming_is_given_up_and_leaves_nothing(
     api.create_repo("slipway/demo")
     signature = hub.store.sign("lfs", "0" * 64, "1000", "slipway")
     address = f"/lfs/{'0' * 64}?size=1000&user=slipway&signature={signature}"
-    put = f"PUT {address} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nhalf"
+    put = f"PUT {address} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nhalf"
     assert b" 408 " in send(hub, put.encode(), finish=False)
     assert list(hub.store.blobs.incoming.iterdir()) == []
 
@@ -120,7 +122,7 @@ def test_readers_who_do_not_read_hold_up_nobody(hub: Any, api: Any, ask: Any) ->
     address = urlsplit(hub.endpoint)
     slow = [socket.create_connection((address.hostname, address.port), timeout=20) for _ in range(60)]
     for connection in slow:
-        connection.sendall(b"GET /slipway/demo/resolve/main/w.bin HTTP/1.1\r\nHost: x\r\n\r\n")
+        connection.sendall(b"GET /slipway/demo/resolve/main/w.bin HTTP/1.1\r\nHost: localhost\r\n\r\n")
     answers: list[int] = []
     others = [
         threading.Thread(target=lambda: answers.append(ask("GET", "/api/models/slipway/demo").status)) for _ in range(5)
@@ -136,11 +138,11 @@ def test_readers_who_do_not_read_hold_up_nobody(hub: Any, api: Any, ask: Any) ->
 
 def test_no_token_reaches_the_log_in_whatever_way_it_is_sent(hub: Any, token: str, capfd: Any) -> None:
     for request in (
-        f"GET /api/models?token={token} HTTP/1.1\r\nHost: x\r\n\r\n",
-        f"GET /{token}/x HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n",
-        f"GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n",
+        f"GET /api/models?token={token} HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        f"GET /{token}/x HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n",
+        f"GET / HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n",
         f"NONSENSE {token}\r\n\r\n",
-        f"POST /api/repos/create HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Length: 9\r\n\r\n{{",
+        f"POST /api/repos/create HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nContent-Length: 9\r\n\r\n{{",
     ):
         send(hub, request.encode())
     said = "".join(capfd.readouterr())
@@ -151,3 +153,50 @@ def test_a_name_with_a_space_at_its_end_is_missing_and_ends_no_connection(api: A
     api.create_repo("slipway/demo")
     answer = ask("GET", "/slipway/demo/resolve/main/a%20")
     assert (answer.status, answer.headers["x-error-code"]) == (404, "EntryNotFound")
+
+
+def test_a_page_that_gives_its_own_name_this_machines_address_reads_nothing(api: Any, ask: Any) -> None:
+    api.create_repo("slipway/demo")
+    for name in (
+        "evil.example",
+        "evil.example:80",
+        "localhost.evil.example",
+        "evil_1.example",
+        "10.0.0.1",
+        "x@evil.example",
+        "",
+    ):
+        for path in ("/api/models", "/slipway/demo", "/", "/slipway/demo/resolve/main/.gitattributes"):
+            answer = ask("GET", path, headers={"Host": name})
+            assert (answer.status, b"slipway/demo" in answer.body) == (421, False), (name, path)
+    assert ask("GET", "/api/models", headers={"Host": "[::1"}).status == 400
+    for name in ("localhost:8484", "127.0.0.1", "[::1]:8484", "hub.localhost", "LOCALHOST"):
+        assert ask("GET", "/api/models", headers={"Host": name}).status == 200, name
+
+
+def test_a_hub_on_loopback_answers_to_the_names_that_it_was_given(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "release",
+        "hub",
+        "--root",
+        str(tmp_path),
+        "--port",
+        "0",
+        "--public-host",
+        "hub.example",
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            address = urlsplit(process.stdout.readline().split()[3]).netloc
+            statuses = []
+            for name in ("Hub.example", "evil.example"):
+                connection = http.client.HTTPConnection(address, timeout=20)
+                connection.request("GET", "/api/models", headers={"Host": name})
+                statuses.append(connection.getresponse().status)
+                connection.close()
+            assert statuses == [200, 421]
+        finally:
+            process.terminate()
