@@ -23,6 +23,7 @@ SECRETS = {
     "API key": re.compile(r"\bsk-(?:proj-|ant-)?[A-Za-z0-9_-]{32,}"),
     "Google API key": re.compile(r"\bAIza[0-9A-Za-z_-]{35}\b"),
 }
+REMOVE = "remove it from the run's files (of a --checkpoint: from its directory, or --leave-out FILE)"
 WORDS_IN_CAPITALS = "ArtifactoryDetector"  # it takes APACHELICENSE for a credential
 HOME_PATHS = re.compile(r"(?<![\w/.:])(?:/home/[\w.-]+|/Users/[\w.-]+|/root)/[\w./-]+|\b[A-Z]:\\+Users\\+[\w.-]+")
 EMAIL = re.compile(r"(?<![\w.%+-])[\w.%+-]+@(?:[A-Za-z0-9-]+\.)+[A-Za-z]{2,}\b")
@@ -54,7 +55,7 @@ def no_secrets(candidate: Candidate) -> Verdict:
         return refused(
             gate,
             f"{len(found)} secret(s) in the files; first: a {first['kind']} in {first['file']}, line {first['line']}",
-            remedy="remove it from the run's files, revoke it where it was issued, then plan again",
+            remedy=f"{REMOVE}, revoke it where it was issued, then plan again",
             found=found[:50],
         )
     return passed(gate, f"none of {len(kinds)} kinds of secrets in the text files", kinds=kinds)
@@ -82,7 +83,7 @@ def no_personal_data(candidate: Candidate) -> Verdict:
         return refused(
             gate,
             f"{len(found)} piece(s) of personal data; first: a {first['kind']} in {first['file']}, line {first['line']}",
-            remedy="remove it from the run's files, then plan again; of an address that is meant to be public say so: "
+            remedy=f"{REMOVE}, then plan again; of an address that is meant to be public say so: "
             "--waive no_personal_data=REASON",
             found=found[:50],
             **evidence,
