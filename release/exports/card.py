@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from evals.presentation import between, figure
+from evals.presentation import between, figure, metric_label, short_digests
 from model_cards.score_table import MARKS, signed
 from release.exports.record import ExportedFile, ExportRecord, ScoreDifference
 
@@ -22,8 +22,27 @@ def render_card(record: ExportRecord) -> str:
     closest = min(record.files, key=lambda file: file.loss.kl_mean)
     scored = [file for file in record.files if file.scores is not None]
     return template.render(
-        record=record, closest=closest, scored=scored, bits=_bits, figure=figure, change=change, marks=MARKS
+        record=record,
+        closest=closest,
+        scored=scored,
+        scorers=_scorers(scored),
+        bits=_bits,
+        figure=figure,
+        metric_label=metric_label,
+        change=change,
+        marks=MARKS,
     )
+
+
+def _scorers(files: list[ExportedFile]) -> dict[str, list[str]]:
+    """Who scored, with the metrics of each, where that was not the task itself."""
+    found: dict[str, list[str]] = {}
+    for file in files:
+        for row in file.scores.rows if file.scores else []:
+            if row.scorer:
+                names = found.setdefault(short_digests(row.scorer), [])
+                names += [name for name in [metric_label(row.metric, row.scorer)] if name not in names]
+    return found
 
 
 def change(row: ScoreDifference) -> str:

@@ -126,9 +126,7 @@ def _with_scores(file: ExportedFile, plan: Plan | str, out: Path, done: Exported
     if isinstance(plan, str) or file.precision in WHOLE:
         if file.scores is not None:
             return file
-        why = (
-            plan if isinstance(plan, str) else "not a quantised file: it differs from the checkpoint by rounding alone"
-        )
+        why = plan if isinstance(plan, str) else "it is not quantised: it differs from the checkpoint by rounding alone"
         log(f"{file.precision}: change of scores not measured: {why}")
         return file.model_copy(update={"scores_not_measured": why})
     if file.scores is not None and plan.same(file.scores) and is_there(out, file):

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 FOLDER = "scores"
 SIDES = ("checkpoint", "file")
 DTYPE = "float32"
-LIMIT = 50  # items of a task: one to two minutes for each file of a model of 135M parameters on two cores
+# Items of a task. The starter suite on 24 of each took 29 s in bfloat16 for 135M parameters on two cores (docs/log.md).
+LIMIT = 50
 JUDGED = "reward_mean"  # stands for win rates, which are against answers in another precision
 WHOLE = ("F32", "F16", "BF16")  # differ from the checkpoint by rounding alone
 
@@ -79,7 +80,7 @@ def plan_scores(run: Path, checkpoint: Checkpoint, asked: Asked, out: Path, name
     Raises UsageError where what is asked for cannot be.
     """
     if asked.off:
-        return "left out (--no-scores)"
+        return "left out on request"
     if asked.limit is not None and asked.limit < 1:
         raise UsageError(
             "--scores-limit must be at least 1", expected="a whole number from 1 on", found=str(asked.limit)
@@ -92,19 +93,22 @@ def plan_scores(run: Path, checkpoint: Checkpoint, asked: Asked, out: Path, name
     else:
         stated = stated_suite(saved.scorecard, None)
         if isinstance(stated, str):
-            return stated.replace("--suite", "--scores-suite")
+            return stated.partition(";")[0]
         named = stated
-    card = saved.scorecard if isinstance(saved, SavedRun) else None
-    judge = asked.judge or _judge_of(run, card)
+    run_scored = saved if isinstance(saved, SavedRun) else None
+    judge = asked.judge or _judge_of(run, run_scored.scorecard if run_scored else None)
     named, left_out = _without_judged(named, judge is not None)
     if not named.suite.tasks:
-        return "every task of the suite needs a judge that is not here (--judge)"
-    same = isinstance(saved, SavedRun) and saved.scorecard.settings.suite_sha256 == named.sha256
-    request = as_it_was(saved, named) if same and isinstance(saved, SavedRun) else Request(name, str(named.file), out)
+        return "every task of the suite needs a judge that is not here"
+    request = Request(name, str(named.file), out)
+    if run_scored and run_scored.scorecard.settings.suite_sha256 == named.sha256:
+        request = as_it_was(run_scored, named)
     wanted = asked.limit or min(LIMIT, request.limit or LIMIT)
     request = replace(
         request, source=name, dtype=DTYPE, device=None, backend="slipway", batch_size=None, limit=wanted, judge=judge
     )
+    for task, why in left_out.items():
+        log(f"change of scores: {task} is left out: {why}" + ("" if judge else "; --judge names one"))
     digest = open_judge(judge, DTYPE, "cpu").checkpoint.digest if judge else None
     return Plan(request, named, find(str(checkpoint.path)), out / FOLDER, digest, left_out)
 
@@ -114,11 +118,12 @@ def measure_scores(plan: Plan, file: Path, precision: str, sha256: str) -> Score
 
     Raises UsageError where nothing was scored.
     """
+    import torch
+
     place = plan.folder / precision
-    device = plan.request.device or _device()
-    log(
-        f"{precision}: the scores of the checkpoint, then of the file, {plan.named.name}, at most {plan.request.limit} items a task"
-    )
+    device = "cuda" if torch.cuda.is_available() else "cpu"  # as `evaluate` chooses it
+    items = f"{plan.named.name}, at most {plan.request.limit} items a task"
+    log(f"{precision}: the scores of the checkpoint, then of the file, {items}")
     _evaluate(plan, plan.request.source, Weights(plan.checkpoint, DTYPE, device), place / SIDES[0])
     of_file = FileOfCheckpoint.of(plan.checkpoint, file, sha256)
     _evaluate(plan, file.name, FileWeights(of_file, DTYPE, device, file), place / SIDES[1])
@@ -218,10 +223,10 @@ def _difference(row: Row, score: Score) -> ScoreDifference:
 def _scorecard(run: Path, checkpoint: Checkpoint) -> SavedRun | str:
     """The run's scorecard, if it is of these bytes; or why there is none."""
     if not (run / "scorecard.json").is_file():
-        return "the run has no scorecard (evals run, or --scores-suite)"
+        return "the run has no scorecard"
     saved = SavedRun.open(run)
     if saved.scorecard.model.digest != checkpoint.digest:
-        return "the run's scorecard is of another checkpoint (evals run again, or --scores-suite)"
+        return "the run's scorecard is of another checkpoint"
     return saved
 
 
@@ -244,7 +249,7 @@ def _without_judged(named: NamedSuite, judge: bool) -> tuple[NamedSuite, dict[st
     kept: list[SuiteTask] = []
     for task in named.suite.tasks:
         if task.scoring == "judge" and not judge:
-            left_out[task.task] = "it needs a judge, and the one of the run is not here (--judge)"
+            left_out[task.task] = "it needs a judge, and the one of the run is not here"
         elif task.scoring == "truthfulness" and task.judges is None:
             left_out[task.task] = "the suite does not name its judges"
         elif task.follows in left_out:
@@ -255,12 +260,6 @@ def _without_judged(named: NamedSuite, judge: bool) -> tuple[NamedSuite, dict[st
             wins = [metric for metric in task.headline if metric != JUDGED]
             left_out |= {f"{task.task}/{metric}": f"{JUDGED} stands for it" for metric in wins}
     return replace(named, suite=named.suite.model_copy(update={"tasks": kept})), left_out
-
-
-def _device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _first_line(why: str) -> str:

@@ -14,6 +14,7 @@ from tiny_run import OWNER, write_run_record, write_scores
 
 from evals.compare import compare
 from evals.evaluated import find
+from evals.presentation import short_digest
 from evals.suite import open_suite
 from release.__main__ import main
 from release.exports import parity
@@ -21,11 +22,12 @@ from release.exports.export import Exported, Identity, export
 from release.exports.file_weights import FileOfCheckpoint, FileWeights
 from release.exports.gguf_file import read_weights, write_gguf
 from release.exports.parity import Bound
+from release.exports.publish import publish_export
 from release.exports.record import EXPORT, ExportedFile, ExportRecord, ScoreChange
 from release.exports.scores import Asked, Plan, plan_scores
 from release.hub_client import HubClient
 from training.checkpoint import Checkpoint
-from training.errors import UsageError
+from training.errors import GateRefused, UsageError
 from training.run_record import ParentCheckpoint, RunRecord
 
 pytest.importorskip("xllamacpp")
@@ -141,7 +143,7 @@ def test_a_quantised_file_carries_the_change_of_the_headline_scores(exported: Ex
 def test_a_whole_file_is_not_scored_and_says_so(exported: Exported) -> None:
     whole = exported.record.files[0]
     assert whole.scores is None
-    assert "not a quantised file" in str(whole.scores_not_measured)
+    assert "it is not quantised" in str(whole.scores_not_measured)
 
 
 def test_anyone_makes_the_same_differences_from_the_scorecards_beside_the_file(exported: Exported, tiny: Path) -> None:
@@ -157,11 +159,11 @@ def test_anyone_makes_the_same_differences_from_the_scorecards_beside_the_file(e
 def test_the_card_tells_every_change_and_what_was_not_measured(exported: Exported, tiny: Path) -> None:
     card = (tiny / "gguf" / "README.md").read_text()
     mc1, _ = measured(exported.record).rows
-    cells = f"| Q4_0 | starter_truthfulness | mc1 ↑ | {100 * mc1.checkpoint:.1f}% | {100 * mc1.file:.1f}% | "
+    cells = f"| Q4_0 | starter_truthfulness mc1 ↑ | {100 * mc1.checkpoint:.1f}% | {100 * mc1.file:.1f}% | "
     assert cells in card
     assert f"{100 * mc1.difference:+.1f} pp [" in card
     assert "Q4_0 the suite two, at most 6 items a task, seed 0" in card
-    assert "* F16: not measured: not a quantised file" in card
+    assert "* F16: not measured: it is not quantised" in card
     assert "* Q4_0, starter_helpfulness: not measured" in card
 
 
@@ -173,6 +175,7 @@ def test_a_reward_model_that_is_named_judges_both(exported: Exported, tiny: Path
     assert [row.metric for row in change.rows] == ["mc1", "mc2", "reward_mean"]
     assert change.rows[2].scorer == f"reward model {change.judge}"
     assert "reward_mean stands for it" in change.left_out["starter_helpfulness/win_rate"]
+    assert f"* reward_mean: by reward model {short_digest(str(change.judge))}." in (copied / "README.md").read_text()
     assert exported.record.files[1].loss == q4_0(done.record).loss, "the file was there"
 
 
@@ -297,10 +300,9 @@ def test_a_record_from_before_scores_keeps_its_digest(exported: Exported) -> Non
     assert b"scores" not in older.to_json()
 
 
-def test_words_of_the_model_that_hold_a_secret_are_not_published(
-    exported: Exported, tiny: Path, copied: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_text_that_holds_a_secret_is_not_published(copied: Path, hub: HubClient, repo_id: str) -> None:
     card = copied / "README.md"
     card.write_text(card.read_text() + "hf_" + "a1B2" * 9 + "\n")
-    assert main(["export", "--run", str(tiny), "--out", str(copied), "--repo", f"{OWNER}/never"]) == 3
-    assert "a Hub token in README.md" in capsys.readouterr().err
+    with pytest.raises(GateRefused, match=r"a Hub token in README.md"):
+        publish_export(copied, repo_id, hub)
+    assert hub.repository(repo_id) is None
