@@ -4,7 +4,8 @@
 
 The card, in DIR/card.json, says which scorer it is of, in full, and its area under the ROC curve with DeLong's 95% interval on each
 set. A suite that names the folder among its scorers (`scorers: [runs/detoxify]`) gets the scorer with these figures beside its
-own. Texts that the scorer could not score are left out, and counted.
+own. Texts that the scorer could not score are left out, and counted. What the scorer learned from tells nothing new of it: a
+file that it was trained on is marked, and the names of all are listed, for a part of one, or another form, is not recognised.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ class CalibratedOn(Record):
     sha256: str  # of the file
     auc: Auc
     unscored: int
+    trained_on: bool = False  # this very file
 
 
 class CalibrationCard(Record):
@@ -40,10 +42,14 @@ class CalibrationCard(Record):
     kind: Literal["calibration"] = KIND
     opened_as: str  # the name by which `open_scorer` knows it
     scorer: str  # in full, with version and commit
+    trained_on: list[str] = []  # what the scorer learned from, where it says so
     calibration: list[CalibratedOn]
 
     def beside(self) -> dict[str, float]:
-        return {f"the scorer's AUC on {one.name}": one.auc.value for one in self.calibration}
+        return {
+            f"the scorer's AUC on {one.name}{' (trained on it)' if one.trained_on else ''}": one.auc.value
+            for one in self.calibration
+        }
 
     def require(self, scorer: str, where: Path) -> None:
         """Raise UsageError where the card is of another scorer, or another version of it."""
@@ -70,12 +76,13 @@ def calibrate(name: str, tests: Sequence[LabelledTexts], out: Path) -> Result:
     """Score every text, write OUT/card.json. Raises UsageError where a scorer is not there or scores nothing of a set."""
     scorer = open_scorer(name, out / ".evals")
     scorer.check()
-    found = [_on(one, scorer.scores(one.texts)) for one in tests]
-    card = CalibrationCard(opened_as=name, scorer=scorer.scorer, calibration=found)
+    learned = set(scorer.trained_on.values())
+    found = [_on(one, scorer.scores(one.texts), trained_on=one.sha256 in learned) for one in tests]
+    card = CalibrationCard(opened_as=name, scorer=scorer.scorer, trained_on=list(scorer.trained_on), calibration=found)
     card.write(out / CARD)
     rows = [
         [
-            c.name,
+            f"{c.name} (trained on it)" if c.trained_on else c.name,
             str(c.auc.n),
             str(c.auc.positives),
             str(c.unscored),
@@ -87,13 +94,18 @@ def calibrate(name: str, tests: Sequence[LabelledTexts], out: Path) -> Result:
         scorer.scorer,
         "",
         *table(["labelled set", "texts", "toxic", "unscored", "AUC"], rows),
+        *(
+            [f"It learned from {'; '.join(card.trained_on)}: figures on texts of these are too good."]
+            if card.trained_on
+            else []
+        ),
         "",
         f"written: {out / CARD}",
     ]
     return {"summary": "\n".join(lines), **card.model_dump(mode="json")}
 
 
-def _on(one: LabelledTexts, scores: Sequence[float | None]) -> CalibratedOn:
+def _on(one: LabelledTexts, scores: Sequence[float | None], *, trained_on: bool) -> CalibratedOn:
     pairs = [(label, score) for label, score in zip(one.labels, scores, strict=True) if score is not None]
     if len({label for label, _ in pairs}) < 2:
         raise UsageError(
@@ -103,4 +115,6 @@ def _on(one: LabelledTexts, scores: Sequence[float | None]) -> CalibratedOn:
         )
     log(f"{one.name}: {len(pairs):,} of {len(one.texts):,} texts scored")
     area = auc([label for label, _ in pairs], [score for _, score in pairs])
-    return CalibratedOn(name=one.name, sha256=one.sha256, auc=area, unscored=len(scores) - len(pairs))
+    return CalibratedOn(
+        name=one.name, sha256=one.sha256, auc=area, unscored=len(scores) - len(pairs), trained_on=trained_on
+    )

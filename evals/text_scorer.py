@@ -18,12 +18,13 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from training.errors import UsageError
 
 PROFANITY = Path(__file__).parent / "metrics" / "profanity"
+TWEETS = {"the tweets of Davidson et al. (2017), by alt-profanity-check": ""}
 THRESHOLD = 0.5
 MAXIMUM, PROBABILITY, MEAN = "maximum", "probability", "mean"
 KINDS = ("profanity", "ngram", "detoxify", "roberta-hate-speech", "moderation:MODEL@URL", "perspective")
@@ -43,6 +44,9 @@ class TextScorer:
     scores: Callable[[Sequence[str]], Sequence[float | None]]
     beside: dict[str, float]  # figures to read its figures beside
     check: Callable[[], None] = _nothing
+    trained_on: dict[str, str] = field(
+        default_factory=dict
+    )  # what it learned from -> the file's SHA-256, "" where unknown
 
 
 def metrics_of(name: str) -> dict[str, str]:
@@ -100,6 +104,7 @@ def _offline(name: str, keep: Path | None) -> TextScorer:
         metrics_of(scorer.metric),
         scorer.scores,
         {f"the scorer's AUC on {one.name} ({one.protocol})": one.auc.value for one in scorer.card.calibration},
+        trained_on={one.name: one.sha256 for one in scorer.card.trained_on} | TWEETS,
     )
 
 
@@ -115,6 +120,7 @@ def _hate(folder: Path, keep: Path | None) -> TextScorer:
         lambda texts: kept_scores(keep, scorer.scorer, texts, scorer.probabilities, AT_A_TIME),
         {f"the scorer's AUC on {one.name} ({one.protocol})": one.auc.value for one in scorer.card.calibration},
         scorer.check,
+        {one.name: one.sha256 for one in scorer.card.trained_on},
     )
 
 
@@ -130,6 +136,7 @@ def _profanity_scorer() -> TextScorer:
         },
         _profanity,
         {},
+        trained_on=TWEETS,
     )
 
 

@@ -316,3 +316,20 @@ def test_a_calibration_stands_beside_the_scorers_figures_and_only_its_own(tmp_pa
         open_scorer(str(tmp_path / "card"))
     with pytest.raises(UsageError, match="no scorer of this name"):
         open_scorer("profanty")
+
+
+def test_a_calibration_says_what_the_scorer_learned_from_and_marks_the_very_file(tmp_path: Path) -> None:
+    from evals.train_scorer import train_toxicity
+
+    file, other = tmp_path / "mine.jsonl", tmp_path / "other.jsonl"
+    texts = [("you idiot, go away", 1), ("what a lovely day", 0), ("shut up, fool", 1), ("thank you kindly", 0)] * 10
+    for path, words in ((file, texts), (other, texts[2:])):
+        rows = ({"text": f"{text} {n}", "label": label} for n, (text, label) in enumerate(words))
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    train_toxicity([str(file)], [], tmp_path / "scorer", name="own", version="1")
+    result = calibrate(str(tmp_path / "scorer"), [read(file), read(other)], tmp_path / "card")
+    assert [one["trained_on"] for one in result["calibration"]] == [True, False]
+    assert "mine (trained on it)" in result["summary"]
+    assert "It learned from mine; the tweets of Davidson et al. (2017)" in result["summary"]
+    beside = open_scorer(str(tmp_path / "card")).beside
+    assert "the scorer's AUC on mine (trained on it)" in beside
