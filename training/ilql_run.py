@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from training.allocator import Holes
 from training.chat import prompt_ids
 from training.checkpoint import Checkpoint
 from training.command import log
@@ -174,12 +175,14 @@ def load_scorer(recipe: ILQLRecipe, device: str) -> Scorer | None:
 
 def learn(ilql: ILQL, run: RunDirectory, tell: Callable[[dict[str, Any]], None] = lambda _: None) -> None:
     """The steps that are left, each logged; the state is saved every `save_steps` of them and after the last."""
+    holes = Holes()
     with Progress("ilql", ilql.total_steps, ilql.steps_done) as progress:
         while ilql.steps_done < ilql.total_steps:
             metrics = ilql.step()
             if ilql.accelerator.is_main_process:
                 run.log_metrics(metrics)
             tell(metrics)
+            holes.give_back()
             progress.advance(
                 f"td {metrics['td_loss']:.3f}  cql {metrics['cql_loss']:.3f}  awac {metrics['awac_loss']:.3f}  "
                 f"q {metrics['q']:+.2f}  v {metrics['value']:+.2f}"

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from training.allocator import Holes
 from training.command import log
 from training.completions import write_completions
 from training.errors import UsageError
@@ -41,6 +42,7 @@ def train(
     lines = metrics_lines(run)
     if _is_due(ppo, carried):  # the rewards failed when this was to be measured
         _measure(ppo, run, carried, lines, heldout)
+    holes = Holes()
     with Progress("ppo", ppo.total_updates, ppo.updates_done) as progress:
         while ppo.updates_done < ppo.total_updates and carried.stopped is None:
             try:
@@ -67,6 +69,7 @@ def train(
                 carried.stopped = Stop(error.what, f"in update {ppo.updates_done + 1}", error.next_step or "")
                 return
             tell(metrics)
+            holes.give_back()
             progress.advance(
                 f"reward {metrics['reward_mean']:+.3f}  kl {metrics['kl']:.2f}  tokens {metrics['response_tokens']:.0f}  "
                 f"{ppo.episodes_per_update / metrics['seconds']:.1f} episodes/s"

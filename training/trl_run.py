@@ -22,6 +22,7 @@ import torch
 from transformers import GenerationConfig, PrinterCallback, TrainerCallback
 from transformers.integrations import TensorBoardCallback
 
+from training.allocator import Holes
 from training.checkpoint import Checkpoint
 from training.errors import UsageError
 from training.pretrained import BaseModel, load_tokenizer, resolve_base
@@ -263,6 +264,10 @@ class _Journal(TrainerCallback):  # type: ignore[misc]  # transformers is read w
     def __init__(self, run: TRLRun[Any], accelerator: Any) -> None:
         self.run, self.accelerator = run, accelerator
         self.progress: Progress | None = None
+        self.holes = Holes()
+
+    def on_step_end(self, _args: Any, _state: Any, _control: Any, **_more: Any) -> None:
+        self.holes.give_back()
 
     def on_train_begin(self, _args: Any, state: Any, _control: Any, model: Any = None, **_more: Any) -> None:
         say_how_it_lies(model, self.accelerator)
