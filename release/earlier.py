@@ -2,7 +2,7 @@
 
     require_free(run, Target("https://hub", "org/name", "v2.0.0", None))      # before a plan is replaced
 
-A publication that was interrupted has a staging branch, and maybe a private repository, that only its own run knows of.
+A publication that was interrupted has a staging branch, and maybe private repositories, that only its own run knows of.
 What was released keeps its plan and its bundle, by which the receipt can be understood.
 """
 

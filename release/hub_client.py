@@ -37,6 +37,10 @@ class HubClient(HubReader):
             lambda: self.api.create_repo(repo_id, repo_type=kind, private=private, exist_ok=True, space_sdk=sdk),
         )
 
+    def delete_repository(self, repo_id: str) -> None:
+        """Gone, or was not there."""
+        self._again(f"delete {repo_id}", lambda: self.api.delete_repo(repo_id, missing_ok=True))
+
     def create_branch(self, repo_id: str, branch: str, commit: str) -> None:
         self._again(
             f"create the branch {branch} of {repo_id}",

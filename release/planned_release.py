@@ -18,6 +18,7 @@ from release.hub_files import LocalFile, changes, difference
 from release.journal import WITHDRAWN, Journal
 from release.records import Receipt, ReleasePlan
 from release.signature import SIGNATURE
+from release.staging import Staging
 from training.errors import UsageError, VerificationMismatch
 from training.records import sha256_of_file
 
@@ -31,9 +32,8 @@ class PlannedRelease:
     hub: HubClient
     journal: Journal
 
-    @property
-    def branch(self) -> str:
-        return f"release-staging-{self.plan.tag}"
+    def staging(self, repository: HubRepository) -> Staging:
+        return Staging.of(self.plan, self.journal.find("repository"), repository)
 
     @property
     def target(self) -> dict[str, str | None]:
@@ -54,17 +54,17 @@ class PlannedRelease:
             hashes[SIGNATURE] = sha256_of_file(bundle / SIGNATURE)
         return {path: LocalFile(bundle / path, sha256) for path, sha256 in hashes.items()}
 
-    def difference(self, revision: str) -> str | None:
-        """The first file by which a revision is not this release; None where it is."""
-        return difference(self.files, self.hub.tree(self.plan.repo_id, revision))
+    def difference(self, revision: str, repo_id: str | None = None) -> str | None:
+        """The first file by which a revision, of the plan's repository or another, is not this release; None where it is."""
+        return difference(self.files, self.hub.tree(repo_id or self.plan.repo_id, revision))
 
-    def require_same(self, commit: str) -> None:
-        found = self.difference(commit)
+    def require_same(self, commit: str, repo_id: str | None = None) -> None:
+        found = self.difference(commit, repo_id)
         if found is not None:
             self._require_unchanged()  # git object ids are taken from the files: the fault may be on this side
             raise VerificationMismatch(
                 "the commit does not hold the planned files",
-                where=f"{self.hub.endpoint}/{self.plan.repo_id}, commit {commit}",
+                where=f"{self.hub.endpoint}/{repo_id or self.plan.repo_id}, commit {commit}",
                 expected="the plan's files",
                 found=found,
                 next_step="publish again; if it stays, the Hub's storage is damaged",
@@ -78,20 +78,21 @@ class PlannedRelease:
                 if found != file.sha256:
                     raise source_changed(str(file.source), file.sha256, found)
 
-    def commit(self, branch: str, parent: str, title: str) -> str:
+    def commit(self, branch: str, parent: str, title: str, repo_id: str | None = None) -> str:
         """The planned files and no others on top of `parent`, in one commit (none where they are there already)."""
-        additions, deletions = changes(self.files, self.hub.tree(self.plan.repo_id, parent))
+        where = repo_id or self.plan.repo_id
+        additions, deletions = changes(self.files, self.hub.tree(where, parent))
         if not additions and not deletions:
             return parent
         return self.hub.commit(
-            self.plan.repo_id,
+            where,
             branch,
             parent=parent,
             additions=additions,
             deletions=deletions,
             title=title,
             message=f"Plan {self.journal.plan_digest}",
-            landed=lambda commit: self.difference(commit) is None,
+            landed=lambda commit: self.difference(commit, where) is None,
         )
 
     def released(self, repository: HubRepository | None) -> str | None:
@@ -111,8 +112,7 @@ class PlannedRelease:
 
     def taken(self, repository: HubRepository, found: str) -> UsageError:
         """The error of a tag that others were faster to release; what was staged for it is removed."""
-        if self.branch in repository.branches:
-            self.hub.delete_branch(self.plan.repo_id, self.branch)
+        self.staging(repository).remove(self.hub, repository)
         if self.journal.lines():
             self.journal.record(WITHDRAWN, target=self.target)
         return UsageError(

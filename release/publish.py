@@ -6,7 +6,8 @@ Steps, each of which first looks whether it is done (in the journal and on the H
 anywhere continues with the same command and never makes a second commit:
 
     repository   created private, if it is new
-    staged       all files in one commit on the branch release-staging-TAG
+    staged       all files in one commit on the branch release-staging-TAG, in a private repository of its own where this one
+                 is public (release/staging.py)
     checked      the staged commit downloaded into an empty cache, every file hashed, loaded in a fresh process
     promoted     one commit on main, on top of the main that was read; nothing before this is visible there
     tagged, space, cleaned
@@ -16,7 +17,7 @@ anywhere continues with the same command and never makes a second commit:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from release.records import Receipt, ReleasePlan, SpaceBoot, SpaceReceipt
 from release.signature import SIGNATURE
 from release.space import publish_space, space_files
 from release.space_boot import boot_space, reason_not_to_boot
+from release.staging import Staging
 from training.command import log
 from training.errors import HubError, UsageError, VerificationMismatch
 from training.run_record import now
@@ -96,8 +98,9 @@ class Publication:
             return receipt, True
         if commit is None:
             repository = self._open_repository(repository)
-            staged = self._stage(repository)
-            self._check(staged)
+            staging = self.planned.staging(repository)
+            staged = self._stage(staging, repository)
+            self._check(staging, staged, repository)
             commit = self._promote()
         self._tag(commit)
         space = self._publish_space(commit)
@@ -122,40 +125,55 @@ class Publication:
                 )
         if self.plan.private and not repository.private:
             self.hub.set_private(self.plan.repo_id, True)
+            repository = replace(repository, private=True)
         if self.journal.find("repository") is None:
-            self.journal.record("repository", created=created, target=self.planned.target)
+            staging = self.planned.staging(repository).repo_id
+            self.journal.record("repository", created=created, target=self.planned.target, staging=staging)
         return repository
 
-    def _stage(self, repository: HubRepository) -> str:
+    def _stage(self, staging: Staging, released_to: HubRepository) -> str:
         """One commit with exactly the planned files on the staging branch; its id."""
-        head = repository.branches.get(self.planned.branch)
-        if head is None or self.planned.difference(head) is not None:
+        repository = self._open_staging(staging, released_to)
+        head = repository.branches.get(staging.branch)
+        if head is None or self.planned.difference(head, staging.repo_id) is not None:
             if head is not None:  # of another plan, or of a commit that never came
-                self.hub.delete_branch(self.plan.repo_id, self.planned.branch)
-            self._create_branch(repository.main)
-            log(f"staging {len(self.planned.files)} files on {self.planned.branch}")
-            head = self.planned.commit(self.planned.branch, repository.main, f"Stage {self.plan.tag}")
-            self.planned.require_same(head)
+                self.hub.delete_branch(staging.repo_id, staging.branch)
+            self._create_branch(staging, repository.main)
+            where = f" of {staging.repo_id}, which is private," if staging.apart else ""
+            log(f"staging {len(self.planned.files)} files on {staging.branch}{where}")
+            head = self.planned.commit(staging.branch, repository.main, f"Stage {self.plan.tag}", staging.repo_id)
+            self.planned.require_same(head, staging.repo_id)
         if (self.journal.find("staged") or {}).get("commit") != head:
-            self.journal.record("staged", commit=head, branch=self.planned.branch)
+            self.journal.record("staged", commit=head, branch=staging.branch, repository=staging.repo_id)
         return head
 
-    def _create_branch(self, parent: str) -> None:
-        """The staging branch. Where the Hub refuses it, nothing was begun, and the run may go elsewhere."""
+    def _open_staging(self, staging: Staging, repository: HubRepository) -> HubRepository:
+        """Where the Hub refuses it, nothing was begun, and the run may go elsewhere."""
         try:
-            self.hub.create_branch(self.plan.repo_id, self.planned.branch, parent)
+            return staging.open(self.hub, repository)
         except HubError as error:
-            if not is_passing(error) and not (self.journal.find("repository") or {}).get("created"):
-                self.journal.record(WITHDRAWN, target=self.planned.target)
+            self._withdraw_refused(error)
             raise
 
-    def _check(self, staged: str) -> None:
+    def _create_branch(self, staging: Staging, parent: str) -> None:
+        """The staging branch. Where the Hub refuses it, nothing was begun, and the run may go elsewhere."""
+        try:
+            self.hub.create_branch(staging.repo_id, staging.branch, parent)
+        except HubError as error:
+            self._withdraw_refused(error)
+            raise
+
+    def _withdraw_refused(self, error: HubError) -> None:
+        if not is_passing(error) and not (self.journal.find("repository") or {}).get("created"):
+            self.journal.record(WITHDRAWN, target=self.planned.target)
+
+    def _check(self, staging: Staging, staged: str, repository: HubRepository) -> None:
         """Download the staged commit and hold it against the plan. Raises VerificationMismatch and unstages it."""
         if (self.journal.find("checked") or {}).get("commit") == staged:
             return
         assert self.plan.probe is not None  # require_passed: a model that does not load is refused
         log("downloading what the Hub stored into an empty cache")
-        with fresh_download(self.hub, self.plan.repo_id, staged) as snapshot:
+        with fresh_download(self.hub, staging.repo_id, staged) as snapshot:
             findings = compare_files(snapshot, self.plan.files)
             if all(finding.ok for finding in findings):
                 log("loading it in a fresh process")
@@ -165,10 +183,10 @@ class Publication:
         if not plan_there:
             wrong.append(f"file {PLAN}: not the plan that was sent")
         if wrong:
-            self.hub.delete_branch(self.plan.repo_id, self.planned.branch)
+            staging.remove(self.hub, replace(repository, branches={**repository.branches, staging.branch: staged}))
             raise VerificationMismatch(
                 "the Hub gave back something else than it was given; nothing was released\n  " + "\n  ".join(wrong),
-                where=f"{self.hub.endpoint}/{self.plan.repo_id}, commit {staged}",
+                where=f"{self.hub.endpoint}/{staging.repo_id}, commit {staged}",
                 next_step="publish again; if it stays, the Hub's storage is damaged",
             )
         self.journal.record("checked", commit=staged, files=len(findings))
@@ -242,10 +260,10 @@ class Publication:
 
     def _clean(self) -> None:
         repository = self.hub.repository(self.plan.repo_id)
-        if repository is not None and self.planned.branch in repository.branches:
-            self.hub.delete_branch(self.plan.repo_id, self.planned.branch)
+        staging = Staging.noted(self.plan.repo_id, self.plan.tag, self.journal.find("repository"))
+        staging.remove(self.hub, repository)
         if self.journal.find("cleaned") is None:
-            self.journal.record("cleaned", branch=self.planned.branch)
+            self.journal.record("cleaned", branch=staging.branch)
 
     def _show(self) -> None:
         """The visibility of the plan, at the very end: a reader finds nothing, or all of it."""

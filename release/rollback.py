@@ -3,7 +3,7 @@
     python -m release rollback --run runs/a             # undo what this run published, however far it came
     python -m release rollback --repo org/name --to v1.0.0
 
-A publication that stopped before its commit on main loses its staging branch, and nothing else is there to undo. Where
+A publication that stopped before its commit on main loses what it staged, and nothing else is there to undo. Where
 there is no earlier release, the repository becomes private: readers find nothing, as before it, and the bytes stay for
 whoever looks into what went wrong. The Space goes back with its model, or it is said what it still serves. --to shows again
 what was released publicly under that tag, unless --keep-private. Tags are never moved: what was released under a tag can
@@ -21,6 +21,7 @@ from release.journal import ROLLED_BACK, WITHDRAWN, Journal, exclusive
 from release.records import Receipt, ReleasePlan
 from release.return_commit import return_to
 from release.space_rollback import SpaceDone, plan_at, return_before, return_to_release, spaces_of
+from release.staging import Staging
 from training.errors import HubError, UsageError
 
 
@@ -45,10 +46,7 @@ class Published:
     space: str | None
     plan_digest: str
     commit: str | None  # of main, where the journal or the receipt knows it
-
-    @property
-    def staging(self) -> str:
-        return f"release-staging-{self.tag}"
+    staging: Staging
 
 
 def published_by(run: Path, endpoint: str) -> tuple[Published, Journal]:
@@ -59,13 +57,16 @@ def published_by(run: Path, endpoint: str) -> tuple[Published, Journal]:
         journal = Journal(path, plan.content_digest(), endpoint)
         if journal.lines():
             commit = (journal.find("promoted") or journal.find("tagged") or {}).get("commit")
-            return Published(plan.repo_id, plan.tag, plan.space, plan.content_digest(), commit), journal
+            staging = Staging.noted(plan.repo_id, plan.tag, journal.find("repository"))
+            return Published(plan.repo_id, plan.tag, plan.space, plan.content_digest(), commit, staging), journal
     if (run / "receipt.json").is_file():
         receipt = Receipt.read(run / "receipt.json")
         if receipt.endpoint == endpoint:
             space = receipt.space.repo_id if receipt.space else None
-            published = Published(receipt.repo_id, receipt.tag, space, receipt.plan_digest, receipt.commit)
-            return published, Journal(path, receipt.plan_digest, endpoint)
+            journal = Journal(path, receipt.plan_digest, endpoint)
+            staging = Staging.noted(receipt.repo_id, receipt.tag, journal.find("repository"))
+            published = Published(receipt.repo_id, receipt.tag, space, receipt.plan_digest, receipt.commit, staging)
+            return published, journal
     raise UsageError(
         "this run has published nothing to this Hub, so there is nothing to undo",
         where=str(run),
@@ -83,11 +84,10 @@ def roll_back_run(hub: HubClient, run: Path, *, to: str | None = None, keep_priv
     with exclusive(run):
         published, journal = published_by(run, hub.endpoint)
         repository = hub.repository(published.repo_id)
+        published.staging.remove(hub, repository)
         if repository is None:
             _withdraw(journal, published)
             return Done(published.repo_id, "nothing to undo", None, None)
-        if published.staging in repository.branches:
-            hub.delete_branch(published.repo_id, published.staging)
         released = _release_of(hub, repository, published)
         if released is None:
             _withdraw(journal, published)

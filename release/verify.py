@@ -10,6 +10,7 @@ release is signed, it also shows whether somebody replaced all of them.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,9 @@ class Rescoring:
     items: int
     seed: int
     suite: str | None = None
+
+
+ANNOUNCED = re.compile(r"^Plan (sha256:[0-9a-f]{64})$", re.MULTILINE)  # in the message of a release's commit
 
 
 def parse_target(target: str) -> tuple[str, str | None]:
@@ -72,6 +76,8 @@ def verify(
         log(f"holding it against {'the receipt' if receipt else 'the plan.json in the repository'}")
         entries = files_of(snapshot)
         findings = _commit_findings(hub, receipt, revision, commit)
+        if receipt is None:
+            findings += _announced(hub, repo_id, commit, entries)
         repository = hub.repository(repo_id)
         tag = revision if repository and revision in repository.tags else promise.tag
         findings += hold_bytes(snapshot, entries, promise, trust, repo_id, tag)
@@ -233,6 +239,15 @@ def _plan_findings(entries: list[FileEntry], receipt: Receipt) -> list[Finding]:
     return [
         Finding(check="file", ok=found == receipt.plan_digest, subject=PLAN, expected=receipt.plan_digest, found=found)
     ]
+
+
+def _announced(hub: HubClient, repo_id: str, commit: str, entries: list[FileEntry]) -> list[Finding]:
+    """plan.json is the one that the commit's message names, where it names one: no signature, but a damaged store shows."""
+    named = ANNOUNCED.search(hub.history(repo_id, commit)[0].message)
+    if named is None:
+        return []
+    found = next((f"sha256:{entry.sha256}" for entry in entries if entry.path == PLAN), "missing")
+    return [Finding(check="file", ok=found == named[1], subject=PLAN, expected=named[1], found=found)]
 
 
 def _signature_findings(promise: Receipt | ReleasePlan, entries: list[FileEntry]) -> list[Finding]:

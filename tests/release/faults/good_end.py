@@ -50,6 +50,7 @@ def released_problems(
         "main's files": content == new,
         "history": [commit.title for commit in repository.history(main.oid)] == wanted,
         "branches": [ref for ref in refs if ref.startswith("refs/heads/")] == ["refs/heads/main"],
+        "staging": _nothing_staged_apart(store),
         "tag": refs.get(f"refs/tags/{scenario.tag}") == main.oid,
         "earlier tag": not scenario.old or refs["refs/tags/v1.0.0"] == main.parent,
         "visibility": not repository.private and not space.private,
@@ -73,10 +74,15 @@ def rolled_back_problems(store: Store, scenario: Scenario) -> list[str]:
         "main's files": _content(repository) == scenario.old,
         "history": titles in (FIRST, ["Roll back to v1.0.0", "Release v2.0.0", *FIRST]),
         "branches": [ref for ref in refs if ref.startswith("refs/heads/")] == ["refs/heads/main"],
+        "staging": _nothing_staged_apart(store),
         "visibility": not repository.private and not space.private,
         "Space": _served(space) == refs["refs/tags/v1.0.0"],
     }
     return [f"after the rollback the {name} is not right" for name, good in checks.items() if not good]
+
+
+def _nothing_staged_apart(store: Store) -> bool:
+    return not any("-staging-" in repository.id for repository in store.repositories("model"))
 
 
 def _content(repository: Repository) -> dict[str, str]:

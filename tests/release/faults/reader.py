@@ -74,10 +74,19 @@ class Reader:
         return "nothing" if info is None else self._name(info["sha"])
 
     def _tags(self) -> tuple[str, ...]:
+        """Tags; and whatever may not be seen: a branch beside main, a repository to stage in."""
+        owner = self.repo_id.partition("/")[0]
+        listed = [item["id"] for item in self._json(f"/api/models?author={owner}") or []]
+        apart = tuple(f"listed {name}" for name in listed if "-staging-" in name)
         refs = self._json(f"/api/models/{self.repo_id}/refs")
         if refs is None:
-            return ()
-        return tuple(f"{tag['name']} {self._name(tag['targetCommit'])}" for tag in refs["tags"])
+            return apart
+        branches = tuple(f"branch {branch['name']}" for branch in refs["branches"] if branch["name"] != "main")
+        return (
+            *(f"{tag['name']} {self._name(tag['targetCommit'])}" for tag in refs["tags"]),
+            *branches,
+            *apart,
+        )
 
     def _space(self) -> str:
         """Which release the Space serves."""
