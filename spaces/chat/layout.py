@@ -5,7 +5,6 @@ build(answers).launch(...)
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import about
@@ -144,37 +143,20 @@ def _add_thumbs(thumbs: Thumbs, chatbot: gr.Chatbot) -> None:
         )
         said = gr.Markdown("", elem_id="thumbs-said")
 
-    def like(
-        history: list[dict[str, Any]], kind: str, data: gr.LikeData, request: gr.Request
-    ) -> Iterator[tuple[Any, Any]]:
+    def like(history: list[dict[str, Any]], kind: str, data: gr.LikeData, request: gr.Request) -> str:
         # gradio says True, False, or an empty text where a thumb is taken back.
         label = data.liked if isinstance(data.liked, bool) else None
         try:
             message, answer = answer_at(history, data.index)
             labeller = thumbs.rate(request.session_hash or "", kind, message, answer, label)
         except limits.Refused as refusal:
-            yield from _undrawn(history, data)
             raise gr.Error(str(refusal), title="Not kept", duration=10, print_exception=False) from refusal
         except OSError as error:
-            yield from _undrawn(history, data)
             raise gr.Error(f"Your thumb could not be written: {error.strerror}.", title="Not kept") from error
         kept = "Thumb taken back." if label is None else "Thank you, your thumb was kept."
-        yield gr.skip(), f"{kept} Your labeller id: `{labeller}`"
+        return f"{kept} Your labeller id: `{labeller}`"
 
-    chatbot.like(like, [chatbot, kind], [chatbot, said], api_visibility="undocumented", show_progress="hidden")
-
-
-def _undrawn(history: list[dict[str, Any]], data: gr.LikeData) -> Iterator[tuple[Any, Any]]:
-    """Updates after which the thumb that was clicked is drawn as not given.
-
-    gradio 6.31 draws a thumb as given at the click, and again by `feedback_value` only where that changes: so first to what
-    was clicked, then to nothing. The other answers' thumbs, for which nothing changes, stay as they are drawn.
-    """
-    place = data.index[0] if isinstance(data.index, (list, tuple)) else data.index
-    answers = [entry for entry in history[: int(place)] if entry["role"] == "assistant"]
-    drawn = "Like" if data.liked is True else "Dislike" if data.liked is False else None
-    for value in ([*(None for _ in answers), drawn], None):
-        yield gr.update(feedback_value=value), gr.skip()
+    chatbot.like(like, [chatbot, kind], [said], api_visibility="undocumented", show_progress="hidden")
 
 
 def answer_at(history: list[dict[str, Any]], index: object) -> tuple[str, str]:

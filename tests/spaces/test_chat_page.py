@@ -109,8 +109,6 @@ def test_a_thumb_is_on_the_disk_before_it_is_thanked_for_and_only_with_consent(p
     page.locator("button[title='Like'], button[aria-label='like']").first.click()
     page.get_by_text("first say under Thumbs that you agree").wait_for()
     assert len(running_space.thumbs) == before
-    page.locator("button[title='Like'], button[aria-label='like']").first.wait_for()  # not drawn as given
-    assert page.locator("button[title='clicked like'], button[title='Liked']").count() == 0
     page.locator("#thumbs button").first.click()
     page.get_by_label("Keep my thumbs. I am a script.").check()
     page.locator("button[title='Dislike'], button[aria-label='dislike']").first.click()
