@@ -15,7 +15,7 @@ from typing import Any
 from chat_model import ChatModel, ModelSettings, Prompt, Run, Unavailable
 from download import check_hashes, fetch
 from httpx2 import HTTPError as TransportError
-from huggingface_hub import InferenceClient
+from huggingface_hub import InferenceClient, constants
 from huggingface_hub.errors import HfHubHTTPError, InferenceTimeoutError, TextGenerationError
 from limits import Message, Refused, Sampling
 from template import FILES, ChatTemplate
@@ -32,6 +32,10 @@ def load(settings: ModelSettings) -> EndpointModel:
     url = os.environ.get("ENDPOINT_URL") or settings.settings.get("url")
     if not url:
         raise Unavailable("No server is named: set ENDPOINT_URL as a variable of the Space.")
+    if constants.HF_HUB_OFFLINE:
+        raise Unavailable(
+            "HF_HUB_OFFLINE is set, under which huggingface_hub asks no server, this one included: unset it."
+        )
     own = json.loads((checkpoint / "config.json").read_text(encoding="utf-8")).get("max_position_embeddings")
     key = os.environ.get("ENDPOINT_TOKEN") or "none"  # without one the client would send the Hub's token
     client = InferenceClient(base_url=url, token=key, timeout=SECONDS_TO_WAIT)

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from release.space_bundle import build_space_bundle
-from release.space_flavour import SpaceFlavour
+from release.space_flavour import PinnedGguf, SpaceFlavour
 
 ROOT = Path(__file__).resolve().parents[2]
+NO_HUB = "http://127.0.0.1:9"  # HF_HUB_OFFLINE would forbid huggingface_hub's client any server
 SECONDS_TO_START, SECONDS_TO_INSTALL = 250, 1100
 
 
@@ -35,11 +36,36 @@ class RunningBundle:
         except urllib.error.HTTPError as error:
             return dict(json.load(error))
 
+    def processor_share(self, seconds: float) -> float:
+        """Of one core, over the next seconds."""
+        before = processor_seconds(self.process)
+        time.sleep(seconds)
+        return (processor_seconds(self.process) - before) / seconds
 
-def write_bundle(folder: Path, checkpoint: Path, hashes: dict[str, str], name: str, told: dict[str, Any]) -> Path:
-    """The published files, except that space.json names folders instead of repositories, so that no Hub is needed."""
+
+def processor_seconds(process: subprocess.Popen[bytes]) -> float:
+    """What the process has used of the processor, all its threads together."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def write_bundle(
+    folder: Path, checkpoint: Path, hashes: dict[str, str], name: str, told: dict[str, Any], **changes: Any
+) -> Path:
+    """The published files, except that space.json names folders instead of repositories, so that no Hub is needed.
+
+    `changes` are fields of space.json that only this machine knows.
+    """
+    backend = "llama.cpp" if name == "cpu" else name
     flavour = SpaceFlavour(
-        name=name, backend=name, precision="the server's", hardware=None, memory=None, url=told.get("url")
+        name=name,
+        backend=backend,
+        precision="float32" if name == "zerogpu" else "the server's",
+        hardware=None,
+        memory=None,
+        url=told.get("url"),
+        gguf=told.get("gguf")
+        and PinnedGguf(**{**told["gguf"], "size": 1, "repo_id": "org/tiny", "revision": "0" * 40}),
     )
     files = build_space_bundle(
         model_id="org/tiny",
@@ -56,7 +82,9 @@ def write_bundle(folder: Path, checkpoint: Path, hashes: dict[str, str], name: s
     folder.mkdir()
     for file, content in files.items():
         (folder / file).write_bytes(content)
-    space = json.loads(files["space.json"]) | {"model_id": str(checkpoint), "revision": None}
+    space = json.loads(files["space.json"]) | {"model_id": str(checkpoint), "revision": None, **changes}
+    if "gguf" in told:
+        space["backend_settings"]["gguf"] = told["gguf"]
     (folder / "space.json").write_text(json.dumps(space))
     return folder
 
@@ -70,7 +98,7 @@ def running_bundle(folder: Path, *, isolated: bool = False) -> Iterator[RunningB
     with (folder.parent / "space.log").open("wb") as output:
         process = subprocess.Popen(
             [*command, *(["--isolated"] if isolated else [])],
-            env={**os.environ, "HF_HUB_OFFLINE": "1"},
+            env={**os.environ, "HF_ENDPOINT": NO_HUB},
             stdout=output,
             stderr=subprocess.STDOUT,
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import importlib.util
 import json
 import os
@@ -15,63 +14,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from talking_model import gguf_of, save_talking_model, sha256_of, tokenizer_hashes
 from tgi_stub import tgi_stub
-from tiny_model import make_config
 
-from release.exports.gguf_file import write_gguf
 from release.exports.llama_cpp import LlamaCpp
-from release.space_bundle import TOKENIZER_FILES
-from training.checkpoint import Checkpoint
 
 pytest.importorskip("xllamacpp")
-SMOLLM = (
-    "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\n"
-    "You are helpful<|im_end|>\n' }}{% endif %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + "
-    "'<|im_end|>' + '\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
 MESSAGES = [{"role": "user", "content": "Hi <b>you</b> {{ 7*7 }} <|im_end|>"}]
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny llama with a byte-level BPE tokenizer; the end of a turn is so unlikely that it talks until it is stopped."""
-    import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
-
-    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    backend = Tokenizer(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=280, special_tokens=special, initial_alphabet=alphabet, show_progress=False
-    )
-    backend.train_from_iterator(["You are helpful, user and assistant say"], trainer)
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend, unk_token=special[0], bos_token=special[1], eos_token=special[2], pad_token=special[2]
-    )
-    tokenizer.chat_template = SMOLLM
-    torch.manual_seed(0)
-    config = make_config(2048)
-    config.vocab_size, config.tie_word_embeddings = len(tokenizer), False
-    model = LlamaForCausalLM(config)
-    with torch.no_grad():
-        model.lm_head.weight[tokenizer.eos_token_id] = 0
-    folder = tmp_path_factory.mktemp("backends") / "checkpoint"
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    write_gguf(Checkpoint.open(folder), folder.parent / "tiny-F16.gguf", "F16", name="tiny")
-    return folder
+    return save_talking_model(tmp_path_factory.mktemp("backends") / "checkpoint")
 
 
 @pytest.fixture(scope="module")
 def hashes(checkpoint: Path) -> dict[str, str]:
-    return {name: _sha256(checkpoint / name) for name in TOKENIZER_FILES if (checkpoint / name).is_file()}
-
-
-def _sha256(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+    return tokenizer_hashes(checkpoint)
 
 
 def _whole(text: str) -> str:
@@ -83,15 +42,9 @@ def _settings(chat: Any, checkpoint: Path, backend: str, settings: dict[str, Any
     return chat("chat_model").ModelSettings(str(checkpoint), None, "sha256:0", "F16", backend, settings)
 
 
-def _gguf(checkpoint: Path, **changes: Any) -> dict[str, Any]:
-    file = checkpoint.parent / "tiny-F16.gguf"
-    known = {"repo_id": str(file.parent), "revision": None, "path": file.name, "sha256": _sha256(file)}
-    return known | {"precision": "F16", "kl_mean": 1e-6, "greedy_agreement": 1.0} | changes
-
-
 @pytest.fixture(scope="module")
 def llama(chat: Any, checkpoint: Path, hashes: dict[str, str]) -> Any:
-    settings = {"gguf": _gguf(checkpoint), "files": hashes}
+    settings = {"gguf": gguf_of(checkpoint), "files": hashes}
     return chat("chat_model").load(_settings(chat, checkpoint, "llama.cpp", settings))
 
 
@@ -190,7 +143,7 @@ def test_llama_cpp_yields_to_the_page_and_to_nobody_else(llama: Any) -> None:
 def test_bytes_that_are_not_the_published_ones_do_not_answer(
     chat: Any, checkpoint: Path, hashes: dict[str, str], wrong: str
 ) -> None:
-    gguf = _gguf(checkpoint, **({"sha256": "0" * 64} if wrong == "gguf" else {}))
+    gguf = gguf_of(checkpoint, **({"sha256": "0" * 64} if wrong == "gguf" else {}))
     files = hashes | ({"tokenizer.json": "0" * 64} if wrong == "tokenizer" else {})
     with pytest.raises(chat("chat_model").Unavailable, match="is not the file that this page was published for"):
         chat("chat_model").load(_settings(chat, checkpoint, "llama.cpp", {"gguf": gguf, "files": files}))
@@ -292,7 +245,7 @@ def test_a_file_that_llama_cpp_cannot_load_is_a_reason_in_words(
     chat: Any, checkpoint: Path, hashes: dict[str, str], tmp_path: Path
 ) -> None:
     (tmp_path / "tiny-F16.gguf").write_bytes((checkpoint.parent / "tiny-F16.gguf").read_bytes()[:5000])
-    gguf = _gguf(checkpoint, repo_id=str(tmp_path), sha256=_sha256(tmp_path / "tiny-F16.gguf"))
+    gguf = gguf_of(checkpoint, repo_id=str(tmp_path), sha256=sha256_of(tmp_path / "tiny-F16.gguf"))
     with pytest.raises(chat("chat_model").Unavailable, match=r"llama\.cpp cannot load tiny-F16\.gguf"):
         chat("chat_model").load(_settings(chat, checkpoint, "llama.cpp", {"gguf": gguf, "files": hashes}))
 
