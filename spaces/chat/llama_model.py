@@ -23,9 +23,8 @@ from template import FILES, ChatTemplate
 
 ANSWERS_AT_ONCE = 4
 BATCH_TOKENS = 512
-CONVERSATIONS_KEPT_MIB = (
-    512  # of memory, for conversations whose place was taken by others'; llama.cpp's own default is 8 GiB
-)
+# of memory, for conversations whose place was taken by others'; llama.cpp's own default is 8 GiB
+CONVERSATIONS_KEPT_MIB = 512
 NICENESS = 5  # of llama.cpp's threads beside the page's
 
 
