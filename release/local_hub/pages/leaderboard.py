@@ -38,7 +38,7 @@ def leaderboard_page(call: Call) -> Context:
         entry = tree.get(SCORECARD)
         if entry is None:
             continue
-        card = _scorecard(repository.blobs, entry.sha256) if entry.size <= SCORECARD_LIMIT else None
+        card = read_scorecard(repository.blobs, entry.sha256) if entry.size <= SCORECARD_LIMIT else None
         if card is None:
             unreadable += 1
         else:
@@ -58,7 +58,7 @@ def _may_have(call: Call, repository: Repository) -> bool:
 
 
 @lru_cache(maxsize=256)
-def _scorecard(blobs: Blobs, sha256: str) -> Scorecard | None:
+def read_scorecard(blobs: Blobs, sha256: str) -> Scorecard | None:
     try:
         return Scorecard.model_validate_json(blobs.read(sha256))
     except ValidationError:

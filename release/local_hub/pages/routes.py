@@ -123,6 +123,15 @@ def _leaderboard(call: Call) -> Context:
     return leaderboard_page(call)
 
 
+def _scores(call: Call) -> Context:
+    from release.local_hub.pages.scores import scores_page  # as above
+
+    repository = call.repository(content=True)
+    if repository.kind != "model":
+        raise Refusal(404, "Models have scores")
+    return scores_page(repository, _revision(call))
+
+
 def login(call: Call) -> Response:
     """Ask the browser for a token (as the password), so that private repositories can be looked at."""
     target = call.query.get("next", "/")
@@ -150,6 +159,7 @@ files = _page("files.jinja", lambda call: views.files(call.repository(), _revisi
 file = _page("file.jinja", lambda call: views.file(call.repository(content=True), _revision(call), _path(call)))
 history = _page("history.jinja", lambda call: views.history(call.repository(), _revision(call)))
 commit = _page("commit.jinja", lambda call: views.commit(call.repository(content=True), _revision(call)))
+scores = _page("scores.jinja", _scores)
 talks = _page("talks.jinja", lambda call: views.talks(call.repository()))
 talk = _page("talk.jinja", lambda call: views.talk(call.repository(), _number(call)))
 
@@ -160,6 +170,7 @@ _PAGES = [
     ("/blob/{revision}/{path:path}", file),
     ("/commits/{revision}", history),
     ("/commit/{revision}", commit),
+    ("/scores/{revision}", scores),
     ("/discussions", talks),
     ("/discussions/{number}", talk),
 ]

@@ -92,6 +92,7 @@ def repository_page(repository: Repository, revision: str, tab: str) -> Context:
         "tags": names["tags"][::-1],
         "pulls": names["pr"],
         "talks": len(discussions.read_all(repository)),
+        "scored": repository.kind == "model" and "scorecard.json" in commit.tree,
     }
 
 

@@ -34,8 +34,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], h
             api.create_commit(name, [CommitOperationAdd("scorecard.json", text.encode())], commit_message="scores")
         HfApi(endpoint=hub.endpoint, token=tokens["slipway"]).update_repo_settings("slipway/gated", gated="manual")
 
-        def see(user: str) -> httpx2.Response:
-            return httpx2.get(f"{hub.endpoint}/leaderboard", auth=("user", tokens[user]) if user else None)
+        def see(user: str, path: str = "leaderboard") -> httpx2.Response:
+            return httpx2.get(f"{hub.endpoint}/{path}", auth=("user", tokens[user]) if user else None)
 
         yield see
 
@@ -59,3 +59,17 @@ def test_a_strangers_newer_scorecard_of_the_same_model_takes_nobodys_place(page:
 def test_a_scorecard_that_cannot_be_read_is_counted_and_not_shown(page: Any) -> None:
     assert "1 scorecard could not be read" in page("").text
     assert "alert(1)" not in page("").text
+
+
+def test_a_models_page_of_scores_has_every_figure_with_its_interval_for_those_who_may_have_its_files(page: Any) -> None:
+    answer = page("", "slipway/open/scores/main")
+    assert answer.status_code == 200
+    for score in Scorecard.read(RELEASED).scores:
+        assert score.metric in answer.text
+        assert str(score.n) in answer.text
+    assert "95% interval" in answer.text
+    assert 'href="/slipway/open/scores/main"' in page("", "slipway/open").text
+    assert page("", "slipway/gated/scores/main").status_code == 401
+    assert page("", "slipway/hidden/scores/main").status_code in (401, 404)
+    assert page("slipway", "slipway/hidden/scores/main").status_code == 200
+    assert "cannot be read" in page("", "rival/broken/scores/main").text
