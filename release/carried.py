@@ -17,6 +17,7 @@ from collections.abc import Iterable, Sequence
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
+from release.text_file import encoding_of
 from training.checkpoint import PICKLED_SUFFIXES, changes_behaviour
 from training.records import Record, sha256_of_file
 
@@ -31,7 +32,6 @@ OWN_FILES = frozenset(
     }
 )
 OWN_FOLDERS = ("samples", "baseline")
-SNIFFED = 8192  # bytes: a file without a zero among so many is text
 
 
 class Carried(Record):
@@ -111,10 +111,7 @@ def _unfit(file: Path, source: Path) -> str | None:
         return "a link to elsewhere"
     if file.suffix.lower() in PICTURES:
         return None
-    with file.open("rb") as opened:
-        head = opened.read(SNIFFED)
-    wide = head.startswith((b"\xff\xfe", b"\xfe\xff"))
-    return "binary, so no gate can read it" if b"\0" in head and not wide else None
+    return "binary, so no gate can read it" if encoding_of(file) is None else None
 
 
 def _copy(file: Path, target: Path) -> str:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Iterator
-from pathlib import Path
 
 from release.gates.candidate import Candidate
+from release.text_file import encoding_of
 
 BINARY_SUFFIXES = (".safetensors", ".gguf")  # read by gates of their own
-SNIFFED = 8192  # bytes: a file without a zero among so many is text, as git has it
-WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 # Vocabularies hold whatever the tokenizer was trained on, which is not ours.
 VOCABULARIES = ("tokenizer.json", "vocab.json", "merges.txt", "added_tokens.json", "vocab.txt")
 # The prompts of evaluations and the model's own words may speak of anything.
@@ -29,19 +26,8 @@ def vocabulary_lines(candidate: Candidate) -> Iterator[tuple[str, int, str]]:
 
 def _lines(candidate: Candidate, paths: list[str]) -> Iterator[tuple[str, int, str]]:
     for path in paths:
-        encoding = _encoding(candidate.bundle / path)
+        encoding = None if path.endswith(BINARY_SUFFIXES) else encoding_of(candidate.bundle / path)
         if encoding is not None:
             with (candidate.bundle / path).open(encoding=encoding, errors="replace") as file:
                 for number, line in enumerate(file, start=1):
                     yield path, number, line
-
-
-def _encoding(file: Path) -> str | None:
-    """How the text of a file is read; None where it is no text."""
-    if file.suffix in BINARY_SUFFIXES:
-        return None
-    with file.open("rb") as opened:
-        head = opened.read(SNIFFED)
-    if head.startswith(WIDE):
-        return "utf-16"
-    return None if b"\0" in head else "utf-8"
