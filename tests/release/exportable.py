@@ -8,31 +8,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from byte_level import byte_level_tokenizer
+
 TEXT = "The quick brown fox said: it's 1305 apples, isn't it? \n\n def f(x):\n    return x + 1"
 
 
 def make_run(folder: Path, **changes: Any) -> Path:
     """A run directory with a llama of a few thousand parameters and a byte-level BPE tokenizer that was trained on TEXT."""
     import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import LlamaConfig, LlamaForCausalLM
 
-    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    backend = Tokenizer(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=300, special_tokens=special, initial_alphabet=alphabet, show_progress=False
-    )
-    backend.train_from_iterator([TEXT] * 3, trainer)
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend, unk_token=special[0], bos_token=special[1], eos_token=special[2], pad_token=special[2]
-    )
-    tokenizer.chat_template = (
+    template = (
         "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n' }}{% endfor %}"
         "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
     )
+    tokenizer = byte_level_tokenizer([TEXT] * 3, 300, template)
     torch.manual_seed(0)
     settings = {
         "vocab_size": len(tokenizer) + 4,  # rows without a token, as checkpoints with padded embeddings have

@@ -10,6 +10,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+from byte_level import byte_level_tokenizer
 from tiny_model import make_config
 
 from release.exports.gguf_file import write_gguf
@@ -26,22 +27,9 @@ SMOLLM = (
 def save_talking_model(folder: Path) -> Path:
     """A byte-level BPE tokenizer, random weights, and an end of turn so unlikely that it talks to the last token allowed."""
     import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import LlamaForCausalLM
 
-    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    backend = Tokenizer(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=280, special_tokens=special, initial_alphabet=alphabet, show_progress=False
-    )
-    backend.train_from_iterator(["You are helpful, user and assistant say"], trainer)
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend, unk_token=special[0], bos_token=special[1], eos_token=special[2], pad_token=special[2]
-    )
-    tokenizer.chat_template = SMOLLM
+    tokenizer = byte_level_tokenizer(["You are helpful, user and assistant say"], 280, SMOLLM)
     torch.manual_seed(0)
     config = make_config(2048)
     config.vocab_size, config.tie_word_embeddings = len(tokenizer), False
