@@ -49,5 +49,5 @@ def require_no_other_model(out: Path, source: str, digest: str) -> None:
             where=str(out),
             expected=digest,
             found=found,
-            next_step=f"choose another directory with --out, or move {card} away",
+            next_step="choose another directory with --out" + (f", or move {card} away" if what == "scorecard" else ""),
         )

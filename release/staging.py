@@ -15,6 +15,7 @@ from typing import Any
 
 from release.hub_client import HubClient, HubRepository
 from release.records import ReleasePlan
+from training.errors import HubError
 
 LONGEST_ID = 96  # of a repository, on the Hub
 
@@ -42,12 +43,17 @@ class Staging:
         return cls(name, branch_of(tag), name != repo_id)
 
     def open(self, hub: HubClient, repository: HubRepository) -> HubRepository:
-        """The repository to stage in, private and with a main to begin from."""
+        """The repository to stage in, private and with a main to begin from. Raises HubError."""
         if not self.apart:
             return repository
         hub.create_repository(self.repo_id, private=True)
         made = hub.repository(self.repo_id)
-        assert made is not None, "this token has just made it"
+        if made is None:
+            raise HubError(
+                f"the Hub created {self.repo_id} but does not show it to this token",
+                where=hub.endpoint,
+                next_step="give HF_TOKEN the right to read this namespace",
+            )
         if not made.private:
             hub.set_private(self.repo_id, True)
         return made

@@ -1,6 +1,6 @@
 """A SentencePiece BPE tokenizer with byte fallback (Llama 2, TinyLlama, Mistral 7B), from tokenizer.json, as llama.cpp has it.
 
-    if is_sentencepiece(described): vocabulary = read_pieces(checkpoint, described, size)
+    if is_sentencepiece(described): pieces = read_pieces(described, size)
 
 llama.cpp joins the two neighbours whose joined piece has the best score, whatever they are; tokenizers joins the pair that stands
 first in the list of merges. These are the same where the list has every split of every piece, as transformers makes it of

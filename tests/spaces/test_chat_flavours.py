@@ -162,7 +162,7 @@ def test_stop_in_mid_answer_leaves_nothing_at_work(opened: Callable[..., Any], f
 def test_a_page_that_is_loaded_anew_in_mid_answer_leaves_nothing_at_work(
     opened: Callable[..., Any], flavour: Flavour
 ) -> None:
-    """In a visit without a stop: after one, gradio (6.17, 6.31) often does not notice that the page has gone."""
+    """In a visit without a stop: after one, an answer often runs to its end, which README says (docs/log.md, 2026-11-28)."""
     page = opened()
     begin(page)
     page.reload()
