@@ -96,7 +96,6 @@ def evaluate(request: Request, weights: Weights | None = None, named: NamedSuite
     from evals.processes import joined
     from evals.respond import Circumstances
     from evals.score_tasks import score_tasks
-    from evals.scoring_checks import what_is_not_scored
 
     require_installed(request.backend)
     evaluated = weights.evaluated if weights else _found(request)
@@ -124,11 +123,8 @@ def evaluate(request: Request, weights: Weights | None = None, named: NamedSuite
     require_space(prepared, request.out, kept)
     digest = evaluated.digest
     say(f"{request.source}  {digest[:19]}  {len(prepared)} tasks of {named.name}, all checks passed")
-    for name, why in failed.items():
-        say(f"{name} cannot run: {why}")
-    for one in prepared:
-        if lacking := what_is_not_scored(one.spec):
-            say(lacking)
+    for line in _lacking(prepared, failed):
+        say(line)
     against = parent.scorecard.model.digest if parent else None
     voted = score_votes(request.votes, digest, against, request.seed) if request.votes else None
     place = processes.place(device)
@@ -156,6 +152,14 @@ def evaluate(request: Request, weights: Weights | None = None, named: NamedSuite
     processes.agree()
     _require(named, card, request.out)
     return card
+
+
+def _lacking(prepared: Sequence[Prepared], failed: dict[str, str]) -> list[str]:
+    """Which tasks cannot run, and what of the others is not scored, a line each."""
+    from evals.scoring_checks import what_is_not_scored
+
+    cannot = [f"{name} cannot run: {why}" for name, why in failed.items()]
+    return [*cannot, *(lacking for one in prepared if (lacking := what_is_not_scored(one.spec)))]
 
 
 def _require_whole_numbers(request: Request) -> None:
