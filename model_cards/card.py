@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -24,64 +24,15 @@ from model_cards.differences import comparison_with_parent, paired_differences
 from model_cards.eval_results import eval_results
 from model_cards.examples import failing_samples
 from model_cards.expenses import expense_lines
-from model_cards.facts import Facts, dataset_hub_id, read_facts, task_of, without_place
-from model_cards.feedback import feedback_sentences
+from model_cards.facts import Facts, read_facts, task_of, without_place
 from model_cards.metadata import license_metadata, metadata
+from model_cards.methods import PAPERS, method_words
 from model_cards.plots import plots
 from model_cards.score_table import Difference, ScoreRow, comparable_score, score_id, score_rows
 from model_cards.signer import Signer, sentences, verify_options
-from training.run_record import RunRecord, SampledAnswers
+from model_cards.training_section import training_section
 
 HUB = "https://huggingface.co"
-METHODS = {
-    "ppo": "aligned by PPO against {rewards}, with a penalty on the KL divergence from its parent",
-    "rloo": "aligned by RLOO against {rewards}",
-    "grpo": "aligned by GRPO against {rewards}",
-    "dpo": "aligned by DPO on preference pairs",
-    "kto": "aligned by KTO on answers marked good or bad",
-    "sft": "fine-tuned on demonstrations",
-    "merge": "an adapter merged into its parent",
-    "reward": "trained on preference pairs as a reward model",
-    "base": "copied, not trained here",
-}
-# Whom to cite for the method: key, authors, title, year, arXiv number.
-PAPERS = {
-    "ppo": (
-        "ouyang2022training",
-        "Ouyang, Long and others",
-        "Training language models to follow instructions with human feedback",
-        2022,
-        "2203.02155",
-    ),
-    "rloo": (
-        "ahmadian2024back",
-        "Ahmadian, Arash and others",
-        "Back to Basics: Revisiting REINFORCE Style Optimization for Learning from Human Feedback in LLMs",
-        2024,
-        "2402.14740",
-    ),
-    "grpo": (
-        "shao2024deepseekmath",
-        "Shao, Zhihong and others",
-        "DeepSeekMath: Pushing the Limits of Mathematical Reasoning in Open Language Models",
-        2024,
-        "2402.03300",
-    ),
-    "dpo": (
-        "rafailov2023direct",
-        "Rafailov, Rafael and others",
-        "Direct Preference Optimization: Your Language Model is Secretly a Reward Model",
-        2023,
-        "2305.18290",
-    ),
-    "kto": (
-        "ethayarajh2024kto",
-        "Ethayarajh, Kawin and others",
-        "KTO: Model Alignment as Prospect Theoretic Optimization",
-        2024,
-        "2402.01306",
-    ),
-}
 # transformers' classes by the Hub's task.
 AUTO_CLASSES = {
     "text-generation": "AutoModelForCausalLM",
@@ -90,12 +41,6 @@ AUTO_CLASSES = {
     "question-answering": "AutoModelForQuestionAnswering",
     "fill-mask": "AutoModelForMaskedLM",
 }
-# Settings that a reader looks for first, by the last part of their name; the whole recipe is folded below them.
-MAIN_SETTINGS = (
-    *("method", "source", "total_episodes", "num_train_epochs", "max_steps", "batch_size"),
-    *("per_device_train_batch_size", "num_ppo_epochs", "learning_rate", "value_learning_rate", "kl_coef", "beta"),
-    *("cliprange", "max_new_tokens", "temperature", "max_length", "r", "lora_alpha", "dtype"),
-)
 
 
 @dataclass(frozen=True)
@@ -153,14 +98,14 @@ def render_card(
         waivers=dict(sorted((waivers or {}).items())),
         hub=(endpoint or HUB).rstrip("/"),
         elsewhere=None if (endpoint or HUB).rstrip("/") == HUB else (endpoint or "").rstrip("/"),
-        method=_method(facts.run) if facts.run else None,
+        method=method_words(facts.run) if facts.run else None,
         parameters=parameter_count(facts.parameters) if facts.parameters else None,
         plots=drawn,
         scores=_scores(facts, differences),
         tables=_tables(facts, compared),
         limits=_limits(facts, differences, compared),
         failing=failing_samples(facts),
-        training=_training(facts),
+        training=training_section(facts),
         glance=_glance(facts),
         auto_class=AUTO_CLASSES.get(task_of(facts.architecture), "AutoModel")
         if not _seq2seq(facts)
@@ -297,79 +242,6 @@ def _limits(facts: Facts, differences: Mapping[str, Difference], compared: Compa
 def _seq2seq(facts: Facts) -> bool:
     """An encoder with a decoder, such as T5: it answers a text instead of continuing it."""
     return facts.is_generative and bool(facts.config.get("is_encoder_decoder"))
-
-
-def _method(run: RunRecord) -> str:
-    """How the checkpoint was made, in a few words."""
-    source = run.rewards[-1] if run.rewards else None
-    rewards = (
-        "a reward model" if source is None else f"a reward {'function' if source.kind == 'function' else 'server'}"
-    )
-    return METHODS.get(run.method, f"trained by {run.method}").replace("{rewards}", rewards)
-
-
-def _training(facts: Facts) -> dict[str, Any] | None:
-    run = facts.run
-    if run is None:
-        return None
-    base = facts.base
-    settings = [(key, without_place(str(value))) for key, value in _flat(run.recipe) if value is not None]
-    return {
-        "main": [(key, value) for key, value in settings if key.rpartition(".")[2] in MAIN_SETTINGS],
-        "all": settings,
-        "parents": [
-            {
-                "role": parent.role.replace("_", " "),
-                "name": parent.hub_id or f"{PurePosixPath(without_place(parent.name)).name}, on no Hub",
-                "link": facts.base_hub_id if parent.role == "base" else None,
-                "revision": parent.revision,
-                "digest": parent.digest,
-                "note": without_place(parent.note) if parent.note else None,
-            }
-            for parent in run.parents
-        ],
-        "data": [
-            {
-                "name": dataset_hub_id(source) or without_place(source.id),
-                "on_hub": dataset_hub_id(source) is not None,
-                "source": source,
-                "formats": ", ".join(source.formats),
-                "why_dropped": ", ".join(
-                    f"{why} {count}" for why, count in sorted(source.why_dropped.items()) if count
-                ),
-                "sampled": _sampled(source.sampled) if source.sampled else None,
-            }
-            for source in run.data
-        ],
-        "note": without_place(base.note) if base and base.note else None,
-        "feedback": feedback_sentences(run),
-        "metrics": sorted(run.metrics.items()),
-    }
-
-
-def _sampled(answers: SampledAnswers) -> dict[str, Any]:
-    """Who gave and who scored the answers that a run was trained on."""
-    models = [(parent.hub_id or without_place(parent.name), parent.digest) for parent in answers.reward_models]
-    others = [
-        (without_place(source.name), f"sha256:{source.sha256}" if source.sha256 else None) for source in answers.rewards
-    ]
-    return {
-        "n": answers.n,
-        "record": answers.record,
-        "policy": {
-            "name": answers.policy.hub_id or without_place(answers.policy.name),
-            "digest": answers.policy.digest,
-        },
-        "prompts": dataset_hub_id(answers.prompts) or without_place(answers.prompts.id),
-        "judges": models + others,
-    }
-
-
-def _flat(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    pairs: list[tuple[str, Any]] = []
-    for key, child in value.items():
-        pairs += _flat(child, f"{prefix}{key}.") if isinstance(child, Mapping) else [(f"{prefix}{key}", child)]
-    return pairs
 
 
 def _year(facts: Facts) -> str | None:
