@@ -28,10 +28,11 @@ from release.local_hub import (
     routes_webhooks,
     routes_xet,
 )
+from release.local_hub.answers import ERROR_HANDLERS, HubMiddleware
 from release.local_hub.pages import routes as page_routes
 from release.local_hub.refusals import Refusal
 from release.local_hub.store import Store
-from release.local_hub.web import ERROR_HANDLERS, Call, HubMiddleware, json_route
+from release.local_hub.web import Call, json_route
 from release.local_hub.webhook_delivery import Deliveries
 
 ANY = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH")

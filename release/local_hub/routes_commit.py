@@ -11,6 +11,7 @@ from typing import Any
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
+from release.local_hub.bodies import body_blocks
 from release.local_hub.card_check import check_card
 from release.local_hub.discussions import open_pull_request, opened_by
 from release.local_hub.fields import objects, parsed, text
@@ -18,7 +19,7 @@ from release.local_hub.refusals import Refusal, RevisionNotFound
 from release.local_hub.repository import Commit, Repository
 from release.local_hub.starting_files import is_ignored, is_large
 from release.local_hub.tree import Change, Delete, Put, checked_path, large, regular
-from release.local_hub.web import Call, body_blocks, json_route, stream_route
+from release.local_hub.web import Call, json_route, stream_route
 from release.local_hub.webhook_events import announce
 
 LINE_LIMIT = 64 << 20  # bytes of one operation; a regular file travels within its line

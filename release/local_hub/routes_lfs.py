@@ -15,6 +15,7 @@ from urllib.parse import quote
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
+from release.local_hub.bodies import body_blocks, written
 from release.local_hub.fields import Fields, items, objects, whole_number
 from release.local_hub.refusals import Refusal
 from release.local_hub.repository import Repository
@@ -23,7 +24,7 @@ from release.local_hub.routes_git import readable_by_git
 from release.local_hub.routes_resolve import content
 from release.local_hub.storage import BLOCK
 from release.local_hub.tree import large
-from release.local_hub.web import Call, body_blocks, json_route, stream_route, written
+from release.local_hub.web import Call, json_route, stream_route
 
 MULTIPART_FROM = 5 << 30  # bytes; below, one PUT: parts are written and hashed twice
 PART_SIZE = 64 << 20  # bytes

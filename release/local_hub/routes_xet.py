@@ -21,11 +21,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from release.local_hub.accounts import NAME
+from release.local_hub.bodies import body_blocks, written
+from release.local_hub.callers import bearer_token
 from release.local_hub.refusals import Refusal
 from release.local_hub.routes_commit import pushable
 from release.local_hub.storage import Blobs, fsync_path, read_json, write_json
 from release.local_hub.store import Store
-from release.local_hub.web import Call, bearer_token, body_blocks, json_route, written
+from release.local_hub.web import Call, json_route
 from release.local_hub.xet_format import (
     ChunkHeader,
     Segment,

@@ -12,11 +12,12 @@ from jinja2 import ChainableUndefined, Environment, FileSystemLoader
 from markupsafe import Markup
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from release.local_hub.answers import answer_refusal
 from release.local_hub.fields import whole_number
 from release.local_hub.pages import format, views
 from release.local_hub.pages.views import Context
 from release.local_hub.refusals import Refusal
-from release.local_hub.web import Call, answer_refusal, json_route
+from release.local_hub.web import Call, json_route
 
 _HERE = Path(__file__).parent
 _STYLE = (_HERE / "style.css").read_text()

@@ -107,7 +107,7 @@ def test_a_byte_now_and_then_does_not_keep_a_connection_open(tmp_path: Path, mon
 def test_a_body_that_stops_coming_is_given_up_and_leaves_nothing(
     hub: Any, api: Any, token: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("release.local_hub.web.STALL_LIMIT", 0.3)
+    monkeypatch.setattr("release.local_hub.bodies.STALL_LIMIT", 0.3)
     api.create_repo("slipway/demo")
     signature = hub.store.sign("lfs", "0" * 64, "1000", "slipway")
     address = f"/lfs/{'0' * 64}?size=1000&user=slipway&signature={signature}"
