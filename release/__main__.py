@@ -9,6 +9,7 @@
     python -m release resume  --run runs/a [--no-boot REASON]
     python -m release verify  org/name@v1.0.0 [--key slipway.pub | --cert-root root.pem | --identity NAME --identity-provider URL]
                               [--receipt runs/a/receipt.json] [--rescore N]
+    python -m release verify  org/name-GGUF [--remeasure]
     python -m release rollback --run runs/a
     python -m release keygen  --out slipway.key
     python -m release export  --run runs/a --gguf F16 Q8_0 [--repo org/name-GGUF]
@@ -24,8 +25,6 @@ HF_ENDPOINT chooses the Hub, HF_TOKEN (or the token file of `hf auth login`) say
 from __future__ import annotations
 
 import argparse
-import os
-import secrets
 import shlex
 import sys
 from collections.abc import Sequence
@@ -47,7 +46,8 @@ from release.request_options import (
     require_names,
     run_to_release,
 )
-from release.signing_options import add_keygen_command, add_signing_options, add_trust_options, must_have_signed
+from release.signing_options import add_keygen_command, add_signing_options
+from release.verify_command import add_verify_command
 from training.command import Parser, Result, log, quiet_libraries
 from training.errors import EXIT_GATE, GateRefused, UsageError
 
@@ -74,18 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             metavar="REASON",
             help="show the Space without having run and asked it; the reason goes into receipt.json",
         )
-    verify = parser.command("verify", "Download a release, hash it, load it, compare it with its promise.", run_verify)
-    verify.add_argument("target", metavar="ORG/NAME[@REVISION]", help="default revision: the receipt's tag, else main")
-    promise = verify.add_mutually_exclusive_group()
-    promise.add_argument("--receipt", type=Path, metavar="FILE", help="hold it against this receipt")
-    promise.add_argument(
-        "--run", dest="run_directory", type=Path, metavar="DIR", help="hold it against DIR/receipt.json"
-    )
-    add_trust_options(verify)
-    verify.add_argument("--rescore", type=int, metavar="N", help="compute the scores of N items of each task again")
-    verify.add_argument("--seed", type=int, help="which items --rescore draws (default: others each time, and said)")
-    verify.add_argument("--suite", metavar="FILE", help="with --rescore: the suite, where it is none of Slipway's own")
-    verify.add_argument("--out", type=Path, metavar="FILE", help="write every finding there as JSON")
+    add_verify_command(parser)
     rollback = parser.command("rollback", "Return main to an earlier release, in one commit.", run_rollback)
     which = rollback.add_mutually_exclusive_group(required=True)
     which.add_argument(
@@ -183,37 +172,6 @@ def run_resume(args: argparse.Namespace) -> Result:
         )
     quiet_libraries()
     return _publish(run, args.no_boot)
-
-
-def run_verify(args: argparse.Namespace) -> Result:
-    """`verify`: exit 4 naming what does not agree."""
-    os.environ.setdefault("TQDM_DISABLE", "1")  # the bars of libraries that re-score
-    from release.hub_client import HubClient
-    from release.records import Receipt
-    from release.verify import Rescoring, parse_target, require_true, summary, verify
-
-    quiet_libraries()
-    if args.rescore is not None and args.rescore < 1:
-        raise UsageError("--rescore needs at least one item of each task", found=str(args.rescore))
-    for option in ("suite", "seed"):
-        if getattr(args, option) is not None and args.rescore is None:
-            raise UsageError(
-                f"--{option} is what --rescore reads", next_step=f"give --rescore N too, or leave --{option} out"
-            )
-    seed = secrets.randbelow(2**31) if args.seed is None else args.seed  # nobody can know beforehand what is looked at
-    rescoring = Rescoring(args.rescore, seed, args.suite) if args.rescore else None
-    if rescoring is not None:
-        log(f"re-scoring {rescoring.items} items of each task, drawn by --seed {rescoring.seed}")
-    trust = must_have_signed(args)
-    repo_id, revision = parse_target(args.target)
-    path = args.receipt or (args.run_directory / "receipt.json" if args.run_directory else None)
-    hub = HubClient.connect()
-    verification = verify(hub, repo_id, revision, Receipt.read(path) if path else None, trust, rescoring)
-    if args.out:
-        verification.write(args.out)
-    require_true(verification, hub.endpoint)
-    against = f"the receipt {path}" if path else "the plan.json in the repository itself"
-    return {"summary": summary(verification, against), **verification.model_dump(mode="json")}
 
 
 def run_rollback(args: argparse.Namespace) -> Result:

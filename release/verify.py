@@ -115,7 +115,7 @@ def hold_bytes(
     return findings + compare_files(snapshot, promise.files, entries)
 
 
-def require_true(verification: Verification, endpoint: str) -> None:
+def require_true(verification: Verification, endpoint: str, next_step: str | None = None) -> None:
     """Raises VerificationMismatch naming every finding that does not agree, the first one as expected and found."""
     wrong = verification.mismatches
     if wrong:
@@ -125,7 +125,7 @@ def require_true(verification: Verification, endpoint: str) -> None:
             where=f"{endpoint}/{verification.repo_id}, commit {verification.commit}, {wrong[0].subject}",
             expected=wrong[0].expected,
             found=wrong[0].found,
-            next_step=_advice(wrong, verification),
+            next_step=next_step or _advice(wrong, verification),
         )
 
 

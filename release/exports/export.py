@@ -19,7 +19,7 @@ from release.exports.architecture import read_architecture
 from release.exports.card import render_card
 from release.exports.gguf_file import display_name, write_gguf
 from release.exports.parity import BOUNDS, Loss, Reference, measure, prompts_digest, refusal, take_reference
-from release.exports.record import EXPORT, ExportedFile, ExportRecord
+from release.exports.record import CARD, EXPORT, ExportedFile, ExportRecord
 from release.exports.scores import WHOLE, Asked, Plan, is_there, measure_scores, plan_scores
 from release.exports.tokenizer import read_vocabulary
 from release.records import Receipt
@@ -151,7 +151,7 @@ def _with_file(record: ExportRecord, file: ExportedFile) -> ExportRecord:
 
 def _write(out: Path, record: ExportRecord) -> None:
     """The card, and the record last."""
-    write_atomically(out / "README.md", render_card(record).encode())
+    write_atomically(out / CARD, render_card(record).encode())
     record.write(out / EXPORT)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from release.downloaded import compare_files, describe, fresh_download
-from release.exports.record import EXPORT, RECEIPT, ExportReceipt, ExportRecord
+from release.exports.record import CARD, EXPORT, RECEIPT, ExportReceipt, ExportRecord
 from release.exports.scores import files_of
 from release.gates.candidate import Candidate
 from release.gates.private import no_local_paths, no_secrets
@@ -83,7 +83,7 @@ def _files(directory: Path, record: ExportRecord) -> dict[str, LocalFile]:
             )
     files = {file.path: LocalFile(directory / file.path, file.sha256) for file in record.files}
     behind = [path for file in record.files for path in files_of(directory, file)]
-    files |= {name: LocalFile.of((directory / name).read_bytes()) for name in (EXPORT, "README.md", *behind)}
+    files |= {name: LocalFile.of((directory / name).read_bytes()) for name in (EXPORT, CARD, *behind)}
     return files
 
 
@@ -136,7 +136,12 @@ def _commit(
         additions=additions,
         deletions=deletions,
         title=f"GGUF of {record.base_model}: {', '.join(file.precision for file in record.files)}",
-        message=f"Checkpoint {record.checkpoint_digest}",
+        message="\n".join(
+            [
+                f"Checkpoint {record.checkpoint_digest}",
+                *(f"{path} sha256:{files[path].sha256}" for path in (EXPORT, CARD)),
+            ]
+        ),
         landed=lambda commit: difference(files, hub.tree(repo_id, commit)) is None,
     )
 

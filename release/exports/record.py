@@ -12,6 +12,7 @@ from training.checkpoint import FileEntry
 from training.records import Record
 
 EXPORT = "export.json"
+CARD = "README.md"
 RECEIPT = "export-receipt.json"
 
 

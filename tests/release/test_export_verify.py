@@ -1,0 +1,103 @@
+"""A repository of GGUF files, verified by somebody who has its id alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from exportable import make_run
+from tiny_run import OWNER
+
+from release.__main__ import main
+from release.exports import parity
+from release.exports.export import Identity, export
+from release.exports.publish import publish_export
+from release.hub_client import HubClient
+
+pytest.importorskip("xllamacpp")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parity, "ANSWER_TOKENS", 6)
+        folder = make_run(tmp_path_factory.mktemp("verify") / "tiny")
+        export(folder, ["F16"], folder / "gguf", Identity("tiny", f"{OWNER}/tiny-of-gguf", "apache-2.0"))
+        yield folder
+
+
+@pytest.fixture
+def published(run: Path, hub: HubClient, repo_id: str) -> str:
+    publish_export(run / "gguf", repo_id, hub)
+    return repo_id
+
+
+@pytest.fixture
+def verify(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, dict[str, Any], str]]:
+    """The command's exit code, its JSON, and what it said."""
+
+    def run_command(*words: str) -> tuple[int, dict[str, Any], str]:
+        capsys.readouterr()
+        code = main(["verify", *words, "--json"])
+        out, err = capsys.readouterr()
+        return code, json.loads(out), err
+
+    return run_command
+
+
+def test_every_file_is_held_against_the_commits_message_and_the_record(published: str, verify: Any) -> None:
+    code, told, _ = verify(published)
+    assert code == 0, told
+    assert {finding["subject"] for finding in told["findings"]} == {"README.md", "export.json", "tiny-F16.gguf"}
+
+
+@pytest.mark.parametrize("path", ["README.md", "export.json", "tiny-F16.gguf", "another.txt"])
+def test_a_file_that_is_not_as_it_was_exported_is_named(
+    path: str, published: str, hub: HubClient, run: Path, verify: Any, tmp_path: Path
+) -> None:
+    """Changed by somebody who may write, with another commit: that has no message of ours, but the receipt tells."""
+    content = (run / "gguf" / path).read_bytes() if path != "another.txt" else b"?"
+    changed = content.replace(b'"name": "tiny"', b'"name": "nobody"') if path == "export.json" else content + b"!"
+    hub.api.upload_file(path_or_fileobj=changed, path_in_repo=path, repo_id=published)
+    code, told, _ = verify(published, "--receipt", str(run / "gguf" / "export-receipt.json"))
+    assert code == 0, "the receipt's commit is what was exported"
+    code, told, _ = verify(f"{published}@main", "--receipt", str(run / "gguf" / "export-receipt.json"))
+    assert code == 4
+    assert path in told["error"]["what"]
+    if path in ("tiny-F16.gguf", "another.txt"):
+        assert verify(published)[0] == 4, "and export.json alone is enough"
+
+
+def test_the_losses_are_measured_again_beside_the_released_model(
+    published: str, hub: HubClient, run: Path, verify: Any
+) -> None:
+    code, told, _ = verify(published, "--remeasure")
+    assert code == 5, "nobody can, where the model is not to be had"
+    base = f"{OWNER}/tiny-of-gguf"
+    hub.api.create_repo(base)
+    hub.api.upload_folder(repo_id=base, folder_path=run / "checkpoint")
+    code, told, _ = verify(published, "--remeasure")
+    assert code == 0
+    assert {finding["check"] for finding in told["findings"]} == {"file", "base", "loss"}
+    config = json.loads((run / "checkpoint" / "config.json").read_bytes())
+    changed = json.dumps(config | {"rope_theta": 5.0}).encode()
+    hub.api.upload_file(path_or_fileobj=changed, path_in_repo="config.json", repo_id=base)
+    code, told, _ = verify(published, "--remeasure")
+    assert code == 4
+    assert base in told["error"]["what"]
+    hub.api.delete_repo(base)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"), [(["--rescore", "2"], "--remeasure"), (["--key", "nobody.pub"], "nobody.pub")]
+)
+def test_what_is_for_releases_is_refused_in_words(
+    words: list[str], expected: str, published: str, verify: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, err = verify(published, *words)
+    assert code == 2
+    assert expected in err
