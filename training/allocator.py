@@ -2,7 +2,7 @@
 
 glibc maps each big block anew and returns it to the kernel when it is freed, so that a training step on a CPU spends
 much of its time on page faults (docs/log.md, 2026-11-24). The price is a heap with holes, which grows where batches differ
-in shape; beyond half of the machine's memory the holes are given back.
+in shape; beyond a quarter of the machine's memory the holes are given back.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ class Holes:
     """Gives the free pages within the heap back, where the process is large and has grown since the last time."""
 
     def __init__(self, limit: int | None = None) -> None:
-        """`limit` in bytes of resident memory; half of the machine's where unset."""
+        """`limit` in bytes of resident memory; a quarter of the machine's where unset."""
         glibc = sys.platform.startswith("linux") and hasattr(ctypes.CDLL(None), "malloc_trim")
         self._trim = ctypes.CDLL(None).malloc_trim if glibc else None
-        self._limit = limit or (os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2 if glibc else 0)
+        self._limit = limit or (os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4 if glibc else 0)
         self._left = 0  # bytes that were resident after the last time
 
     def give_back(self) -> bool:
