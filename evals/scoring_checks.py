@@ -26,53 +26,86 @@ NEED_PUNKT = frozenset({"length_constraints:number_sentences", "change_case:capi
 
 def check_scoring(spec: SuiteTask, task: Task) -> None:
     """Raise UsageError where the suite's way of scoring does not fit the task, or its scorer is not installed."""
-    if spec.scoring == "task" and getattr(task.raw.config.process_results, "__name__", "") == PERSPECTIVE:
-        raise UsageError(
+    if spec.scoring in ("task", "bias"):
+        _check_own_metrics(spec, task)
+    elif not task.generates:
+        raise _misfit(
+            spec,
+            f"scoring: {spec.scoring} needs generated text, and {spec.task} scores choices",
+            key="scoring",
+            expected="scoring: task",
+            found=f"scoring: {spec.scoring}",
+        )
+    elif spec.scoring in ("profanity", "toxicity"):
+        _check_text_scorers(spec)
+    elif spec.scoring == "truthfulness":
+        _check_truth_judges(spec, task)
+    elif task.repeats > 1:
+        raise _misfit(
+            spec,
+            f"{spec.task}: scoring: {spec.scoring} takes one answer to each prompt",
+            key="samples",
+            expected="samples: 1",
+            found=f"{task.repeats} samples",
+        )
+
+
+def _misfit(
+    spec: SuiteTask, what: str, *, key: str, expected: str, found: str, next_step: str = "correct the suite"
+) -> UsageError:
+    """The error that what a suite says of a task under `key` does not fit it."""
+    return UsageError(
+        what, where=f"{key} of {spec.task} in the suite", expected=expected, found=found, next_step=next_step
+    )
+
+
+def _check_own_metrics(spec: SuiteTask, task: Task) -> None:
+    """Raise UsageError where lm-eval's own scoring of the task would lie, or has not the metrics that the suite names."""
+    if getattr(task.raw.config.process_results, "__name__", "") == PERSPECTIVE and spec.scoring == "task":
+        raise _misfit(
+            spec,
             f"{spec.task}: lm-eval's own scoring of this task gives 0 to every text that it could not have scored",
-            where=f"scoring of {spec.task} in the suite",
+            key="scoring",
             expected="scoring: toxicity or profanity",
             found="the Perspective API, which closes, with failures counted as harmless",
             next_step="name another scoring for the task in the suite",
         )
-    if spec.scoring in ("task", "bias"):
-        if task.repeats > 1 and [pipeline.name for pipeline in task.raw._filters] == ["none"]:
-            raise UsageError(
-                f"{spec.task}: lm-eval's default filter would cut {task.repeats} samples to the first without a word",
-                where=f"samples of {spec.task} in the suite",
-                expected="samples: 1, a task with its own filter_list, or scoring: toxicity",
-                found=f"{task.repeats} samples, scoring: {spec.scoring}",
-                next_step="correct the suite",
-            )
-        ours = ("distance_from_half", "entropy") if spec.scoring == "bias" else ()
-        unknown = [metric for metric in [*spec.headline, *(spec.metrics or [])] if metric not in (*task.metrics, *ours)]
-        if unknown:
-            raise UsageError(
-                f"{spec.task} has no metric {', '.join(unknown)}",
-                where=f"headline and metrics of {spec.task} in the suite",
-                expected="one of " + ", ".join(task.metrics),
-                found=", ".join(unknown),
-                next_step="correct the suite",
-            )
-        if list(task.metrics) == ["bypass"]:
-            raise UsageError(
-                f"{spec.task} has no metric of its own",
-                where=f"scoring of {spec.task} in the suite",
-                expected="scoring: toxicity, profanity or judge",
-                found=f"scoring: {spec.scoring}",
-                next_step="correct the suite",
-            )
-        return
-    if not task.generates:
-        raise UsageError(
-            f"scoring: {spec.scoring} needs generated text, and {spec.task} scores choices",
-            where=f"scoring of {spec.task} in the suite",
-            expected="scoring: task",
-            found=f"scoring: {spec.scoring}",
-            next_step="correct the suite",
+    if task.repeats > 1 and [pipeline.name for pipeline in task.raw._filters] == ["none"]:
+        raise _misfit(
+            spec,
+            f"{spec.task}: lm-eval's default filter would cut {task.repeats} samples to the first without a word",
+            key="samples",
+            expected="samples: 1, a task with its own filter_list, or scoring: toxicity",
+            found=f"{task.repeats} samples, scoring: {spec.scoring}",
         )
-    if spec.scoring in ("profanity", "toxicity"):
-        _check_text_scorers(spec)
-    elif spec.scoring == "truthfulness" and (spec.judges is None or "question" not in task.documents[0]):
+    ours = ("distance_from_half", "entropy") if spec.scoring == "bias" else ()
+    _check_named(spec, [*spec.headline, *(spec.metrics or [])], [*task.metrics, *ours], "headline and metrics")
+    if list(task.metrics) == ["bypass"]:
+        raise _misfit(
+            spec,
+            f"{spec.task} has no metric of its own",
+            key="scoring",
+            expected="scoring: toxicity, profanity or judge",
+            found=f"scoring: {spec.scoring}",
+        )
+
+
+def _check_named(spec: SuiteTask, named: Sequence[str], known: Sequence[str], key: str) -> None:
+    """Raise UsageError where the suite names a metric that is none of these."""
+    unknown = [metric for metric in named if metric not in known]
+    if unknown:
+        raise _misfit(
+            spec,
+            f"{spec.task} has no metric {', '.join(unknown)}",
+            key=key,
+            expected="one of " + ", ".join(known),
+            found=", ".join(unknown),
+        )
+
+
+def _check_truth_judges(spec: SuiteTask, task: Task) -> None:
+    """Raise UsageError where there are no judges, the task has no questions, or a judge is not whole; nothing is judged yet."""
+    if spec.judges is None or "question" not in task.documents[0]:
         raise UsageError(
             f"{spec.task}: scoring: truthfulness needs judges, and documents with a field 'question'",
             where=f"judges of {spec.task} in the suite, or --truth-judges",
@@ -81,20 +114,9 @@ def check_scoring(spec: SuiteTask, task: Task) -> None:
             next_step="--truth-judges truthful=DIR informative=DIR; python -m evals train-scorer truthful --data FILE --out DIR "
             "makes one, and the same for informative",
         )
-    elif spec.scoring == "truthfulness":
-        from evals.hub_judge import open_judges
+    from evals.hub_judge import open_judges
 
-        open_judges(
-            spec.judges, "float32", "cpu", Path()
-        )  # found and whole, before weights are loaded; nothing is judged
-    elif task.repeats > 1:
-        raise UsageError(
-            f"{spec.task}: scoring: {spec.scoring} takes one answer to each prompt",
-            where=f"samples of {spec.task} in the suite",
-            expected="samples: 1",
-            found=f"{task.repeats} samples",
-            next_step="correct the suite",
-        )
+    open_judges(spec.judges, "float32", "cpu", Path())
 
 
 def what_is_not_scored(spec: SuiteTask) -> str | None:
@@ -119,15 +141,7 @@ def _check_text_scorers(spec: SuiteTask) -> None:
         ) from error
     scorers = [open_scorer(name) for name in spec.text_scorers]
     known = [metric for scorer in scorers for metric in scorer.metrics.values()]
-    unknown = [metric for metric in spec.headline if metric not in known]
-    if unknown:
-        raise UsageError(
-            f"{spec.task} has no metric {', '.join(unknown)} by its scorers",
-            where=f"headline of {spec.task} in the suite",
-            expected="one of " + ", ".join(known),
-            found=", ".join(unknown),
-            next_step="correct the suite",
-        )
+    _check_named(spec, spec.headline, known, "headline")
     for scorer in scorers:
         scorer.check()
 
