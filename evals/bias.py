@@ -75,11 +75,6 @@ def pair_entropy(first: float, second: float) -> float:
     return -(smaller * math.log2(smaller) + (1 - smaller) * math.log2(1 - smaller))
 
 
-def distance_from_half(values: Sequence[float]) -> float:
-    """|mean - 0.5|: 0 without bias, 0.5 where every pair goes one way."""
-    return abs(sum(values) / len(values) - 0.5)
-
-
 def _distance(samples: Sequence[Sample], metric: str) -> Figure:
     values = [value for sample in samples if (value := sample.values.get(STEREOTYPE)) is not None]
     return Figure(
@@ -89,6 +84,5 @@ def _distance(samples: Sequence[Sample], metric: str) -> Figure:
         # A distance is never negative, so even a fair coin has one.
         baseline={"of a fair coin": math.sqrt(1 / (2 * math.pi * len(values)))} if values else {},
         of=frozenset(sample.item for sample in samples),
-        aggregate=distance_from_half,
-        items=tuple(values),
+        distance_of=metric.replace(DISTANCE, STEREOTYPE, 1),
     )

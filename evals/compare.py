@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from evals.presentation import short_digest
 from evals.saved import SavedRun, reported_differences, require_comparable
-from evals.scorecard import Interval, Sample, Score
+from evals.scorecard import Interval, Sample, Score, against_others
 from evals.statistics import holm, paired_difference
 from training.errors import UsageError
 from training.records import Record
@@ -93,6 +94,10 @@ def compare(a: Path, b: Path) -> Comparison:
         other = theirs.pop((score.task, score.metric), None)
         if other is None:
             not_compared[f"{score.task}/{score.metric}"] = "only A has it"
+        elif against_others(score, other):
+            not_compared[f"{score.task}/{score.metric}"] = (
+                f"A's is against {short_digest(score.against or '')}, B's against {short_digest(other.against or '')}"
+            )
         elif score.scorer != other.scorer:
             raise UsageError(
                 f"{score.task}/{score.metric} was scored by different scorers, so the figures are not comparable",

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 JUDGED_AT_A_TIME = 48
 
+WIN_RATE = "win_rate"
+
 
 @dataclass(frozen=True)
 class Judge:
@@ -125,7 +127,7 @@ def score_helpfulness(
         if rewards:
             values["reward_mean"] = rewards[place]
         if wins and their_rewards and theirs:
-            values["win_rate"] = wins[place]
+            values[WIN_RATE] = wins[place]
             detail["parent_response"] = theirs[place].response
             detail["parent_reward"] = their_rewards[place]
             if request.before:
@@ -171,7 +173,7 @@ def _figures(
         difference = [float(mine - their) for mine, their in zip(lengths, their_lengths, strict=True)]
         figures.append(
             Figure(
-                "win_rate",
+                WIN_RATE,
                 higher_is_better=True,
                 scorer=", ".join(part for part in (judge.scorer, against) if part),
                 description="share of prompts where the reward model prefers this answer to the baseline's, ties half",

@@ -159,4 +159,5 @@ def _score(
         description=f"share of {len(votes)} votes that prefer this answer to that of {opponent}, ties and both bad half"
         + (f"; turn {number} only" if number else ""),
         baseline=beside_length(wins, longer),
+        against=against,
     )

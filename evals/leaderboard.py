@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from evals.presentation import headlines, overlap, run_name
+from evals.presentation import headlines, overlap, run_name, short_digest
 from evals.regenerate import unchecked
 from evals.saved import DECISIVE, SavedRun
 from evals.scorecard import Interval, Score, Scorecard, TaskSettings
@@ -230,30 +230,53 @@ def _newest_of_each_digest(table: Sequence[SavedRun]) -> list[SavedRun]:
 
 
 def _columns(cards: Sequence[Scorecard]) -> list[Column]:
+    names = _names(cards)
     by_id: dict[str, Score] = {}
     for card in cards:
         for score in headlines(card.scores):
-            by_id.setdefault(f"{score.task}/{score.metric}", score)
+            by_id.setdefault(names(score), score)
     return [
         Column(
-            id=f"{score.task}/{score.metric}",
+            id=names(score),
             task=score.task,
             metric=score.metric,
             group=score.group,
             unit=score.unit,
             higher_is_better=score.higher_is_better,
-            scorer=score.scorer,
+            scorer=_judged(score, names(score)),
             description=score.description,
         )
         for score in headlines(list(by_id.values()))
     ]
 
 
+def _names(cards: Sequence[Scorecard]) -> Callable[[Score], str]:
+    """The name of a score's column: task/metric, and against whom where win rates of these cards are against several."""
+    against: dict[str, set[str | None]] = defaultdict(set)
+    for card in cards:
+        for score in card.scores:
+            against[f"{score.task}/{score.metric}"].add(score.against)
+
+    def name(score: Score) -> str:
+        plain = f"{score.task}/{score.metric}"
+        several = len(against[plain] - {None}) > 1
+        return f"{plain} against {short_digest(score.against or 'another')}" if several else plain
+
+    return name
+
+
+def _judged(score: Score, name: str) -> str | None:
+    """Who judged, and against whom where the column's name says so."""
+    against = name.removeprefix(f"{score.task}/{score.metric}").strip()
+    return ", ".join(part for part in (score.scorer, against) if part) or None
+
+
 def _rows(table: Sequence[SavedRun]) -> list[Row]:
     """The rows, best first by the first column that a row has a figure in."""
     cards = [entry.scorecard for entry in table]
     columns = _columns(cards)
-    scores = [{f"{score.task}/{score.metric}": score for score in card.scores} for card in cards]
+    names = _names(cards)
+    scores = [{names(score): score for score in card.scores} for card in cards]
     rows = []
     for entry, card, own in zip(table, cards, scores, strict=True):
         why = unchecked(entry)

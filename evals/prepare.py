@@ -7,6 +7,8 @@ All problems are told at once, not one a run.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +18,7 @@ from evals.backends import OWN
 from evals.endpoint import Served
 from evals.generation import as_decoding
 from evals.scorecard import TaskSettings
-from evals.scoring_checks import check_scoring, check_served, missing_punkt, require_room
+from evals.scoring_checks import check_scoring, check_served, missing_punkt
 from evals.statistics import sample_of
 from evals.suite import NamedSuite, SuiteTask
 from evals.task_requests import checked_requests
@@ -112,6 +114,7 @@ def _prepare(
     spec: SuiteTask, evaluated: Evaluated | Served, choices: Choices, folder: Path, first: Prepared | None
 ) -> Prepared:
     """`first` is the task whose answers are the first turn of this one's conversations, if there is one."""
+    from evals.context_room import require_fit, require_room
     from evals.second_turn import require_same_items
     from evals.task_definition import Overrides, Unavailable, load_task
 
@@ -149,8 +152,11 @@ def _prepare(
         generation=generation,
         limit=limit,
         items=len(indices),
+        items_sha256=_chosen_sha256(task, indices),
     )
     requests = with_bos(checked_requests(task, indices, template), evaluated, choices.bos)
+    if not isinstance(evaluated, Served):
+        require_fit(spec.task, requests, evaluated, int(generation["max_gen_toks"]) if task.generates else 0)
     if first is not None:
         require_same_items(spec, settings, requests, first)
     return Prepared(
@@ -213,6 +219,13 @@ def _chosen(documents: Sequence[dict[str, Any]], spec: SuiteTask, limit: int | N
         return list(range(len(documents)))
     strata = [str(document[spec.stratum]) if spec.stratum else "" for document in documents]
     return sample_of(strata, limit, seed)
+
+
+def _chosen_sha256(task: Task, indices: Sequence[int]) -> str | None:
+    """Which items a sample has; None where all are evaluated."""
+    if len(indices) == len(task.documents):
+        return None
+    return hashlib.sha256(json.dumps([task.ids[index] for index in indices]).encode()).hexdigest()
 
 
 def with_bos(requests: list[Request], evaluated: Evaluated | Served, bos: str) -> list[Request]:

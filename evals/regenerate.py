@@ -14,10 +14,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from evals.bias import DISTANCE, STEREOTYPE
 from evals.presentation import samples_of
 from evals.saved import SavedRun
 from evals.scorecard import Sample, Score
-from evals.statistics import estimate
+from evals.statistics import OF_DISTANCE, distance_from_half, estimate
 from training.errors import UsageError
 
 CLOSE = 1e-9
@@ -79,19 +80,23 @@ def _shown(score: Score, samples: Sequence[Sample] | None, seed: int) -> Regener
 
 
 def _again(score: Score, samples: Sequence[Sample], seed: int, slack: float) -> Regenerated:
-    those = [sample for sample in samples if score.metric in sample.values]  # a stratum's figure is of its items only
-    if not any(sample.values[score.metric] is not None for sample in those):
-        return Regenerated(score, problem="no item of the samples has a value for it")
     if "resamples of the aggregation" in score.interval.method:
         return Regenerated(score, impossible=NOT_FROM_VALUES)
-    weights = [float(sample.detail.get("weights", {}).get(score.metric, 1)) for sample in those]
+    method = score.interval.method.removesuffix(OF_DISTANCE)
+    is_distance = method != score.interval.method
+    metric = score.metric.replace(DISTANCE, STEREOTYPE, 1) if is_distance else score.metric
+    those = [sample for sample in samples if metric in sample.values]  # a stratum's figure is of its items only
+    if not any(sample.values[metric] is not None for sample in those):
+        return Regenerated(score, problem="no item of the samples has a value for it")
+    weights = [float(sample.detail.get("weights", {}).get(metric, 1)) for sample in those]
     made = estimate(
-        [sample.values[score.metric] for sample in those],
+        [sample.values[metric] for sample in those],
         seed=seed,
         weights=weights,
         bounded=score.unit == "fraction",
-        stated=score.interval.method,
+        stated=method,
     )
+    made = distance_from_half(made) if is_distance else made
     wide = slack * max(made.interval.high - made.interval.low, 0.0) + CLOSE
     wrong = [
         f"{name} is {stated:.6g}, the samples give {found:.6g}"

@@ -17,6 +17,7 @@ from evals.backends import OWN, Backend, ChoiceScorer, Writer
 from evals.evaluated import Weights
 from evals.generation import cut_at, stop_at, uniform_numbers
 from evals.processes import Processes
+from training.errors import UsageError
 from training.progress import Progress
 
 if TYPE_CHECKING:
@@ -159,7 +160,15 @@ def _generator(prepared: Prepared, weights: Weights, seed: int) -> Writer:
         from training.decoding import decode
 
         special = not prepared.settings.chat_template and prepared.settings.bos != "none"
-        prompts = [evaluated.prompt_ids(request.prompt, special)[-room:] for request in requests]
+        prompts = [evaluated.prompt_ids(request.prompt, special) for request in requests]
+        too_long = [request.item for request, ids in zip(requests, prompts, strict=True) if len(ids) > room]
+        if too_long:  # a second question, after an answer that nobody knew before
+            raise UsageError(
+                f"{len(too_long)} conversations are longer than the model's context",
+                where=f"{prepared.settings.task}, item {too_long[0]}",
+                expected=f"at most {room} tokens before an answer of {decoding.max_new_tokens}",
+                next_step="a shorter answer (generation: {max_gen_toks: ...}) in a suite of your own",
+            )
         uniforms = torch.tensor(
             [
                 uniform_numbers(seed, prepared.settings.task, request.item, sample, decoding.max_new_tokens)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,19 +59,23 @@ def _judged(
     one: Prepared, answers: list[list[Any]], judges: Judges, parent: SavedRun | None, folder: Path
 ) -> tuple[list[Sample], list[Figure]]:
     """Against the answers that the suite names, else the parent's, else nobody's."""
-    from evals.helpfulness import in_order, score_helpfulness
+    from evals.helpfulness import WIN_RATE, in_order, score_helpfulness
+    from evals.preferences import METRIC as JUDGED_WIN_RATE
     from evals.preferences import add_verdicts
 
     theirs: list[Sample] | None = None
-    scorer, against = None, ""
+    scorer, against, opponent = None, "", None
     if one.reference:
         theirs, against = one.reference.samples, one.reference.against
     elif parent is not None and one.settings.task in parent.scorecard.samples:
         name = one.settings.task
         scorer = {s.metric: s.scorer for s in parent.scorecard.scores if s.task == name}.get("reward_mean")
-        theirs = in_order(one, parent.samples(name))
+        theirs, opponent = in_order(one, parent.samples(name)), parent.scorecard.model.digest
     samples, figures = score_helpfulness(one, answers, judges.reward, theirs, folder, scorer, against)
-    if judges.endpoint is None or theirs is None:
-        return samples, figures
-    prompts = [one.task.user_text(request) for request in one.requests]
-    return add_verdicts(samples, figures, prompts, judges.endpoint, theirs, folder, against)
+    if judges.endpoint is not None and theirs is not None:
+        prompts = [one.task.user_text(request) for request in one.requests]
+        samples, figures = add_verdicts(samples, figures, prompts, judges.endpoint, theirs, folder, against)
+    return samples, [
+        replace(figure, against=opponent) if figure.metric in (WIN_RATE, JUDGED_WIN_RATE) else figure
+        for figure in figures
+    ]

@@ -12,11 +12,15 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
-from pydantic import field_serializer
+from pydantic import Field, field_serializer
 
 from training.energy_record import Energy, Price
 from training.errors import UsageError
 from training.records import Record
+
+
+def _nothing(value: Any) -> bool:
+    return value is None
 
 
 class Interval(Record):
@@ -56,6 +60,14 @@ class Score(Record):
     scorer: str | None = None  # name and version of what judged, where a model or classifier judged
     description: str = ""
     baseline: dict[str, float] = {}  # figures to read it beside, e.g. {"longer answer wins": .55}
+    # The digest of the checkpoint that a win rate is against. None where it is against nobody or a file of answers, which `scorer`
+    # names, and in older records. Left out of the JSON then, so that a record written before keeps its digest.
+    against: str | None = Field(default=None, exclude_if=_nothing)
+
+
+def against_others(one: Score, other: Score) -> bool:
+    """Whether two win rates are against other checkpoints, as far as both say, so that the one says nothing of the other."""
+    return one.against is not None and other.against is not None and one.against != other.against
 
 
 class TaskSettings(Record):
@@ -72,6 +84,8 @@ class TaskSettings(Record):
     generation: dict[str, Any] = {}
     limit: int | None = None
     items: int
+    # Of the ids of the items that a limit left, for a stratum chooses others; None where all were evaluated, and in older records.
+    items_sha256: str | None = Field(default=None, exclude_if=_nothing)
     engine: str | None = None  # how log-likelihoods were computed: "prefix tree", or "plain: REASON"
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from evals.keys import hide_keys
 from evals.scorecard import Sample, Score
-from evals.statistics import estimate, estimate_with
+from evals.statistics import distance_from_half, estimate, estimate_with
 from evals.suite import Group
 from training.command import log
 
@@ -32,9 +32,11 @@ class Figure:
     scorer: str | None = None
     description: str = ""
     baseline: dict[str, float] = field(default_factory=dict)
+    against: str | None = None  # the digest of the checkpoint that a win rate is against
     of: frozenset[str] | None = None  # only these items count towards it
     aggregate: Callable[[list[Any]], float] | None = None
     items: tuple[Any, ...] = ()
+    distance_of: str | None = None  # it is how far the mean of this metric's values lies from a half
 
 
 def score_by_task(prepared: Prepared, answers: Sequence[Sequence[Any]]) -> tuple[list[Sample], list[Figure]]:
@@ -100,7 +102,7 @@ def as_scores(
     refused: list[str] = []
     for figure in figures:
         those = [sample for sample in samples if figure.of is None or sample.item in figure.of]
-        values = [sample.values.get(figure.metric) for sample in those]
+        values = [sample.values.get(figure.distance_of or figure.metric) for sample in those]
         scored = len(figure.items) if figure.aggregate else sum(value is not None for value in values)
         if scored == 0 or scored / len(those) < prepared.spec.minimum_coverage:
             refused.append(
@@ -117,6 +119,7 @@ def as_scores(
         else:
             weights = [float(sample.detail.get("weights", {}).get(figure.metric, 1)) for sample in those]
             made = estimate(values, seed=seed, weights=weights, bounded=figure.unit == "fraction")
+            made = distance_from_half(made) if figure.distance_of else made
         scores.append(
             Score(
                 task=prepared.settings.task,
@@ -133,6 +136,7 @@ def as_scores(
                 scorer=figure.scorer,
                 description=figure.description,
                 baseline=figure.baseline,
+                against=figure.against,
             )
         )
     return scores, refused

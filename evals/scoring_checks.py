@@ -177,17 +177,3 @@ def missing_punkt(documents: Sequence[dict[str, Any]]) -> int:
     except LookupError:
         return needing
     return 0
-
-
-def require_room(name: str, generation: dict[str, Any], context: int) -> None:
-    """Raise Unavailable where a generation would not fit into the model's context: other tasks may."""
-    from evals.task_definition import Unavailable
-
-    if int(generation["max_gen_toks"]) >= context:
-        raise Unavailable(
-            f"{name} generates more tokens than the model's context holds",
-            where=f"generation of {name}",
-            expected=f"max_gen_toks below {context}",
-            found=str(generation["max_gen_toks"]),
-            next_step="set generation: {max_gen_toks: ...} for this task in a suite of your own",
-        )

@@ -16,7 +16,7 @@ bounded these move the mean by so much at most. Values without bounds then have 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,7 @@ EXACT_UP_TO = 13  # sign flips of so many differences are all tried: 2^13
 BLOCK = 2_000_000  # numbers held at a time while resampling
 BOOTSTRAP = f"bootstrap over items, {RESAMPLES:,} resamples"
 EXACT = "exact binomial: all items are equal"
+OF_DISTANCE = ", of the share whose distance from a half it is"
 EQUAL = "exact binomial for the share of other items, within 0 and 1: all items are equal"
 PAIRED = f"paired bootstrap over items, {RESAMPLES:,} resamples"
 PAIRED_EQUAL = "exact binomial for the share of other differences, within -1 and 1: all differences are equal"
@@ -126,6 +127,23 @@ def estimate_with(
         Interval(low=float(low), high=float(high), method=method),
         len(items),
         unscored,
+    )
+
+
+def distance_from_half(share: Estimate) -> Estimate:
+    """|share - 0.5| with its interval: the distances of all shares within the share's interval, which may be 0.
+
+    Not the bootstrap of the distance itself, which is above 0 in nearly every resample and so would never contain it.
+    """
+    low, high = share.interval.low - 0.5, share.interval.high - 0.5
+    return replace(
+        share,
+        value=abs(share.value - 0.5),
+        interval=Interval(
+            low=0.0 if low <= 0 <= high else min(abs(low), abs(high)),
+            high=max(abs(low), abs(high)),
+            method=share.interval.method + OF_DISTANCE,
+        ),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from evals.presentation import GROUPS, between, figure, headlines, interval
 from evals.saved import DECISIVE
-from evals.scorecard import Interval, Score, Scorecard
+from evals.scorecard import Interval, Score, Scorecard, against_others
 
 BEGIN, END = "<!-- scores:begin -->", "<!-- scores:end -->"
 
@@ -66,7 +66,9 @@ def comparable_score(card: Scorecard, parent: Scorecard | None, score: Score) ->
         return None
     found = (other for other in parent.scores if (other.task, other.metric) == (score.task, score.metric))
     theirs = next(found, None)
-    return theirs if theirs is not None and theirs.scorer == score.scorer else None
+    if theirs is None or theirs.scorer != score.scorer or against_others(score, theirs):
+        return None
+    return theirs
 
 
 def score_id(score: Score) -> str:

@@ -29,6 +29,7 @@ def write_run(
     scorer: str | None = None,
     weights: list[int] | None = None,
     items: list[str] | None = None,
+    against: str | None = None,
 ) -> Path:
     """A run whose items have these values; the scores' own figures are of no matter to a comparison."""
     hashes, scores, tasks = {}, [], []
@@ -75,6 +76,7 @@ def write_run(
                 higher_is_better=metric not in LOWER,
                 headline=True,
                 scorer=scorer,
+                against=against if metric == "win_rate" else None,
                 unit="tokens" if metric == "response_tokens" else "fraction",
             )
             for metric in metrics
@@ -121,6 +123,15 @@ def test_items_are_paired_by_their_ids_and_not_by_their_places(run) -> None:
     b = run("b", {"t": {"acc": HALF[::-1]}}, items=ids[::-1])
     row = compare(a, b).rows[0]
     assert (row.difference, row.p_value, row.verdict) == (0, 1, "no difference")
+
+
+def test_win_rates_against_other_checkpoints_are_not_compared_and_the_rest_is(run) -> None:
+    values: Values = {"help": {"win_rate": HALF, "acc": HALF}}
+    base, tuned = (f"sha256:{digit * 64}" for digit in "12")
+    compared = compare(run("a", values, against=base), run("b", values, against=tuned))
+    assert [row.metric for row in compared.rows] == ["acc"]
+    assert compared.not_compared == {"help/win_rate": f"A's is against {'1' * 12}, B's against {'2' * 12}"}
+    assert len(compare(run("c", values), run("d", values, against=tuned)).rows) == 2, "an older record does not say"
 
 
 def test_a_row_says_what_the_paired_test_says(run) -> None:

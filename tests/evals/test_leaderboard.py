@@ -13,7 +13,7 @@ from scored_runs import Page, a_score, boards, run_maker, scored, some_task
 
 from evals.leaderboard import write
 from evals.saved import SavedRun
-from evals.scorecard import Interval, Sample
+from evals.scorecard import Interval, Sample, Score
 from evals.statistics import NONE
 from training.errors import UsageError
 
@@ -86,6 +86,36 @@ def test_other_settings_of_a_task_make_a_table_of_their_own_that_says_why(
     assert "mc2 is judged by judge 2" in found[2]["why_separate"]
     assert found[3]["why_separate"] == "No task is shared with the first table."
     assert "chat_template is off, not on" in Page((tmp_path / "out" / "index.html").read_text()).text
+
+
+def test_win_rates_against_other_checkpoints_stand_in_columns_of_their_own(
+    run: Callable[..., Path], tmp_path: Path
+) -> None:
+    def rates(value: float, against: str | None) -> list[Score]:
+        return [a_score("help", "win_rate", value, against=against), a_score("help", "mc2", value)]
+
+    base, tuned = (f"sha256:{digit * 64}" for digit in "12")
+    write(
+        [run("sft", rates(0.9, base)), run("ppo", rates(0.6, tuned)), run("other", rates(0.4, tuned))], tmp_path / "out"
+    )
+    (board,) = boards(tmp_path / "out")
+    standing = {
+        row["name"]: {column: cell["standing"] for column, cell in row["cells"].items()} for row in board["rows"]
+    }
+    assert standing == {
+        "sft": {f"help/win_rate against {'1' * 12}": "alone", "help/mc2": "best"},
+        "ppo": {f"help/win_rate against {'2' * 12}": "best", "help/mc2": "behind"},
+        "other": {f"help/win_rate against {'2' * 12}": "behind", "help/mc2": "behind"},
+    }
+
+
+def test_samples_of_other_items_make_a_table_of_their_own(run: Callable[..., Path], tmp_path: Path) -> None:
+    runs = [
+        run(name, [a_score("truth", "mc2", 0.5)], tasks=[some_task("truth", limit=20, items_sha256=digit * 64)])
+        for name, digit in (("a", "1"), ("b", "2"))
+    ]
+    write(runs, tmp_path / "out")
+    assert "items_sha256 is 2222" in boards(tmp_path / "out")[1]["why_separate"]
 
 
 def test_another_dtype_makes_a_table_of_its_own(run: Callable[..., Path], tmp_path: Path) -> None:

@@ -141,6 +141,16 @@ case(
     "generates more tokens",
     suite_of(f"{WORDS}, generation: {{max_gen_toks: 4096}}", TEXTS),
 )
+case(
+    "an item that is longer than the context",
+    "1 of 2 items of words do not fit into the model's context",
+    suite_of(WORDS, rows=[row(), row(q="which word " * 4000)]),
+)
+case(
+    "an item that is longer than the context with its answer",
+    "do not fit into the model's context",
+    suite_of(f"{WORDS}, generation: {{max_gen_toks: 200}}", TEXTS, rows=[row(), row(q="which word " * 4000)]),
+)
 case("more shots than items", "row 1", suite_of(f"{WORDS}, num_fewshot: 12", rows=ROWS[:3]))
 # tasks
 case("no definition", "cannot be read", definition_of(lambda folder: (folder / "words.yaml").unlink()))

@@ -11,6 +11,7 @@ from scipy import stats
 from evals.statistics import (
     BOOTSTRAP,
     EXACT,
+    distance_from_half,
     estimate,
     estimate_with,
     holm,
@@ -132,6 +133,16 @@ def test_a_custom_aggregation_is_resampled_by_item() -> None:
     assert made.value == pytest.approx(np.mean(values))
     assert made.stderr == pytest.approx(stats.sem(values), rel=0.1)
     assert (made.n, made.unscored) == (50, 3)
+
+
+def test_the_distance_from_a_half_of_fair_coins_may_be_nothing() -> None:
+    rng = np.random.default_rng(7)
+    coins = [distance_from_half(estimate(list(rng.integers(0, 2, 200).astype(float)), seed=0)) for _ in range(40)]
+    assert sum(coin.interval.low == 0 for coin in coins) >= 34
+    assert all(coin.interval.low <= coin.value <= coin.interval.high for coin in coins)
+    biased = distance_from_half(estimate([1.0] * 30 + [0.0] * 170, seed=0))
+    assert biased.value == pytest.approx(0.35)
+    assert 0.25 < biased.interval.low < 0.35 < biased.interval.high < 0.45
 
 
 def test_a_paired_difference_has_the_error_of_the_differences_and_not_of_the_sides() -> None:
