@@ -8,11 +8,12 @@ from evals.presentation import between, figure, metric_label, short_digests
 from model_cards.score_table import MARKS, signed
 from release.exports.record import ExportedFile, ExportRecord, ScoreDifference
 
+HUB = "https://huggingface.co"
 TEMPLATE = Path(__file__).with_name("card.jinja")
 
 
-def render_card(record: ExportRecord) -> str:
-    """README.md of the export; equal records give equal text."""
+def render_card(record: ExportRecord, *, repo_id: str = "ORG/NAME-GGUF", endpoint: str | None = None) -> str:
+    """README.md of the export, as it will stand in `repo_id` on a Hub; equal records give equal text."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -23,6 +24,8 @@ def render_card(record: ExportRecord) -> str:
     scored = [file for file in record.files if file.scores is not None]
     return template.render(
         record=record,
+        repo_id=repo_id,
+        elsewhere=None if endpoint in (None, HUB) else endpoint,
         closest=closest,
         scored=scored,
         scorers=_scorers(scored),

@@ -97,7 +97,7 @@ def run_export(args: argparse.Namespace) -> Result:
         from release.exports.publish import publish_export
         from release.hub_client import HubClient
 
-        receipt = publish_export(out, args.repo, HubClient.connect(), private=args.private)
+        receipt = publish_export(out, done.checkpoint, args.repo, HubClient.connect(), private=args.private)
         lines.append(f"published as {receipt.endpoint}/{receipt.repo_id}, commit {receipt.commit}")
         result["receipt"] = receipt.model_dump(mode="json")
     return {"summary": "\n".join(lines) or "no file was kept", **result}

@@ -46,6 +46,7 @@ class Exported:
     """The record of what passed, for each precision that did not, why, and what is wrong with the scores of those that did."""
 
     record: ExportRecord
+    checkpoint: Checkpoint
     refused: dict[str, str] = field(default_factory=dict)
     losses: dict[str, Loss] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
@@ -62,7 +63,7 @@ def export(
     record = _record(run, checkpoint, out, identity)
     read_vocabulary(checkpoint, read_architecture(checkpoint).vocabulary)  # what cannot be exported is refused at once
     plan = plan_scores(run, checkpoint, scores or Asked(), out, record.name) if precisions else "not asked for"
-    done = Exported(record)
+    done = Exported(record, checkpoint)
     references: list[Reference] = []
     out.mkdir(parents=True, exist_ok=True)
     for left in out.glob(".*.gguf.partial"):  # by an export that was killed

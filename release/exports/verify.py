@@ -24,7 +24,8 @@ from training.command import log
 from training.errors import SlipwayError, UsageError, VerificationMismatch
 from training.run_record import now
 
-ANNOUNCED = re.compile(rf"^({re.escape(EXPORT)}|{re.escape(CARD)}) sha256:([0-9a-f]{{64}})$", re.MULTILINE)  # in the message of the commit: file and hash
+# Files and their hashes in the message of the commit.
+ANNOUNCED = re.compile(rf"^({re.escape(EXPORT)}|{re.escape(CARD)}) sha256:([0-9a-f]{{64}})$", re.MULTILINE)
 # How far another processor's arithmetic may move a loss: nats a token, of which part, and share of likeliest tokens.
 KL_SLACK, KL_PART, AGREEMENT_SLACK = 0.0005, 0.1, 0.02
 

@@ -6,9 +6,12 @@ make_run(tmp_path / "run", max_position_embeddings=2048)
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from byte_level import byte_level_tokenizer
+
+if TYPE_CHECKING:
+    from release.hub_client import HubClient
 
 TEXT = "The quick brown fox said: it's 1305 apples, isn't it? \n\n def f(x):\n    return x + 1"
 
@@ -42,3 +45,10 @@ def make_run(folder: Path, **changes: Any) -> Path:
     model.save_pretrained(folder / "checkpoint")
     tokenizer.save_pretrained(folder / "checkpoint")
     return folder
+
+
+def release(hub: HubClient, repo_id: str, checkpoint: Path) -> None:
+    """The checkpoint's files on the Hub under the name that an export gives as its base, tagged v1.0.0."""
+    hub.api.create_repo(repo_id, exist_ok=True)
+    hub.api.upload_folder(repo_id=repo_id, folder_path=checkpoint)
+    hub.api.create_tag(repo_id, tag="v1.0.0", exist_ok=True)

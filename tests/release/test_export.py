@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from exportable import TEXT, make_run
+from exportable import TEXT, make_run, release
 from tiny_run import OWNER
 
 from release.__main__ import main
@@ -267,6 +267,7 @@ def test_the_command_refuses_a_bad_file_with_status_3_and_says_why(
 def test_an_export_becomes_a_repository_of_its_own_that_names_its_base(
     exported: Exported, tiny: Path, hub: HubClient, repo_id: str
 ) -> None:
+    release(hub, f"{OWNER}/tiny", tiny / "checkpoint")
     words = ["export", "--run", str(tiny), "--repo", repo_id]
     assert main(words) == 0
     tree = hub.tree(repo_id, "main")
@@ -301,5 +302,5 @@ def test_a_file_that_changed_after_it_was_measured_is_not_published(
         file.seek(-1, 2)
         file.write(b"\x7f")
     with pytest.raises(UsageError, match="not the one that was measured"):
-        publish_export(folder, repo_id, hub)
+        publish_export(folder, Checkpoint.open(tiny / "checkpoint"), repo_id, hub)
     assert hub.repository(repo_id) is None

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from exportable import make_run
+from exportable import make_run, release
 from tiny_model import save_reward_model
 from tiny_run import OWNER, write_run_record, write_scores
 
@@ -283,6 +283,7 @@ def test_the_judge_is_the_reward_model_that_run_json_names_where_it_lies(tiny: P
 def test_scorecards_and_samples_are_published_with_the_file(
     exported: Exported, tiny: Path, hub: HubClient, repo_id: str
 ) -> None:
+    release(hub, f"{OWNER}/tiny", tiny / "checkpoint")
     assert main(["export", "--run", str(tiny), "--repo", repo_id]) == 0
     tree = set(hub.tree(repo_id, "main"))
     for side in ("checkpoint", "file"):
@@ -300,9 +301,10 @@ def test_a_record_from_before_scores_keeps_its_digest(exported: Exported) -> Non
     assert b"scores" not in older.to_json()
 
 
-def test_text_that_holds_a_secret_is_not_published(copied: Path, hub: HubClient, repo_id: str) -> None:
-    card = copied / "README.md"
-    card.write_text(card.read_text() + "hf_" + "a1B2" * 9 + "\n")
-    with pytest.raises(GateRefused, match=r"a Hub token in README.md"):
-        publish_export(copied, repo_id, hub)
+def test_text_that_holds_a_secret_is_not_published(
+    exported: Exported, copied: Path, hub: HubClient, repo_id: str
+) -> None:
+    exported.record.model_copy(update={"license": "hf_" + "a1B2" * 9}).write(copied / EXPORT)
+    with pytest.raises(GateRefused, match="a Hub token in"):
+        publish_export(copied, exported.checkpoint, repo_id, hub)
     assert hub.repository(repo_id) is None

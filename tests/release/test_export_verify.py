@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from exportable import make_run
+from exportable import make_run, release
+from huggingface_hub import HfApi
 from tiny_run import OWNER
 
 from release.__main__ import main
 from release.exports import parity
 from release.exports.export import Identity, export
 from release.exports.publish import publish_export
+from release.exports.record import ExportRecord
 from release.hub_client import HubClient
+from release.staging import Staging
+from training.checkpoint import Checkpoint
+from training.errors import UsageError
 
 pytest.importorskip("xllamacpp")
+
+BASE = f"{OWNER}/tiny-of-gguf"
 
 
 @pytest.fixture(scope="module")
@@ -25,13 +33,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(parity, "ANSWER_TOKENS", 6)
         folder = make_run(tmp_path_factory.mktemp("verify") / "tiny")
-        export(folder, ["F16"], folder / "gguf", Identity("tiny", f"{OWNER}/tiny-of-gguf", "apache-2.0"))
+        export(folder, ["F16"], folder / "gguf", Identity("tiny", BASE, "apache-2.0"))
         yield folder
 
 
 @pytest.fixture
 def published(run: Path, hub: HubClient, repo_id: str) -> str:
-    publish_export(run / "gguf", repo_id, hub)
+    release(hub, BASE, run / "checkpoint")
+    publish_export(run / "gguf", Checkpoint.open(run / "checkpoint"), repo_id, hub)
     return repo_id
 
 
@@ -75,20 +84,60 @@ def test_the_losses_are_measured_again_beside_the_released_model(
     published: str, hub: HubClient, run: Path, verify: Any
 ) -> None:
     code, told, _ = verify(published, "--remeasure")
-    assert code == 5, "nobody can, where the model is not to be had"
-    base = f"{OWNER}/tiny-of-gguf"
-    hub.api.create_repo(base)
-    hub.api.upload_folder(repo_id=base, folder_path=run / "checkpoint")
-    code, told, _ = verify(published, "--remeasure")
     assert code == 0
     assert {finding["check"] for finding in told["findings"]} == {"file", "base", "loss"}
     config = json.loads((run / "checkpoint" / "config.json").read_bytes())
     changed = json.dumps(config | {"rope_theta": 5.0}).encode()
-    hub.api.upload_file(path_or_fileobj=changed, path_in_repo="config.json", repo_id=base)
+    hub.api.upload_file(path_or_fileobj=changed, path_in_repo="config.json", repo_id=BASE)
     code, told, _ = verify(published, "--remeasure")
     assert code == 4
-    assert base in told["error"]["what"]
-    hub.api.delete_repo(base)
+    assert BASE in told["error"]["what"]
+    hub.api.delete_repo(BASE)
+    assert verify(published, "--remeasure")[0] == 5, "nobody can, where the model is not to be had"
+
+
+def test_what_the_released_model_does_not_show_its_files_do_not_show(run: Path, hub: HubClient, repo_id: str) -> None:
+    checkpoint = Checkpoint.open(run / "checkpoint")
+    with pytest.raises(UsageError, match="not on this Hub"):
+        publish_export(run / "gguf", checkpoint, repo_id, hub)
+    release(hub, BASE, run / "checkpoint")
+    hub.api.update_repo_settings(BASE, private=True)
+    with pytest.raises(UsageError, match="private, and they would show its weights"):
+        publish_export(run / "gguf", checkpoint, repo_id, hub)
+    hub.api.update_repo_settings(BASE, private=False, gated="manual")
+    with pytest.raises(UsageError, match="gated, and they would show its weights"):
+        publish_export(run / "gguf", checkpoint, repo_id, hub)
+    hub.api.update_repo_settings(BASE, gated=False)
+    hub.api.upload_file(path_or_fileobj=b"{}", path_in_repo="config.json", repo_id=BASE)
+    with pytest.raises(UsageError, match="another checkpoint"):
+        publish_export(run / "gguf", checkpoint, repo_id, hub)
+    assert hub.repository(repo_id) is None
+    hub.api.delete_repo(BASE)
+
+
+def test_a_later_export_to_a_public_repository_is_staged_where_nobody_sees_it(
+    published: str, run: Path, hub: HubClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A poller without a token sees main alone, and what was there, until the whole is on main."""
+    from release.exports import publish as publishing
+
+    anonymous, seen = HfApi(endpoint=hub.endpoint, token=False), []
+    checked = publishing._check
+
+    def look(hub: HubClient, staging: Staging, staged: str, files: Any) -> None:
+        seen.append({branch.name for branch in anonymous.list_repo_refs(published).branches})
+        seen.append({model.id for model in anonymous.list_models(author=OWNER)} & {staging.repo_id})
+        checked(hub, staging, staged, files)
+
+    monkeypatch.setattr(publishing, "_check", look)
+    before = hub.api.list_repo_files(published)
+    record = ExportRecord.read(run / "gguf" / "export.json")
+    changed = Path(shutil.copytree(run / "gguf", run / "again"))
+    record.model_copy(update={"created": "2026-11-28T00:00:00+00:00"}).write(changed / "export.json")
+    publish_export(changed, Checkpoint.open(run / "checkpoint"), published, hub)
+    assert seen == [{"main"}, set()]
+    assert sorted(hub.api.list_repo_files(published)) == sorted(before)
+    assert not [model for model in hub.api.list_models(author=OWNER) if "staging" in model.id]
 
 
 @pytest.mark.parametrize(
