@@ -98,6 +98,8 @@ def compare(a: Path, b: Path) -> Comparison:
             not_compared[f"{score.task}/{score.metric}"] = (
                 f"A's is against {short_digest(score.against or '')}, B's against {short_digest(other.against or '')}"
             )
+        elif score.unit != other.unit:
+            not_compared[f"{score.task}/{score.metric}"] = f"A's is in {score.unit}, B's in {other.unit}"
         elif score.scorer != other.scorer:
             raise UsageError(
                 f"{score.task}/{score.metric} was scored by different scorers, so the figures are not comparable",

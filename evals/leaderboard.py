@@ -15,10 +15,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from evals.leaderboard_tables import group, not_shown, why_separate
 from evals.presentation import headlines, overlap, run_name, short_digest
 from evals.regenerate import unchecked
-from evals.saved import DECISIVE, SavedRun
-from evals.scorecard import Interval, Score, Scorecard, TaskSettings
+from evals.saved import SavedRun
+from evals.scorecard import Interval, Score, Scorecard
 from training.errors import UsageError
 from training.records import Record, write_atomically
 
@@ -84,6 +85,7 @@ class Leaderboard(Record):
 
     schema_version: int = 1
     newest_scorecard: str
+    not_shown: list[str] = []  # older scorecards of checkpoints that are in a table
     boards: list[Board]
 
 
@@ -106,7 +108,7 @@ def write(paths: Sequence[Path], out: Path, published_as: Sequence[str | None] |
     names = published_as or [None] * len(paths)
     entries = [SavedRun.open(path, name) for path, name in zip(paths, names, strict=True)]
     grouped = group(entries)
-    board = leaderboard(grouped)
+    board = leaderboard(grouped).model_copy(update={"not_shown": not_shown(entries, grouped)})
     write_atomically(out / "leaderboard.csv", as_csv(board).encode())
     write_atomically(out / "leaderboard.md", as_markdown(board).encode())
     write_atomically(out / "leaderboard.svg", as_svg(board.boards[0]).encode())
@@ -120,31 +122,14 @@ def write(paths: Sequence[Path], out: Path, published_as: Sequence[str | None] |
     board.write(out / "leaderboard.json")
     rows = [row for table in board.boards for row in table.rows]
     tables = f"{len(board.boards)} tables" if len(board.boards) > 1 else "one table"
+    counted = f"{len({row.digest for row in rows})} checkpoints in {tables}: {out / 'index.html'}"
     return {
-        "summary": "\n".join(
-            [f"{len({row.digest for row in rows})} checkpoints in {tables}: {out / 'index.html'}", *_not_checked(rows)]
-        ),
+        "summary": "\n".join([counted, *board.not_shown, *_not_checked(rows)]),
         "files": [str(out / name) for name in FILES] + [str(model) for model in models],
         "checkpoints": sorted({row.digest for row in rows}),
         "dropped_duplicates": len(entries) - len(rows),
         "leaderboard": board.model_dump(mode="json"),
     }
-
-
-def group(entries: Sequence[SavedRun]) -> list[list[SavedRun]]:
-    """The entries by table: equal settings for every task that two of a table share. A digest is in a table once.
-
-    The newest scorecard of a digest is kept. The order given decides which settings make the first table.
-    """
-    tables: list[list[SavedRun]] = []
-    for entry in entries:
-        for table in tables:
-            if all(_comparable(entry.scorecard, other.scorecard) for other in table):
-                table.append(entry)
-                break
-        else:
-            tables.append([entry])
-    return [_newest_of_each_digest(table) for table in tables]
 
 
 def leaderboard(tables: Sequence[Sequence[SavedRun]]) -> Leaderboard:
@@ -154,79 +139,13 @@ def leaderboard(tables: Sequence[Sequence[SavedRun]]) -> Leaderboard:
         newest_scorecard=max(entry.scorecard.created for table in tables for entry in table),
         boards=[
             Board(
-                why_separate=None if table is first else _why_separate(first[0].scorecard, table[0].scorecard),
+                why_separate=None if table is first else why_separate(first[0].scorecard, table[0].scorecard),
                 columns=_columns([entry.scorecard for entry in table]),
                 rows=_rows(table),
             )
             for table in tables
         ],
     )
-
-
-def _comparable(one: Scorecard, other: Scorecard) -> bool:
-    return bool(_tasks(one).keys() & _tasks(other).keys()) and not _differences(one, other)
-
-
-def _differences(one: Scorecard, other: Scorecard) -> dict[str, list[str]]:
-    """What differs in the settings of the tasks that both have: "field is X, not Y" (X is of `other`) -> the tasks."""
-    differences: dict[str, list[str]] = defaultdict(list)
-    theirs = _tasks(other)
-    for field in DECISIVE:
-        mine, yours = getattr(one.settings, field), getattr(other.settings, field)
-        if mine != yours:
-            differences[f"{field} is {yours}, not {mine}"].append("all tasks")
-    for task, settings in sorted(_tasks(one).items()):
-        if task not in theirs:
-            continue
-        own, others = _flat(settings), _flat(theirs[task])
-        for field in sorted(own.keys() | others.keys()):
-            if own.get(field) != others.get(field):
-                differences[f"{field} is {_shown(others.get(field))}, not {_shown(own.get(field))}"].append(task)
-        scorers, their_scorers = _scorers(one, task), _scorers(other, task)
-        for metric in sorted(scorers.keys() & their_scorers.keys()):
-            if scorers[metric] != their_scorers[metric]:
-                judges = f"{metric} is judged by {their_scorers[metric] or 'none'}, not {scorers[metric] or 'none'}"
-                differences[judges].append(task)
-    return dict(differences)
-
-
-def _why_separate(first: Scorecard, card: Scorecard) -> str:
-    differences = _differences(first, card)
-    if not differences:
-        return "No task is shared with the first table."
-    told = "; ".join(f"{what} ({', '.join(tasks)})" for what, tasks in differences.items())
-    return f"Not comparable with the first table: {told}."
-
-
-def _flat(settings: TaskSettings) -> dict[str, object]:
-    """The fields, with the generation's settings one by one."""
-    fields = settings.model_dump()
-    generation = fields.pop("generation")
-    return fields | {f"generation.{key}": value for key, value in generation.items()}
-
-
-def _shown(value: object) -> str:
-    if value is None or isinstance(value, bool):
-        return {True: "on", False: "off", None: "unset"}[value]
-    text = str(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _tasks(card: Scorecard) -> dict[str, TaskSettings]:
-    return {settings.task: settings for settings in card.settings.tasks}
-
-
-def _scorers(card: Scorecard, task: str) -> dict[str, str | None]:
-    return {score.metric: score.scorer for score in card.scores if score.task == task}
-
-
-def _newest_of_each_digest(table: Sequence[SavedRun]) -> list[SavedRun]:
-    newest: dict[str, SavedRun] = {}
-    for entry in table:
-        known = newest.get(entry.scorecard.model.digest)
-        if known is None or entry.scorecard.created > known.scorecard.created:
-            newest[entry.scorecard.model.digest] = entry
-    return list(newest.values())
 
 
 def _columns(cards: Sequence[Scorecard]) -> list[Column]:

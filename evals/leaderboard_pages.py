@@ -137,6 +137,8 @@ def as_markdown(board: Leaderboard) -> str:
     reasons = {cell.unchecked for table in board.boards for row in table.rows for cell in row.cells.values()} - {None}
     if reasons:
         lines += ["", f"† Not held against the samples that it was made of: {'; '.join(sorted(map(str, reasons)))}."]
+    if board.not_shown:
+        lines += ["", *(f"* {markdown_text(line)}" for line in board.not_shown)]
     lines += ["", f"Newest scorecard: {board.newest_scorecard}. ↑ higher is better, ↓ lower is better.", ""]
     return "\n".join(lines)
 

@@ -7,6 +7,7 @@ scores, refused = as_scores(prepared, samples, figures, seed=0)
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,11 @@ from training.command import log
 
 if TYPE_CHECKING:
     from evals.prepare import Prepared
+
+
+# lm-eval's metrics that lie within 0 and 1 whatever the model, by what their names are made of: acc, acc_norm, exact_match, mc2,
+# prompt_level_strict_acc, bleu_acc, pct_stereotype. Any other is in points.
+FRACTION = re.compile(r"(?:^|_)(?:acc|accuracy|exact_match|em|f1|mc\d?|pct|precision|recall|rate|share)(?:_|,|$)")
 
 
 @dataclass(frozen=True)
@@ -154,7 +160,9 @@ def as_number(value: Any) -> tuple[float | None, int]:
 
 
 def _is_fraction(samples: Sequence[Sample], metric: str) -> bool:
-    return all(0.0 <= (sample.values.get(metric) or 0.0) <= 1.0 for sample in samples)
+    """By its name, for the values of one model may lie within 0 and 1 by chance; and by these, where the name misleads."""
+    known = FRACTION.search(metric) is not None
+    return known and all(0.0 <= (sample.values.get(metric) or 0.0) <= 1.0 for sample in samples)
 
 
 def _response(choices: Sequence[str], answer: Sequence[Any]) -> str | None:

@@ -207,15 +207,16 @@ def win_rate_at_equal_length(wins: Sequence[float], length_difference: Sequence[
     """The win rate that a logistic regression of the win on the difference of lengths gives at no difference.
 
     After the length-controlled win rate of AlpacaEval (Dubois et al. 2024): the regressor is tanh(d / sd(d)), and ties
-    count a half. A weak ridge on the slope (0.01) keeps it finite where length separates wins from losses. None where
-    lengths do not differ, for then there is nothing to control for.
+    count a half. A weak ridge on the slope (0.01, whatever the number of items, so that it vanishes among many) keeps it finite
+    where length separates wins from losses. None where lengths do not differ, for then there is nothing to control for, and
+    where all answers are longer, or all shorter: nothing is known of equal lengths then.
     """
     y, d = np.asarray(wins, float), np.asarray(length_difference, float)
     spread = float(np.std(d))
-    if len(y) < 2 or spread == 0.0:
+    if len(y) < 2 or spread == 0.0 or d.min() > 0 or d.max() < 0:
         return None
     x = np.column_stack([np.ones(len(y)), np.tanh(d / spread)])
-    ridge = np.diag([1e-6, 0.01 * len(y)])  # on the summed log-likelihood
+    ridge = np.diag([1e-6, 0.01])  # on the summed log-likelihood
     beta = np.zeros(2)
     for _ in range(100):  # Newton's method on a concave function
         mean = 1 / (1 + np.exp(-(x @ beta)))

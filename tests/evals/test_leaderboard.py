@@ -138,6 +138,26 @@ def test_a_digest_given_twice_is_kept_once_and_the_newest(run: Callable[..., Pat
     assert result["dropped_duplicates"] == 1
 
 
+def test_a_scorecard_that_gives_way_to_a_newer_one_is_named_with_what_only_it_has(
+    run: Callable[..., Path], tmp_path: Path
+) -> None:
+    same, truth = "sha256:" + "12" * 32, a_score("truth", "mc2", 0.5)
+    older = run("older", [truth, a_score("swear", "rate", 0.5)], digest=same, created="2026-11-01T00:00:00+00:00")
+    newer = run("newer", [truth], digest=same, created="2026-11-02T00:00:00+00:00")
+    told = write([older, newer], tmp_path / "out")
+    line = "older: the scorecard of 2026-11-01T00:00:00+00:00 (suite starter) is not shown"
+    assert line in told["summary"]
+    assert "only it has swear/rate" in told["summary"]
+    assert line in Page((tmp_path / "out" / "index.html").read_text()).text
+    assert "only it has swear/rate" in (tmp_path / "out" / "leaderboard.md").read_text()
+
+
+def test_figures_in_other_units_are_not_ranked_together(run: Callable[..., Path], tmp_path: Path) -> None:
+    runs = [run("a", [a_score("t", "bleu", 0.0)]), run("b", [a_score("t", "bleu", 55.5, unit="points")])]
+    write(runs, tmp_path / "out")
+    assert "bleu is in points, not fraction (t)" in boards(tmp_path / "out")[1]["why_separate"]
+
+
 def test_a_score_that_is_missing_is_absent_and_not_zero(run: Callable[..., Path], tmp_path: Path) -> None:
     runs = [
         run("a", [a_score("truth", "mc2", 0.5), a_score("help", "win_rate", 0.6, group="helpfulness")]),

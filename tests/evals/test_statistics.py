@@ -227,14 +227,23 @@ def test_the_win_rate_at_equal_length_is_that_of_a_logistic_regression() -> None
 
     def loss(beta: np.ndarray) -> float:
         z = beta[0] + beta[1] * x
-        return float(np.sum(np.logaddexp(0, z) - y * z) + 0.5 * 0.01 * 60 * beta[1] ** 2 + 0.5 * 1e-6 * beta[0] ** 2)
+        return float(np.sum(np.logaddexp(0, z) - y * z) + 0.5 * 0.01 * beta[1] ** 2 + 0.5 * 1e-6 * beta[0] ** 2)
 
     best = minimize(loss, np.zeros(2), tol=1e-12).x
     assert win_rate_at_equal_length(list(y), list(d)) == pytest.approx(1 / (1 + math.exp(-best[0])), abs=1e-5)
 
 
-def test_equal_lengths_leave_nothing_to_control_for() -> None:
+@pytest.mark.parametrize(("slope", "shift"), [(2.0, 1.0), (4.0, 1.0), (4.0, 1.5)])
+def test_answers_that_win_by_their_length_alone_win_half_at_equal_length(slope: float, shift: float) -> None:
+    d = np.random.default_rng(1).normal(shift, 1, 4000)
+    wins = 1 / (1 + np.exp(-slope * np.tanh(d / d.std())))
+    assert wins.mean() > 0.7
+    assert win_rate_at_equal_length(list(wins), list(d)) == pytest.approx(0.5, abs=0.001)
+
+
+def test_equal_lengths_leave_nothing_to_control_for_and_one_sided_ones_tell_nothing() -> None:
     assert win_rate_at_equal_length([1.0, 0.0, 0.5], [3.0, 3.0, 3.0]) is None
+    assert win_rate_at_equal_length([1.0, 1.0, 1.0], [3.0, 4.0, 9.0]) is None
 
 
 def test_a_sample_keeps_the_proportions_of_its_strata_and_follows_its_seed() -> None:

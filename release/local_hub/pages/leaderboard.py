@@ -10,7 +10,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from evals.leaderboard import Board, Row, group, leaderboard
+from evals.leaderboard import Board, Row, leaderboard
+from evals.leaderboard_tables import group
 from evals.presentation import figure
 from evals.saved import SavedRun
 from evals.scorecard import Scorecard
