@@ -92,12 +92,15 @@ def train_ilql(recipe: ILQLRecipe, out: Path) -> RunRecord:
     # Before anything is trained, so that a reward that cannot be had is told at once.
     scorer = load_scorer(recipe, str(accelerator.device))
     data = load_rewarded(recipe.data, recipe.seed)
-    run.hold_inputs([base.parent], [data.source], continues=(run.state / STATE_FILE).is_file())
+    asked = [load_prompts(recipe.evaluation.prompts, recipe.seed)] if recipe.evaluation else []
+    measured_on = [one.source for one in asked]
+    continues = (run.state / STATE_FILE).is_file()
+    run.hold_inputs([base.parent], [data.source], continues=continues, measured_on=measured_on)
     model, tokenizer = load_policy(base.checkpoint, recipe.dtype if recipe.lora else "float32")
     data = words_only(data, tokenizer)
     generation_config = model.generation_config
     answers = Answers.of(recipe, tokenizer, data)
-    questions: list[Prompt] = load_prompts(recipe.evaluation.prompts, recipe.seed).train if recipe.evaluation else []
+    questions: list[Prompt] = [row for one in asked for row in one.train]
     require_lengths(recipe, tokenizer, model.config, answers, questions)
     set_seed(recipe.seed)  # before adapters and heads: theirs are the same on every process
     policy = ValuedPolicy(model, recipe.lora, recipe.ilql.head_size, recipe.gradient_checkpointing)
@@ -127,6 +130,7 @@ def train_ilql(recipe: ILQLRecipe, out: Path) -> RunRecord:
         recipe=recipe.model_dump(mode="json"),
         parents=[base.parent, *(scorer.parents if scorer else [])],
         data=[kept(data.source, len(answers.train), answers.too_long, recipe.max_length)],
+        measured_on=measured_on,
         rewards=scorer.sources if scorer else [],
         seed=recipe.seed,
         packages=package_versions(),

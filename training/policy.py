@@ -94,7 +94,9 @@ class ActorCritic(nn.Module):
 
     def values(self, hidden: Tensor) -> Tensor:
         """What the states are worth, `(..., D)` -> `(...)` float32."""
-        worth: Tensor = self.value_head(hidden.float()).squeeze(-1)
+        # Autocast would multiply in bfloat16, whose eight bits of precision are coarser than what values are told apart by.
+        with torch.autocast(hidden.device.type, enabled=False):
+            worth: Tensor = self.value_head(hidden.float()).squeeze(-1)
         return worth
 
     def trunk_states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor | None:

@@ -2,7 +2,8 @@
 
 One update is: sample a batch of responses; score them; charge each token with its distance from the reference; estimate
 advantages; a few epochs of clipped policy and value steps over shuffled mini batches. The loop runs on accelerate, so
-the same code is one process on a CPU, one on a GPU, or many under `accelerate launch`, data parallel or in parts by FSDP2.
+the same code is one process on a CPU, one on a GPU, or many under `accelerate launch`, data parallel or in parts
+(training/ppo_placement.py).
 
 Interrupted or killed, the same command continues from the last saved update on the same trajectory.
 """
@@ -10,7 +11,6 @@ Interrupted or killed, the same command continues from the last saved update on 
 from __future__ import annotations
 
 import time
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,6 @@ from torch import Tensor
 from training.command import log
 from training.completions import first_completions
 from training.critic import share_memory
-from training.master_weights import MasterAdamW
 from training.policy import ActorCritic, token_positions
 from training.ppo_math import (
     Moments,
@@ -32,12 +31,13 @@ from training.ppo_math import (
     shaped_rewards,
     whiten,
 )
+from training.ppo_placement import placed
 from training.ppo_steps import PPOSteps
 from training.ptx import Mixing
 from training.recipe import PPORecipe
 from training.reward_sources import RewardFailed, TextRewards
 from training.rollout import Experience, Kept, Responses, gathered_experience, in_shuffled_epochs, sample
-from training.sharding import gathered, layout, optimizer_state_for, rebuilt, say_how_it_lies, shard, whole_weights
+from training.sharding import layout
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -75,28 +75,14 @@ class PPO:
         self.prompts, self.accelerator = prompts, accelerator
         actor.to(accelerator.device)
         self.trunk_is_shared = not isinstance(rewards, TextRewards) and actor.shares_trunk(rewards)
-        self.in_parts = layout(accelerator) == "fsdp2"
-        if self.in_parts:
-            for module in actor.modules_apart():
-                shard(module, accelerator)
-            say_how_it_lies(actor, accelerator)
-        elif actor.critic is not None:
+        if layout(accelerator) == "whole" and actor.critic is not None:
             others = [actor.language_model, getattr(rewards, "model", None)]
             share_memory(actor.critic.language_model, [each for each in others if each is not None])
-        policy_parameters, head_parameters = actor.trainable_groups()
-        settings = recipe.ppo
-        groups = [
-            {"params": policy_parameters, "lr": settings.learning_rate},
-            {"params": head_parameters, "lr": settings.value_learning_rate or settings.learning_rate},
-        ]
-        adamw = MasterAdamW if recipe.rounded_weights else torch.optim.AdamW
-        optimizer: Any = adamw(groups, weight_decay=settings.weight_decay)
-        wrapped, self.optimizer = (actor, optimizer) if self.in_parts else accelerator.prepare(actor, optimizer)
-        self.steps = PPOSteps(settings, recipe.generation.temperature, wrapped, self.optimizer, accelerator, mixing)
-        self.actor: ActorCritic = accelerator.unwrap_model(wrapped)
+        self.actor, self.place = actor, placed(recipe, actor, accelerator)
+        self.steps = PPOSteps(recipe.ppo, recipe.generation.temperature, self.place, mixing)
         self.scale: RewardScale | None = None
         self.seen_scores: Moments | None = None
-        self.kl_coef = settings.kl_coef
+        self.kl_coef = recipe.ppo.kl_coef
         self.updates_done = 0
         self.completions: list[dict[str, Any]] = []  # a few of the last update, as texts
 
@@ -167,7 +153,7 @@ class PPO:
 
         `uniforms` `(B, max_new_tokens)` are the random numbers to sample with; else they are drawn.
         """
-        with self.whole_weights(), torch.no_grad(), self.accelerator.autocast():
+        with self.place.whole_weights(), torch.no_grad(), self.place.autocast():
             responses, kept, trunk, scores = self._sample_and_score(
                 prompts, self.recipe.ppo.keep_from_sampling, uniforms
             )
@@ -190,31 +176,14 @@ class PPO:
 
     def scores(self, prompts: list[list[int]]) -> Tensor:
         """Scores `(B,)` of a sampled response to each prompt."""
-        with self.whole_weights():
+        with self.place.whole_weights():
             return self._sample_and_score(prompts)[3]
-
-    def whole_weights(self) -> AbstractContextManager[None]:
-        """While open, each process has the actor's weights whole and computes at its own pace; see training/sharding.py."""
-        return whole_weights(self.actor.modules_apart(), self.accelerator)
-
-    def whole_policy(self) -> Any | None:
-        """The policy as a plain causal language model, adapters merged; the actor is of no use afterwards.
-
-        Every process takes part. Where it lies in parts, all but the first are given None.
-        """
-        if not self.in_parts:
-            return self.actor.merged()
-        weights = gathered(self.actor.model.state_dict())
-        if not self.accelerator.is_main_process:
-            return None
-        policy = rebuilt(self.actor.model, weights)
-        return policy.merge_and_unload() if self.actor.uses_adapters else policy
 
     def _sample_and_score(
         self, prompts: list[list[int]], keep: bool = False, uniforms: Tensor | None = None
     ) -> tuple[Responses, Kept | None, Tensor | None, Tensor]:
         """Responses, what sampling kept of them, the frozen layers' states where they are known by then, and scores `(B,)`."""
-        with torch.no_grad(), self.accelerator.autocast():
+        with torch.no_grad(), self.place.autocast():
             generation = self.recipe.generation
             responses, kept = sample(self.actor, self.tokenizer, prompts, generation, keep, uniforms, self.engine)
             trunk = kept.trunk if kept else None
@@ -255,8 +224,8 @@ class PPO:
 
         return {
             "updates_done": self.updates_done,
-            "trainable": gathered(self.actor.trainable_state()),
-            "optimizer": gathered(self.optimizer.state_dict()),
+            "trainable": self.place.trainable_state(),
+            "optimizer": self.place.optimizer_state(),
             "scale": [self.scale.mean, self.scale.std] if self.scale else None,
             "seen_scores": list(self.seen_scores) if self.seen_scores else None,
             "kl_coef": self.kl_coef,
@@ -273,8 +242,8 @@ class PPO:
         same = len(state["random"]) == self.accelerator.num_processes
         process = int(self.accelerator.process_index) if same else 0
         self.updates_done = state["updates_done"]
-        self.actor.load_trainable(state["trainable"])
-        self.optimizer.load_state_dict(optimizer_state_for(self.optimizer, state["optimizer"]))
+        self.place.load_trainable(state["trainable"])
+        self.place.load_optimizer_state(state["optimizer"])
         self.scale = RewardScale(*state["scale"]) if state["scale"] else None
         self.seen_scores = Moments(*state["seen_scores"]) if state["seen_scores"] else None
         self.kl_coef = state["kl_coef"]
@@ -329,7 +298,7 @@ class PPO:
         if critic is None or not critic.is_reward_model:
             return experience
         std = scale.std + 1e-8
-        critic.rescale(scale.mean, std)
+        self.place.rescale_critic(scale.mean, std)
         return replace(experience, values=(experience.values - scale.mean) / std)
 
     def _scaled(self, experience: Experience) -> Tensor:

@@ -47,7 +47,7 @@ def train_ppo(recipe: PPORecipe, out: Path) -> RunRecord:
         **chosen,
     }
     ppo.accelerator.wait_for_everyone()
-    policy = ppo.whole_policy()
+    policy = ppo.place.whole_policy()
     if not ppo.accelerator.is_main_process:
         return run.wait_for_record()
     record = RunRecord(
@@ -90,7 +90,7 @@ def begin(setup: Setup, run: RunDirectory) -> Carried:
 
 
 def save_policy(policy: Any, setup: Setup, directory: Path) -> str:
-    """Write `PPO.whole_policy` as a whole checkpoint in the base's precision; return its digest."""
+    """Write `Placement.whole_policy` as a whole checkpoint in the base's precision; return its digest."""
     import torch
 
     policy = policy.to(getattr(torch, setup.base.checkpoint.dtype))

@@ -10,7 +10,6 @@ from training.command import log
 from training.ppo_guards import Measured, Stop, best
 from training.run_directory import RunDirectory
 from training.run_record import RewardSource
-from training.sharding import gathered
 
 if TYPE_CHECKING:
     from training.ppo import PPO
@@ -84,7 +83,7 @@ def keep_policy(ppo: PPO, run: RunDirectory) -> None:
     """Keep what the policy alone has learned so far by the number of its update. Earlier ones go when the next state is saved."""
     import torch
 
-    learned = gathered(ppo.actor.policy_state())  # every process takes part
+    learned = ppo.place.policy_state()  # every process takes part
     if ppo.accelerator.is_main_process:
         file = _kept(run, ppo.updates_done)
         temporary = file.with_suffix(".writing")
@@ -98,7 +97,7 @@ def load_policy(ppo: PPO, run: RunDirectory, update: int) -> None:
 
     ppo.accelerator.wait_for_everyone()
     state = torch.load(_kept(run, update), map_location="cpu", weights_only=True)
-    ppo.actor.load_trainable(state)
+    ppo.place.load_trainable(state)
 
 
 def _kept(run: RunDirectory, update: int) -> Path:

@@ -45,7 +45,7 @@ class Setup:
 
         if not self.mixed or not self.mixed.heldout:
             return None
-        with self.ppo.whole_weights(), self.ppo.accelerator.autocast():
+        with self.ppo.place.whole_weights(), self.ppo.place.autocast():
             return heldout_loss(self.ppo.actor.language_model, self.mixed.heldout, self.ppo.tokenizer.pad_token_id)
 
 

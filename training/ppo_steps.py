@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -14,10 +14,9 @@ from training.ppo_math import masked_mean, policy_loss, value_loss
 from training.ptx import Mixing, learned_tokens, summed_loss
 from training.recipe import PPOSettings
 from training.rollout import Experience
-from training.sharding import gathered, layout
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator
+    from training.ppo_placement import Placement
 
 
 class Diverged(UsageError):
@@ -25,23 +24,16 @@ class Diverged(UsageError):
 
 
 class PPOSteps:
-    """The optimiser's side of PPO. `wrapped` is the ActorCritic as accelerate has prepared it."""
+    """The optimiser's side of PPO, on an ActorCritic that lies as `place` says."""
 
     def __init__(
-        self,
-        settings: PPOSettings,
-        temperature: float,
-        wrapped: Any,
-        optimizer: Any,
-        accelerator: Accelerator,
-        mixing: Mixing | None = None,
+        self, settings: PPOSettings, temperature: float, place: Placement, mixing: Mixing | None = None
     ) -> None:
         self.settings, self.temperature = settings, temperature
-        self.wrapped, self.optimizer, self.accelerator = wrapped, optimizer, accelerator
+        self.place, self.actor, self.accelerator = place, place.actor, place.accelerator
         self.mixing = mixing
-        self.actor = accelerator.unwrap_model(wrapped)
         self.critic_is_apart = self.actor.critic is not None
-        self.base_rates = [float(group["lr"]) for group in optimizer.param_groups]
+        self.base_rates = [float(group["lr"]) for group in place.optimizer.param_groups]
         self.update = 0
 
     def learn(
@@ -104,9 +96,9 @@ class PPOSteps:
             length = responses.length - (responses.input_ids.shape[1] - columns.stop)
             mask = responses.mask[piece, :length]
             share = counts * mask.sum() / tokens * accelerator.num_processes
-            with self._not_yet_exchanged() if number + 1 < len(pieces) else nullcontext():
-                with accelerator.autocast():
-                    logprobs, values, entropies = self.wrapped(
+            with self.place.not_yet_exchanged() if number + 1 < len(pieces) else nullcontext():
+                with self.place.autocast():
+                    logprobs, values, entropies = self.place.forward(
                         responses.input_ids[piece, columns],
                         responses.attention_mask[piece, columns],
                         length,
@@ -127,16 +119,17 @@ class PPOSteps:
                 loss = policy + settings.vf_coef * value
                 if settings.entropy_coef > 0:
                     loss = loss - settings.entropy_coef * open_choices
-                accelerator.backward(loss * share)
+                self.place.backward(loss * share)
             with torch.no_grad():
                 approx_kl = masked_mean((logprobs - old) ** 2, mask) / 2
                 seen += share * torch.stack([policy, value, open_choices, clipped, value_clipped, approx_kl])
         norms = self._clip_gradients()
         limit = settings.early_stop_kl
         too_far = limit is not None and float(accelerator.reduce(seen[5], reduction="mean")) > limit
-        if not too_far:
-            self.optimizer.step()
-        self.optimizer.zero_grad()
+        if too_far:
+            self.place.drop_gradients()
+        else:
+            self.place.step()
         others = torch.stack([norm.detach().float().to(seen.device) for norm in norms] + mixed)
         return torch.cat([seen.detach(), others]), too_far
 
@@ -147,8 +140,7 @@ class PPOSteps:
         """
         policy, values = self.actor.trainable_groups()
         parts = [policy, values] if self.critic_is_apart else [policy + values]
-        limit = self.settings.max_grad_norm
-        norms = [gathered(self.accelerator.clip_grad_norm_(part, limit)) for part in parts]
+        norms = self.place.clip(parts, self.settings.max_grad_norm)
         for norm, rate in zip(norms, ("learning_rate", "value_learning_rate"), strict=False):
             if not torch.isfinite(norm):
                 raise Diverged(
@@ -163,30 +155,23 @@ class PPOSteps:
         It comes before the clipped loss, whose last piece exchanges what has gathered on every process.
         """
         accelerator = self.accelerator
-        model = self.actor.language_model
+        model = self.place.language_model
         batch = mixing.next_batch(accelerator.process_index, accelerator.num_processes)
         tokens = accelerator.reduce(torch.tensor(learned_tokens(batch), device=accelerator.device), reduction="sum")
         total = torch.zeros((), device=accelerator.device)
         pieces = min(self.settings.gradient_accumulation_steps, len(batch))
         for piece in range(pieces):
-            with self._not_yet_exchanged():
-                with accelerator.autocast():
+            with self.place.not_yet_exchanged():
+                with self.place.autocast():
                     loss = summed_loss(model, batch[piece::pieces], mixing.pad) / tokens * accelerator.num_processes
-                accelerator.backward(mixing.settings.coef * loss)
+                self.place.backward(mixing.settings.coef * loss)
             total += loss.detach()
         return total
-
-    def _not_yet_exchanged(self) -> AbstractContextManager[Any]:
-        """Gradients made inside wait for the last piece's. In parts they are exchanged at once: no process holds them whole."""
-        if layout(self.accelerator) == "fsdp2":
-            return nullcontext()
-        waiting: AbstractContextManager[Any] = self.accelerator.no_sync(self.wrapped)
-        return waiting
 
     def _set_learning_rate(self, update: int, updates: int) -> None:
         settings = self.settings
         scale = min(1.0, (update + 1) / settings.warmup_updates) if settings.warmup_updates else 1.0
         if settings.lr_scheduler_type == "linear":
             scale *= 1.0 - 0.9 * min(1.0, update / max(1, updates - 1))
-        for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
+        for group, rate in zip(self.place.optimizer.param_groups, self.base_rates, strict=True):
             group["lr"] = rate * scale

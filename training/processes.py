@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from training.errors import UsageError
@@ -23,29 +24,42 @@ def launched_accelerator(recipe: PPORecipe | ILQLRecipe) -> Accelerator:
     """accelerate's view of them. Full fine-tuning autocasts from float32, unless its optimizer holds the weights' float32 copies.
 
     Raises UsageError where several processes were launched that would each train on its own, into one directory, and for a launch
-    in parts that the method does not know.
+    in parts that the method or this installation does not know.
     """
     from accelerate import Accelerator
+    from accelerate.utils import GradientAccumulationPlugin
 
     from training.recipe import PPORecipe
-    from training.sharding import LAUNCH, share_out_on_cpus
+    from training.sharding import layout, share_out_on_cpus
+    from training.zero3 import read_whole
 
     parts, ppo = parts_asked_for(), isinstance(recipe, PPORecipe)
     # Whatever accelerate makes of it: on CPUs it would leave the model whole and not say so.
-    if parts == "DeepSpeed" or (parts is not None and not ppo):
+    if parts is not None and not ppo:
         raise UsageError(
-            f"{recipe.method} runs " + ("data parallel or under FSDP2" if ppo else "data parallel only"),
-            expected="accelerate launch --multi_gpu --num_processes N" + (f", or {LAUNCH}" if ppo else ""),
+            f"{recipe.method} runs data parallel only",
+            expected="accelerate launch --multi_gpu --num_processes N",
             found=f"a launch with {parts}",
-            next_step="launch it without a configuration file for " + ("DeepSpeed" if ppo else "FSDP or DeepSpeed"),
+            next_step="launch it without a configuration file for FSDP or DeepSpeed",
         )
-    copies = isinstance(recipe, PPORecipe) and recipe.rounded_weights  # then there is no float32 to cast from
-    autocasts = recipe.lora is None and recipe.dtype == "bfloat16" and not copies
-    mixed_precision = "bf16" if autocasts else "no"
+    if parts == "DeepSpeed" and find_spec("deepspeed") is None:
+        raise UsageError(
+            "the launch asks for DeepSpeed, which is not installed", next_step="pip install 'slipway[zero3]'"
+        )
+    autocasts = (
+        recipe.autocasts if isinstance(recipe, PPORecipe) else recipe.lora is None and recipe.dtype == "bfloat16"
+    )
+    # Told of bfloat16, DeepSpeed would hold all weights in it; training/ppo_zero3.py casts itself.
+    mixed_precision = "bf16" if autocasts and parts != "DeepSpeed" else "no"
     share_out_on_cpus(mixed_precision)
-    accelerator = Accelerator(mixed_precision=mixed_precision)
+    # How often gradients add up the recipe says, and not the launch, whose file may say "auto".
+    once = GradientAccumulationPlugin(num_steps=1)
+    accelerator = Accelerator(mixed_precision=mixed_precision, gradient_accumulation_plugin=once)
     require_one_run(accelerator.num_processes)
     require_parts(accelerator)
+    if parts == "DeepSpeed":
+        require_zero3(recipe, layout(accelerator))
+        read_whole()
     return accelerator
 
 
@@ -55,6 +69,27 @@ def parts_asked_for() -> str | None:
         if os.environ.get(variable, "false").lower() == "true":
             return name
     return None
+
+
+def require_zero3(recipe: PPORecipe | ILQLRecipe, layout: str) -> None:
+    """Raise UsageError where DeepSpeed was launched in a way that PPO does not run in."""
+    from training.recipe import PPORecipe
+
+    if layout != "zero3":
+        raise UsageError(
+            "PPO runs under DeepSpeed's ZeRO-3 only",
+            expected="zero_stage: 3",
+            found="a launch with another stage",
+            next_step="use training/launch/zero3.yaml; data parallel needs no DeepSpeed",
+        )
+    if isinstance(recipe, PPORecipe) and recipe.rounded_weights:
+        raise UsageError(
+            "under ZeRO-3 DeepSpeed's optimizer holds the weights",
+            where="ppo.master_weights",
+            expected="false: bfloat16 by autocast from weights in float32, which lie in parts",
+            found="true",
+            next_step="add ppo.master_weights=false, or use training/launch/fsdp2.yaml",
+        )
 
 
 def require_parts(accelerator: Accelerator) -> None:

@@ -275,6 +275,11 @@ class PPORecipe(RewardKeys):
         return self.ppo.master_weights and self.lora is None and self.dtype == "bfloat16"
 
     @property
+    def autocasts(self) -> bool:
+        """Whether the model computes in bfloat16 from weights in float32."""
+        return self.dtype == "bfloat16" and self.weights_dtype == "float32"
+
+    @property
     def weights_dtype(self) -> str:
         """What the model's weights are held in. A small step vanishes in bfloat16, unless the optimizer holds copies."""
         return self.dtype if self.lora is not None or self.rounded_weights else "float32"

@@ -92,9 +92,16 @@ class RunDirectory:
             hold(self.state, "another process is training here", self.path)
 
     def hold_inputs(
-        self, parents: Sequence[ParentCheckpoint], sources: Sequence[DataSource], *, continues: bool
+        self,
+        parents: Sequence[ParentCheckpoint],
+        sources: Sequence[DataSource],
+        *,
+        continues: bool,
+        measured_on: Sequence[DataSource] = (),
     ) -> None:
         """Note what the run begins with; where it `continues` from a saved state, refuse what is not that any more.
+
+        `measured_on` is what it is to be measured on beside rows held out of `sources`.
 
         Digests and hashes count, not paths: a checkpoint may have moved, and nothing depends on the number of processes.
         """
@@ -104,9 +111,10 @@ class RunDirectory:
         found += [
             (f"the rows held out of {source.id}", source.heldout_sha256 or "nothing held out") for source in sources
         ]
+        found += [(f"the prompts of {source.id} to measure on", source.sha256) for source in measured_on]
         if continues and file.is_file():
             begun = json.loads(file.read_text(encoding="utf-8"))
-            # Not strict: until 2026-11-28 held-out rows, which stand last, were not noted.
+            # Not strict: until 2026-11-28 what is measured on, which stands last, was not noted.
             changed = [(name, was, now) for (name, now), (_, was) in zip(found, begun, strict=False) if was != now]
             if changed:
                 names, before, after = zip(*changed, strict=True)

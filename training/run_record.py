@@ -117,6 +117,9 @@ class RunRecord(Record):
     recipe: dict[str, Any]
     parents: list[ParentCheckpoint]
     data: list[DataSource]
+    measured_on: list[
+        DataSource
+    ] = []  # prompts beside rows held out of `data`: ILQL's evaluation; nothing was learned from them
     rewards: list[RewardSource] = []
     seed: int
     packages: dict[str, str]

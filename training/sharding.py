@@ -37,11 +37,15 @@ def share_out_on_cpus(mixed_precision: str) -> None:
     type alone, and PyTorch's FSDP2 works on CPUs over gloo. So the state that all Accelerators share is made here, and what
     accelerate leaves out of it is set. `mixed_precision` is that of the Accelerator to come: "no" or "bf16".
     """
-    if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() != "true" or torch.accelerator.is_available():
+    if torch.accelerator.is_available():
         return
     from accelerate import Accelerator, PartialState
     from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true":
+        PartialState(cpu=True)  # accelerate itself then makes DeepSpeed's state of it
+    if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() != "true":
+        return
     if PartialState(cpu=True).distributed_type != DistributedType.MULTI_CPU:
         return  # no launch of several processes
     plugin = FullyShardedDataParallelPlugin()  # as the launch's file says, by the environment

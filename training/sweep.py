@@ -28,6 +28,7 @@ from training.recipe import find_recipe
 from training.records import canonical_json, write_atomically
 from training.run_directory import STATE
 from training.run_record import RunRecord
+from training.sweep_flaws import flaw_of
 from training.sweep_record import SweepRecord, Trial, as_markdown, as_text, best_of, table
 from training.sweep_settings import OBJECTIVES, SweepSettings, as_overrides, judged_by
 from training.sweep_study import next_trial, open_study, wanted
@@ -130,8 +131,11 @@ class Sweep:
         words = [self.method, "--recipe", str(self.file), "--out", str(run), *self.overrides, *given]
         code, said = train(words)
         if code == 0:
-            study.tell(trial.number, self._objective_of(run))
-            return
+            value, flaw = self._objective_of(run), flaw_of(run, self.objective)
+            if flaw is None:
+                study.tell(trial.number, value)
+                return
+            code, said = EXIT_USAGE, f"not trained to a usable end: {flaw}"
         if code == EXIT_INTERRUPTED:
             raise KeyboardInterrupt
         if code > 0 and code not in (EXIT_BUG, EXIT_USAGE):  # nothing of the trial's own, so it may yet succeed

@@ -12,7 +12,7 @@ from typing import Any
 
 from training.errors import UsageError
 from training.sharding import layout, rebuilt
-from training.zero3 import weights
+from training.zero3 import read_whole, weights
 
 
 def accumulation(batch_size: int, per_device: int, processes: int) -> int:
@@ -30,16 +30,6 @@ def accumulation(batch_size: int, per_device: int, processes: int) -> int:
             next_step="lower args.per_device_train_batch_size, or launch another number of processes",
         )
     return steps
-
-
-def read_whole() -> None:
-    """Have `from_pretrained` read whole weights from here on, though TRL's arguments have told transformers of ZeRO-3.
-
-    It would read empty ones on every process, which only DeepSpeed's engine can fill, and held-out rows are measured outside of it.
-    """
-    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
-
-    unset_hf_deepspeed_config()
 
 
 @contextmanager

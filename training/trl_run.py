@@ -44,14 +44,9 @@ from training.run_record import (
 )
 from training.sharding import layout, say_how_it_lies, share_out_on_cpus
 from training.trackers import PROJECT
-from training.trl_processes import (
-    accumulation,
-    check_continues,
-    in_parts,
-    read_whole,
-    whole_model,
-)
+from training.trl_processes import accumulation, check_continues, in_parts, whole_model
 from training.trl_state import for_layout, save_whole
+from training.zero3 import read_whole
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -4,6 +4,7 @@
     optimizer_state(engine, groups)                     # a state_dict as one process's AdamW has it; `groups` name its parameters
     take_optimizer_state(engine, groups, state)         # the other way round
     take_weights(engine, whole)                         # each process its part of them
+    with whole_weights(engine): ...                     # sampling: each process computes at its own pace
 
 DeepSpeed's own checkpoints are read by as many processes under ZeRO-3 only; what these write is read by any launch. DeepSpeed is an
 optional extra, and is imported where it is used.
@@ -11,6 +12,8 @@ optional extra, and is imported where it is used.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -19,23 +22,42 @@ from torch import Tensor, nn
 MOMENTS = ("exp_avg", "exp_avg_sq")  # what AdamW holds of each parameter, in its shape
 
 
+def read_whole() -> None:
+    """Have `from_pretrained` read whole weights from here on, though transformers has been told of ZeRO-3.
+
+    It would read empty ones on every process, which only DeepSpeed's engine can fill, and models are used outside of it as well.
+    """
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+    unset_hf_deepspeed_config()
+
+
 def weights(module: nn.Module) -> dict[str, Tensor]:
-    """The `state_dict` of an engine's module, whole and on the CPU; those that learn in the precision of their optimizer.
+    """The `state_dict` of a module in parts, whole and on the CPU; those that learn in the precision of their optimizer.
 
     Every process takes part, one parameter after the other.
     """
     from deepspeed.runtime.zero import GatheredParameters
-    from deepspeed.utils import safe_get_full_fp32_param
 
-    found: dict[str, Tensor] = {}
+    found = learned_weights(module, remove_duplicate=False)
     for name, parameter in module.named_parameters(remove_duplicate=False):
-        if parameter.requires_grad:
-            found[name] = safe_get_full_fp32_param(parameter).detach().cpu().clone()
-        else:
+        if not parameter.requires_grad:
             with GatheredParameters([parameter]):
                 found[name] = parameter.detach().cpu().clone()
     buffers = {name: value.cpu().clone() for name, value in module.state_dict().items() if name not in found}
     return {**found, **buffers}
+
+
+def learned_weights(module: nn.Module, remove_duplicate: bool = True) -> dict[str, Tensor]:
+    """Of `weights`, those that learn."""
+    from deepspeed.utils import safe_get_full_fp32_param
+
+    named = module.named_parameters(remove_duplicate=remove_duplicate)
+    return {
+        name: safe_get_full_fp32_param(parameter).detach().cpu().clone()
+        for name, parameter in named
+        if parameter.requires_grad
+    }
 
 
 def optimizer_state(engine: Any, groups: list[list[str]]) -> dict[str, Any]:
@@ -90,6 +112,63 @@ def take_weights(engine: Any, whole: dict[str, Tensor]) -> None:
         with torch.no_grad(), GatheredParameters([parameter], modifier_rank=0):
             parameter.copy_(value)
         safe_set_local_fp32_param(parameter, _part(value, parameter))
+
+
+@contextmanager
+def whole_weights(engine: Any) -> Iterator[None]:
+    """While open, each process holds the weights whole and makes passes of the module at its own pace, without gradients.
+
+    DeepSpeed's hooks, by which a module's pass gathers and parts its weights on all processes at once, are taken off meanwhile.
+    """
+    from deepspeed.runtime.zero import GatheredParameters
+
+    offload = engine.optimizer.parameter_offload
+    with GatheredParameters(list(engine.module.parameters())):
+        for hook in [*offload.forward_hooks, *offload.backward_hooks]:
+            hook.remove()
+        offload.forward_hooks, offload.backward_hooks = [], []
+        try:
+            yield
+        finally:
+            offload._register_deepspeed_module(offload.module)
+
+
+@contextmanager
+def changed(parameters: list[nn.Parameter]) -> Iterator[None]:
+    """While open, each process holds these whole, and what they are at the end is shared out. All change them alike."""
+    from deepspeed.runtime.zero import GatheredParameters
+    from deepspeed.utils import safe_set_local_fp32_param
+
+    with GatheredParameters(parameters, modifier_rank=0):
+        yield
+        values = [parameter.detach().clone() for parameter in parameters]
+    for parameter, value in zip(parameters, values, strict=True):
+        safe_set_local_fp32_param(parameter, _part(value, parameter))
+
+
+def clip(parameters: list[nn.Parameter], limit: float) -> Tensor:
+    """Shorten these parameters' gradient to a norm of `limit`, as `torch.nn.utils.clip_grad_norm_`; return the norm before."""
+    from deepspeed.utils import safe_get_local_grad, safe_set_local_grad
+
+    parts = [safe_get_local_grad(parameter) for parameter in parameters]
+    squared = torch.stack([part.square().sum() for part in parts]).sum()
+    torch.distributed.all_reduce(squared)
+    norm = squared.sqrt()
+    shorter = (limit / (norm + 1e-6)).clamp(max=1.0)
+    for parameter, part in zip(parameters, parts, strict=True):
+        safe_set_local_grad(parameter, part * shorter)
+    return norm
+
+
+def drop_gradients(engine: Any) -> None:
+    """Let the next pass begin anew.
+
+    DeepSpeed writes a parameter's gradient over the last step's in the first pass and adds to it in those that follow. One
+    that has no gradient in the first, as a value head while demonstrations are mixed in, would be added to what is long past.
+    """
+    engine.optimizer.zero_grad()
+    engine.optimizer.averaged_gradients = {}
+    engine.optimizer.grad_partitions_flat_buffer.zero_()
 
 
 def held_here(module: nn.Module) -> tuple[int, int]:

@@ -111,17 +111,28 @@ def license_present(candidate: Candidate) -> Verdict:
 
 
 def license_compatible(candidate: Candidate) -> Verdict:
-    """The parents' licences allow the card's. A parent whose licence is not known allows nothing."""
+    """The parents' licences allow the card's, and those of models whose sampled answers were learned from.
+
+    A model whose licence is not known allows nothing. That of a sampling model may bind what is made of its answers (Llama's and
+    Gemma's terms do, and those that exclude commercial use), so it is asked as a parent's is, though its weights are not here.
+    """
     gate, record = "license_compatible", candidate.run_record
     if record is None:
         return skipped(gate, "there is no run.json, so no parent is known")
     metadata = front_matter(candidate.bundle / "README.md") if candidate.has("README.md") else {}
     ours = str(metadata.get("license_name") or metadata.get("license") or "").lower()
     parents = {parent.name: parent.license for parent in record.parents if parent.role in MADE_FROM}
-    evidence = {"license": ours or None, "parents": parents, "data": {data.id: data.license for data in record.data}}
+    sampled = {data.sampled.policy.name: data.sampled.policy.license for data in record.data if data.sampled}
+    evidence = {
+        "license": ours or None,
+        "parents": parents,
+        "data": {data.id: data.license for data in record.data},
+        "sampled_from": sampled,
+    }
+    asked = [*parents.items(), *((f"{name}, whose answers were learned from,", its) for name, its in sampled.items())]
     problems = [
         problem
-        for name, theirs in parents.items()
+        for name, theirs in asked
         if (problem := _incompatible(name, theirs, ours, unchanged=record.method == "base"))
     ]
     if problems:
@@ -132,7 +143,7 @@ def license_compatible(candidate: Candidate) -> Verdict:
             "--license ID of `training base`, or of `release publish --checkpoint`, names one that is known",
             **evidence,
         )
-    told = ", ".join(f"{name} ({license})" for name, license in parents.items()) or "no parent"
+    told = ", ".join(f"{name} ({license})" for name, license in {**sampled, **parents}.items()) or "no parent"
     return passed(gate, f"{ours} is allowed by {told}", **evidence)
 
 

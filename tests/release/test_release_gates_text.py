@@ -115,3 +115,27 @@ def test_a_licence_that_a_second_parent_does_not_allow_is_refused_by_name(run: P
     record["parents"].append(record["parents"][0] | {"role": "adapter", "name": "their-adapter", "license": "gpl-3.0"})
     (run / "run.json").write_text(json.dumps(record))
     assert "their-adapter is under gpl-3.0, which does not allow apache-2.0" in refusals(run)["license_compatible"]
+
+
+@pytest.mark.parametrize(
+    ("license", "said"),
+    [
+        ("apache-2.0", None),
+        (
+            "cc-by-nc-4.0",
+            "their-policy, whose answers were learned from, is under cc-by-nc-4.0, which does not allow apache-2.0",
+        ),
+        (None, "the licence of their-policy, whose answers were learned from, is not known"),
+    ],
+)
+def test_the_licence_of_a_model_whose_answers_were_learned_from_must_allow_the_cards(
+    run: Path, license: str | None, said: str | None
+) -> None:
+    record = json.loads((run / "run.json").read_text())
+    policy = record["parents"][0] | {"name": "their-policy", "license": license}
+    rows = {"id": "rows.jsonl", "split": "train", "sha256": "0", "rows": 2}
+    sampled = {"record": "0", "n": 4, "policy": policy, "reward_models": [], "rewards": [], "prompts": rows}
+    record["data"] = [rows | {"sampled": sampled}]
+    (run / "run.json").write_text(json.dumps(record))
+    refused = refusals(run).get("license_compatible")
+    assert refused is None if said is None else said in str(refused), refused

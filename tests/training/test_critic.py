@@ -68,6 +68,15 @@ def test_the_value_loss_falls_as_the_critic_comes_to_know_the_returns(lora: Lora
     assert losses[-1] < 0.5 * losses[0], losses
 
 
+def test_the_shared_heads_values_are_float32_under_autocast_too() -> None:
+    actor = ActorCritic(make_model(), None)
+    torch.nn.init.normal_(actor.value_head.weight)
+    hidden = torch.randn(2, 3, actor.value_head.in_features)
+    with torch.autocast("cpu", torch.bfloat16):
+        values = actor.values(hidden)
+    assert torch.equal(values, actor.value_head(hidden).squeeze(-1))
+
+
 def test_values_move_the_critic_alone() -> None:
     """With no gradient for the policy, a shared head would still move the trunk; the policy's own log-probabilities stay."""
     ppo = with_critic(vf_coef=1.0)

@@ -15,6 +15,7 @@ from accelerate import Accelerator
 from tiny_model import make_model, make_tokenizer, save_model
 from transformers import AutoModelForCausalLM
 
+from training import ilql_run
 from training.__main__ import main
 from training.checkpoint import Checkpoint
 from training.errors import UsageError
@@ -24,6 +25,8 @@ from training.ilql_heads import ValuedPolicy
 from training.ilql_recipe import ILQLRecipe, ILQLSettings, Steering
 from training.ilql_steering import HEADS_FILE, SteeredPolicy, save_heads
 from training.recipe import DataSettings, LoraSettings
+from training.run_directory import RunDirectory
+from training.run_record import RunRecord
 
 QUESTION = [{"role": "user", "content": "?"}]
 
@@ -217,6 +220,36 @@ evaluation:
   reward_function: {reward}:letters
   samples: 3
 """
+
+
+def test_the_prompts_that_answers_are_measured_on_are_recorded_and_may_not_change_on_the_way(
+    tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows, asked, reward, recipe = (tmp_path / name for name in ("rows.jsonl", "asked.jsonl", "reward.py", "ilql.yaml"))
+    write(rows, [{"prompt": f"q{n % 4}", "response": "ab"[n % 2] * 3, "reward": n % 2} for n in range(16)])
+    write(asked, [{"prompt": "one?"}, {"prompt": "two?"}])
+    reward.write_text(REWARD)
+    recipe.write_text(RECIPE.format(base=tiny, rows=rows, reward=reward))
+    out = ["--out", str(tmp_path / "run")]
+    words = ["ilql", "--recipe", str(recipe), *out, f"evaluation.prompts.source={asked}", "ilql.total_steps=2"]
+    with monkeypatch.context() as patch:
+
+        def stop(ilql: ILQL, run: RunDirectory) -> None:
+            save(ilql, run)
+            raise KeyboardInterrupt
+
+        save = ilql_run._save
+        patch.setattr(ilql_run, "_save", stop)
+        assert main([*words]) == 130
+    begun = asked.read_text()
+    write(asked, [{"prompt": "one?"}, {"prompt": "an easier one"}])
+    assert main([*words]) == 2
+    assert f"other contents of the prompts of {asked} to measure on" in capsys.readouterr().err
+    asked.write_text(begun)
+    assert main([*words]) == 0
+    record = RunRecord.read(tmp_path / "run" / "run.json")
+    assert [(source.rows, len(source.sha256)) for source in record.measured_on] == [(2, len(record.data[0].sha256))]
+    assert str(asked) not in [source.id for source in record.data], "nothing was learned from them"
 
 
 def test_a_killed_command_continues_and_ends_with_the_weights_of_one_that_was_not(

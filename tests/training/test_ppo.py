@@ -181,7 +181,7 @@ def test_the_learning_rate_falls_linearly_to_a_tenth_and_no_further() -> None:
     rates = []
     for _ in range(4):  # one more than the run has
         ppo.update()
-        rates.append(ppo.optimizer.param_groups[0]["lr"])
+        rates.append(ppo.place.optimizer.param_groups[0]["lr"])
     assert rates == pytest.approx([1e-3, 5.5e-4, 1e-4, 1e-4])
 
 

@@ -152,8 +152,8 @@ def test_a_step_adds_the_coefficient_times_the_gradient_of_the_mean_loss() -> No
     for coef in (0.0, 0.5):
         ppo, mixed = make_mixed(coef, num_ppo_epochs=1, batch_size=16, max_grad_norm=1e9)
         kept: dict[str, torch.Tensor] = {}
-        step = ppo.optimizer.step
-        ppo.optimizer.step = lambda ppo=ppo, kept=kept, step=step: (
+        step = ppo.place.optimizer.step
+        ppo.place.optimizer.step = lambda ppo=ppo, kept=kept, step=step: (
             kept.update({name: p.grad.clone() for name, p in ppo.actor.model.named_parameters()}),
             step(),
         )

@@ -14,8 +14,9 @@ import yaml
 from training.__main__ import METHODS, main
 from training.directory_lock import LOCK, is_held
 from training.errors import UsageError
-from training.run_record import RunRecord
+from training.run_record import RunRecord, hardware, now
 from training.sweep import Sweep
+from training.sweep_flaws import flaw_of
 from training.sweep_record import SweepRecord
 from training.sweep_settings import SweepSettings
 from training.yaml_file import load
@@ -163,6 +164,41 @@ def test_a_trial_that_fails_is_told_with_its_reason_and_the_sweep_goes_on(tmp_pa
     assert (failed.value, failed.why) == (None, "said")
     assert record.best == done.number == 1
     assert "| 0 | 9 |  | failed: said |" in (tmp_path / "out" / "sweep.md").read_text()
+
+
+def test_a_trial_that_diverged_has_failed_however_well_its_figure_looks(tmp_path: Path, recipe: Path) -> None:
+    """Its weights are not numbers, which the run itself does not mind."""
+    over = settings(tmp_path, sampler="grid", over={"args.learning_rate": [1e30, 1e-3]})
+    record = sweep(over, recipe, tmp_path / "out", "args.logging_steps=1", "args.max_steps=3").run(in_this_process)
+    failed, done = record.trials
+    assert failed.value is None
+    assert "grad_norm is nan in step" in (failed.why or "")
+    assert record.best == done.number == 1
+    rows = (tmp_path / "out" / "sweep.md").read_text()
+    assert "| 0 | 1e+30 |  | failed: not trained to a usable end" in rows
+
+
+@pytest.mark.parametrize(
+    ("method", "lines", "metrics", "flaw"),
+    [
+        ("reward", [{"step": 1, "grad_norm": 1.5}, {"step": 2, "grad_norm": 0.0}], 1.0, "saturated"),
+        ("grpo", [{"step": 1, "grad_norm": 0.0}], 1.0, None),
+        ("ilql", [{"step": 1, "loss": 0.5}], float("nan"), "objective is nan"),
+        ("ppo", [{"step": 1, "value_loss": float("inf")}], 1.0, "value_loss is inf in step 1"),
+        ("sft", [{"step": 1, "grad_norm": 0.5}, {"step": 2, "train_loss": 0.1}], 1.0, None),
+    ],
+)
+def test_what_makes_a_run_no_candidate(
+    method: str, lines: list[dict], metrics: float, flaw: str | None, tmp_path: Path, recipe: Path
+) -> None:
+    record = RunRecord(
+        method=method, checkpoint_digest="sha256:0", recipe={}, parents=[], data=[], seed=0, packages={},
+        git_revision=None, hardware=hardware("cpu"), started=now(), seconds=1.0, metrics={"objective": metrics},
+    )  # fmt: skip
+    record.write(tmp_path / "run.json")
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = flaw_of(tmp_path, "objective")
+    assert found is None if flaw is None else flaw in found
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,11 @@ from safetensors.torch import load_file
 from training import ilql_run, trl_run
 from training.__main__ import main
 from training.errors import UsageError
-from training.processes import require_parts
+from training.processes import require_parts, require_zero3
+from training.recipe import PPORecipe, find_recipe
 from training.run_record import RunRecord
 from training.trl_processes import accumulation, check_continues
+from training.yaml_file import load
 
 METHODS = ("sft", "reward", "ilql")
 # What every process of the launch does: each method from the start, on from one process's third step, and up to its own third.
@@ -153,9 +156,8 @@ def test_batches_of_similar_lengths_are_not_continued_on_another_number_of_proce
     check_continues(saved, 1, by_length=False)
 
 
-@pytest.mark.parametrize(("method", "parts"), [("ppo", "DeepSpeed"), ("ilql", "DeepSpeed"), ("ilql", "FSDP")])
-def test_ppo_and_ilql_refuse_a_launch_in_parts_that_they_do_not_know(
-    method: str,
+@pytest.mark.parametrize("parts", ["DeepSpeed", "FSDP"])
+def test_ilql_refuses_a_launch_in_parts(
     parts: str,
     tmp_path: Path,
     tiny: Path,
@@ -164,12 +166,30 @@ def test_ppo_and_ilql_refuse_a_launch_in_parts_that_they_do_not_know(
 ) -> None:
     """As `accelerate launch` with a file of training/launch/ tells its processes."""
     monkeypatch.setenv(f"ACCELERATE_USE_{parts.upper()}", "true")
-    words = {"ppo": ["reward_model=null", "reward_function=absent.py:name"], "ilql": ["evaluation=null"]}[method]
-    run = tmp_path / "run"
-    assert main([method, "--recipe", f"{method}-starter", "--out", str(run), f"base={tiny}", *words]) == 2
+    words = ["--out", str(tmp_path / "run"), f"base={tiny}", "evaluation=null"]
+    assert main(["ilql", "--recipe", "ilql-starter", *words]) == 2
     said = capsys.readouterr().err
     assert "runs data parallel" in said
     assert f"a launch with {parts}" in said
+
+
+@pytest.mark.skipif(find_spec("deepspeed") is not None, reason="DeepSpeed is installed")
+def test_ppo_under_deepspeed_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    assert main(["ppo", "--recipe", "ppo-starter", "--out", str(tmp_path / "run")]) == 2
+    assert "slipway[zero3]" in capsys.readouterr().err
+
+
+def test_ppo_refuses_deepspeeds_other_stages_and_a_second_set_of_float32_weights() -> None:
+    recipe = load(find_recipe("ppo-starter"), PPORecipe, ["lora=null", "dtype=bfloat16"])
+    require_zero3(recipe, "zero3")
+    with pytest.raises(UsageError, match="ZeRO-3 only"):
+        require_zero3(recipe, "whole")
+    masters = load(find_recipe("ppo-starter"), PPORecipe, ["lora=null", "dtype=bfloat16", "ppo.master_weights=true"])
+    with pytest.raises(UsageError, match="DeepSpeed's optimizer holds the weights"):
+        require_zero3(masters, "zero3")
 
 
 def test_a_launch_in_parts_is_refused_where_accelerate_leaves_the_model_whole(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Two CPU processes under DeepSpeed's ZeRO-3, each with half of the weights, train as one process does: SFT and reward model.
+"""Two CPU processes under DeepSpeed's ZeRO-3, each with half of the weights, train as one process does: SFT, reward model, PPO.
 
 The first launch has DeepSpeed compile a part of its own, which takes a C++ compiler, ninja, and a minute of a core.
 """
@@ -16,13 +16,11 @@ from training import ppo_loop, trl_run
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(
-        importlib.util.find_spec("deepspeed") is None, reason="DeepSpeed is an extra: slipway[deepspeed]"
-    ),
+    pytest.mark.skipif(importlib.util.find_spec("deepspeed") is None, reason="DeepSpeed is an extra: slipway[zero3]"),
     pytest.mark.skipif(shutil.which("g++") is None, reason="no g++: DeepSpeed compiles a part of its own"),
 ]
 CONFIGURATION = Path(trl_run.__file__).parent / "launch" / "zero3.yaml"
-METHODS = ("sft", "reward")
+METHODS = ("sft", "reward", "ppo")
 # As in test_sharding.py. DeepSpeed would leave weights as small as these whole on both processes.
 LAUNCHED = """
 import sys
@@ -46,7 +44,7 @@ for method in METHODS:
 """
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1200)
 def test_two_processes_under_zero3_train_as_one_does_and_either_continues_what_the_other_began(
     tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -57,8 +55,9 @@ def test_two_processes_under_zero3_train_as_one_does_and_either_continues_what_t
         stop_when_first_saved()
         for method in METHODS:
             assert train(method, folder, "one-then-two") == 1
-    said = launch(folder, LAUNCHED, CONFIGURATION, timeout=800, DS_ACCELERATOR="cpu", OMP_NUM_THREADS="1")
+    said = launch(folder, LAUNCHED, CONFIGURATION, timeout=1100, DS_ACCELERATOR="cpu", OMP_NUM_THREADS="1")
     assert said.count("this one holds 13,440 of 26,880 weights") == 3  # SFT
     assert said.count("this one holds 13,920 of 27,840 weights") == 3  # the reward model with its adapters
+    assert said.count("this one holds 26,897 of 53,793 weights") == 3  # PPO's policy, reference and value head
     for method in METHODS:
         same_whatever_the_launch(method, folder)
