@@ -24,6 +24,7 @@ from evals.endpoint import EndpointError, Served
 from evals.harness import Request, quietly
 from evals.keys import hide_keys
 from evals.known_answers import KnownAnswers
+from evals.vllm_backend import load_vllm
 from training.errors import UsageError
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 OWN = "slipway"
 NEEDS = {
-    "vllm": ("vllm", "pip install vllm (it needs a GPU, or a build for this processor)"),
+    "vllm": ("vllm", "pip install vllm (it needs a GPU; docs/evals.md has the build for CPUs)"),
     "openai-endpoint": ("tenacity", "pip install tenacity"),
 }
 Writer = Callable[[list[Request]], list[list[Any]]]
@@ -122,14 +123,8 @@ class Backend:
                 return _client(get_model, self._registered(prepared), self.source, prepared.batch_size, self.seed)
             evaluated = self.source.evaluated
             if self.name == "vllm":
-                return get_model("vllm")(
-                    pretrained=str(evaluated.checkpoint.path),
-                    dtype=self.source.dtype,
-                    max_model_len=evaluated.context,
-                    batch_size="auto",
-                    seed=self.seed,
-                    **bos,
-                )
+                path = str(evaluated.checkpoint.path)
+                return load_vllm(get_model, path, self.source.dtype, evaluated.context, self.seed, **bos)
             return load_lm(self.source.model, evaluated.tokenizer, prepared.batch_size, self.name, **bos)
 
     def _seeded(self, lm: Any, requests: Sequence[Request], sample: int) -> dict[str, Any]:
