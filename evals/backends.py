@@ -24,7 +24,7 @@ from evals.endpoint import EndpointError, Served
 from evals.harness import Request, quietly
 from evals.keys import hide_keys
 from evals.known_answers import KnownAnswers
-from evals.vllm_backend import load_vllm
+from evals.vllm_backend import for_bos, load_vllm
 from training.errors import UsageError
 
 if TYPE_CHECKING:
@@ -109,10 +109,13 @@ class Backend:
         """lm-eval's model of this task. Only our own is made anew for each task, for it checks itself on its requests."""
         if self.name == OWN:
             return self._loaded(prepared)
-        key = (self._registered(prepared), prepared.batch_size, prepared.settings.bos)
+        # An engine of vLLM's takes what memory there is, so there is one; it makes its batches itself.
+        key = (
+            "vllm" if self.name == "vllm" else (self._registered(prepared), prepared.batch_size, prepared.settings.bos)
+        )
         if key not in self._lms:
             self._lms[key] = self._loaded(prepared)
-        return self._lms[key]
+        return for_bos(self._lms[key], prepared.settings.bos) if self.name == "vllm" else self._lms[key]
 
     def _loaded(self, prepared: Prepared) -> Any:
         bos = {"add_bos_token": False} if prepared.settings.bos == "none" else {}
@@ -124,7 +127,7 @@ class Backend:
             evaluated = self.source.evaluated
             if self.name == "vllm":
                 path = str(evaluated.checkpoint.path)
-                return load_vllm(get_model, path, self.source.dtype, evaluated.context, self.seed, **bos)
+                return load_vllm(get_model, path, self.source.dtype, evaluated.context, self.seed)
             return load_lm(self.source.model, evaluated.tokenizer, prepared.batch_size, self.name, **bos)
 
     def _seeded(self, lm: Any, requests: Sequence[Request], sample: int) -> dict[str, Any]:
