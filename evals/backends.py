@@ -24,6 +24,7 @@ from evals.endpoint import EndpointError, Served
 from evals.harness import Request, quietly
 from evals.keys import hide_keys
 from evals.known_answers import KnownAnswers
+from evals.vllm_backend import for_bos, load_vllm
 from training.errors import UsageError
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 OWN = "slipway"
 NEEDS = {
-    "vllm": ("vllm", "pip install vllm (it needs a GPU, or a build for this processor)"),
+    "vllm": ("vllm", "pip install vllm (it needs a GPU; docs/evals.md has the build for CPUs)"),
     "openai-endpoint": ("tenacity", "pip install tenacity"),
 }
 Writer = Callable[[list[Request]], list[list[Any]]]
@@ -108,10 +109,13 @@ class Backend:
         """lm-eval's model of this task. Only our own is made anew for each task, for it checks itself on its requests."""
         if self.name == OWN:
             return self._loaded(prepared)
-        key = (self._registered(prepared), prepared.batch_size, prepared.settings.bos)
+        # An engine of vLLM's takes what memory there is, so there is one; it makes its batches itself.
+        key = (
+            "vllm" if self.name == "vllm" else (self._registered(prepared), prepared.batch_size, prepared.settings.bos)
+        )
         if key not in self._lms:
             self._lms[key] = self._loaded(prepared)
-        return self._lms[key]
+        return for_bos(self._lms[key], prepared.settings.bos) if self.name == "vllm" else self._lms[key]
 
     def _loaded(self, prepared: Prepared) -> Any:
         bos = {"add_bos_token": False} if prepared.settings.bos == "none" else {}
@@ -122,14 +126,8 @@ class Backend:
                 return _client(get_model, self._registered(prepared), self.source, prepared.batch_size, self.seed)
             evaluated = self.source.evaluated
             if self.name == "vllm":
-                return get_model("vllm")(
-                    pretrained=str(evaluated.checkpoint.path),
-                    dtype=self.source.dtype,
-                    max_model_len=evaluated.context,
-                    batch_size="auto",
-                    seed=self.seed,
-                    **bos,
-                )
+                path = str(evaluated.checkpoint.path)
+                return load_vllm(get_model, path, self.source.dtype, evaluated.context, self.seed)
             return load_lm(self.source.model, evaluated.tokenizer, prepared.batch_size, self.name, **bos)
 
     def _seeded(self, lm: Any, requests: Sequence[Request], sample: int) -> dict[str, Any]:

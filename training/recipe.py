@@ -188,10 +188,10 @@ class PPOSettings(Settings):
     scale_rewards: bool | Literal["running"] = True
     reward_clip: float | None = Field(default=5.0, gt=0.0)
     missing_eos_penalty: float | None = Field(default=None, ge=0.0)  # in units of the scaled reward
-    rollouts: Literal["model", "vllm"] = "model"  # who samples: the policy itself, or vLLM from its weights, on a GPU
+    rollouts: Literal["model", "vllm"] = "model"  # who samples: the policy itself, or vLLM from its weights
     vllm_gpu_memory_utilization: float = Field(
         default=0.3, gt=0.0, lt=1.0
-    )  # TRL's name: the GPU's share that vLLM may take
+    )  # TRL's name: the share of the GPU, or of a CPU's RAM, that vLLM may take
     # Log-probabilities, values and frozen layers' states of a rollout are those that sampling computed, not of a second pass
     keep_from_sampling: bool = False
     # Full fine-tuning in bfloat16 computes on rounded weights, whose float32 copies the optimizer holds, not by autocast

@@ -1,4 +1,4 @@
-"""Rollouts by vLLM on the GPU that trains: it is given the policy's weights before each batch, and sleeps while PPO learns.
+"""Rollouts by vLLM beside the policy: it is given the policy's weights before each batch, and on a GPU it sleeps while PPO learns.
 
     require_vllm(processes=1)                                     # UsageError where it cannot be had here
     engine = VLLMRollouts(checkpoint, "bfloat16", max_model_len=176, gpu_memory_utilization=0.3)
@@ -9,8 +9,8 @@ probability, which the ratio would take for learning. So the policy says them in
 tokens were drawn from a slightly other distribution than is said; truncated importance sampling, which weighs them by that, is
 not done.
 
-vLLM is called as its API stood at the end of 2026 (`LLM.apply_model`, `sleep`, `wake_up`, `reset_prefix_cache`), in the order in
-which TRL 1.16 calls an engine on its own GPU.
+vLLM is called as in its 0.32: `sleep`, `wake_up(["weights"])`, the worker's `reload_weights`, `wake_up(["kv_cache"])`. A
+model's own `load_weights` is not enough: on a CPU an engine computes with packed copies of its weights, and keeps few others.
 """
 
 from __future__ import annotations
@@ -26,12 +26,13 @@ from torch import Tensor
 
 from training.decoding import Decoding
 from training.errors import UsageError
+from training.vllm_engine import built_for_cpu, engine_options, starting
 
 SEED_BITS = 24  # what a float32 in [0, 1) holds
 
 
 def require_vllm(processes: int) -> None:
-    """Raise UsageError where vLLM is not installed, there is no CUDA device, or more than one process trains."""
+    """Raise UsageError where vLLM is not installed or is not built for the device here, or more than one process trains."""
     needs = "ppo.rollouts: vllm"
     if importlib.util.find_spec("vllm") is None:
         raise UsageError(
@@ -39,15 +40,16 @@ def require_vllm(processes: int) -> None:
             where=needs,
             expected="vllm to be importable",
             found="no such package in this environment",
-            next_step="pip install vllm, on a machine with a GPU; or ppo.rollouts=model behind the command",
+            next_step="pip install vllm, where there is a GPU (for a CPU: docs/ppo.md), or ppo.rollouts=model behind the command",
         )
-    if not has_cuda():
+    if built_for_cpu() == has_cuda():
+        gpu = "a GPU that torch sees" if has_cuda() else "no GPU that torch sees"
         raise UsageError(
-            "rollouts by vLLM need a CUDA device",
+            "vLLM is not built for the device that the policy is on",
             where=needs,
-            expected="a GPU that policy and engine share",
-            found="none that torch sees",
-            next_step="run it on a machine with a GPU; or ppo.rollouts=model behind the command",
+            expected="a CUDA device and vLLM's CUDA build, or neither and a CPU build",
+            found=f"{gpu}, and vLLM's {'CPU' if built_for_cpu() else 'CUDA'} build",
+            next_step="install the build for this machine (docs/ppo.md); or ppo.rollouts=model behind the command",
         )
     if processes > 1:
         raise UsageError(
@@ -64,22 +66,28 @@ def has_cuda() -> bool:
 
 
 class VLLMRollouts:
-    """vLLM's engine in this process. Between two calls it sleeps, and holds neither weights nor keys and values."""
+    """vLLM's engine in this process. On a GPU it sleeps between two calls, and holds neither weights nor keys and values.
+
+    Raises UsageError, in vLLM's words, where it does not start.
+    """
 
     def __init__(self, checkpoint: Path, dtype: str, max_model_len: int, gpu_memory_utilization: float) -> None:
         # In a process of its own the engine's model could not be reached from here.
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-        from vllm import LLM
+        self.on_cpu = built_for_cpu()
+        with starting("ppo.rollouts: vllm"):
+            from vllm import LLM
 
-        self.llm: Any = LLM(
-            model=str(checkpoint),
-            dtype=dtype,
-            max_model_len=max_model_len,
-            gpu_memory_utilization=gpu_memory_utilization,
-            enable_sleep_mode=True,
-            seed=0,  # each request has its own
-        )
-        self.llm.sleep(level=2)
+            self.llm: Any = LLM(
+                model=str(checkpoint),
+                dtype=dtype,
+                max_model_len=max_model_len,
+                gpu_memory_utilization=gpu_memory_utilization,
+                enable_sleep_mode=not self.on_cpu,
+                seed=0,  # each request has its own
+                **engine_options(),
+            )
+        self._sleep()
 
     def answers(
         self,
@@ -107,15 +115,36 @@ class VLLMRollouts:
             )
             for seed in seeds(uniforms)
         ]
-        torch.cuda.empty_cache()  # what learning left is the engine's now
-        self.llm.wake_up(tags=["weights"])
-        self.llm.apply_model(lambda model: model.load_weights(merged_weights(policy)))
-        self.llm.wake_up(tags=["kv_cache"])
-        self.llm.reset_prefix_cache()  # it is of the weights before
+        self._wake_with(policy)
         asked = [{"prompt_token_ids": list(prompt)} for prompt in prompts]
         found = self.llm.generate(asked, sampling_params=settings, use_tqdm=False)
-        self.llm.sleep(level=2)
+        self._sleep()
         return [list(request.outputs[0].token_ids) for request in found]
+
+    def _wake_with(self, policy: Any) -> None:
+        """Wake the engine up with the policy's weights, and no keys and values of those before."""
+        if not self.on_cpu:
+            torch.cuda.empty_cache()  # what learning left is the engine's now
+            self.llm.wake_up(tags=["weights"])
+        self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": merged_weights(policy)})
+        if self.on_cpu:
+            self.llm.apply_model(pack_heads)
+        else:
+            self.llm.wake_up(tags=["kv_cache"])
+        self.llm.reset_prefix_cache()
+
+    def _sleep(self) -> None:
+        if not self.on_cpu:
+            self.llm.sleep(level=2)
+
+
+def pack_heads(model: Any) -> None:
+    """Pack the output head's weights anew, for a CPU: where they are the embedding's, `reload_weights` packs the embedding only."""
+    from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
+
+    for module in model.modules():
+        if isinstance(module, ParallelLMHead):
+            module.quant_method.process_weights_after_loading(module)
 
 
 def seeds(uniforms: Tensor) -> list[int]:

@@ -16,6 +16,7 @@ from evals.__main__ import main
 from evals.compare import compare
 from evals.leaderboard import write
 from evals.saved import SavedRun
+from evals.vllm_backend import ALL
 from training.errors import UsageError
 
 KEY = "sk-a-key-that-nobody-may-see"
@@ -227,14 +228,14 @@ def test_vllm_that_is_not_installed_is_said_before_anything_is_opened(
 def test_vllm_is_taken_from_lm_evals_registry_with_the_checkpoints_path_and_loaded_once(
     suite: Path, models: Path, own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """vLLM itself runs on no test machine: lm-eval's hf stands in for what its registry gives under that name."""
+    """vLLM itself is on no machine of the CI: lm-eval's hf stands in for what its registry gives under that name."""
     from lm_eval.api import registry
     from lm_eval.models.huggingface import HFLM
 
     real, made = registry.get_model, []
 
     def get_model(name: str) -> Any:
-        def vllm(pretrained: str, dtype: str, max_model_len: int, batch_size: str, seed: int) -> Any:
+        def vllm(pretrained: str, dtype: str, max_model_len: int, batch_size: int, seed: int) -> Any:
             made.append((pretrained, dtype, max_model_len, batch_size, seed))
             lm = HFLM(pretrained=pretrained, dtype=dtype, device="cpu", batch_size=4)
             write = lm.generate_until
@@ -256,7 +257,7 @@ def test_vllm_is_taken_from_lm_evals_registry_with_the_checkpoints_path_and_load
     )
     monkeypatch.setattr(registry, "get_model", get_model)
     assert main(command(models / "parent", suite, tmp_path, "--backend", "vllm")) == 0
-    assert made == [(str(models / "parent"), "float32", 2048, "auto", 0)]
+    assert made == [(str(models / "parent"), "float32", 2048, ALL, 0)]
     assert_same_answers(tmp_path, own)
     assert SavedRun.open(tmp_path).scorecard.settings.backend == "vllm"
 

