@@ -92,7 +92,9 @@ def test_what_a_behaviour_policy_did_may_repeat_and_no_prompt_of_it_is_both_trai
     assert "nothing is held out" in capsys.readouterr().err
 
 
-def test_held_out_answers_to_a_prompt_that_is_trained_on_are_left_out_also_where_rows_may_repeat(tmp_path: Path) -> None:
+def test_held_out_answers_to_a_prompt_that_is_trained_on_are_left_out_also_where_rows_may_repeat(
+    tmp_path: Path,
+) -> None:
     def answer(prompt: str, response: str) -> dict[str, Any]:
         return {"prompt": prompt, "response": response, "reward": 1}
 
