@@ -81,6 +81,8 @@ class Backend:
         generation = dict(prepared.task.generation)
         if self.name == "hf" and generation.get("do_sample"):
             generation.setdefault("top_k", 0)  # what the task does not ask for; transformers would take 50
+        if self.name == "hf" and (stops := self.stops_of_turns(prepared)):
+            generation["eos_token_id"] = stops
 
         def write(requests: list[Request]) -> list[list[Any]]:
             lm = self._lm(prepared)
@@ -95,6 +97,13 @@ class Backend:
             return found
 
         return write
+
+    def stops_of_turns(self, prepared: Prepared) -> list[int]:
+        """Where the answers of this task end, if that is at a turn's end that the checkpoint's configs do not name; else []."""
+        if isinstance(self.source, Served) or self.name == "vllm" or not prepared.task.generates:
+            return []
+        stops = self.source.evaluated.stop_tokens(prepared.settings.chat_template)
+        return stops if stops != self.source.evaluated.stop_tokens(False) else []
 
     def engine(self, prepared: Prepared) -> str:
         """Which of lm-eval's backends answers this task, by its name in lm-eval's registry."""

@@ -78,6 +78,9 @@ class TaskContamination(Record):
     share: float
     examples: list[Found]
     scores: list[CleanScore]
+    # Its prompts have shots, and its samples do not hold the items' own words (older ones do not): what follows
+    # a prompt's last blank line was searched, which is nothing or too much where a template or a question has blank lines.
+    own_words_guessed: bool = False
 
 
 class Contamination(Record):
@@ -176,6 +179,12 @@ def run_contamination(run: Path, sources: Sequence[str], split: str, config: str
     lines += table(["task", "items", "too short", "contaminated", "share"], rows)
     if scores:
         lines += ["", *table(["task", "metric", "all items", "without them", "n"], scores)]
+    if guessed := [one.task for one in found.tasks if one.own_words_guessed]:
+        lines += [
+            "",
+            f"{', '.join(guessed)}: shots, and the samples do not say which words are the item's own. What follows the last blank "
+            "line of each prompt was searched; evaluate again for samples that say it",
+        ]
     if not found.record_covered:
         lines += ["", "not all of the data that run.json names were searched: give the rest with --data"]
     lines += ["", f"{N}-grams of words, shorter texts of {SHORTEST} words or more whole; written: {run / FILE}"]
@@ -196,20 +205,25 @@ def strings_of(value: Any) -> Iterator[str]:
 
 def segments(samples: Sequence[Sample], num_fewshot: int) -> dict[str, list[str]]:
     """What is to be looked for of each item: its own part of the prompt, its choices, its expected answer."""
-    # Of a second turn what the user said: its prompt holds the model's own first answer.
-    prompts = [str(sample.detail.get(ASKED, sample.prompt)) for sample in samples]
-    if num_fewshot:  # shots are of other items, and end where lm-eval's delimiter does
-        prompts = [prompt.rpartition("\n\n")[2] for prompt in prompts]
-    own = without_the_shared(prompts)
+    own = without_the_shared([_own_part(sample, num_fewshot) for sample in samples])
     return {
         sample.item: [prompt, *map(str, sample.detail.get("choices", ())), sample.target or ""]
         for sample, prompt in zip(samples, own, strict=True)
     }
 
 
+def _own_part(sample: Sample, num_fewshot: int) -> str:
+    """What the item itself says: of a second turn without the model's first answer, and without shots, which are of other items."""
+    if ASKED in sample.detail:
+        return str(sample.detail[ASKED])
+    # A guess: shots end where lm-eval's delimiter does.
+    return sample.prompt.rpartition("\n\n")[2] if num_fewshot else sample.prompt
+
+
 def _task(saved: SavedRun, task: str, texts: Sequence[str]) -> TaskContamination:
     samples = saved.samples(task)
-    of_item = segments(samples, saved.scorecard.task_settings(task).num_fewshot)
+    num_fewshot = saved.scorecard.task_settings(task).num_fewshot
+    of_item = segments(samples, num_fewshot)
     too_short = sum(not any(grams(part) for part in parts) for parts in of_item.values())
     found = overlapping(of_item, texts)
     scores = [score for score in saved.scorecard.scores if score.task == task]
@@ -223,6 +237,7 @@ def _task(saved: SavedRun, task: str, texts: Sequence[str]) -> TaskContamination
         share=len(found) / (len(samples) - too_short) if len(samples) > too_short else 0.0,
         examples=[Found(item=item, ngram=gram) for item, gram in list(found.items())[:EXAMPLES]],
         scores=[one for one in clean if one is not None],
+        own_words_guessed=bool(num_fewshot) and any(ASKED not in sample.detail for sample in samples),
     )
 
 

@@ -15,6 +15,7 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from training.chat import written_turn_end
 from training.checkpoint import Checkpoint, read_safetensors_header, weight_files
 from training.errors import UsageError
 from training.pretrained import download
@@ -94,9 +95,12 @@ class Evaluated:
         """A text's tokens."""
         return len(self.tokenizer.encode(text, add_special_tokens=False))
 
-    def stop_tokens(self) -> list[int]:
-        """Tokens that end a generation: the tokenizer's, the config's and the generation config's."""
+    def stop_tokens(self, conversation: bool) -> list[int]:
+        """Tokens that end a generation: the tokenizer's, the config's and the generation config's; in a conversation the one as
+        well that ends a turn in the chat template, where answers end in training."""
         found = {self.tokenizer.eos_token_id, *_ids(self.checkpoint.config.get("eos_token_id"))}
+        if conversation:
+            found.add(written_turn_end(self.tokenizer))
         generation = self.checkpoint.path / "generation_config.json"
         if generation.is_file():
             found.update(_ids(json.loads(generation.read_text(encoding="utf-8")).get("eos_token_id")))

@@ -25,6 +25,7 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from evals.generation import as_decoding, cut_at, stop_at, uniform_numbers
 from evals.likelihood_engine import LikelihoodEngine
+from training.chat import written_turn_end
 from training.errors import UsageError
 
 ROWS = 16  # continuations decoded together where lm-eval is asked to find out how many
@@ -48,6 +49,7 @@ class PrefixTreeLM(HFLM):  # type: ignore[misc]
         rows = int(self.batch_size) if str(self.batch_size).isdigit() else ROWS
         self.seed, self.rows = seed, max(1, rows)
         self._engine: LikelihoodEngine | None = None
+        self._conversations = False  # whether lm-eval had the chat template applied, which it does to all tasks or none
 
     @property
     def likelihoods(self) -> LikelihoodEngine:
@@ -60,6 +62,11 @@ class PrefixTreeLM(HFLM):  # type: ignore[misc]
     def engine(self) -> str:
         """How log-likelihoods were computed: "prefix tree" or "plain: REASON"; "" before the first."""
         return self._engine.name if self._engine else ""
+
+    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        """lm-eval's; what is generated after it also stops at the turn's end."""
+        self._conversations = True
+        return str(super().apply_chat_template(chat_history, add_generation_prompt))
 
     def _encode_pair(self, context: str, continuation: str) -> tuple[Any, Any]:
         """lm-eval's tokens of a request, four bytes each: lm-eval holds those of all requests of all tasks at once."""
@@ -167,7 +174,8 @@ class PrefixTreeLM(HFLM):  # type: ignore[misc]
 
     def _stop_tokens(self) -> list[int]:
         ends = self.model.generation_config.eos_token_id if self.model.generation_config else None
-        return sorted({self.eot_token_id, *(ends if isinstance(ends, list) else [ends])} - {None})
+        turn_end = written_turn_end(self.tokenizer) if self._conversations else None
+        return sorted({self.eot_token_id, turn_end, *(ends if isinstance(ends, list) else [ends])} - {None})
 
 
 def _by_settings(requests: Sequence[Any]) -> Iterator[tuple[dict[str, Any], dict[str, list[int]]]]:

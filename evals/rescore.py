@@ -279,7 +279,7 @@ def _is_a_tie(prepared: Prepared, prompt: str, sample: Sample, weights: Weights)
     chosen = logits[len(context) - 1 :][places, torch.tensor(tokens, dtype=torch.long)]  # (tokens,)
     gaps = (likeliest[:-1] - chosen).tolist()
     if stopped == "end":
-        gaps.append(float(likeliest[-1] - logits[-1][evaluated.stop_tokens()].max()))
+        gaps.append(float(likeliest[-1] - logits[-1][evaluated.stop_tokens(prepared.settings.chat_template)].max()))
     return max(gaps, default=0.0) <= TIE.get(weights.dtype, TIE["float32"])
 
 

@@ -67,6 +67,7 @@ def respond(
             "samples": prepared.samples,
             "chat_template": prepared.settings.chat_template,
             "bos": prepared.settings.bos,
+            **({"stops": turn_ends} if (turn_ends := backend.stops_of_turns(prepared)) else {}),
             "engine": ENGINE,
             "packages": {
                 package: importlib.metadata.version(package) for package in ("torch", "transformers", "lm-eval")
@@ -183,7 +184,7 @@ def _generator(prepared: Prepared, weights: Weights, seed: int) -> Writer:
             samples,
             decoding,
             uniforms,
-            evaluated.stop_tokens(),
+            evaluated.stop_tokens(prepared.settings.chat_template),
             stop_at(evaluated.tokenizer, until) if until else None,
         )
         texts = [_as_answer(evaluated, tokens, until, decoding.max_new_tokens) for tokens in rows]

@@ -115,7 +115,26 @@ def _answer_and_score(
         said[one.settings.task] = one, [str(answer[0]["text"]) for answer in responses.answers]
     if not processes.first:
         return None
-    return responses, score_answers(one, responses.answers, judges, parent, folder, circumstances)
+    samples, figures = score_answers(one, responses.answers, judges, parent, folder, circumstances)
+    return responses, (_with_own_words(one, samples), figures)
+
+
+def _with_own_words(one: Prepared, samples: list[Sample]) -> list[Sample]:
+    """The samples of a task with shots, each with what its own item says: in the prompt nothing tells it from the shots.
+
+    Left as they are where the context is no text but one of several, as WinoGrande's.
+    """
+    from evals.second_turn import ASKED
+
+    if not one.settings.num_fewshot or one.spec.follows:
+        return samples
+    said = {request.item: one.task.raw.doc_to_text(request.document) for request in one.requests}
+    return [
+        sample.model_copy(update={"detail": {**sample.detail, ASKED: said[sample.item]}})
+        if isinstance(said[sample.item], str)
+        else sample
+        for sample in samples
+    ]
 
 
 def _not_of_the_task(error: Exception) -> bool:

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from training.data import Messages
 
 BEFORE = "before"  # in a sample's detail: its earlier turns, [[question, answer], ...]
-ASKED = "asked"  # in the same: what the users of all turns said, without the model's own words
+# In the same: what the users of all turns said, without the model's own words; of an item with shots, what it says itself.
+ASKED = "asked"
 
 
 def followed(

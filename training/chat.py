@@ -29,7 +29,13 @@ def turn_end(tokenizer: PreTrainedTokenizerBase) -> int:
 
     Raises UsageError where the template does not take a user's message with an answer.
     """
-    return _turn_end(tokenizer, str(tokenizer.chat_template))
+    written = written_turn_end(tokenizer)
+    return int(tokenizer.eos_token_id) if written is None else written
+
+
+def written_turn_end(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """The first special token behind an answer in the chat template; None where the template writes none. Raises as `turn_end`."""
+    return _written_turn_end(tokenizer, str(tokenizer.chat_template))
 
 
 def stop_tokens(tokenizer: PreTrainedTokenizerBase, generation_config: Any) -> list[int]:
@@ -39,7 +45,7 @@ def stop_tokens(tokenizer: PreTrainedTokenizerBase, generation_config: Any) -> l
 
 
 @lru_cache(maxsize=8)
-def _turn_end(tokenizer: PreTrainedTokenizerBase, _template: str) -> int:
+def _written_turn_end(tokenizer: PreTrainedTokenizerBase, _template: str) -> int | None:
     question, answer = "How many planets are there?", "There are eight."
     turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
     try:
@@ -55,7 +61,7 @@ def _turn_end(tokenizer: PreTrainedTokenizerBase, _template: str) -> int:
     added = {token for token, what in tokenizer.added_tokens_decoder.items() if what.special}
     special = added | set(tokenizer.all_special_ids)
     found = [token for token in tokenizer.encode(ending, add_special_tokens=False) if token in special]
-    return int(found[0] if found else tokenizer.eos_token_id)
+    return int(found[0]) if found else None
 
 
 def answer_ids(tokenizer: PreTrainedTokenizerBase, prompt: Messages, answer: str) -> list[int]:

@@ -176,7 +176,13 @@ def load_rows(
             heldout, heldout_dropped[LEAKED] = without_leaks(train, heldout, settings)
     else:
         random.Random(seed).shuffle(rows)
-        train, heldout = hold_out(rows, round(len(rows) * settings.heldout_fraction), settings.heldout_by)
+        count = round(len(rows) * settings.heldout_fraction)
+        train, heldout = hold_out(rows, count, settings.heldout_by)
+        if count and not heldout:
+            log(
+                f"nothing is held out of {settings.source}: rows of one {settings.heldout_by} stay on one side, and each has "
+                f"more than the {count} rows to be held out; raise heldout_fraction, or name a heldout_split"
+            )
         train = train[: settings.limit]
     train = [_with_system(row, settings.system) for row in train]
     heldout = [_with_system(row, settings.system) for row in heldout[: settings.heldout_limit]]

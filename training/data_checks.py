@@ -41,12 +41,10 @@ def prompt_key(row: Conversation, by: By) -> str:
 def hold_out(rows: Sequence[Row], count: int, by: By) -> tuple[list[Row], list[Row]]:
     """The rows without `count` of the last ones, and these, in order: fewer where rows of one prompt would be parted.
 
-    Rows that may repeat, as a behaviour policy's do, are parted as they come.
+    That holds for rows that may repeat as well, as a behaviour policy's do: repeats of one row stay on its side.
     """
     if not count:
         return list(rows), []
-    if any(row.repeats_count for row in rows):
-        return list(rows[:-count]), list(rows[-count:])
     keys = [prompt_key(row, by) for row in rows]
     sizes = Counter(keys)
     held: set[str] = set()
@@ -62,12 +60,7 @@ def hold_out(rows: Sequence[Row], count: int, by: By) -> tuple[list[Row], list[R
 
 
 def without_leaks(train: Sequence[Row], heldout: Sequence[Row], settings: DataSettings) -> tuple[list[Row], int]:
-    """The held-out rows whose prompt is not trained on, and how many others there were. Raises UsageError where none is left.
-
-    Rows that may repeat are left as they are: they share their prompts by design.
-    """
-    if any(row.repeats_count for row in train):
-        return list(heldout), 0
+    """The held-out rows whose prompt is not trained on, and how many others there were. Raises UsageError where none is left."""
     seen = {prompt_key(row, settings.heldout_by) for row in train}
     unseen = [row for row in heldout if prompt_key(row, settings.heldout_by) not in seen]
     if heldout and not unseen:

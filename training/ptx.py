@@ -152,8 +152,15 @@ def _tokenized(
             else:
                 too_long += 1
         elif isinstance(row, PlainText):
-            # The token that ends a document is learned as well, as in pretraining.
-            whole = [*tokenizer(row.text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+            # As in pretraining: a document begins with BOS where the tokenizer writes one, and its end is learned too.
+            words = tokenizer(row.text, add_special_tokens=False)["input_ids"]
+            whole = [*_beginning(tokenizer), *words, tokenizer.eos_token_id]
             pieces = [whole[start : start + max_length] for start in range(0, len(whole), max_length)]
             found += [(piece, piece) for piece in pieces if len(piece) > 1]
     return found, too_long
+
+
+def _beginning(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """BOS, where the tokenizer puts it before a text; else nothing. What it may put behind a text is no beginning."""
+    bos = tokenizer.bos_token_id
+    return [bos] if bos is not None and tokenizer("a")["input_ids"][:1] == [bos] else []

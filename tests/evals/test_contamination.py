@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from own_task import TEXTS, write_suite, write_task
 
 from evals.__main__ import main
 from evals.contamination import FILE, Contamination, segments
@@ -125,6 +126,52 @@ def test_shots_of_other_items_are_no_part_of_an_item_but_choices_and_answers_are
         for n, what in enumerate(("a pen", "one door"))
     ]
     assert segments(samples, 5) == {"0": ["a pen", "x", "four"], "1": ["one door", "x", "four"]}
+
+
+@pytest.mark.parametrize("header_end", ["\n\n", "\n"])
+def test_with_shots_in_a_chat_the_items_own_words_are_searched_whatever_the_template_writes(
+    models: Path, tmp_path: Path, header_end: str, capsys
+) -> None:
+    fruits = ["apples", "pears", "plums", "figs", "dates", "nuts", "eggs", "hens"]
+    asked = [
+        f"The {fruit} of farmer {n} were counted twice.\n\nHow many {fruit} remain in the barn after {n} days?"
+        for n, fruit in enumerate(fruits)
+    ]
+    definition = {**TEXTS, "fewshot_split": "test", "fewshot_config": {"sampler": "first_n"}}
+    write_task(tmp_path, definition, "shots", [{"q": text, "c": ["none"], "a": 0} for text in asked])
+    suite = write_suite(
+        tmp_path, "task: shots, file: shots.yaml, group: other, num_fewshot: 2, chat_template: true, limit: 6"
+    )
+    model = Path(shutil.copytree(models / "parent", tmp_path / "model"))
+    (model / "chat_template.jinja").write_text(
+        "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '"
+        + header_end
+        + "' + m['content'] + '<|im_end|>' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant"
+        + header_end
+        + "' }}{% endif %}"
+    )
+    out = tmp_path / "out"
+    assert main(["run", str(model), "--suite", str(suite), "--out", str(out), "--dtype", "float32"]) == 0
+    places = {int(sample.item) for sample in SavedRun.open(out).samples("shots")}
+    leaked = {0, max(places)}  # the first is a shot of the others
+    assert main(["contamination", str(out), "--data", str(preferences(tmp_path, [asked[n] for n in leaked]))]) == 0
+    (task,) = Contamination.read(out / FILE).tasks
+    assert {one.item for one in task.examples} == {str(n) for n in leaked & places}
+    assert (task.too_short, task.contaminated, task.own_words_guessed) == (0, len(leaked & places), False)
+    assert "shots, and the samples" not in capsys.readouterr().out
+
+
+def test_samples_that_do_not_hold_their_items_own_words_are_searched_by_a_guess_and_the_report_says_so(
+    parent: Path, tmp_path: Path, capsys
+) -> None:
+    run = Path(shutil.copytree(parent, tmp_path / "run", ignore=shutil.ignore_patterns(".evals")))
+    card = json.loads((run / "scorecard.json").read_text())
+    for task in card["settings"]["tasks"]:
+        task["num_fewshot"] = 2 * (task["task"] == TASK)
+    (run / "scorecard.json").write_text(json.dumps(card))
+    assert main(["contamination", str(run), "--data", str(preferences(tmp_path, ["x"]))]) == 0
+    assert f"{TASK}: shots, and the samples do not say" in capsys.readouterr().out
+    assert [one.task for one in Contamination.read(run / FILE).tasks if one.own_words_guessed] == [TASK]
 
 
 def record_run(run: Path, settings: DataSettings) -> None:

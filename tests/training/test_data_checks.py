@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from training.data import Prompt, load_preferences, load_prompts
 from training.data_checks import hold_out, normalised, prompt_key
 from training.errors import UsageError
-from training.ilql_data import Rewarded, load_rewarded
+from training.ilql_data import load_rewarded
 from training.recipe import DataSettings
 from training.row_lengths import cut_prompt
 
@@ -23,7 +24,7 @@ def prompts(*texts: str) -> list[Prompt]:
     return [Prompt([{"role": "user", "content": text}]) for text in texts]
 
 
-def splits(folder: Path, train: list[dict[str, str]], test: list[dict[str, str]]) -> DataSettings:
+def splits(folder: Path, train: list[dict[str, Any]], test: list[dict[str, Any]]) -> DataSettings:
     for name, rows in (("train", train), ("test", test)):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return DataSettings(source=str(folder), heldout_split="test")
@@ -76,14 +77,33 @@ def test_where_every_prompt_stands_once_the_last_rows_are_held_out() -> None:
     assert hold_out(rows, 0, "opening") == (rows, [])
 
 
-def test_what_a_behaviour_policy_did_is_parted_as_it_comes_and_may_repeat(tmp_path: Path) -> None:
-    rows = [Rewarded([{"role": "user", "content": "a"}], "b", 1.0)] * 4
-    assert hold_out(rows, 1, "prompt") == (rows[:3], rows[3:])
-    row = {"prompt": "a", "response": "b", "reward": 1}
-    for name in ("train", "test"):
-        (tmp_path / f"{name}.jsonl").write_text(2 * (json.dumps(row) + "\n"))
-    data = load_rewarded(DataSettings(source=str(tmp_path), heldout_split="test"), seed=0)
+def test_what_a_behaviour_policy_did_may_repeat_and_no_prompt_of_it_is_both_trained_on_and_held_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "rows.jsonl"
+    rows = [{"prompt": f"q{n % 20}", "response": f"a{n % 60}", "reward": n % 3} for n in range(150)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = load_rewarded(DataSettings(source=str(file), heldout_fraction=0.2), seed=0)
+    asked = [{prompt_key(row, "prompt") for row in part} for part in (data.train, data.heldout)]
+    assert not asked[0] & asked[1]
+    assert len(data.train) + len(data.heldout) == 150, "repeats count"
+    assert 20 < len(data.heldout) <= 30
+    load_rewarded(DataSettings(source=str(file), heldout_fraction=0.02), seed=0)
+    assert "nothing is held out" in capsys.readouterr().err
+
+
+def test_held_out_answers_to_a_prompt_that_is_trained_on_are_left_out_also_where_rows_may_repeat(
+    tmp_path: Path,
+) -> None:
+    def answer(prompt: str, response: str) -> dict[str, Any]:
+        return {"prompt": prompt, "response": response, "reward": 1}
+
+    settings = splits(
+        tmp_path, [answer("a", "b"), answer("a", "b")], [answer("A", "c"), answer("d", "e"), answer("d", "e")]
+    )
+    data = load_rewarded(settings, seed=0)
     assert (len(data.train), len(data.heldout)) == (2, 2)
+    assert data.source.why_dropped == {"its prompt is trained on": 1}
 
 
 def test_the_data_are_shown_before_they_are_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -87,6 +87,22 @@ def test_demonstrations_learn_answers_only_and_texts_are_cut_into_pieces(tmp_pat
     assert (found.source.rows, found.source.rows_dropped) == (3, 1)
 
 
+def test_a_text_begins_with_bos_where_the_tokenizer_writes_one_and_only_its_first_piece_does(tmp_path: Path) -> None:
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = make_tokenizer()
+    bos, end = tokenizer.bos_token_id, tokenizer.eos_token_id
+    settings = PTXSettings(
+        data=DataSettings(source=file_of(tmp_path, [{"text": "0123456789"}]), heldout_fraction=0.0), max_length=9
+    )
+    words = tokenizer("0123456789")["input_ids"]
+    assert [ids for ids, _ in load_ptx(settings, tokenizer, 0).train] == [words[:9], [*words[9:], end]]
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{tokenizer.bos_token} $A", special_tokens=[(tokenizer.bos_token, bos)]
+    )
+    assert [ids for ids, _ in load_ptx(settings, tokenizer, 0).train] == [[bos, *words[:8]], [*words[8:], end]]
+
+
 @pytest.mark.parametrize(
     ("row", "settings", "said"),
     [
