@@ -61,6 +61,7 @@ def build(answers: Answers) -> gr.Blocks:
             "show_progress": "hidden",
         }  # else they are greyed meanwhile
         blocks.load(facts, None, [header, alert, details], queue=False, **quiet)
+        blocks.unload(answers.sessions.leave)
     blocks.queue(max_size=limits.EVENTS_QUEUED)
     return blocks
 
