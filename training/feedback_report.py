@@ -161,8 +161,8 @@ def markdown(report: Report, inputs: Sequence[str]) -> str:
     lines = [
         "# Feedback",
         "",
-        f"{report.votes} votes on {report.pairs} pairs of answers to {report.prompts} prompts, and {report.gold_votes} votes on "
-        f"gold items, by {who_voted(report.people, report.scripts)}. Choices: "
+        f"{report.votes} votes on {report.pairs} pairs of answers to {report.prompts} prompts, and {report.gold_votes} "
+        f"{'vote' if report.gold_votes == 1 else 'votes'} on gold items, by {who_voted(report.people, report.scripts)}. Choices: "
         + (", ".join(f"{name} {count}" for name, count in report.choices.items()) or "none")
         + ".",
         "",

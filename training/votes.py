@@ -193,6 +193,13 @@ def files_of_votes(sources: Sequence[str], read: VotesRead) -> list[tuple[Path, 
             )
         read.forgotten |= forgotten_labellers(folder / FORGOTTEN) | forgotten_labellers(folder.parent / FORGOTTEN)
         files += [(file, file.relative_to(folder).as_posix(), repo_id, revision) for file in vote_files(folder)]
+    if not files and read.forgotten:
+        raise UsageError(
+            "no vote is left: those who gave them asked for deletion",
+            where=", ".join(sources),
+            found=f"{FORGOTTEN} with {len(read.forgotten)}, and no file of votes",
+            next_step="gather votes of others, or name another source",
+        )
     if not files:
         raise UsageError("there is no file of votes", where=", ".join(sources), expected="*.jsonl, or votes/*.jsonl")
     return files
