@@ -60,6 +60,7 @@ class Answer(Record):
     seed: int | None = None
     runtime: str | None = None
     seconds: float | None = None  # that writing it took
+    cut: bool | None = None  # whether the longest answer allowed ended it; None where nobody looked
 
     @property
     def key(self) -> str:
