@@ -29,6 +29,7 @@ from evals.presentation import (
     interval,
     markdown_text,
     metric_label,
+    metric_meaning,
     parameter_count,
     response_shown,
     run_name,
@@ -104,6 +105,7 @@ def page_environment() -> Environment:
         standing=STANDING,
         count=parameter_count,
         label=metric_label,
+        meaning=metric_meaning,
     )
     environment.filters.update(cut=_cut, breakable=_breakable, short_digests=short_digests)
     return environment

@@ -15,6 +15,20 @@ from evals.saved import SavedRun
 from evals.scorecard import EvaluatedModel, Interval, Sample, Score
 
 NO_INTERVAL = "no interval"
+# Of figures that lm-evaluation-harness names and does not describe.
+MEANINGS = {
+    "mc1": "share of questions of which the likeliest answer is the true one",
+    "mc2": "share of the answers' probability that the true ones have",
+    "prompt_level_strict_acc": "share of prompts of which every instruction was followed",
+    "inst_level_strict_acc": "share of instructions that were followed",
+    "prompt_level_loose_acc": "share of prompts of which every instruction was followed, without markup, first or last line",
+    "inst_level_loose_acc": "share of instructions that were followed, without markup, first or last line",
+    "pct_stereotype": "share of pairs of which the stereotyped sentence is likelier; a half is even",
+    "likelihood_diff": "distance between the log-likelihoods of a pair's two sentences",
+    "acc": "share of items that were answered rightly",
+    "acc_norm": "share of items that were answered rightly, by likelihood for each byte of an answer",
+    "exact_match": "share of answers that are the known one",
+}
 GROUPS = ("helpfulness", "truthfulness", "toxicity", "bias", "other")
 # What is read aloud from these tasks can hurt: their samples are shown behind a click, and masked on a card.
 OFFENSIVE_GROUPS = ("toxicity", "bias")
@@ -61,6 +75,11 @@ def metric_label(metric: str, scorer: str | None) -> str:
     name = re.sub(r"[^a-z0-9]+", "_", (scorer or "").partition(" ")[0].lower())
     # Only a tool's own name, such as alt-profanity-check: of "reward model 9f2c", mean_reward keeps its reward.
     return metric.removesuffix(f"_{name}") if "_" in name else metric
+
+
+def metric_meaning(metric: str, description: str) -> str:
+    """What a figure is, in a line: what its task says of it, else what is known of its name, else nothing."""
+    return description or MEANINGS.get(metric, "")
 
 
 def model_name(model: EvaluatedModel) -> str:

@@ -17,7 +17,7 @@ from training.errors import UsageError
 
 if TYPE_CHECKING:
     from release.plan import Request
-    from release.space_flavour import SpaceFlavour
+    from release.space_flavour import Asked, SpaceFlavour
 
 
 def add_request_options(command: argparse.ArgumentParser, *, repo_required: bool) -> None:
@@ -81,6 +81,10 @@ def run_to_release(args: argparse.Namespace) -> Path:
     from release.elsewhere import run_for
 
     if args.checkpoint is not None:
+        if args.space and "/" not in args.space:  # told before the checkpoint is copied
+            from release.space_flavour import check_asked
+
+            check_asked(args.space, _asked(args))
         return run_for(args.checkpoint, args.run_directory, args.repo, args.tag, args.license, args.leave_out)
     if args.leave_out:
         raise UsageError("--leave-out is of a --checkpoint", next_step="remove the files from the run's checkpoint/")
@@ -131,9 +135,15 @@ def _space_id(args: argparse.Namespace) -> str | None:
     return str(args.space_id or named or f"{args.repo}-chat")
 
 
+def _asked(args: argparse.Namespace) -> Asked:
+    from release.space_flavour import Asked
+
+    return Asked(args.space_url, args.space_hardware, args.space_precision)
+
+
 def _flavour(args: argparse.Namespace, run: Path | None) -> SpaceFlavour | None:
     """The flavour that --space names; None where it names none."""
-    from release.space_flavour import Asked, choose_flavour
+    from release.space_flavour import choose_flavour
 
     if not args.space or "/" in args.space:
         if args.space_precision:
@@ -141,7 +151,7 @@ def _flavour(args: argparse.Namespace, run: Path | None) -> SpaceFlavour | None:
         return None
     if run is None:
         raise UsageError("a flavour of the Space is chosen for a run", next_step="leave --space out, or give --run")
-    flavour = choose_flavour(args.space, run, Asked(args.space_url, args.space_hardware, args.space_precision))
+    flavour = choose_flavour(args.space, run, _asked(args))
     if flavour.memory:
         log(f"Space: {flavour.backend} in {flavour.precision}: {flavour.memory}")
     return flavour

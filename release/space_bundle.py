@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evals.presentation import metric_label
+from evals.presentation import metric_label, metric_meaning, short_digests
 from evals.scorecard import Score, Scorecard
 from training.errors import UsageError
 from training.records import canonical_json
@@ -37,7 +37,7 @@ REQUIREMENTS = {
 }
 OWN_REQUIREMENTS = ("tgi", "zerogpu")  # requirements-NAME.txt in spaces/chat: pins that were resolved apart
 ZEROGPU_PYTHON = "3.12.12"  # the platform has this and 3.10.13, for which numpy and pandas of these pins have no wheel
-PAGE = ("about", "answers", "app", "chat_model", "display", "download", "layout", "limits", "visitors")
+PAGE = ("about", "answers", "app", "chat_model", "display", "download", "layout", "limits", "sessions", "visitors")
 BEHIND_THE_PAGE = {
     "transformers": ("digest", "transformers_model"),
     "zerogpu": ("digest", "transformers_model", "zerogpu_model"),
@@ -255,6 +255,8 @@ def _shown(score: Score) -> dict[str, Any]:
     names = ("task", "metric", "group", "value", "n", "unscored", "higher_is_better", "unit", "scorer")
     shown = {name: getattr(score, name) for name in names}
     shown["label"] = metric_label(score.metric, score.scorer)
+    shown["meaning"] = metric_meaning(score.metric, score.description)
+    shown["scorer"] = score.scorer and short_digests(score.scorer)
     low, high = score.interval.ends
     return {**shown, "low": low, "high": high, "interval_method": score.interval.method}
 

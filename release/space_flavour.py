@@ -69,17 +69,11 @@ class Asked:
 def choose_flavour(name: str, run: Path, asked: Asked) -> SpaceFlavour:
     """Raises UsageError for an unknown name or hardware, a server without an address, a model that does not fit, and a
     precision that was asked for and was not measured."""
-    if name not in FLAVOURS:
-        raise UsageError("there is no such flavour of the Space", expected=", ".join(FLAVOURS), found=name)
+    check_asked(name, asked)
     if name in ("endpoint", "tgi"):
         return _server(name, asked)
-    if asked.url is not None:
-        raise UsageError(f"the flavour {name} runs the model itself", found="--space-url")
     hardware = asked.hardware or ("zero-a10g" if name == "zerogpu" else "cpu-basic")
-    if hardware not in HARDWARE:
-        raise UsageError("the memory of this hardware is not known", expected=", ".join(HARDWARE), found=hardware)
     checkpoint = Checkpoint.open(run / "checkpoint")
-    _check_precision(name, asked.precision)
     if name == "cpu" and asked.precision not in BYTES:
         gguf = _gguf_that_fits(run, checkpoint, hardware, asked.precision)
         if gguf is not None:
@@ -104,6 +98,22 @@ def choose_flavour(name: str, run: Path, asked: Asked) -> SpaceFlavour:
     )
 
 
+def check_asked(name: str, asked: Asked) -> None:
+    """What can be known before there is a run to look at. Raises UsageError for what no flavour, or not this one, takes."""
+    if name not in FLAVOURS:
+        raise UsageError("there is no such flavour of the Space", expected=", ".join(FLAVOURS), found=name)
+    if asked.hardware is not None and asked.hardware not in HARDWARE:
+        raise UsageError("the memory of this hardware is not known", expected=", ".join(HARDWARE), found=asked.hardware)
+    if name in ("endpoint", "tgi"):
+        if asked.precision is not None:
+            raise UsageError(f"the precision of the flavour {name} is its server's", found="--space-precision")
+        _public_address(name, asked.url)
+        return
+    if asked.url is not None:
+        raise UsageError(f"the flavour {name} runs the model itself", found="--space-url")
+    _check_precision(name, asked.precision)
+
+
 def _check_precision(name: str, precision: str | None) -> None:
     known = (*BYTES, *PRECISIONS) if name == "cpu" else tuple(BYTES)
     if precision is not None and precision not in known:
@@ -116,10 +126,6 @@ def _check_precision(name: str, precision: str | None) -> None:
 
 
 def _server(name: str, asked: Asked) -> SpaceFlavour:
-    if asked.precision is not None:
-        raise UsageError(f"the precision of the flavour {name} is its server's", found="--space-precision")
-    if asked.hardware is not None and asked.hardware not in HARDWARE:
-        raise UsageError("no such hardware is known", expected=", ".join(HARDWARE), found=asked.hardware)
     url = _public_address(name, asked.url)
     return SpaceFlavour(
         name="tgi" if name == "tgi" else "endpoint",

@@ -182,6 +182,7 @@ def answer_all(
             for row in tokens:
                 text = str(tokenizer.decode(row, skip_special_tokens=True)).strip()
                 facts: dict[str, Any] = {"maker": maker, "sampling": sampling, "seed": seed, "runtime": runtime}
-                found.append(Answer(text=text, seconds=seconds, **facts) if text else None)
+                cut = len(row) >= sampling.max_new_tokens  # a stop token is not among them
+                found.append(Answer(text=text, seconds=seconds, cut=cut, **facts) if text else None)
                 progress.advance()
     return found

@@ -69,6 +69,7 @@ class Report(Record):
     schema_version: int = 1
     votes: int
     gold_votes: int
+    cut_votes: int = 0  # on pairs of which an answer was cut at its longest
     pairs: int
     prompts: int
     people: int
@@ -97,6 +98,7 @@ def analyse(votes: Sequence[Vote], exclusions: Sequence[Exclusion], seed: int) -
     return Report(
         votes=len(real),
         gold_votes=len(votes) - len(real),
+        cut_votes=sum(bool(vote.a.cut or vote.b.cut) for vote in real),
         pairs=len(pairs),
         prompts=len({vote.prompt_id for vote in real}),
         people=sum(kind == "person" for kind in kinds.values()),
@@ -113,6 +115,13 @@ def analyse(votes: Sequence[Vote], exclusions: Sequence[Exclusion], seed: int) -
         ratings=[RatingFigure(**asdict(rating)) for rating in rate(comparisons(real), seed)],
         why_excluded=dict(sorted(Counter(exclusion.reason for exclusion in exclusions).items())),
     )
+
+
+def _cut(report: Report) -> list[str]:
+    if not report.cut_votes:
+        return []
+    votes = "1 vote is" if report.cut_votes == 1 else f"{report.cut_votes} votes are"
+    return ["", f"{votes} on pairs of which an answer was cut at its longest: they may judge the cut."]
 
 
 def comparisons(votes: Sequence[Vote]) -> list[Comparison]:
@@ -161,10 +170,11 @@ def markdown(report: Report, inputs: Sequence[str]) -> str:
     lines = [
         "# Feedback",
         "",
-        f"{report.votes} votes on {report.pairs} pairs of answers to {report.prompts} prompts, and {report.gold_votes} votes on "
-        f"gold items, by {who_voted(report.people, report.scripts)}. Choices: "
+        f"{report.votes} votes on {report.pairs} pairs of answers to {report.prompts} prompts, and {report.gold_votes} "
+        f"{'vote' if report.gold_votes == 1 else 'votes'} on gold items, by {who_voted(report.people, report.scripts)}. Choices: "
         + (", ".join(f"{name} {count}" for name, count in report.choices.items()) or "none")
         + ".",
+        *_cut(report),
         "",
         "Read from " + ", ".join(f"`{name}`" for name in inputs) + ".",
         "",

@@ -60,6 +60,7 @@ class Answer(Record):
     seed: int | None = None
     runtime: str | None = None
     seconds: float | None = None  # that writing it took
+    cut: bool | None = None  # whether the longest answer allowed ended it; None where nobody looked
 
     @property
     def key(self) -> str:
@@ -193,6 +194,13 @@ def files_of_votes(sources: Sequence[str], read: VotesRead) -> list[tuple[Path, 
             )
         read.forgotten |= forgotten_labellers(folder / FORGOTTEN) | forgotten_labellers(folder.parent / FORGOTTEN)
         files += [(file, file.relative_to(folder).as_posix(), repo_id, revision) for file in vote_files(folder)]
+    if not files and read.forgotten:
+        raise UsageError(
+            "no vote is left: those who gave them asked for deletion",
+            where=", ".join(sources),
+            found=f"{FORGOTTEN} with {len(read.forgotten)}, and no file of votes",
+            next_step="gather votes of others, or name another source",
+        )
     if not files:
         raise UsageError("there is no file of votes", where=", ".join(sources), expected="*.jsonl, or votes/*.jsonl")
     return files

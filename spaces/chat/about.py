@@ -81,10 +81,11 @@ def _score(score: dict[str, Any]) -> str:
     direction = "higher is better" if score["higher_is_better"] else "lower is better"
     items = f"{score['n']:,} items" + (f", {score['unscored']:,} unscored" if score["unscored"] else "")
     scorer = f" · judged by {escape(score['scorer'])}" if score.get("scorer") else ""
+    meaning = f"<small>{escape(score['meaning'])}</small>" if score.get("meaning") else ""
     unit = "" if score["unit"] == "fraction" else f" {escape(score['unit'])}"
     return (
         f"<li><span class='name'>{escape(score['group'])}: {escape(score['label'])}</span>"
-        f"<span class='value'>{score['value']:.3f}{unit}</span>{_band(score)}"
+        f"<span class='value'>{score['value']:.3f}{unit}</span>{meaning}{_band(score)}"
         f"<small>{escape(score['task'])}, {items} · {_ends(score)} · {direction}{scorer}</small></li>"
     )
 

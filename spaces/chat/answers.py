@@ -21,6 +21,7 @@ import limits
 import visitors
 from chat_model import ChatModel, ModelSettings, Progress, Unavailable, load
 from display import plain, shown
+from sessions import Sessions, until
 
 if TYPE_CHECKING:
     from thumbs import Thumbs
@@ -44,6 +45,7 @@ class Answers:
         self.gate = visitors.Gate()
         self.buckets = visitors.TokenBuckets()
         self.visitors = visitors.Visitors(proxies)
+        self.sessions = Sessions()
         self._tried_at = 0.0
         self._loading = asyncio.Lock()
 
@@ -88,17 +90,40 @@ class Answers:
         max_new_tokens: int,
         request: gr.Request,
     ) -> AsyncIterator[tuple[str, str]]:
-        """The answer so far and a note on it (tokens, speed, what was left out of the conversation), until it ends."""
+        """The answer so far and a note on it (tokens, speed, what was left out of the conversation), until it ends.
+
+        Raises gr.Error where there is none.
+        """
+        settings = (system_prompt, temperature, top_p, max_new_tokens)
         try:
-            model = await self.loaded()
-            sampling = limits.checked_sampling(temperature, top_p, max_new_tokens)
-            messages = limits.checked_conversation(plain(str(message)), history, system_prompt)
-            address = self.visitors.address(request.request)
-            self.buckets.take(request.session_hash or "", address)  # before anything that takes time
-            prompt = await asyncio.to_thread(model.prompt, messages, sampling.max_new_tokens)
-            place = self.gate.enter(address)
-        except limits.Refused as refusal:
-            raise _not_answered(refusal) from refusal
+            with self.sessions.here(request.session_hash or "") as left:
+                async with (
+                    aclosing(self._answer(message, history, *settings, request)) as answer,
+                    aclosing(until(left, answer)) as while_here,
+                ):
+                    async for text, said in while_here:
+                        yield text, said
+        except limits.Refused as refusal:  # ours, or of a server behind the page: asleep, busy, out of quota
+            raise gr.Error(str(refusal), title="Not answered", duration=15, print_exception=False) from refusal
+
+    async def _answer(
+        self,
+        message: str,
+        history: list[dict[str, Any]],
+        system_prompt: str,
+        temperature: float,
+        top_p: float,
+        max_new_tokens: int,
+        request: gr.Request,
+    ) -> AsyncIterator[tuple[str, str]]:
+        """As `respond`. Raises limits.Refused."""
+        model = await self.loaded()
+        sampling = limits.checked_sampling(temperature, top_p, max_new_tokens)
+        messages = limits.checked_conversation(plain(str(message)), history, system_prompt)
+        address = self.visitors.address(request.request)
+        self.buckets.take(request.session_hash or "", address)  # before anything that takes time
+        prompt = await asyncio.to_thread(model.prompt, messages, sampling.max_new_tokens)
+        place = self.gate.enter(address)
         try:
             while not place.admitted.is_set():
                 yield "", f"Waiting: {place.ahead} before this one."
@@ -112,8 +137,6 @@ class Answers:
                 async for progress in answer:
                     text = progress.text
                     yield text, note(progress, prompt.left_out, model.context_tokens)
-        except limits.Refused as refusal:  # of a server behind the page: asleep, busy, out of quota
-            raise _not_answered(refusal) from refusal
         finally:
             if self.thumbs is not None and text:  # also of an answer that was stopped: it stands on the page
                 self.thumbs.remember(
@@ -187,10 +210,6 @@ class Answers:
             async for text, said in answer:
                 so_far = [*history, {"role": "user", "content": message}, {"role": "assistant", "content": text}]
                 yield text, said, so_far
-
-
-def _not_answered(refusal: limits.Refused) -> gr.Error:
-    return gr.Error(str(refusal), title="Not answered", duration=15, print_exception=False)
 
 
 async def _wait_for_place(place: visitors.Place) -> None:

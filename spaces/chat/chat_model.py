@@ -149,7 +149,7 @@ class ChatModel(ABC):
             if not newer:
                 raise Refused(
                     f"This message needs {len(ids):,} tokens; with an answer of {max_new_tokens:,} there is "
-                    f"room for {max(0, room):,}. Shorten it, or ask for a shorter answer."
+                    f"room for {max(0, room):,}. Shorten it."
                 )
             left_out += newer[0]
             turns = turns[newer[0] :]

@@ -22,6 +22,7 @@ EXAMPLES = [
     "Write a short, polite email that moves a meeting to Thursday.",
     "What should I check before I trust a benchmark score?",
 ]
+RATED = ["Like", "Dislike"]
 PLACEHOLDER = "Type a message"
 # gradio takes the composer's placeholder away when a message is sent, and never brings it back.
 RESTORE_PLACEHOLDER = f"() => ({{__type__: 'update', placeholder: '{PLACEHOLDER}'}})"
@@ -61,6 +62,7 @@ def build(answers: Answers) -> gr.Blocks:
             "show_progress": "hidden",
         }  # else they are greyed meanwhile
         blocks.load(facts, None, [header, alert, details], queue=False, **quiet)
+        blocks.unload(answers.sessions.leave)
     blocks.queue(max_size=limits.EVENTS_QUEUED)
     return blocks
 
@@ -68,7 +70,7 @@ def build(answers: Answers) -> gr.Blocks:
 def _chat(answers: Answers, inputs: list[str | gr.components.Component], note_line: gr.Markdown) -> gr.ChatInterface:
     return gr.ChatInterface(
         answers.on_page,
-        chatbot=show_literally(_conversation(answers.space, rated=answers.thumbs is not None)),
+        chatbot=show_literally(_conversation(answers.space)),
         textbox=gr.Textbox(
             placeholder=PLACEHOLDER,
             label="Message",
@@ -93,7 +95,7 @@ def _chat(answers: Answers, inputs: list[str | gr.components.Component], note_li
     )
 
 
-def _conversation(space: dict[str, Any], *, rated: bool) -> gr.Chatbot:
+def _conversation(space: dict[str, Any]) -> gr.Chatbot:
     return gr.Chatbot(
         label="Conversation",
         show_label=False,
@@ -102,7 +104,7 @@ def _conversation(space: dict[str, Any], *, rated: bool) -> gr.Chatbot:
         placeholder=f"**Ask {space['model_id']}**\n\nIts answers can be wrong: check what matters.",
         buttons=["copy", "copy_all"],
         editable="user",
-        feedback_options=("Like", "Dislike") if rated else None,
+        feedback_options=[],  # until the visitor agrees to their being kept
         sanitize_html=True,
         allow_file_downloads=False,
         layout="bubble",
@@ -156,6 +158,11 @@ def _add_thumbs(thumbs: Thumbs, chatbot: gr.Chatbot) -> None:
         kept = "Thumb taken back." if label is None else "Thank you, your thumb was kept."
         return f"{kept} Your labeller id: `{labeller}`"
 
+    def offered(kind: str) -> dict[str, Any]:
+        # gradio goes on drawing a thumb that was refused (6.31), so there is none that would have to be.
+        return gr.update(feedback_options=RATED if kind else [])
+
+    kind.change(offered, kind, chatbot, queue=False, api_visibility="undocumented", show_progress="hidden")
     chatbot.like(like, [chatbot, kind], [said], api_visibility="undocumented", show_progress="hidden")
 
 

@@ -19,7 +19,7 @@ from chat_model import Unavailable
 from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from limits import Message, Refused
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, normalizers, pre_tokenizers
 
 FILES = ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "config.json"]
 
@@ -34,12 +34,15 @@ class ChatTemplate:
             raise Unavailable(f"tokenizer.json cannot be read: {error}") from error
         try:
             settings: dict[str, Any] = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
             file = folder / "chat_template.jinja"
             source = file.read_text(encoding="utf-8") if file.is_file() else settings.get("chat_template")
         except (OSError, ValueError) as error:
             raise Unavailable(f"The tokenizer's settings cannot be read: {error}") from error
         if not isinstance(source, str):
             raise Unavailable("The model has no chat template, so it cannot hold a conversation.")
+        if config.get("model_type") == "llama" and settings.get("legacy") is False:
+            _read_as_not_legacy(self._tokenizer)
         environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
         environment.filters["tojson"] = _to_json
         environment.globals |= {"raise_exception": _raise, "strftime_now": datetime.now().strftime}
@@ -68,6 +71,16 @@ class ChatTemplate:
         for token in self._tokenizer.encode("", add_special_tokens=True).tokens:
             text = text.removeprefix(token)
         return text
+
+
+def _read_as_not_legacy(tokenizer: Tokenizer) -> None:
+    """Spaces as transformers 5 reads them: it builds a Llama tokenizer by `legacy`, whatever an older tokenizer.json says.
+
+    There a space was put before each text between special tokens; here before the first only.
+    """
+    if isinstance(tokenizer.normalizer, normalizers.Sequence) and tokenizer.pre_tokenizer is None:
+        tokenizer.normalizer = normalizers.Sequence([])
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="first", split=False)
 
 
 def _text(token: Any) -> str:

@@ -21,7 +21,7 @@ from limits import Message, Refused, Sampling
 from transformers import AutoModelForCausalLM, AutoTokenizer, StoppingCriteria, StoppingCriteriaList
 from transformers.generation.streamers import TextStreamer
 
-NO_MEMORY = "The machine that answers has not enough memory for this conversation. Start a new one, or ask for a shorter answer."
+NO_MEMORY = "The machine that answers has not enough memory for this. Ask something shorter, or begin anew."
 
 
 def load(settings: ModelSettings) -> TransformersModel:

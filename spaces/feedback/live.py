@@ -81,12 +81,13 @@ class LiveAnswers:
 async def _answer(side: Side, messages: list[limits.Message]) -> dict[str, Any]:
     sampling = replace(side.sampling, seed=secrets.randbelow(2**31))
     prompt = await asyncio.to_thread(side.model.prompt, messages, sampling.max_new_tokens)
-    began, text = time.monotonic(), ""
+    began, text, ended = time.monotonic(), "", None
     async with aclosing(side.model.answer(prompt, sampling, finished=lambda: None)) as answer:
         async for progress in answer:
-            text = progress.text
+            text, ended = progress.text, progress.ended
     drawn = {name: value for name, value in asdict(sampling).items() if name != "seed"}
     facts = {"maker": side.maker, "sampling": drawn, "seed": sampling.seed, "runtime": side.model.runtime}
+    facts["cut"] = ended == "length"
     return {"text": text.strip(), "seconds": round(time.monotonic() - began, 3), **facts}
 
 

@@ -193,9 +193,14 @@ def _show(labelling: Labelling, who: Who, said: str, typed_at: str | None = None
     return [
         *[gr.update(visible=visible) for visible in (False, True, False, False)],
         *("", gr.skip()),
-        *(_conversation(shown), literal(shown.a["text"]), literal(shown.b["text"])),
+        *(_conversation(shown), _answer(shown.a), _answer(shown.b)),
         *(f"{said} You gave {votes}. The keys A, B, T and X vote too.".strip(), own, shown.vote_id, *typed),
     ]
+
+
+def _answer(answer: dict[str, Any]) -> str:
+    """An answer that was cut says so: labellers would take the cut for the model's own end."""
+    return literal(answer["text"]) + ("\n\n*(cut at the longest answer)*" if answer.get("cut") else "")
 
 
 def _conversation(shown: Shown) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 from pathlib import Path
@@ -71,6 +72,12 @@ def _second_split(merges: list[list[str]]) -> int:
     return next(at for at in range(1, len(made)) if made[at] == made[at - 1])
 
 
+@pytest.fixture
+def chat(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "spaces" / "chat"))
+    return importlib.import_module
+
+
 @pytest.fixture(autouse=True)
 def short_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parity, "ANSWER_TOKENS", 4)
@@ -84,6 +91,27 @@ def test_llama_cpp_reads_conversations_into_the_same_tokens(legacy: bool, tmp_pa
     loss = made.record.files[0].loss
     assert (loss.prompts, loss.same_tokens, loss.greedy_agreement) == (12, 12, 1)
     assert loss.kl_mean < 2e-5
+
+
+@pytest.mark.parametrize("older", [False, True], ids=["as transformers 5 writes it", "as it wrote it before"])
+@pytest.mark.parametrize("legacy", [True, False])
+def test_a_chat_space_reads_a_conversation_into_the_tokens_of_transformers(
+    legacy: bool, older: bool, tmp_path: Path, chat: Any
+) -> None:
+    from transformers import AutoTokenizer
+
+    folder = save(tmp_path / "run", legacy=legacy) / "checkpoint"
+    if older:
+        spaces = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
+        normalizer = {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "▁"}, spaces]}
+        file = folder / "tokenizer.json"
+        changed = json.loads(file.read_text()) | {"normalizer": normalizer, "pre_tokenizer": None}
+        file.write_text(json.dumps(changed))
+    said = ["The fox said it", "quick apples", "these"]
+    messages = [{"role": role, "content": text} for role, text in zip(("user", "assistant", "user"), said, strict=True)]
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    expected = tokenizer.apply_chat_template(messages, add_generation_prompt=True)["input_ids"]
+    assert chat("template").ChatTemplate(folder).ids(messages) == expected
 
 
 def test_a_mistral_is_written_up_to_its_sliding_window(tmp_path: Path) -> None:

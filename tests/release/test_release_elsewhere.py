@@ -70,6 +70,25 @@ def test_a_checkpoint_from_elsewhere_gets_a_flavour_of_the_space_that_it_fits(
     assert "a flavour of the Space is chosen for a run" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        (["--space", "cpu", "--space-hardware", "abacus"], "the memory of this hardware is not known"),
+        (["--space", "cpu", "--space-precision", "Q1"], "runs in no such precision"),
+        (["--space", "endpoint"], "needs the address of its server"),
+        (["--space", "abacus"], "there is no such flavour"),
+    ],
+)
+def test_a_space_that_cannot_be_is_told_before_a_checkpoint_is_copied(
+    asked: list[str], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_model(tmp_path / "mine")
+    assert main(["plan", "--checkpoint", "mine", "--license", "mit", "--repo", "me/mine", *asked]) == 2
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
 def test_what_names_nothing_to_release_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "--repo", "me/mine"]) == 2
     assert "--checkpoint DIR" in capsys.readouterr().err

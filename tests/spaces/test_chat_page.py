@@ -106,11 +106,11 @@ def test_a_thumb_is_on_the_disk_before_it_is_thanked_for_and_only_with_consent(p
     before = len(running_space.thumbs)
     say(page, "Hello")
     page.wait_for_function("document.querySelector('#note').innerText.includes('3 tokens')")
-    page.locator("button[title='Like'], button[aria-label='like']").first.click()
-    page.get_by_text("first say under Thumbs that you agree").wait_for()
-    assert len(running_space.thumbs) == before
+    thumbs = page.locator("#conversation button[title='Like'], #conversation button[title='Dislike']")
+    assert thumbs.count() == 0  # gradio would go on drawing one that was refused
     page.locator("#thumbs button").first.click()
     page.get_by_label("Keep my thumbs. I am a script.").check()
+    thumbs.first.wait_for()
     page.locator("button[title='Dislike'], button[aria-label='dislike']").first.click()
     page.wait_for_function("document.querySelector('#thumbs-said').innerText.includes('your thumb was kept')")
     kept = [Thumb.model_validate(row) for row in running_space.thumbs[before:]]
@@ -118,6 +118,8 @@ def test_a_thumb_is_on_the_disk_before_it_is_thanked_for_and_only_with_consent(p
     assert [turn.content for turn in (kept[0].prompt[-1], kept[0].completion[0])] == ["Hello", "Hello there."]
     assert kept[0].labeller in page.locator("#thumbs-said").inner_text()
     assert running_space.health()[1]["unpushed"] == before + 1  # there is no Hub here
+    page.get_by_label("Do not keep them.").check()
+    thumbs.first.wait_for(state="detached")
 
 
 def test_a_phone_needs_no_scrolling_to_the_side(browser: Any, running_space: Any) -> None:

@@ -13,7 +13,7 @@ from training.data import load_preferences
 from training.demonstrations import load_feedback
 from training.errors import UsageError
 from training.feedback_record import FeedbackRecord
-from training.feedback_report import analyse
+from training.feedback_report import analyse, markdown
 from training.recipe import DataSettings
 from training.records import sha256_of_file
 from training.vote_checks import Rules, position_bias, screen
@@ -74,6 +74,22 @@ def test_repeats_second_votes_and_votes_without_consent_do_not_count() -> None:
         changed_mind.vote_id: "second vote of this labeller on this pair",
         no_consent.vote_id: "no consent",
     }
+
+
+def test_votes_on_a_cut_answer_are_counted_and_gold_votes_are_one_or_several() -> None:
+    one = vote(1, "a")
+    cut = one.model_copy(update={"a": one.a.model_copy(update={"cut": True})})
+    report = analyse([cut, vote(2, "b"), gold_vote(0, "a")], [], 0)
+    assert report.cut_votes == 1
+    assert "1 vote on gold items" in markdown(report, [])
+    assert "1 vote is on pairs of which an answer was cut" in markdown(report, [])
+    assert "cut" not in markdown(analyse([vote(1, "a"), vote(2, "b")], [], 0), [])
+
+
+def test_where_everybody_asked_for_deletion_that_is_said(tmp_path: Path) -> None:
+    (tmp_path / "forgotten.json").write_text(json.dumps([labeller("ann")]))
+    with pytest.raises(UsageError, match="asked for deletion"):
+        read_votes([str(tmp_path)])
 
 
 def test_only_so_many_votes_of_one_labeller_count(votes: list[Vote]) -> None:
