@@ -52,6 +52,7 @@ from training.command import Parser, Result, log, quiet_libraries
 from training.errors import EXIT_GATE, GateRefused, UsageError
 
 if TYPE_CHECKING:
+    from release.plan import Request
     from release.records import Receipt, ReleasePlan, Verdict
     from release.rollback import Done
 
@@ -118,6 +119,7 @@ def run_plan(args: argparse.Namespace) -> Result:
 
 def run_check(args: argparse.Namespace) -> Result:
     """`check`: the gates without a plan; of a run by the default policy, of anyone's checkpoint by `external`."""
+    from release.base_licences import ask
     from release.downloaded import fresh_download
     from release.hub_client import HubClient
     from release.plan import check_files, check_run
@@ -139,7 +141,8 @@ def run_check(args: argparse.Namespace) -> Result:
     args.repo, revision = parse_target(args.target)
     hub = HubClient.connect()
     with fresh_download(hub, args.repo, hub.resolve(args.repo, revision or "main")) as snapshot:
-        return _judged(check_files(snapshot, as_request(args, None)), subject, checked_only=True)
+        licences = ask(hub, snapshot / "README.md")
+        return _judged(check_files(snapshot, as_request(args, None), licences), subject, checked_only=True)
 
 
 def run_publish(args: argparse.Namespace) -> Result:
@@ -150,15 +153,24 @@ def run_publish(args: argparse.Namespace) -> Result:
     require_names(args)
     run = run_to_release(args)
     request = as_request(args, run)
-    if not args.dry_run and (run / "checkpoint").is_dir() and not (run / "plan.json").is_file():
-        from release.hub_client import HubClient
-        from release.last_release import look
-
-        look(HubClient.connect(), request.repo_id, run)
+    if not args.dry_run and (run / "checkpoint").is_dir():
+        _look(run, request)
     plan = plan_for(run, request)
     if args.dry_run or plan.refused:
         return _planned(plan, run)
     return _publish(run, args.no_boot)
+
+
+def _look(run: Path, request: Request) -> None:
+    """What a plan has to know of the Hub, before one is made: the last release, and the licences of the card's bases."""
+    from release import base_licences, last_release
+    from release.hub_client import HubClient
+
+    hub = HubClient.connect()
+    if not (run / "journal.jsonl").is_file() and base_licences.look(hub, run):
+        (run / "plan.json").unlink(missing_ok=True)  # it says that they are not known
+    if not (run / "plan.json").is_file():
+        last_release.look(hub, request.repo_id, run)
 
 
 def run_resume(args: argparse.Namespace) -> Result:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from model_cards.signer import Signer
+from release import base_licences
 from release.bundle import PLAN, build_bundle, files_of, sources_of
 from release.earlier import Target, released, require_free
 from release.gates.ask import ask
@@ -116,8 +117,11 @@ def check_run(run: Path, request: Request) -> list[Verdict]:
         return _ask(_candidate(run, request, load_policy(request.policy), Path(scratch) / "bundle", None))
 
 
-def check_files(directory: Path, request: Request) -> list[Verdict]:
-    """The gates' verdicts on a checkpoint's directory as it is, with whatever card and records lie in it."""
+def check_files(directory: Path, request: Request, licences: Mapping[str, str | None] | None = None) -> list[Verdict]:
+    """The gates' verdicts on a checkpoint's directory as it is, with whatever card and records lie in it.
+
+    `licences` are those that a Hub gave of the bases which the card names.
+    """
     request.check()
     policy = load_policy(request.policy)
     check_waivers(_waivers(request, policy), policy, "--waive")
@@ -126,7 +130,18 @@ def check_files(directory: Path, request: Request) -> list[Verdict]:
         entry for entry in files_of(directory, without=beside) if not entry.path.startswith((".git/", ".cache/"))
     )
     waivers = _waivers(request, policy)
-    return _ask(Candidate(directory, directory, entries, policy, request.repo_id, waivers=waivers, space=request.space))
+    return _ask(
+        Candidate(
+            directory,
+            directory,
+            entries,
+            policy,
+            request.repo_id,
+            waivers=waivers,
+            space=request.space,
+            base_licences=licences or {},
+        )
+    )
 
 
 def plan_for(run: Path, request: Request) -> ReleasePlan:
@@ -239,7 +254,16 @@ def _candidate(run: Path, request: Request, policy: Policy, bundle: Path, signer
         waivers=waivers,
     )
     return Candidate(
-        run, bundle, tuple(files_of(bundle)), policy, request.repo_id, error, waivers, signer, request.space
+        run,
+        bundle,
+        tuple(files_of(bundle)),
+        policy,
+        request.repo_id,
+        error,
+        waivers,
+        signer,
+        request.space,
+        base_licences.read(run),
     )
 
 

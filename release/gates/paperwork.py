@@ -1,4 +1,4 @@
-"""Gates on the words around the weights: the card, and the licence that the parents allow."""
+"""Gates on the words around the weights: the card, and that it names a licence."""
 
 from __future__ import annotations
 
@@ -8,23 +8,10 @@ from typing import Any
 
 import yaml
 
-from release.gates.candidate import Candidate, passed, refused, skipped
+from release.gates.candidate import Candidate, passed, refused
 from release.records import Verdict
 
-# Licences that let what is made from a work go out under any other; and those of the rest that name what they allow.
-_PERMISSIVE_LIST = """
-    apache-2.0 mit isc zlib bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear bsl-1.0 unlicense wtfpl cc0-1.0 pddl
-    cc-by-2.0 cc-by-2.5 cc-by-3.0 cc-by-4.0 odc-by etalab-2.0 cdla-permissive-1.0 cdla-permissive-2.0 afl-3.0 ecl-2.0
-    postgresql ncsa openmdw-1.0"""
-PERMISSIVE = frozenset(_PERMISSIVE_LIST.split())
-ALSO = {
-    "lgpl-3.0": ("gpl-3.0", "agpl-3.0"),
-    "gpl-3.0": ("agpl-3.0",),
-    "cc-by-nc-4.0": ("cc-by-nc-sa-4.0",),
-    "cc-by-sa-4.0": ("gpl-3.0",),
-}
 TEXT = ("sections", "links", "digest")  # checks of a card that a policy may only note: others write what they like
-MADE_FROM = ("base", "adapter")  # whose weights are in the result; a reward model's are not
 
 
 def card_complete(candidate: Candidate) -> Verdict:
@@ -108,43 +95,6 @@ def license_present(candidate: Candidate) -> Verdict:
             parents=parents,
         )
     return passed(gate, f"license: {license}", license=license, parents=parents)
-
-
-def license_compatible(candidate: Candidate) -> Verdict:
-    """The parents' licences allow the card's. A parent whose licence is not known allows nothing."""
-    gate, record = "license_compatible", candidate.run_record
-    if record is None:
-        return skipped(gate, "there is no run.json, so no parent is known")
-    metadata = front_matter(candidate.bundle / "README.md") if candidate.has("README.md") else {}
-    ours = str(metadata.get("license_name") or metadata.get("license") or "").lower()
-    parents = {parent.name: parent.license for parent in record.parents if parent.role in MADE_FROM}
-    evidence = {"license": ours or None, "parents": parents, "data": {data.id: data.license for data in record.data}}
-    problems = [
-        problem
-        for name, theirs in parents.items()
-        if (problem := _incompatible(name, theirs, ours, unchanged=record.method == "base"))
-    ]
-    if problems:
-        return refused(
-            gate,
-            "; ".join(problems),
-            remedy="release under the parent's licence, or begin from another parent; "
-            "--license ID of `training base`, or of `release publish --checkpoint`, names one that is known",
-            **evidence,
-        )
-    told = ", ".join(f"{name} ({license})" for name, license in parents.items()) or "no parent"
-    return passed(gate, f"{ours} is allowed by {told}", **evidence)
-
-
-def _incompatible(name: str, theirs: str | None, ours: str, *, unchanged: bool) -> str | None:
-    parent = re.sub(r"[^a-z0-9.+]+", "-", (theirs or "unknown").lower()).strip("-")
-    if parent in ("unknown", "other"):
-        return f"the licence of {name} is not known"
-    if parent == ours or parent in PERMISSIVE or ours in ALSO.get(parent, ()):
-        if "-nd-" in parent and not unchanged:
-            return f"{name} is under {parent}, which allows no derivatives"
-        return None
-    return f"{name} is under {parent}, which does not allow {ours or 'no licence'}"
 
 
 def front_matter(path: Path) -> dict[str, Any]:
