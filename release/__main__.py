@@ -52,6 +52,7 @@ from training.command import Parser, Result, log, quiet_libraries
 from training.errors import EXIT_GATE, GateRefused, UsageError
 
 if TYPE_CHECKING:
+    from release.hub_client import HubClient
     from release.plan import Request
     from release.records import Receipt, ReleasePlan, Verdict
     from release.rollback import Done
@@ -110,11 +111,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run_plan(args: argparse.Namespace) -> Result:
     """`plan`: exit 3 where a gate refused."""
     from release.plan import make_plan
+    from release.readers import require_choice
 
     quiet_libraries()
     require_names(args)
     run = run_to_release(args)
-    return _planned(make_plan(run, as_request(args, run)), run)
+    request = as_request(args, run)
+    require_choice(run, request, None)
+    return _planned(make_plan(run, request), run)
 
 
 def run_check(args: argparse.Namespace) -> Result:
@@ -147,26 +151,30 @@ def run_check(args: argparse.Namespace) -> Result:
 
 def run_publish(args: argparse.Namespace) -> Result:
     """`publish`: plans where no plan stands for this request, then publishes it."""
+    from release.hub_client import HubClient
     from release.plan import plan_for
+    from release.readers import require_choice, warning
 
     quiet_libraries()
     require_names(args)
     run = run_to_release(args)
     request = as_request(args, run)
-    if not args.dry_run and (run / "checkpoint").is_dir():
-        _look(run, request)
+    hub = None if args.dry_run else HubClient.connect()
+    require_choice(run, request, hub)
+    if hub is not None and (run / "checkpoint").is_dir():
+        _look(hub, run, request)
     plan = plan_for(run, request)
     if args.dry_run or plan.refused:
         return _planned(plan, run)
+    if (told := warning(plan, run / "bundle" / "README.md")) is not None:
+        log(told)
     return _publish(run, args.no_boot)
 
 
-def _look(run: Path, request: Request) -> None:
+def _look(hub: HubClient, run: Path, request: Request) -> None:
     """What a plan has to know of the Hub, before one is made: the last release, and the licences of the card's bases."""
     from release import base_licences, last_release
-    from release.hub_client import HubClient
 
-    hub = HubClient.connect()
     if not (run / "journal.jsonl").is_file() and base_licences.look(hub, run):
         (run / "plan.json").unlink(missing_ok=True)  # it says that they are not known
     if not (run / "plan.json").is_file():
@@ -209,7 +217,8 @@ def _rolled_back(done: Done) -> list[str]:
     if done.action == "made private":
         lines = [f"{done.repo_id} had no earlier release: it is private now, and nothing was erased"]
     elif done.tag is None:
-        return [f"nothing of this run was released on {done.repo_id}: main is as it was"]
+        seen = "private" if done.private else "public"
+        return [f"nothing of this run was released on {done.repo_id}: main is as it was, and {seen}"]
     else:
         lines = [f"main of {done.repo_id} holds the files of {done.tag} (commit {done.commit})"]
         if done.private:
@@ -254,12 +263,16 @@ def _released(receipt: Receipt, already: bool) -> str:
 
 
 def _planned(plan: ReleasePlan, run: Path) -> Result:
+    from release.readers import warning
+
     size = sum(entry.size for entry in plan.files)
     subject = f"{plan.repo_id} {plan.tag}: {len(plan.files)} files, {size / 1e6:,.1f} MB, {plan.checkpoint_digest}"
     result = _judged(plan.verdicts, subject)
+    if (told := warning(plan, run / "bundle" / "README.md")) is not None:
+        result["summary"] += f"\n  {told}"
     if not plan.refused:
         space = _space_words(plan)
-        private = " --private" if plan.private else ""
+        private = (" --private" if plan.private else "") + (f" --gated {plan.gated}" if plan.gated else "")
         policy = "" if plan.policy == "default" else f" --policy {plan.policy}"
         waived = "".join(f" --waive {shlex.quote(f'{gate}={reason}')}" for gate, reason in plan.waivers.items())
         command = f"publish --run {run} --repo {plan.repo_id} --tag {plan.tag}{policy}{private}{space}{waived}"

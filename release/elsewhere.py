@@ -109,7 +109,7 @@ def _carry_from_hub(hub_id: str, revision: str, out: Path, leave_out: Sequence[s
     wanted = [escape(name) for name in names if not changes_behaviour(Path(name)) and why_left_out(name) is None]
     with tempfile.TemporaryDirectory(prefix="slipway-carried-") as cache:
         snapshot = hub.download(hub_id, revision, Path(cache), patterns=wanted) if wanted else Path(cache)
-        carry(snapshot, out, leave_out, unseen=names)
+        carry(snapshot, out, leave_out, unseen=names, gated=hub.gate(hub_id))
 
 
 def _require_unchanged(directory: Path, out: Path, leave_out: Sequence[str]) -> None:

@@ -121,6 +121,18 @@ class HubReader:
 
         return self._again(f"look at the card of {repo_id}", read)
 
+    def gate(self, repo_id: str) -> str | None:
+        """`auto` or `manual` where its authors choose who reads the model, else ``; None where there is none to be seen."""
+        from huggingface_hub.errors import RepositoryNotFoundError
+
+        def read() -> str | None:
+            try:
+                return str(self.api.model_info(repo_id).gated or "")
+            except RepositoryNotFoundError:
+                return None
+
+        return self._again(f"look whether {repo_id} is gated", read)
+
     def resolve(self, repo_id: str, revision: str, kind: Kind = "model") -> str:
         """The commit behind a branch, tag or commit id. Raises HubError where there is none."""
         doing = f"find {repo_id}@{revision}"

@@ -36,6 +36,11 @@ def add_request_options(command: argparse.ArgumentParser, *, repo_required: bool
     )
     command.add_argument("--private", action="store_true", help="the repository is and stays private")
     command.add_argument(
+        "--gated",
+        choices=("auto", "manual", "no"),
+        help="who may read it: who agrees to the card's terms (auto), whom you let in (manual), anyone (no); default: as it is",
+    )
+    command.add_argument(
         "--space",
         nargs="?",
         const="",
@@ -108,6 +113,7 @@ def as_request(args: argparse.Namespace, run: Path | None) -> Request:
         _space_id(args),
         _flavour(args, run),
         sign=sign_with(args),
+        gated=args.gated,
         waive=dict(_waiver(words) for words in args.waive),
     )
 
