@@ -125,6 +125,7 @@ def run_check(args: argparse.Namespace) -> Result:
     """`check`: the gates without a plan; of a run by the default policy, of anyone's checkpoint by `external`."""
     from release.base_licences import ask
     from release.downloaded import fresh_download
+    from release.elsewhere import require_whole
     from release.hub_client import HubClient
     from release.plan import check_files, check_run
     from release.verify import parse_target
@@ -141,6 +142,7 @@ def run_check(args: argparse.Namespace) -> Result:
     if is_run:
         return _judged(check_run(place, as_request(args, place)), subject, checked_only=True)
     if place.is_dir():
+        require_whole(place)
         return _judged(check_files(place, as_request(args, None)), subject, checked_only=True)
     args.repo, revision = parse_target(args.target)
     hub = HubClient.connect()
@@ -205,6 +207,10 @@ def run_rollback(args: argparse.Namespace) -> Result:
         raise UsageError("--repo needs --to TAG", next_step=f"python -m release rollback --repo {args.repo} --to TAG")
     if args.keep_private and not args.to:
         raise UsageError("--keep-private without --to", next_step="leave it out: without --to nothing is shown again")
+    if args.run_directory is not None and not args.run_directory.is_dir():
+        raise UsageError(
+            "there is no such run", where=str(args.run_directory), next_step="give the --run that was published"
+        )
     quiet_libraries()
     hub = HubClient.connect()
     how = {"to": args.to, "keep_private": args.keep_private}

@@ -116,9 +116,12 @@ def _serve(args: argparse.Namespace) -> Result:
 
     _require_no_subject(args)
     store = Store(args.root)
-    if args.token_file:
-        _accept_token_file(args.token_file, store)
-    serve(store, args.host, args.port, run_spaces=args.run_spaces, names=args.public_host)
+
+    def accept() -> None:
+        if args.token_file:
+            _accept_token_file(args.token_file, store)
+
+    serve(store, args.host, args.port, run_spaces=args.run_spaces, names=args.public_host, accept=accept)
     return {"summary": "the Hub has stopped", "root": str(args.root)}
 
 

@@ -81,8 +81,8 @@ def license_present(candidate: Candidate) -> Verdict:
         return refused(
             gate,
             f"the card's metadata names no license{misspelt}",
-            remedy="name the licence of the checkpoint that it began from: --license ID of `training base`, or of `release publish "
-            "--checkpoint`",
+            remedy="name the licence of the checkpoint that it began from: the same command with --license ID, e.g. --license "
+            "apache-2.0",
             license=license,
             parents=parents,
         )
@@ -90,7 +90,7 @@ def license_present(candidate: Candidate) -> Verdict:
         return refused(
             gate,
             "license: other needs license_name and license_link",
-            remedy="add both to the card's metadata",
+            remedy="write both, and license: other, between the --- lines of the README.md beside the checkpoint's weights",
             license=license,
             parents=parents,
         )
