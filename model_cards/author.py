@@ -57,6 +57,17 @@ def read_author_card(file: Path) -> AuthorCard | None:
     return AuthorCard({str(key): value for key, value in metadata.items()}, body) if metadata or body else None
 
 
+def licence_of(author: AuthorCard | None) -> str | None:
+    """What the card names: the licence's own name where it is on no list of the Hub's. None where it names none, or several."""
+    metadata = author.metadata if author else {}
+    named = metadata.get("license")
+    if named == "other":
+        named = metadata.get("license_name") or named
+    if isinstance(named, list):
+        named = named[0] if len(named) == 1 else None
+    return named if isinstance(named, str) else None
+
+
 def author_part(body: str, tag: str) -> str:
     """The authors' words as they stand in a release's card. Markers of ours among them lose their meaning."""
     words = re.sub(r"<!-- (author:(?:begin|end)) -->", r"<!-- \1, as they wrote it -->", body)

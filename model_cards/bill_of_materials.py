@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import uuid
 from typing import Any
+from urllib.parse import quote
 
 from evals.scorecard import Score
 from model_cards.facts import Facts, dataset_hub_id, hub_id, task_of, without_place
@@ -19,6 +20,7 @@ from training.records import canonical_json
 from training.run_record import DataSource, ParentCheckpoint, SampledAnswers
 
 BILL = "bom.cdx.json"
+HUB = "https://huggingface.co"  # where a package URL of this type is looked for, unless it says otherwise
 APPROACHES = dict.fromkeys(("ppo", "rloo", "grpo"), "reinforcement-learning")
 SUPERVISED = ("sft", "dpo", "kto", "reward")
 # The Hub writes licences in small letters, SPDX does not; what is not among these is given by its name.
@@ -41,8 +43,11 @@ SPDX = {
 }
 
 
-def bill_of_materials(facts: Facts, *, repo_id: str, tag: str) -> bytes:
-    """The bill of the release `tag` of `repo_id`. Equal facts give equal bytes: its date is that of the records."""
+def bill_of_materials(facts: Facts, *, repo_id: str, tag: str, endpoint: str | None = None) -> bytes:
+    """The bill of the release `tag` of `repo_id`. Equal facts give equal bytes: its date is that of the records.
+
+    `endpoint` is the Hub that it goes to, if not huggingface.co.
+    """
     run, card = facts.run, facts.card
     parents = [_parent(parent) for parent in run.parents if parent.digest != facts.digest] if run else []
     parents += [_stated("machine-learning-model", name) for name in stated(facts, "base_model")]
@@ -62,7 +67,9 @@ def bill_of_materials(facts: Facts, *, repo_id: str, tag: str) -> bytes:
             "metadata": {
                 **({"timestamp": when} if when else {}),
                 "tools": {"components": [_code(run.git_revision if run else None)]},
-                "component": _model(facts, repo_id, tag, [component["bom-ref"] for component in data]),
+                "component": _model(
+                    facts, _purl(repo_id, tag, endpoint), repo_id, tag, [component["bom-ref"] for component in data]
+                ),
             },
             "components": [*parents, *data, *packages],
             "dependencies": [{"ref": "model", "dependsOn": made_from}],
@@ -84,7 +91,16 @@ def _stated(kind: str, name: str) -> dict[str, Any]:
     return {"type": kind, "bom-ref": f"stated:{kind}:{name}", "name": name, **purl, **dataset, "properties": said}
 
 
-def _model(facts: Facts, repo_id: str, tag: str, data: list[str]) -> dict[str, Any]:
+def _purl(repo_id: str, tag: str, endpoint: str | None) -> str:
+    """The release as a package URL. The type wants the commit; the bill is part of it, so that the tag is what is known.
+
+    https://github.com/package-url/purl-spec/blob/main/types/huggingface-definition.json
+    """
+    hub = (endpoint or HUB).rstrip("/")
+    return f"pkg:huggingface/{repo_id}@{tag}" + (f"?repository_url={quote(hub, safe=':/')}" if hub != HUB else "")
+
+
+def _model(facts: Facts, purl: str, repo_id: str, tag: str, data: list[str]) -> dict[str, Any]:
     owner, _, name = repo_id.partition("/")
     method = facts.run.method if facts.run else None
     approach = APPROACHES.get(method or "", "supervised" if method in SUPERVISED else None)
@@ -110,7 +126,7 @@ def _model(facts: Facts, repo_id: str, tag: str, data: list[str]) -> dict[str, A
         "group": owner,
         "name": name,
         "version": tag,
-        "purl": f"pkg:huggingface/{repo_id}@{tag}",
+        "purl": purl,
         **_licenses(facts.base.license if facts.base else None),
         "modelCard": {
             "modelParameters": parameters,

@@ -19,7 +19,7 @@ from evals.compare import Comparison
 from evals.presentation import headlines, markdown_text, parameter_count, short_digest
 from model_cards import examples, expenses, more_tables, score_table
 from model_cards.author import author_part
-from model_cards.bill_of_materials import BILL, bill_of_materials
+from model_cards.bill_of_materials import BILL, HUB, bill_of_materials
 from model_cards.differences import comparison_with_parent, paired_differences
 from model_cards.eval_results import eval_results
 from model_cards.examples import failing_samples
@@ -32,7 +32,6 @@ from model_cards.score_table import Difference, ScoreRow, comparable_score, scor
 from model_cards.signer import Signer, sentences, verify_options
 from model_cards.training_section import training_section
 
-HUB = "https://huggingface.co"
 # transformers' classes by the Hub's task.
 AUTO_CLASSES = {
     "text-generation": "AutoModelForCausalLM",
@@ -129,7 +128,7 @@ def render_card(
     head = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=1000)
     extras = {plot.path: plot.png for plot in drawn.values()}
     extras.update(eval_results(facts.card) if facts.card else {})
-    extras[BILL] = bill_of_materials(facts, repo_id=repo_id, tag=tag)
+    extras[BILL] = bill_of_materials(facts, repo_id=repo_id, tag=tag, endpoint=endpoint)
     ours = re.sub(r"\n{3,}", "\n\n", body).strip()
     theirs = "" if facts.author is None else author_part(facts.author.body, tag) + "\n"
     return CardBundle(f"---\n{head}---\n\n{theirs}{ours}\n", extras)

@@ -24,9 +24,8 @@ from training.run_record import DataSource, ParentCheckpoint, RunRecord
 
 HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}$")
 # The first directories of a machine's own paths. A path like /v1/models in a text about an API is not one.
-LOCAL_PATH = re.compile(
-    r"(?<![\w.:/-])(?:file://|(?:/(?:home|tmp|work|root|Users|mnt|var|opt|srv|data|scratch|content|private)/)|~/|[A-Za-z]:\\)[^\s`'\"|)>]*"
-)
+PLACES = "home|tmp|work|root|Users|mnt|var|opt|srv|data|scratch|content|private"
+LOCAL_PATH = re.compile(rf"(?<![\w.:/-])(?:file://|(?:/(?:{PLACES})/)|~/|[A-Za-z]:\\)[^\s`'\"|)>]*")
 TASKS_BY_CLASS = {
     "ForSequenceClassification": "text-classification",
     "ForTokenClassification": "token-classification",

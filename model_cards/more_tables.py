@@ -14,7 +14,7 @@ from evals.presentation import between, markdown_text, short_digests
 from evals.scorecard import Score, Scorecard
 from evals.text_scorer import MAXIMUM, MEAN, PROBABILITY
 from evals.toxicity import TOLD
-from model_cards.score_table import MARKS, comparable_score, signed, told
+from model_cards.score_table import MARKS, arrow, comparable_score, signed, told
 
 TAX = ("<!-- tax:begin -->", "<!-- tax:end -->")
 TOXICITY = ("<!-- toxicity:begin -->", "<!-- toxicity:end -->")
@@ -37,7 +37,7 @@ def tax_lines(card: Scorecard, parent: Scorecard | None, compared: Comparison | 
         theirs = comparable_score(card, parent, ours)
         ends = between(row.interval, lambda end, unit=ours.unit: signed(end, unit).removesuffix(" pp"))  # type: ignore[misc]
         change = f"{MARKS[row.verdict]} {signed(row.difference, ours.unit)} {ends}"
-        name = f"`{row.task}/{row.metric}` {'↑' if row.higher_is_better else '↓'}"
+        name = f"`{row.task}/{row.metric}` {arrow(ours)}"
         lines.append(f"| {name} | {told(theirs) if theirs else '–'} | {told(ours)} | {change} | {row.n} |")
     return ["| Task | Parent | This model | Change | Items |", "|---|---|---|---|---|", *lines] if lines else []
 

@@ -16,7 +16,7 @@ from evals.presentation import NO_INTERVAL, headlines, metric_label
 from evals.presentation import figure as figure_text
 from evals.scorecard import Score
 from model_cards.facts import Facts
-from model_cards.score_table import comparable_score
+from model_cards.score_table import arrow, comparable_score
 from training.plot_style import GROUND, OTHERS, OURS, STYLE
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def _forest(ax: Axes, panel: Sequence[tuple[Score, Score | None]]) -> None:
 
 
 def _label(score: Score) -> str:
-    return f"{score.group.capitalize()}\n{metric_label(score.metric, score.scorer)} {'↑' if score.higher_is_better else '↓'}"
+    return f"{score.group.capitalize()}\n{metric_label(score.metric, score.scorer)} {arrow(score)}".rstrip()
 
 
 def _legend(with_parent: bool) -> list[tuple[Any, str]]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from evals.compare import UNDIRECTED
 from evals.presentation import GROUPS, between, figure, headlines, interval
 from evals.saved import DECISIVE
 from evals.scorecard import Interval, Score, Scorecard, against_others
@@ -39,7 +40,14 @@ class ScoreRow:
     beside: str
 
     def line(self) -> str:
-        cells = [self.group, f"`{self.id}` {self.direction}", self.ours, self.parents, self.difference, self.items]
+        cells = [
+            self.group,
+            f"`{self.id}` {self.direction}".rstrip(),
+            self.ours,
+            self.parents,
+            self.difference,
+            self.items,
+        ]
         return "| " + " | ".join(cells) + " |"
 
     def text(self) -> str:
@@ -75,6 +83,11 @@ def score_id(score: Score) -> str:
     return f"{score.task}/{score.metric}"
 
 
+def arrow(score: Score) -> str:
+    """Which way is better; nothing where neither is, as of a length."""
+    return "" if score.unit in UNDIRECTED else "↑" if score.higher_is_better else "↓"
+
+
 def told(score: Score) -> str:
     """A figure with its interval: 47.3% [42.1, 52.5]."""
     return f"{figure(score.value, score.unit)} {interval(score)}"
@@ -90,7 +103,7 @@ def _row(score: Score, theirs: Score | None, differences: Mapping[str, Differenc
     return ScoreRow(
         id=score_id(score),
         group=score.group.capitalize(),
-        direction="↑" if score.higher_is_better else "↓",
+        direction=arrow(score),
         ours=f"**{figure(score.value, score.unit)}** {interval(score)}",
         parents=told(theirs) if theirs else "–",
         difference=_difference(score, differences.get(score_id(score))) if theirs else "–",

@@ -52,6 +52,8 @@ from training.command import Parser, Result, log, quiet_libraries
 from training.errors import EXIT_GATE, GateRefused, UsageError
 
 if TYPE_CHECKING:
+    from release.hub_client import HubClient
+    from release.plan import Request
     from release.records import Receipt, ReleasePlan, Verdict
     from release.rollback import Done
 
@@ -109,16 +111,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run_plan(args: argparse.Namespace) -> Result:
     """`plan`: exit 3 where a gate refused."""
     from release.plan import make_plan
+    from release.readers import require_choice
 
     quiet_libraries()
     require_names(args)
     run = run_to_release(args)
-    return _planned(make_plan(run, as_request(args, run)), run)
+    request = as_request(args, run)
+    require_choice(run, request, None)
+    return _planned(make_plan(run, request), run)
 
 
 def run_check(args: argparse.Namespace) -> Result:
     """`check`: the gates without a plan; of a run by the default policy, of anyone's checkpoint by `external`."""
+    from release.base_licences import ask
     from release.downloaded import fresh_download
+    from release.elsewhere import require_whole
     from release.hub_client import HubClient
     from release.plan import check_files, check_run
     from release.verify import parse_target
@@ -135,30 +142,45 @@ def run_check(args: argparse.Namespace) -> Result:
     if is_run:
         return _judged(check_run(place, as_request(args, place)), subject, checked_only=True)
     if place.is_dir():
+        require_whole(place)
         return _judged(check_files(place, as_request(args, None)), subject, checked_only=True)
     args.repo, revision = parse_target(args.target)
     hub = HubClient.connect()
     with fresh_download(hub, args.repo, hub.resolve(args.repo, revision or "main")) as snapshot:
-        return _judged(check_files(snapshot, as_request(args, None)), subject, checked_only=True)
+        licences = ask(hub, snapshot / "README.md")
+        return _judged(check_files(snapshot, as_request(args, None), licences), subject, checked_only=True)
 
 
 def run_publish(args: argparse.Namespace) -> Result:
     """`publish`: plans where no plan stands for this request, then publishes it."""
+    from release.hub_client import HubClient
     from release.plan import plan_for
+    from release.readers import require_choice, warning
 
     quiet_libraries()
     require_names(args)
     run = run_to_release(args)
     request = as_request(args, run)
-    if not args.dry_run and (run / "checkpoint").is_dir() and not (run / "plan.json").is_file():
-        from release.hub_client import HubClient
-        from release.last_release import look
-
-        look(HubClient.connect(), request.repo_id, run)
+    hub = None if args.dry_run else HubClient.connect()
+    require_choice(run, request, hub)
+    if hub is not None and (run / "checkpoint").is_dir():
+        _look(hub, run, request)
     plan = plan_for(run, request)
     if args.dry_run or plan.refused:
         return _planned(plan, run)
+    if (told := warning(plan, run / "bundle" / "README.md")) is not None:
+        log(told)
     return _publish(run, args.no_boot)
+
+
+def _look(hub: HubClient, run: Path, request: Request) -> None:
+    """What a plan has to know of the Hub, before one is made: the last release, and the licences of the card's bases."""
+    from release import base_licences, last_release
+
+    if not (run / "journal.jsonl").is_file() and base_licences.look(hub, run):
+        (run / "plan.json").unlink(missing_ok=True)  # it says that they are not known
+    if not (run / "plan.json").is_file():
+        last_release.look(hub, request.repo_id, run)
 
 
 def run_resume(args: argparse.Namespace) -> Result:
@@ -185,6 +207,10 @@ def run_rollback(args: argparse.Namespace) -> Result:
         raise UsageError("--repo needs --to TAG", next_step=f"python -m release rollback --repo {args.repo} --to TAG")
     if args.keep_private and not args.to:
         raise UsageError("--keep-private without --to", next_step="leave it out: without --to nothing is shown again")
+    if args.run_directory is not None and not args.run_directory.is_dir():
+        raise UsageError(
+            "there is no such run", where=str(args.run_directory), next_step="give the --run that was published"
+        )
     quiet_libraries()
     hub = HubClient.connect()
     how = {"to": args.to, "keep_private": args.keep_private}
@@ -197,7 +223,8 @@ def _rolled_back(done: Done) -> list[str]:
     if done.action == "made private":
         lines = [f"{done.repo_id} had no earlier release: it is private now, and nothing was erased"]
     elif done.tag is None:
-        return [f"nothing of this run was released on {done.repo_id}: main is as it was"]
+        seen = "private" if done.private else "public"
+        return [f"nothing of this run was released on {done.repo_id}: main is as it was, and {seen}"]
     else:
         lines = [f"main of {done.repo_id} holds the files of {done.tag} (commit {done.commit})"]
         if done.private:
@@ -242,12 +269,16 @@ def _released(receipt: Receipt, already: bool) -> str:
 
 
 def _planned(plan: ReleasePlan, run: Path) -> Result:
+    from release.readers import warning
+
     size = sum(entry.size for entry in plan.files)
     subject = f"{plan.repo_id} {plan.tag}: {len(plan.files)} files, {size / 1e6:,.1f} MB, {plan.checkpoint_digest}"
     result = _judged(plan.verdicts, subject)
+    if (told := warning(plan, run / "bundle" / "README.md")) is not None:
+        result["summary"] += f"\n  {told}"
     if not plan.refused:
         space = _space_words(plan)
-        private = " --private" if plan.private else ""
+        private = (" --private" if plan.private else "") + (f" --gated {plan.gated}" if plan.gated else "")
         policy = "" if plan.policy == "default" else f" --policy {plan.policy}"
         waived = "".join(f" --waive {shlex.quote(f'{gate}={reason}')}" for gate, reason in plan.waivers.items())
         command = f"publish --run {run} --repo {plan.repo_id} --tag {plan.tag}{policy}{private}{space}{waived}"

@@ -40,6 +40,7 @@ class Carried(Record):
     schema_version: int = 1
     files: dict[str, str]
     left_out: dict[str, str]
+    gated: str | None = None  # `auto` or `manual` where the Hub let only chosen readers have them; "" where anyone
 
     def sentence(self) -> str | None:
         """What was left out, in one line; None where nothing was."""
@@ -53,10 +54,13 @@ class Carried(Record):
         return f"left out: {'; '.join(told)}" if told else None
 
 
-def carry(source: Path, run: Path, leave_out: Sequence[str] = (), unseen: Iterable[str] = ()) -> bool:
+def carry(
+    source: Path, run: Path, leave_out: Sequence[str] = (), unseen: Iterable[str] = (), gated: str | None = None
+) -> bool:
     """Bring run/checkpoint's other files to what `source` has now, and write run/carried.json; whether anything changed.
 
-    `leave_out` are patterns of paths that are not to be released; `unseen` are paths of the source that were not downloaded.
+    `leave_out` are patterns of paths that are not to be released; `unseen` are paths of the source that were not downloaded,
+    and `gated` is the gate of its repository.
     """
     target = run / "checkpoint"
     before = read(run)
@@ -73,7 +77,7 @@ def carry(source: Path, run: Path, leave_out: Sequence[str] = (), unseen: Iterab
             left_out[path] = reason
     for path in set(before.files if before else ()) - set(files):
         (target / path).unlink(missing_ok=True)
-    now = Carried(files=files, left_out=left_out)
+    now = Carried(files=files, left_out=left_out, gated=gated)
     if now != before:
         now.write(run / FILE)
     return before is not None and now.files != before.files

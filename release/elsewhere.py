@@ -7,14 +7,18 @@ along (release/carried.py).
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Sequence
+from difflib import get_close_matches
 from glob import escape
 from pathlib import Path
 
+from model_cards.author import licence_of, read_author_card
 from release.carried import carry, read, why_left_out
+from release.gates.licences import MADE_FROM
 from training.command import log
-from training.errors import UsageError
+from training.errors import HubError, SlipwayError, UsageError
 from training.run_record import RunRecord
 
 POLICY = "external"  # where none is named: nothing is known of how it was trained
@@ -32,6 +36,10 @@ def run_for(
 
     out = run or Path("runs") / f"{repo_id.partition('/')[2]}-{tag}"
     source = Path(checkpoint).expanduser()
+    if source.is_dir():
+        require_whole(source / "checkpoint" if (source / "checkpoint").is_dir() else source)
+    if license_id is not None:
+        _require_known(license_id)
     record = _record(checkpoint, source, out, license_id)
     directory = source / "checkpoint" if (source / "checkpoint").is_dir() else source
     now = Checkpoint.open(directory).digest if (directory / "config.json").is_file() else record.checkpoint_digest
@@ -52,13 +60,11 @@ def run_for(
 
 def _record(checkpoint: str, source: Path, out: Path, license_id: str | None) -> RunRecord:
     """The run's record, written where it is not there. It names a directory by its last part: the path is of this machine."""
-    from training.pretrained import write_base
-
     named = source.resolve().name if source.exists() else checkpoint
     record = RunRecord.read(out / "run.json") if (out / "run.json").is_file() else None
     if record is None:
         log(f"copying {checkpoint} to {out}")
-        record = write_base(checkpoint, out, license_id)
+        record = _copied(checkpoint, source, out, license_id)
     elif record.method != "base" or record.recipe.get("source") not in (checkpoint, named):
         raise UsageError(
             "this run directory holds another checkpoint",
@@ -68,20 +74,127 @@ def _record(checkpoint: str, source: Path, out: Path, license_id: str | None) ->
             next_step="give another --run, or another --tag",
         )
     parents = [parent.model_copy(update={"name": named}) for parent in record.parents]
-    if license_id is not None and parents[0].license not in (None, license_id):
-        raise UsageError(
-            "the checkpoint has another licence",
-            where=str(out),
-            expected=parents[0].license,
-            found=f"--license {license_id}",
-            next_step="leave --license away",
-        )
-    if license_id is not None:  # perhaps said only after a gate had asked for it
-        parents[0] = parents[0].model_copy(update={"license": license_id})
+    parents[0] = parents[0].model_copy(update={"license": _licence(source, out, parents[0].license, license_id)})
     told = record.model_copy(update={"parents": parents, "recipe": {**record.recipe, "source": named}})
     if told != record:
         told.write(out / "run.json")
     return told
+
+
+def require_whole(directory: Path) -> None:
+    """Raises UsageError where the directory holds an adapter, or the checkpoint lies in one of its folders."""
+    if (directory / "config.json").is_file():
+        return
+    if (directory / "adapter_config.json").is_file():
+        base = json.loads((directory / "adapter_config.json").read_text(encoding="utf-8")).get(
+            "base_model_name_or_path"
+        )
+        raise UsageError(
+            "this directory holds an adapter, not a whole model",
+            where=str(directory),
+            expected="config.json and model.safetensors",
+            found="adapter_config.json",
+            next_step=f"python -m training merge {directory} --base {base or 'BASE'} --out runs/merged, then give "
+            "--run runs/merged --license ID instead of --checkpoint",
+        )
+    inside = sorted(file.parent for file in directory.glob("*/config.json"))
+    if inside:
+        raise UsageError(
+            "there is no checkpoint here, but in a folder of it",
+            where=str(directory),
+            expected="config.json",
+            found=", ".join(str(folder) for folder in inside[:3]),
+            next_step=f"give {inside[0]} instead",
+        )
+
+
+def _copied(checkpoint: str, source: Path, out: Path, license_id: str | None) -> RunRecord:
+    """The copy's record. Where there is nothing to copy, nothing stays of the run directory, and a path is not taken for an id."""
+    from training.pretrained import write_base
+
+    try:
+        return write_base(checkpoint, out, license_id)
+    except SlipwayError as error:
+        if out.is_dir() and not any(out.iterdir()):
+            out.rmdir()
+        if isinstance(error, HubError) and not source.exists():
+            error.what = f"there is no directory {checkpoint}, and as an id: {error.what}"
+        raise
+
+
+def _require_known(license_id: str) -> None:
+    """Raises UsageError for a licence that the Hub has no name for: nothing could be released under it."""
+    from model_cards.hub_vocabulary import LICENSES
+
+    if license_id.lower() in LICENSES and license_id.lower() not in ("other", "unknown"):
+        return
+    near = get_close_matches(license_id.lower(), LICENSES)
+    raise UsageError(
+        "not a licence that the Hub has a name for",
+        expected=f"one like {', '.join(near)}" if near else "an id such as apache-2.0, mit or llama3.1",
+        found=f"--license {license_id}",
+        next_step=f"--license {near[0]}?"
+        if near
+        else "for a licence of its own write license: other, license_name and "
+        "license_link between the --- lines of the README.md beside the weights, and leave --license out",
+    )
+
+
+def _licence(source: Path, out: Path, recorded: str | None, said: str | None) -> str | None:
+    """The licence of the copy: what the card beside the weights names now, or else --license, or what was known before.
+
+    Raises UsageError where the card names another than --license, or where it is changed under a publication.
+    """
+    directory = source / "checkpoint" if (source / "checkpoint").is_dir() else source
+    card = licence_of(read_author_card((directory if directory.is_dir() else out / "checkpoint") / "README.md"))
+    if said is not None and card not in (None, said):
+        raise UsageError(
+            "the checkpoint's card names another licence",
+            where=str(directory if directory.is_dir() else out / "checkpoint"),
+            expected=card,
+            found=f"--license {said}",
+            next_step="leave --license out, or correct the card",
+        )
+    now = card or said or recorded
+    if now != recorded and (out / "journal.jsonl").is_file():
+        raise UsageError(
+            "the publication of this run began under another licence",
+            where=str(out),
+            expected=str(recorded),
+            found=str(now),
+            next_step="give another --tag, or another --run",
+        )
+    return now
+
+
+def name_licence(run: Path, license_id: str) -> None:
+    """Let the record of a run name the licence of the parents of which it knows none, such as an adapter and its base.
+
+    Raises UsageError where it knows others, where no record is there, or where a publication of the run has begun.
+    """
+    _require_known(license_id)
+    if not (run / "run.json").is_file():
+        raise UsageError(
+            "there is no run with a record", where=str(run), next_step="give another --run, or a --checkpoint"
+        )
+    record = RunRecord.read(run / "run.json")
+    made_from = [parent for parent in record.parents if parent.role in MADE_FROM]
+    others = sorted({parent.license for parent in made_from if parent.license not in (None, license_id)})
+    begun = (run / "journal.jsonl").is_file() and any(parent.license is None for parent in made_from)
+    if others or begun:
+        raise UsageError(
+            "the publication of this run has begun" if begun else "the run's record names the licence",
+            where=str(run / "run.json"),
+            expected=", ".join(others) or "no other --license than it began with",
+            found=f"--license {license_id}",
+            next_step="leave --license out",
+        )
+    named = [
+        parent.model_copy(update={"license": parent.license or license_id}) if parent.role in MADE_FROM else parent
+        for parent in record.parents
+    ]
+    if named != record.parents:
+        record.model_copy(update={"parents": named}).write(run / "run.json")
 
 
 def _carry(directory: Path, out: Path, record: RunRecord, leave_out: Sequence[str]) -> bool:
@@ -109,7 +222,7 @@ def _carry_from_hub(hub_id: str, revision: str, out: Path, leave_out: Sequence[s
     wanted = [escape(name) for name in names if not changes_behaviour(Path(name)) and why_left_out(name) is None]
     with tempfile.TemporaryDirectory(prefix="slipway-carried-") as cache:
         snapshot = hub.download(hub_id, revision, Path(cache), patterns=wanted) if wanted else Path(cache)
-        carry(snapshot, out, leave_out, unseen=names)
+        carry(snapshot, out, leave_out, unseen=names, gated=hub.gate(hub_id))
 
 
 def _require_unchanged(directory: Path, out: Path, leave_out: Sequence[str]) -> None:

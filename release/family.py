@@ -86,7 +86,12 @@ def supersede(hub: HubClient, old: str, new: str) -> tuple[str, bool]:
     repository, successor = hub.repository(old), hub.repository(new)
     for repo_id, found in ((old, repository), (new, successor)):
         if found is None:
-            raise UsageError("there is no such model on this Hub", where=hub.endpoint, found=repo_id)
+            raise UsageError(
+                "there is no such model on this Hub, or this token may not see it",
+                where=hub.endpoint,
+                found=repo_id,
+                next_step="check the id, and that HF_ENDPOINT is the Hub that has it",
+            )
     assert repository is not None
     assert successor is not None
     if successor.private and not repository.private:

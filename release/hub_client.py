@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from release.hub_errors import is_passing, translated
 from release.hub_files import LocalFile
@@ -69,6 +69,12 @@ class HubClient(HubReader):
         self._again(
             f"make {repo_id} {'private' if private else 'public'}",
             lambda: self.api.update_repo_settings(repo_id, private=private, repo_type=kind),
+        )
+
+    def set_gated(self, repo_id: str, gated: Literal["auto", "manual", False]) -> None:
+        self._again(
+            f"make {repo_id} {'gated' if gated else 'open to all'}",
+            lambda: self.api.update_repo_settings(repo_id, gated=gated),
         )
 
     def collect(

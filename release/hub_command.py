@@ -116,9 +116,12 @@ def _serve(args: argparse.Namespace) -> Result:
 
     _require_no_subject(args)
     store = Store(args.root)
-    if args.token_file:
-        _accept_token_file(args.token_file, store)
-    serve(store, args.host, args.port, run_spaces=args.run_spaces, names=args.public_host)
+
+    def accept() -> None:
+        if args.token_file:
+            _accept_token_file(args.token_file, store)
+
+    serve(store, args.host, args.port, run_spaces=args.run_spaces, names=args.public_host, accept=accept)
     return {"summary": "the Hub has stopped", "root": str(args.root)}
 
 
@@ -205,9 +208,10 @@ def _fsck(args: argparse.Namespace) -> Result:
     error = VerificationMismatch(
         f"{len(damages)} things are broken in this Hub\n  " + "\n  ".join(lines),
         where=str(args.root),
-        next_step=f"{len(moved)} were set aside: publish or import their files again"
-        if moved
-        else "restore them from a copy, or use --set-aside and publish or import their files again",
+        next_step=(
+            f"{len(moved)} were set aside: " if moved else "restore them from a copy, or use --set-aside and then "
+        )
+        + "send the bytes of each file named above again: hf upload ORG/NAME FILE PATH",
     )
     log(f"error: {error.render()}")
     return {"summary": "", **result, "error": error.as_dict(), "exit_code": error.exit_code}

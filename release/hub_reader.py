@@ -107,6 +107,32 @@ class HubReader:
 
         return self._again(f"look at {repo_id}", read)
 
+    def licence(self, repo_id: str) -> str | None:
+        """What the card of a model names; None where it names none, or there is none that the token may see."""
+        from huggingface_hub.errors import RepositoryNotFoundError
+
+        def read() -> str | None:
+            try:
+                card = self.api.model_info(repo_id).card_data
+            except RepositoryNotFoundError:
+                return None
+            named = (card.get("license_name") or card.get("license")) if card else None
+            return named if isinstance(named, str) else None
+
+        return self._again(f"look at the card of {repo_id}", read)
+
+    def gate(self, repo_id: str) -> str | None:
+        """`auto` or `manual` where its authors choose who reads the model, else ``; None where there is none to be seen."""
+        from huggingface_hub.errors import RepositoryNotFoundError
+
+        def read() -> str | None:
+            try:
+                return str(self.api.model_info(repo_id).gated or "")
+            except RepositoryNotFoundError:
+                return None
+
+        return self._again(f"look whether {repo_id} is gated", read)
+
     def resolve(self, repo_id: str, revision: str, kind: Kind = "model") -> str:
         """The commit behind a branch, tag or commit id. Raises HubError where there is none."""
         doing = f"find {repo_id}@{revision}"

@@ -17,7 +17,7 @@ from release.bundle import PLAN
 from release.hub_client import HubClient, check_repo_id
 from release.records import ReleasePlan
 from training.command import Parser, Result, log, quiet_libraries
-from training.errors import VerificationMismatch
+from training.errors import UsageError, VerificationMismatch
 from training.records import Record, sha256_of_file
 
 FOLDER, FILE = "last_release", "last_release.json"
@@ -41,6 +41,8 @@ def fetch(hub: HubClient, repo_id: str, run: Path) -> LastRelease:
     Raises HubError, and VerificationMismatch where the Hub gives back other bytes than were released.
     """
     check_repo_id(repo_id)
+    if not run.is_dir():
+        raise UsageError("there is no such run", where=str(run), next_step="give the --run that is to be released next")
     repository = hub.repository(repo_id)
     files = hub.tree(repo_id, repository.main) if repository else {}
     with tempfile.TemporaryDirectory(dir=run, prefix=".last-release-") as scratch:

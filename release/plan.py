@@ -14,10 +14,12 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from model_cards.signer import Signer
+from release import base_licences
 from release.bundle import PLAN, build_bundle, files_of, sources_of
 from release.earlier import Target, released, require_free
 from release.gates.ask import ask
@@ -48,6 +50,7 @@ class Request:
     space: str | None = None
     space_flavour: SpaceFlavour | None = None
     sign: SignWith | None = None  # what to sign with; a path is that of a private key
+    gated: Literal["auto", "manual", "no"] | None = None  # who is let in; None: as the repository is
     waive: Mapping[str, str] = field(default_factory=dict)  # gate -> why its refusal is accepted
 
     def check(self) -> None:
@@ -97,6 +100,7 @@ def make_plan(run: Path, request: Request) -> ReleasePlan:
         waivers=dict(candidate.waivers),
         signer=signer,
         space_flavour=request.space_flavour,
+        gated=request.gated,
         created=now(),
     )
     before = _existing(run)
@@ -116,8 +120,11 @@ def check_run(run: Path, request: Request) -> list[Verdict]:
         return _ask(_candidate(run, request, load_policy(request.policy), Path(scratch) / "bundle", None))
 
 
-def check_files(directory: Path, request: Request) -> list[Verdict]:
-    """The gates' verdicts on a checkpoint's directory as it is, with whatever card and records lie in it."""
+def check_files(directory: Path, request: Request, licences: Mapping[str, str | None] | None = None) -> list[Verdict]:
+    """The gates' verdicts on a checkpoint's directory as it is, with whatever card and records lie in it.
+
+    `licences` are those that a Hub gave of the bases which the card names.
+    """
     request.check()
     policy = load_policy(request.policy)
     check_waivers(_waivers(request, policy), policy, "--waive")
@@ -126,7 +133,18 @@ def check_files(directory: Path, request: Request) -> list[Verdict]:
         entry for entry in files_of(directory, without=beside) if not entry.path.startswith((".git/", ".cache/"))
     )
     waivers = _waivers(request, policy)
-    return _ask(Candidate(directory, directory, entries, policy, request.repo_id, waivers=waivers, space=request.space))
+    return _ask(
+        Candidate(
+            directory,
+            directory,
+            entries,
+            policy,
+            request.repo_id,
+            waivers=waivers,
+            space=request.space,
+            base_licences=licences or {},
+        )
+    )
 
 
 def plan_for(run: Path, request: Request) -> ReleasePlan:
@@ -239,7 +257,16 @@ def _candidate(run: Path, request: Request, policy: Policy, bundle: Path, signer
         waivers=waivers,
     )
     return Candidate(
-        run, bundle, tuple(files_of(bundle)), policy, request.repo_id, error, waivers, signer, request.space
+        run,
+        bundle,
+        tuple(files_of(bundle)),
+        policy,
+        request.repo_id,
+        error,
+        waivers,
+        signer,
+        request.space,
+        base_licences.read(run),
     )
 
 
@@ -284,8 +311,26 @@ def _released_plan(run: Path, request: Request) -> ReleasePlan | None:
             log(error.what)
         else:
             return plan
+    if plan is not None and (target.endpoint, target.repo_id, target.tag) in released(run):
+        _require_same_readers(plan, request)
     require_free(run, target)
     return None
+
+
+def _require_same_readers(plan: ReleasePlan, request: Request) -> None:
+    """Raises UsageError where nothing but who may read it is asked for otherwise than it was released."""
+    wanted = {"private": request.private, "gated": request.gated}
+    if wanted == {"private": plan.private, "gated": plan.gated}:
+        return
+    if _answers(plan, replace(request, private=plan.private, gated=plan.gated)):
+        gate = f" --gated {'false' if request.gated == 'no' else request.gated}" if request.gated else ""
+        raise UsageError(
+            f"{plan.repo_id} {plan.tag} was released already; who may read it is changed on the Hub, not by a release",
+            where=plan.endpoint,
+            expected=f"private: {plan.private}, gated: {plan.gated}, as it was released",
+            found=f"private: {request.private}, gated: {request.gated}",
+            next_step=f"hf repos settings {plan.repo_id} {'--private' if request.private else '--public'}{gate}",
+        )
 
 
 def _existing(run: Path) -> ReleasePlan | None:
@@ -297,12 +342,13 @@ def _answers(plan: ReleasePlan, request: Request) -> bool:
         return False
     if _waivers(request, load_policy(request.policy)) != plan.waivers:
         return False
-    space = (request.space, request.space_flavour)
-    return (chosen_endpoint(), request.repo_id, request.tag, request.private, *space) == (
+    asked = (request.private, request.gated, request.space, request.space_flavour)
+    return (chosen_endpoint(), request.repo_id, request.tag, *asked) == (
         plan.endpoint,
         plan.repo_id,
         plan.tag,
         plan.private,
+        plan.gated,
         plan.space,
         plan.space_flavour,
     ) and policy_digest(request.policy) == plan.policy_digest

@@ -9,6 +9,7 @@ anywhere continues with the same command and never makes a second commit:
     staged       all files in one commit on the branch release-staging-TAG, in a private repository of its own where this one
                  is public (release/staging.py)
     checked      the staged commit downloaded into an empty cache, every file hashed, loaded in a fresh process
+    narrowed     private or gated where it was not and the plan says so; what it was stands in the journal
     promoted     one commit on main, on top of the main that was read; nothing before this is visible there
     tagged, space, cleaned
     booted       the Space run from the Hub and asked a question; or the reason why not
@@ -28,6 +29,7 @@ from release.hub_errors import is_passing
 from release.journal import ROLLED_BACK, WITHDRAWN, Journal, exclusive
 from release.plan import read_plan, require_current, require_passed
 from release.planned_release import RECEIPT, PlannedRelease
+from release.readers import narrow, show
 from release.records import Receipt, ReleasePlan, SpaceBoot, SpaceReceipt
 from release.signature import SIGNATURE
 from release.space import publish_space, space_files
@@ -111,7 +113,7 @@ class Publication:
         return self._write_receipt(commit, space), False
 
     def _open_repository(self, repository: HubRepository | None) -> HubRepository:
-        """The repository; private if it is new or is to be private, so that staging cannot be seen."""
+        """The repository; private if it is new. One that is public stays so for its readers until all is checked."""
         created = repository is None
         if repository is None:
             log(f"creating {self.plan.repo_id} (private until it is released)")
@@ -123,9 +125,6 @@ class Publication:
                     where=self.hub.endpoint,
                     next_step="give HF_TOKEN the right to read this namespace",
                 )
-        if self.plan.private and not repository.private:
-            self.hub.set_private(self.plan.repo_id, True)
-            repository = replace(repository, private=True)
         if self.journal.find("repository") is None:
             staging = self.planned.staging(repository).repo_id
             self.journal.record("repository", created=created, target=self.planned.target, staging=staging)
@@ -194,15 +193,17 @@ class Publication:
     def _promote(self) -> str:
         """One commit on main with the checked files; the moment of the release."""
         require_current(self.run, self.plan)
-        parent = self._parent()
+        repository = self._promotable()
+        parent = repository.main
+        narrow(self.planned, repository)
         log("promoting to main")
         commit = self.planned.commit("main", parent, self.planned.title)
         self.planned.require_same(commit)
         self.journal.record("promoted", commit=commit, parent=parent)
         return commit
 
-    def _parent(self) -> str:
-        """The commit of main to promote on. Raises UsageError where others have just released this tag."""
+    def _promotable(self) -> HubRepository:
+        """The repository whose main is to be promoted on. Raises UsageError where others have just released this tag."""
         repository = self.hub.repository(self.plan.repo_id)
         if repository is None:
             raise HubError(
@@ -218,7 +219,7 @@ class Publication:
             found := self.planned.difference(tagged)
         ) is not None:
             raise self.planned.taken(repository, found)
-        return repository.main
+        return repository
 
     def _tag(self, commit: str) -> None:
         self.hub.create_tag(self.plan.repo_id, self.plan.tag, commit, f"plan {self.journal.plan_digest}")
@@ -266,10 +267,7 @@ class Publication:
             self.journal.record("cleaned", branch=staging.branch)
 
     def _show(self) -> None:
-        """The visibility of the plan, at the very end: a reader finds nothing, or all of it."""
-        self.hub.set_private(self.plan.repo_id, self.plan.private)
-        if self.plan.space is not None:
-            self.hub.set_private(self.plan.space, self.plan.private, "space")
+        show(self.planned)
         if self.journal.find("visible") is None:
             self.journal.record("visible", private=self.plan.private)
 

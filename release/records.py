@@ -49,13 +49,15 @@ class ReleasePlan(Record):
         None  # whose signature goes with the release, a key by its fingerprint; None: it is not signed
     )
     space_flavour: SpaceFlavour | None = None  # None: transformers answers
+    gated: Literal["auto", "manual", "no"] | None = None  # who is let in; None: as the repository is
     created: str
 
     def to_json(self) -> bytes:
-        """Without a flavour the bytes are those of plans from before there were any, so that their digests stay."""
+        """Without a flavour or a gate the bytes are those of plans from before there were any, so that their digests stay."""
         value = self.model_dump(mode="json")
-        if self.space_flavour is None:
-            del value["space_flavour"]
+        for later in ("space_flavour", "gated"):
+            if value[later] is None:
+                del value[later]
         return canonical_json(value)
 
     @property

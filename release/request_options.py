@@ -36,6 +36,11 @@ def add_request_options(command: argparse.ArgumentParser, *, repo_required: bool
     )
     command.add_argument("--private", action="store_true", help="the repository is and stays private")
     command.add_argument(
+        "--gated",
+        choices=("auto", "manual", "no"),
+        help="who may read it: who agrees to the card's terms (auto), whom you let in (manual), anyone (no); default: as it is",
+    )
+    command.add_argument(
         "--space",
         nargs="?",
         const="",
@@ -59,7 +64,11 @@ def add_checkpoint_options(command: argparse.ArgumentParser) -> None:
         metavar="DIR|ID",
         help="a checkpoint from elsewhere: copied to --run (default: runs/NAME-TAG)",
     )
-    command.add_argument("--license", metavar="ID", help="with --checkpoint: its licence, where its card names none")
+    command.add_argument(
+        "--license",
+        metavar="ID",
+        help="the licence of the --checkpoint, or of what the --run was made from, where no card or record has it",
+    )
     command.add_argument(
         "--leave-out",
         action="append",
@@ -78,7 +87,7 @@ def require_names(args: argparse.Namespace) -> None:
 
 def run_to_release(args: argparse.Namespace) -> Path:
     """The run that --run names, or that is made of --checkpoint."""
-    from release.elsewhere import run_for
+    from release.elsewhere import name_licence, run_for
 
     if args.checkpoint is not None:
         if args.space and "/" not in args.space:  # told before the checkpoint is copied
@@ -88,14 +97,14 @@ def run_to_release(args: argparse.Namespace) -> Path:
         return run_for(args.checkpoint, args.run_directory, args.repo, args.tag, args.license, args.leave_out)
     if args.leave_out:
         raise UsageError("--leave-out is of a --checkpoint", next_step="remove the files from the run's checkpoint/")
-    if args.license is not None:
-        raise UsageError("--license is of a --checkpoint", next_step="leave it out: the run's record names the licence")
     if args.run_directory is None:
         raise UsageError(
             "nothing to release is named",
             expected="--run runs/ID, or --checkpoint DIR for a checkpoint that was trained elsewhere",
         )
     run: Path = args.run_directory
+    if args.license is not None:
+        name_licence(run, args.license)
     return run
 
 
@@ -112,6 +121,7 @@ def as_request(args: argparse.Namespace, run: Path | None) -> Request:
         _space_id(args),
         _flavour(args, run),
         sign=sign_with(args),
+        gated=args.gated,
         waive=dict(_waiver(words) for words in args.waive),
     )
 

@@ -3,7 +3,7 @@
     python -m release rollback --run runs/a             # undo what this run published, however far it came
     python -m release rollback --repo org/name --to v1.0.0
 
-A publication that stopped before its commit on main loses what it staged, and nothing else is there to undo. Where
+A publication that stopped before its commit on main loses what it staged, and readers find the repository as before. Where
 there is no earlier release, the repository becomes private: readers find nothing, as before it, and the bytes stay for
 whoever looks into what went wrong. The Space goes back with its model, or it is said what it still serves. --to shows again
 what was released publicly under that tag, unless --keep-private. Tags are never moved: what was released under a tag can
@@ -18,6 +18,7 @@ from pathlib import Path
 from release.bundle import PLAN
 from release.hub_client import HubClient, HubCommit, HubRepository
 from release.journal import ROLLED_BACK, WITHDRAWN, Journal, exclusive
+from release.readers import widen_again
 from release.records import Receipt, ReleasePlan
 from release.return_commit import return_to
 from release.space_rollback import SpaceDone, plan_at, return_before, return_to_release, spaces_of
@@ -90,8 +91,9 @@ def roll_back_run(hub: HubClient, run: Path, *, to: str | None = None, keep_priv
             return Done(published.repo_id, "nothing to undo", None, None)
         released = _release_of(hub, repository, published)
         if released is None:
+            private = widen_again(hub, journal, repository)
             _withdraw(journal, published)
-            return Done(published.repo_id, "withdrew", None, repository.main, repository.private)
+            return Done(published.repo_id, "withdrew", None, repository.main, private)
         target = to or _previous_tag(repository, hub.history(published.repo_id, released))
         if to is not None:
             done = _return_all(hub, repository, to, keep_private=keep_private)

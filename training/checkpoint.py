@@ -181,7 +181,7 @@ def weight_files(path: Path) -> list[str]:
             where=str(path),
             expected=WEIGHTS,
             found="adapter_model.safetensors",
-            next_step="merge the adapter into its base model first",
+            next_step=f"python -m training merge {path} --base BASE --out runs/merged, then give runs/merged",
         )
     pickled = sorted(file.name for file in path.iterdir() if file.suffix in PICKLED_SUFFIXES)
     if pickled:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from release.gates.candidate import Candidate, Gate, refused
 from release.gates.evidence import contamination_bounded, figures_from_samples, run_record_pinned, scorecard_pinned
 from release.gates.files import file_names_portable
+from release.gates.licences import license_compatible
 from release.gates.loading import behaves_as_saved, chat_template_renders, loads_clean, no_remote_code
-from release.gates.paperwork import card_complete, license_compatible, license_present
+from release.gates.paperwork import card_complete, license_present
 from release.gates.private import no_local_paths, no_personal_data, no_secrets
 from release.gates.regression import no_regression, no_regression_since_release
 from release.gates.weights import dtype_as_config, weights_finite, weights_safetensors_only

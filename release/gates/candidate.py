@@ -31,6 +31,9 @@ class Candidate:
     waivers: Mapping[str, str] = field(default_factory=dict)  # gate -> why its refusal is accepted
     signer: Signer | None = None  # whose name is public by the signature
     space: str | None = None  # the chat Space that is asked for beside it
+    base_licences: Mapping[str, str | None] = field(
+        default_factory=dict
+    )  # as a Hub gave them, of bases that the card names
 
     @cached_property
     def digest(self) -> str:

@@ -1,4 +1,4 @@
-"""Gates on the words around the weights: the card, and the licence that the parents allow."""
+"""Gates on the words around the weights: the card, and that it names a licence."""
 
 from __future__ import annotations
 
@@ -8,23 +8,10 @@ from typing import Any
 
 import yaml
 
-from release.gates.candidate import Candidate, passed, refused, skipped
+from release.gates.candidate import Candidate, passed, refused
 from release.records import Verdict
 
-# Licences that let what is made from a work go out under any other; and those of the rest that name what they allow.
-_PERMISSIVE_LIST = """
-    apache-2.0 mit isc zlib bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear bsl-1.0 unlicense wtfpl cc0-1.0 pddl
-    cc-by-2.0 cc-by-2.5 cc-by-3.0 cc-by-4.0 odc-by etalab-2.0 cdla-permissive-1.0 cdla-permissive-2.0 afl-3.0 ecl-2.0
-    postgresql ncsa openmdw-1.0"""
-PERMISSIVE = frozenset(_PERMISSIVE_LIST.split())
-ALSO = {
-    "lgpl-3.0": ("gpl-3.0", "agpl-3.0"),
-    "gpl-3.0": ("agpl-3.0",),
-    "cc-by-nc-4.0": ("cc-by-nc-sa-4.0",),
-    "cc-by-sa-4.0": ("gpl-3.0",),
-}
 TEXT = ("sections", "links", "digest")  # checks of a card that a policy may only note: others write what they like
-MADE_FROM = ("base", "adapter")  # whose weights are in the result; a reward model's are not
 
 
 def card_complete(candidate: Candidate) -> Verdict:
@@ -94,8 +81,8 @@ def license_present(candidate: Candidate) -> Verdict:
         return refused(
             gate,
             f"the card's metadata names no license{misspelt}",
-            remedy="name the licence of the checkpoint that it began from: --license ID of `training base`, or of `release publish "
-            "--checkpoint`",
+            remedy="name the licence of the checkpoint that it began from: the same command with --license ID, e.g. --license "
+            "apache-2.0",
             license=license,
             parents=parents,
         )
@@ -103,59 +90,11 @@ def license_present(candidate: Candidate) -> Verdict:
         return refused(
             gate,
             "license: other needs license_name and license_link",
-            remedy="add both to the card's metadata",
+            remedy="write both, and license: other, between the --- lines of the README.md beside the checkpoint's weights",
             license=license,
             parents=parents,
         )
     return passed(gate, f"license: {license}", license=license, parents=parents)
-
-
-def license_compatible(candidate: Candidate) -> Verdict:
-    """The parents' licences allow the card's, and those of models whose sampled answers were learned from.
-
-    A model whose licence is not known allows nothing. That of a sampling model may bind what is made of its answers (Llama's and
-    Gemma's terms do, and those that exclude commercial use), so it is asked as a parent's is, though its weights are not here.
-    """
-    gate, record = "license_compatible", candidate.run_record
-    if record is None:
-        return skipped(gate, "there is no run.json, so no parent is known")
-    metadata = front_matter(candidate.bundle / "README.md") if candidate.has("README.md") else {}
-    ours = str(metadata.get("license_name") or metadata.get("license") or "").lower()
-    parents = {parent.name: parent.license for parent in record.parents if parent.role in MADE_FROM}
-    sampled = {data.sampled.policy.name: data.sampled.policy.license for data in record.data if data.sampled}
-    evidence = {
-        "license": ours or None,
-        "parents": parents,
-        "data": {data.id: data.license for data in record.data},
-        "sampled_from": sampled,
-    }
-    asked = [*parents.items(), *((f"{name}, whose answers were learned from,", its) for name, its in sampled.items())]
-    problems = [
-        problem
-        for name, theirs in asked
-        if (problem := _incompatible(name, theirs, ours, unchanged=record.method == "base"))
-    ]
-    if problems:
-        return refused(
-            gate,
-            "; ".join(problems),
-            remedy="release under the parent's licence, or begin from another parent; "
-            "--license ID of `training base`, or of `release publish --checkpoint`, names one that is known",
-            **evidence,
-        )
-    told = ", ".join(f"{name} ({license})" for name, license in {**sampled, **parents}.items()) or "no parent"
-    return passed(gate, f"{ours} is allowed by {told}", **evidence)
-
-
-def _incompatible(name: str, theirs: str | None, ours: str, *, unchanged: bool) -> str | None:
-    parent = re.sub(r"[^a-z0-9.+]+", "-", (theirs or "unknown").lower()).strip("-")
-    if parent in ("unknown", "other"):
-        return f"the licence of {name} is not known"
-    if parent == ours or parent in PERMISSIVE or ours in ALSO.get(parent, ()):
-        if "-nd-" in parent and not unchanged:
-            return f"{name} is under {parent}, which allows no derivatives"
-        return None
-    return f"{name} is under {parent}, which does not allow {ours or 'no licence'}"
 
 
 def front_matter(path: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from model_cards.facts import PLACES
 from model_cards.signer import told
 from release.gates.candidate import Candidate, passed, refused
 from release.gates.texts import QUOTED, VOCABULARIES, lines, vocabulary_lines
@@ -25,7 +26,8 @@ SECRETS = {
 }
 REMOVE = "remove it from the run's files (of a --checkpoint: from its directory, or --leave-out FILE)"
 WORDS_IN_CAPITALS = "ArtifactoryDetector"  # it takes APACHELICENSE for a credential
-HOME_PATHS = re.compile(r"(?<![\w/.:])(?:/home/[\w.-]+|/Users/[\w.-]+|/root)/[\w./-]+|\b[A-Z]:\\+Users\\+[\w.-]+")
+# Of one part more than the places, for /tmp/cache and /data/train are everybody's.
+LOCAL_PATHS = re.compile(rf"(?<![\w/.:])(?:/(?:{PLACES})/[\w.-]+|/root)/[\w./-]+|\b[A-Z]:\\+Users\\+[\w.-]+")
 EMAIL = re.compile(r"(?<![\w.%+-])[\w.%+-]+@(?:[A-Za-z0-9-]+\.)+[A-Za-z]{2,}\b")
 NO_ONES_MAIL = re.compile(
     r"@(?:[\w.-]+\.)?(?:example\.(?:com|org|net)|[\w-]+\.(?:example|invalid|test))$", re.IGNORECASE
@@ -93,7 +95,7 @@ def no_personal_data(candidate: Candidate) -> Verdict:
 
 
 def no_local_paths(candidate: Candidate) -> Verdict:
-    """No path of this machine, and no home directory, in what would be read by strangers."""
+    """No path of this machine, and none into places where people keep files, in what would be read by strangers."""
     gate = "no_local_paths"
     own = {str(path) for path in (Path.home(), Path.cwd(), candidate.run.resolve()) if len(path.parts) > 1}
     found = []
@@ -101,7 +103,7 @@ def no_local_paths(candidate: Candidate) -> Verdict:
         match = next(
             (path for path in sorted(own, key=len, reverse=True) if re.search(re.escape(path) + r"(?!\w)", line)), None
         )
-        if match is None and not name.startswith((*QUOTED, *VOCABULARIES)) and (home := HOME_PATHS.search(line)):
+        if match is None and not name.startswith((*QUOTED, *VOCABULARIES)) and (home := LOCAL_PATHS.search(line)):
             match = home.group()
         if match is not None:
             found.append({"file": name, "line": number, "path": match})
@@ -110,7 +112,8 @@ def no_local_paths(candidate: Candidate) -> Verdict:
         return refused(
             gate,
             f"{len(found)} line(s) name paths of a machine; first: {first['path']} in {first['file']}, line {first['line']}",
-            remedy="run the commands with relative paths, so that the records do too, then plan again",
+            remedy="run the commands with relative paths, so that the records do too, then plan again; of a --checkpoint: take it "
+            "out of its files, or --leave-out FILE; where it is meant to be read: --waive no_local_paths=REASON",
             found=found[:50],
         )
     return passed(gate, "no path of this machine in the text files")

@@ -61,19 +61,28 @@ def running_hub(root: Path, port: int = 0, wrap: Callable[[ASGIApp], ASGIApp] | 
         listener.close()
 
 
-def serve(store: Store, host: str, port: int, *, run_spaces: bool = False, names: Collection[str] = ()) -> None:
+def serve(
+    store: Store,
+    host: str,
+    port: int,
+    *,
+    run_spaces: bool = False,
+    names: Collection[str] = (),
+    accept: Callable[[], None] = lambda: None,
+) -> None:
     """Serve in the foreground until SIGTERM or Ctrl-C; prints one line with the endpoint when it is reachable.
 
     `run_spaces` runs the code of every Space here, as this user, each at a port of loopback. On loopback it answers to
     loopback's names and to `names`, under which a proxy of this machine passes requests on; elsewhere to every name.
+    `accept` lets the owner's token in, once the port is this Hub's: a new one would else be sent to whoever has the port.
     """
-    if not is_loopback(host) and not store.accounts.has_tokens():
-        raise UsageError(
-            "a Hub that others can reach must have a user, or nobody could write to it",
-            where=f"--host {host}",
-            next_step=f"python -m release hub user NAME --root {store.root}",
-        )
     listener = _listen(host, port)
+    try:
+        accept()
+        _require_users(store, host)
+    except BaseException:
+        listener.close()
+        raise
     shown = f"[{host}]" if ":" in host else host
     endpoint = f"http://{shown}:{listener.getsockname()[1]}"
     server = _ForegroundServer(
@@ -89,6 +98,15 @@ def serve(store: Store, host: str, port: int, *, run_spaces: bool = False, names
         listener.close()
     if server.interrupted:
         raise KeyboardInterrupt
+
+
+def _require_users(store: Store, host: str) -> None:
+    if not is_loopback(host) and not store.accounts.has_tokens():
+        raise UsageError(
+            "a Hub that others can reach must have a user, or nobody could write to it",
+            where=f"--host {host}",
+            next_step=f"python -m release hub user NAME --root {store.root}",
+        )
 
 
 class _ForegroundServer(uvicorn.Server):

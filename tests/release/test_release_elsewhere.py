@@ -92,8 +92,8 @@ def test_a_space_that_cannot_be_is_told_before_a_checkpoint_is_copied(
 def test_what_names_nothing_to_release_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "--repo", "me/mine"]) == 2
     assert "--checkpoint DIR" in capsys.readouterr().err
-    assert main(["plan", "--repo", "me/mine", "--run", "runs/a", "--license", "mit"]) == 2
-    assert "--license is of a --checkpoint" in capsys.readouterr().err
+    assert main(["plan", "--repo", "me/mine", "--run", "runs/none", "--license", "mit"]) == 2
+    assert "there is no run with a record" in capsys.readouterr().err
 
 
 def test_a_licence_that_only_its_card_names_goes_on_with_its_text_and_a_card_that_cannot_be_read_is_exit_2(

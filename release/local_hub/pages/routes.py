@@ -107,7 +107,7 @@ def _barred(call: Call) -> str | None:
     except Refusal as refusal:
         if refusal.code != "GatedRepo":
             raise
-        return refusal.message
+        return refusal.message.partition(" Visit ")[0].rstrip(".") + "."  # this is the page that it sends people to
     return None
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from evals.presentation import figure, interval
 from evals.scorecard import Score, Scorecard
+from model_cards.score_table import arrow
 from release.local_hub.pages.leaderboard import SCORECARD, SCORECARD_LIMIT, read_scorecard
 from release.local_hub.pages.views import repository_page
 from release.local_hub.repository import Repository
@@ -46,6 +47,7 @@ def _read(repository: Repository, tree: Tree, path: str) -> Scorecard | None:
 def _row(score: Score, parent: Score | None) -> Context:
     return {
         "score": score,
+        "arrow": arrow(score),
         "value": figure(score.value, score.unit),
         "interval": interval(score),
         "parent": figure(parent.value, parent.unit) if parent else None,

@@ -107,7 +107,14 @@ def card(repository: Repository, revision: str, *, barred: str | None = None) ->
     shows_rows = repository.kind == "dataset" and barred is None
     page["rows"] = _first_rows(repository, page["commit"].tree) if shows_rows else None
     page["barred"] = barred
+    page["terms"] = {key: _texts(page["info"]["cardData"], f"extra_gated_{key}") for key in ("heading", "prompt")}
+    page["gguf"] = _gguf_alone(page["commit"].tree) if repository.kind == "model" else None
     return page
+
+
+def _gguf_alone(tree: Tree) -> str | None:
+    """A GGUF file of a model that transformers does not load by its id; None where it does, or there is none."""
+    return None if "config.json" in tree else next((path for path in sorted(tree) if path.endswith(".gguf")), None)
 
 
 def _texts(data: Context | None, key: str) -> str:

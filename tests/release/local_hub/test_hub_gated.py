@@ -172,10 +172,16 @@ def test_the_page_of_a_gated_dataset_says_how_to_ask_and_shows_no_rows(people: A
     def page(user: str, path: str = "") -> httpx2.Response:
         return httpx2.get(address + path, auth=("user", str(people(user).token)) if user else None)
 
+    terms = b"---\nextra_gated_prompt: Agree to <b> the terms\n---\n"
+    people(ME).upload_file(path_or_fileobj=terms, path_in_repo="README.md", repo_id=name, repo_type="dataset")
     assert "a secret row" in page(ME).text
     for user, status, shown in ((NOBODY, 401, "Sign in"), (VISITOR, 403, "ask-access")):
         assert shown in page(user).text
         assert "a secret row" not in page(user).text
+        assert "to ask its authors for access" in page(user).text.replace("To ask", "to ask")
+        assert "Visit " not in page(user).text, "it is the page that one would visit"
+        assert "Agree to <b> the terms" not in page(user).text
+        assert "Agree to &lt;b&gt; the terms" in page(user).text
         refused = page(user, "/blob/main/data.jsonl")
         assert (refused.status_code, refused.headers["X-Error-Code"]) == (status, "GatedRepo")
 

@@ -148,6 +148,17 @@ def test_every_link_of_every_page_leads_somewhere(ask, demo):
     assert len(seen) > 40
 
 
+def test_how_to_use_a_repository_fits_what_is_in_it(api, ask):
+    for kind, name, file in (("model", "quantised", "q-F16.gguf"), ("space", "static", "index.html")):
+        api.create_repo(f"slipway/{name}", repo_type=kind, space_sdk="static" if kind == "space" else None)
+        api.upload_file(path_or_fileobj=b"x", path_in_repo=file, repo_id=f"slipway/{name}", repo_type=kind)
+    quantised, static = (ask("GET", path).body.decode() for path in ("/slipway/quantised", "/spaces/slipway/static"))
+    assert "llama-server -m q-F16.gguf" in quantised
+    assert "pipeline(" not in quantised
+    assert "hf download" in static
+    assert "python app/app.py" not in static
+
+
 def test_a_cards_images_and_links_lead_into_the_repository(ask, demo):
     page = ask("GET", "/slipway/demo").body.decode()
     assert 'src="/slipway/demo/resolve/main/plots/loss%20one.png"' in page

@@ -1,0 +1,65 @@
+"""What a card says without a figure: nothing that is not known, no link into nothing, no direction where there is none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from test_card_author import copied
+
+from evals.scorecard import Scorecard
+from model_cards.card import render_card
+from model_cards.check import check_card
+
+MakeRun = Callable[..., Path]
+HERE = "http://127.0.0.1:8484"
+
+
+def test_a_figure_that_is_neither_better_nor_worse_has_no_arrow(make_run: MakeRun) -> None:
+    run = make_run(baseline=False)
+    card = Scorecard.read(run / "scorecard.json")
+    length = card.scores[0].model_copy(
+        update={"metric": "response_tokens", "unit": "tokens", "higher_is_better": False, "headline": True}
+    )
+    card.model_copy(update={"scores": [length, *card.scores[1:]]}).write(run / "scorecard.json")
+    rendered = render_card(run, repo_id="slipway/tiny", tag="v1.0.0")
+    assert f"`{length.task}/response_tokens` |" in rendered.readme
+    assert "`help/mean_reward` ↑ |" in rendered.readme
+    for path, content in rendered.files.items():
+        (run / "bundle" / path).parent.mkdir(parents=True, exist_ok=True)
+        (run / "bundle" / path).write_bytes(content)
+    assert not [problem for problem in check_card(run) if "is not on the card" in problem.what]
+
+
+def test_the_parents_figures_are_not_said_to_be_of_these_bytes(make_run: MakeRun) -> None:
+    text = render_card(make_run(), repo_id="slipway/tiny", tag="v1.0.0").readme
+    assert (
+        "Every figure of this model was measured on the exact bytes of release `v1.0.0`, the parent's on its own."
+        in text
+    )
+
+
+def test_parents_and_data_are_links_on_the_public_hub_alone_and_the_purl_names_another_hub(make_run: MakeRun) -> None:
+    run = make_run()
+    there, here = (render_card(run, repo_id="slipway/tiny", tag="v1.0.0", endpoint=hub) for hub in (None, HERE))
+    lines = [line for line in there.readme.splitlines() if line.startswith("**tiny** is [")]
+    assert len(lines) == 1
+    parent = lines[0].partition("[")[2].partition("]")[0]
+    assert f"](https://huggingface.co/{parent})" in there.readme
+    assert f"**tiny** is {parent} (" in here.readme
+    assert f"]({HERE}/{parent})" not in here.readme
+    assert f"]({HERE}/datasets/" not in here.readme
+    purls = [json.loads(one.files["bom.cdx.json"])["metadata"]["component"]["purl"] for one in (there, here)]
+    assert purls == [
+        "pkg:huggingface/slipway/tiny@v1.0.0",
+        f"pkg:huggingface/slipway/tiny@v1.0.0?repository_url={HERE}",
+    ]
+
+
+def test_of_a_model_from_elsewhere_nothing_is_said_of_its_purpose_or_its_falsehoods(make_run: MakeRun) -> None:
+    run = copied(make_run(scored=False, baseline=False), None)
+    text = render_card(run, repo_id="slipway/harbour", tag="v1.0.0").readme
+    assert "Nothing is known here of what it was made for" in text
+    assert "For research on" not in text
+    assert "It states falsehoods" not in text
