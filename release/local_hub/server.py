@@ -61,34 +61,45 @@ def running_hub(root: Path, port: int = 0, wrap: Callable[[ASGIApp], ASGIApp] | 
         listener.close()
 
 
-def serve(store: Store, host: str, port: int, *, run_spaces: bool = False, names: Collection[str] = ()) -> None:
+def serve(
+    store: Store,
+    host: str,
+    port: int,
+    *,
+    run_spaces: bool = False,
+    names: Collection[str] = (),
+    listening: Callable[[], None] | None = None,
+) -> None:
     """Serve in the foreground until SIGTERM or Ctrl-C; prints one line with the endpoint when it is reachable.
 
     `run_spaces` runs the code of every Space here, as this user, each at a port of loopback. On loopback it answers to
     loopback's names and to `names`, under which a proxy of this machine passes requests on; elsewhere to every name.
+    `listening` is called when the port is this server's: a token that was written before would be sent to whoever has it.
     """
+    listener = _listen(host, port)
+    try:
+        if listening is not None:
+            listening()
+        _refuse_without_tokens(store, host)
+        shown = f"[{host}]" if ":" in host else host
+        endpoint = f"http://{shown}:{listener.getsockname()[1]}"
+        ready = f"Hub ready at {endpoint} (HF_ENDPOINT={endpoint})"
+        server = _ForegroundServer(_configuration(store, ready=ready, local=is_loopback(host), names=names))
+        with running_spaces(store, endpoint) if run_spaces else nullcontext():
+            server.run(sockets=[listener])
+    finally:
+        listener.close()
+    if server.interrupted:
+        raise KeyboardInterrupt
+
+
+def _refuse_without_tokens(store: Store, host: str) -> None:
     if not is_loopback(host) and not store.accounts.has_tokens():
         raise UsageError(
             "a Hub that others can reach must have a user, or nobody could write to it",
             where=f"--host {host}",
             next_step=f"python -m release hub user NAME --root {store.root}",
         )
-    listener = _listen(host, port)
-    shown = f"[{host}]" if ":" in host else host
-    endpoint = f"http://{shown}:{listener.getsockname()[1]}"
-    server = _ForegroundServer(
-        _configuration(
-            store, ready=f"Hub ready at {endpoint} (HF_ENDPOINT={endpoint})", local=is_loopback(host), names=names
-        )
-    )
-    spaces = running_spaces(store, endpoint) if run_spaces else nullcontext()
-    try:
-        with spaces:
-            server.run(sockets=[listener])
-    finally:
-        listener.close()
-    if server.interrupted:
-        raise KeyboardInterrupt
 
 
 class _ForegroundServer(uvicorn.Server):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 import json
+import shlex
 from typing import Any
 
 from release.local_hub import discussions
 from release.local_hub.front_matter import split_card
 from release.local_hub.pages.markdown import render_card
 from release.local_hub.refusals import EntryNotFound, RevisionNotFound
-from release.local_hub.repo_info import card_data, card_text, list_item, repo_info
+from release.local_hub.repo_info import app_file, card_data, card_text, list_item, lost_files, repo_info
 from release.local_hub.repository import Commit, Repository
 from release.local_hub.routes_collections import answer_of, readable, visible
 from release.local_hub.routes_resolve import IMAGES
@@ -92,6 +93,7 @@ def repository_page(repository: Repository, revision: str, tab: str) -> Context:
         "tags": names["tags"][::-1],
         "pulls": names["pr"],
         "talks": len(discussions.read_all(repository)),
+        "lost": lost_files(repository.blobs, commit.tree),
         "scored": repository.kind == "model" and "scorecard.json" in commit.tree,
     }
 
@@ -106,8 +108,22 @@ def card(repository: Repository, revision: str, *, barred: str | None = None) ->
     page["config"] = _first_config(page["info"]["cardData"])
     shows_rows = repository.kind == "dataset" and barred is None
     page["rows"] = _first_rows(repository, page["commit"].tree) if shows_rows else None
-    page["barred"] = barred
+    page["barred"], page["use"] = barred, _use(repository, page)
     return page
+
+
+def _use(repository: Repository, page: Context) -> Context:
+    """By what the files are used: {how, file}, for the snippet of the page."""
+    tree: Tree = page["commit"].tree
+    if repository.kind == "space":
+        file, how = app_file(repository, tree), page["info"]["sdk"]
+        file = file if file in tree else ""
+        return {"how": how, "file": "" if how == "static" and file == "index.html" else file}
+    if repository.kind == "model" and "config.json" not in tree:
+        ggufs = sorted((entry.size, path) for path, entry in tree.items() if path.endswith(".gguf"))
+        how = "gguf" if ggufs else "peft" if "adapter_config.json" in tree else "files"
+        return {"how": how, "file": shlex.quote(ggufs[0][1]) if ggufs else ""}
+    return {"how": "", "file": ""}
 
 
 def _texts(data: Context | None, key: str) -> str:
@@ -152,7 +168,7 @@ def _source(result: Context) -> str | None:
 def _first_rows(repository: Repository, tree: Tree) -> Context | None:
     """The first rows of a data set's first JSON-lines file."""
     path = next((path for path in sorted(tree) if path.endswith(".jsonl")), None)
-    if path is None:
+    if path is None or not repository.blobs.has(tree[path].sha256):
         return None
     rows = []
     with repository.blobs.path(tree[path].sha256).open("rb") as file:
@@ -250,7 +266,9 @@ def _diff(repository: Repository, path: str, old: Entry | None, new: Entry | Non
     """A unified diff in lines; None for what is too large or not text."""
     texts: list[list[str]] = []
     for entry in (old, new):
-        if entry is not None and (entry.lfs or entry.size > DIFF_LIMIT):
+        if entry is not None and (
+            entry.lfs or entry.size > DIFF_LIMIT or not repository.blobs.has(entry.sha256, entry.size)
+        ):
             return None
         text = _text(repository, entry, DIFF_LIMIT) if entry is not None else ""
         if text is None:

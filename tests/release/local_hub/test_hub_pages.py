@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import io
 import re
 from html.parser import HTMLParser
@@ -199,6 +200,27 @@ def test_a_person_gets_a_page_and_a_program_gets_json_for_what_is_not_there(ask,
         assert b"<!doctype html>" in answer.body
     assert ask("GET", "/a/b/c/d/e", headers=browser).body.startswith(b"<!doctype html>")
     assert ask("GET", "/a/b/c/d/e").json()["error"]
+
+
+def test_use_it_says_what_works_with_the_files_that_are_there(hub, ask, api):
+    def snippet(name: str, files: dict[str, bytes], kind: str = "model", sdk: str | None = None) -> str:
+        api.create_repo(f"slipway/{name}", repo_type=kind, space_sdk=sdk)
+        added = [CommitOperationAdd(path, content) for path, content in files.items()]
+        api.create_commit(f"slipway/{name}", added, commit_message="files", repo_type=kind)
+        page = ask("GET", f"/{'spaces/' if kind == 'space' else ''}slipway/{name}").body.decode()
+        return " ".join(html.unescape(page.partition("<h2>Use it</h2>")[2]).replace("\\\n", "").split())
+
+    ggufs = {"m-F16.gguf": b"\0" * 9, "m-Q8_0.gguf": b"\0" * 5}
+    served = snippet("quantised", ggufs)
+    assert f"export HF_ENDPOINT={hub.endpoint}" in served
+    assert "hf download slipway/quantised m-Q8_0.gguf --local-dir . llama-server -m m-Q8_0.gguf" in served
+    assert "pipeline(" not in served
+    assert "AutoPeftModelForCausalLM" in snippet("adapter", {"adapter_config.json": b"{}"})
+    assert "pipeline(" in snippet("whole", {"config.json": b"{}"})
+    opened = snippet("board", {"index.html": b"<p>"}, "space", "static")
+    assert "python -m http.server --directory app 8000 # http://127.0.0.1:8000/" in opened
+    assert "python app/" not in opened
+    assert "python app/app.py" in snippet("chat", {"app.py": b""}, "space", "gradio")
 
 
 def test_odd_metadata_does_not_break_a_page(hub, ask, tmp_path):
