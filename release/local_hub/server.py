@@ -74,13 +74,14 @@ def serve(
 
     `run_spaces` runs the code of every Space here, as this user, each at a port of loopback. On loopback it answers to
     loopback's names and to `names`, under which a proxy of this machine passes requests on; elsewhere to every name.
-    `listening` is called when the port is this server's: a token that was written before would be sent to whoever has it.
+    `listening` makes a token when the port is this server's: one that was written before would be sent to whoever has the port.
     """
+    if listening is None:
+        _refuse_without_tokens(store, host)
     listener = _listen(host, port)
     try:
         if listening is not None:
             listening()
-        _refuse_without_tokens(store, host)
         shown = f"[{host}]" if ":" in host else host
         endpoint = f"http://{shown}:{listener.getsockname()[1]}"
         ready = f"Hub ready at {endpoint} (HF_ENDPOINT={endpoint})"

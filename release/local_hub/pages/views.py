@@ -53,6 +53,11 @@ def index(call: Call, kind: str | None, namespace: str | None = None) -> Context
     return shown
 
 
+def collections(call: Call) -> Context:
+    """The collections that the caller may see, the newest change first."""
+    return {"collections": visible(call)}
+
+
 def collection(call: Call) -> Context:
     """A collection with those of its items that the caller may see."""
     found = answer_of(call, readable(call))
@@ -98,8 +103,9 @@ def repository_page(repository: Repository, revision: str, tab: str) -> Context:
     }
 
 
-def card(repository: Repository, revision: str, *, barred: str | None = None) -> Context:
-    """The card; of a gated repository also for those who are `barred` from its files, with the reason and no rows."""
+def card(repository: Repository, revision: str, barred: str | None = None, proof: str | None = None) -> Context:
+    """The card; of a gated repository also for those who are `barred` from its files (access.py's standing), with no rows and
+    with `proof` for the form by which they ask."""
     page = repository_page(repository, revision, "card")
     _, body = split_card(card_text(repository.blobs, page["commit"].tree))
     page["card"] = render_card(body, base=page["base"], revision=revision) if body.strip() else None
@@ -108,7 +114,9 @@ def card(repository: Repository, revision: str, *, barred: str | None = None) ->
     page["config"] = _first_config(page["info"]["cardData"])
     shows_rows = repository.kind == "dataset" and barred is None
     page["rows"] = _first_rows(repository, page["commit"].tree) if shows_rows else None
-    page["barred"], page["use"] = barred, _use(repository, page)
+    page["barred"], page["proof"], page["use"] = barred, proof, _use(repository, page)
+    names = ("prompt", "heading", "button_content") if barred else ()
+    page["gate"] = {name: _texts(page["info"]["cardData"], f"extra_gated_{name}") for name in names}
     return page
 
 
@@ -255,11 +263,20 @@ def commit(repository: Repository, oid: str) -> Context:
     page = repository_page(repository, oid, "history")
     shown: Commit = page["commit"]
     before: Tree = repository.commit_of(shown.parent).tree if shown.parent else {}
-    page["changes"] = [
-        {"path": path, "old": before.get(path), "new": entry, "diff": _diff(repository, path, before.get(path), entry)}
-        for path, entry in changed_paths(before, shown.tree).items()
-    ]
+    page["changes"] = _changes(repository, before, changed_paths(before, shown.tree))
     return page
+
+
+def _changes(
+    repository: Repository, before: Tree, changed: dict[str, Entry | None], *, barred: bool = False
+) -> list[Context]:
+    """Each changed file with its entries before and afterwards, and its diff, but for those who are barred from the files."""
+    shown = []
+    for path, new in changed.items():
+        old = before.get(path)
+        diff = None if barred else _diff(repository, path, old, new)
+        shown.append({"path": path, "old": old, "new": new, "diff": diff})
+    return shown
 
 
 def _diff(repository: Repository, path: str, old: Entry | None, new: Entry | None) -> list[str] | None:
@@ -283,9 +300,14 @@ def talks(repository: Repository) -> Context:
     return page
 
 
-def talk(repository: Repository, number: int) -> Context:
+def talk(repository: Repository, number: int, *, barred: bool = False) -> Context:
+    """A discussion; a pull request with the files that it changes."""
     page = repository_page(repository, "main", "talks")
     page["talk"] = discussions.read(repository, number)
+    if page["talk"]["pull_request"]:
+        ref = f"refs/pr/{number}"
+        before, changed = discussions.proposed_changes(repository, number)
+        page["proposed"] = {"ref": ref, "changes": _changes(repository, before, changed, barred=barred)}
     page["comments"] = [
         {**event, "html": render_card(event["data"]["latest"]["raw"], base=page["base"], revision="main")}
         for event in page["talk"]["events"]

@@ -91,6 +91,7 @@ def addresses(sha: str) -> dict[str, str]:
         "/datasets": "slipway/</span>data",
         "/spaces": "Chat",
         "/slipway": "slipway/</span>demo",
+        "/collections": "no collections that you may see",
         "/?search=dem": "slipway/</span>demo",
         "/slipway/demo": "Demo &amp; </h1>",
         "/SLIPWAY/demo": "slipway",
@@ -104,7 +105,7 @@ def addresses(sha: str) -> dict[str, str]:
         "/slipway/demo/commits/main": "First &lt;b&gt;commit&lt;/b&gt;",
         f"/slipway/demo/commit/{sha}": "+steps: 2",
         "/slipway/demo/discussions": "Propose z",
-        "/slipway/demo/discussions/1": "Propose z",
+        "/slipway/demo/discussions/1": "pull request, open",
         "/datasets/slipway/data": "&lt;i&gt;hello&lt;/i&gt;",
         "/spaces/slipway/chat": "does not run it",
         "/icon.svg": "<svg",
@@ -221,6 +222,28 @@ def test_use_it_says_what_works_with_the_files_that_are_there(hub, ask, api):
     assert "python -m http.server --directory app 8000 # http://127.0.0.1:8000/" in opened
     assert "python app/" not in opened
     assert "python app/app.py" in snippet("chat", {"app.py": b""}, "space", "gradio")
+
+
+def test_a_pull_requests_page_shows_its_state_and_what_it_changes(ask, api):
+    api.create_repo("slipway/changed")
+    first = [CommitOperationAdd("a.txt", b"one\ntwo\n"), CommitOperationAdd("w.bin", io.BytesIO(b"\0"))]
+    api.create_commit("slipway/changed", first, commit_message="first")
+    then = [CommitOperationAdd("a.txt", b"one\nthree\n"), CommitOperationAdd("w.bin", io.BytesIO(b"\0\0"))]
+    number = api.create_commit("slipway/changed", then, commit_message="Propose", create_pr=True).pr_num
+
+    def page() -> str:
+        return ask("GET", f"/slipway/changed/discussions/{number}").body.decode()
+
+    assert "pull request, open" in page()
+    api.merge_pull_request("slipway/changed", number)
+    merged = page()
+    assert "pull request, merged" in merged
+    assert "2 changed files" in merged
+    assert '<span class="minus">-two</span><span class="plus">+three</span>' in merged
+    assert "1 B → 2 B" in merged
+    api.update_repo_settings("slipway/changed", gated="manual")
+    assert "three" not in page()
+    assert "a.txt" in page()
 
 
 def test_odd_metadata_does_not_break_a_page(hub, ask, tmp_path):
