@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -115,13 +116,9 @@ def _serve(args: argparse.Namespace) -> Result:
     from release.local_hub.store import Store
 
     _require_no_subject(args)
-    store = Store(args.root)
-
-    def accept() -> None:
-        if args.token_file:
-            _accept_token_file(args.token_file, store)
-
-    serve(store, args.host, args.port, run_spaces=args.run_spaces, names=args.public_host, accept=accept)
+    store, file = Store(args.root), args.token_file
+    accept = partial(_accept_token_file, file, store) if file else None
+    serve(store, args.host, args.port, run_spaces=args.run_spaces, names=args.public_host, listening=accept)
     return {"summary": "the Hub has stopped", "root": str(args.root)}
 
 
@@ -192,14 +189,14 @@ def _user(args: argparse.Namespace) -> Result:
 
 
 def _fsck(args: argparse.Namespace) -> Result:
-    from release.local_hub.fsck import check, set_aside
+    from release.local_hub.fsck import check, how_to_mend, set_aside
 
     _require_no_subject(args)
     damages = check(args.root)
     moved = set_aside(args.root, damages) if args.set_aside else []
     result: Result = {
         "root": str(args.root),
-        "damages": [{"where": damage.where, "what": damage.what, "affects": damage.affects} for damage in damages],
+        "damages": [asdict(damage) for damage in damages],
         "set_aside": moved,
     }
     if not damages:
@@ -208,10 +205,7 @@ def _fsck(args: argparse.Namespace) -> Result:
     error = VerificationMismatch(
         f"{len(damages)} things are broken in this Hub\n  " + "\n  ".join(lines),
         where=str(args.root),
-        next_step=(
-            f"{len(moved)} were set aside: " if moved else "restore them from a copy, or use --set-aside and then "
-        )
-        + "send the bytes of each file named above again: hf upload ORG/NAME FILE PATH",
+        next_step=how_to_mend(damages, moved),
     )
     log(f"error: {error.render()}")
     return {"summary": "", **result, "error": error.as_dict(), "exit_code": error.exit_code}

@@ -112,6 +112,9 @@ def _from_answer(error: Exception, endpoint: str, doing: str, token: str | bool 
             f"could not {doing}: too many requests",
             "wait as the Hub asks, then run the same command again",
         )
+    elif status == 410:
+        what = f"could not {doing}: the Hub has lost a file that it lists"
+        next_step = "send that file again (hf upload, from your own copy), then run the same command again"
     elif status in (409, 412):
         what, next_step = f"could not {doing}: it changed meanwhile", "run the same command again"
     elif status >= 500:

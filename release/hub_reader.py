@@ -179,13 +179,13 @@ class HubReader:
 
     def text(self, repo_id: str, revision: str, path: str, kind: Kind = "model") -> str:
         """A small text file of a revision. Raises UsageError where there is none."""
-        from huggingface_hub.errors import EntryNotFoundError
+        from huggingface_hub.errors import RemoteEntryNotFoundError
 
         def read() -> str | None:
             with tempfile.TemporaryDirectory(prefix="slipway-file-") as cache:
                 try:
                     file = self.api.hf_hub_download(repo_id, path, revision=revision, repo_type=kind, cache_dir=cache)
-                except EntryNotFoundError:
+                except RemoteEntryNotFoundError:  # and not LocalEntryNotFoundError: the Hub did not answer
                     return None
                 return Path(file).read_text(encoding="utf-8")
 

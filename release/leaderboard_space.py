@@ -96,7 +96,7 @@ def refresh(args: argparse.Namespace) -> Result:
     if args.out:
         for name, content in files.items():
             write_atomically(args.out / name, content)
-    listed = f"{len(sources)} models from {hub.endpoint}"
+    listed = f"{_models(len(sources))} from {hub.endpoint}"
     told: dict[str, Any] = {
         "sources": [source.as_dict() for source in sources],
         "left_out": left_out,
@@ -172,6 +172,10 @@ def space_files(sources: Sequence[Source], out: Path, title: str) -> dict[str, b
     return files
 
 
+def _models(count: int) -> str:
+    return f"{count} model{'s' if count != 1 else ''}"
+
+
 def push(hub: HubClient, repo_id: str, files: dict[str, bytes], models: int, *, private: bool) -> tuple[str, bool]:
     """One commit with exactly these files; its id, and whether it was needed."""
     head, changed = commit_space(
@@ -179,7 +183,7 @@ def push(hub: HubClient, repo_id: str, files: dict[str, bytes], models: int, *, 
         repo_id,
         {name: LocalFile.of(content) for name, content in files.items()},
         sdk="static",
-        title=f"Scores of {models} models",
+        title=f"Scores of {_models(models)}",
         message=f"sources {hashlib.sha256(files['sources.json']).hexdigest()}",
     )
     hub.set_private(repo_id, private, "space")
@@ -188,7 +192,11 @@ def push(hub: HubClient, repo_id: str, files: dict[str, bytes], models: int, *, 
 
 def _readme(sources: Sequence[Source], title: str) -> str:
     models = "".join(f"  - {json.dumps(name)}\n" for name in dict.fromkeys(source.repo_id for source in sources))
-    rows = "".join(f"| {source.repo_id} | `{source.commit}` | `{source.digest}` |\n" for source in sources)
+    rows = "".join(
+        f"| [{source.repo_id}](/{source.repo_id}) | [`{source.commit}`](/{source.repo_id}/tree/{source.commit}) "
+        f"| `{source.digest}` |\n"
+        for source in sources
+    )
     return (
         f"---\ntitle: {json.dumps(title)}\nemoji: 📊\ncolorFrom: blue\ncolorTo: indigo\nsdk: static\napp_file: index.html\n"
         f"pinned: false\nmodels:\n{models}---\n\n# {title}\n\nMade of the scorecards in these repositories. Scores share a table "

@@ -79,7 +79,10 @@ class PlannedRelease:
                     raise source_changed(str(file.source), file.sha256, found)
 
     def commit(self, branch: str, parent: str, title: str, repo_id: str | None = None) -> str:
-        """The planned files and no others on top of `parent`, in one commit (none where they are there already)."""
+        """The planned files and no others on top of `parent`, in one commit (none where they are there already).
+
+        All of them are offered, those too that the Hub lists: it says which it needs, and may have lost what it lists.
+        """
         where = repo_id or self.plan.repo_id
         additions, deletions = changes(self.files, self.hub.tree(where, parent))
         if not additions and not deletions:
@@ -88,7 +91,7 @@ class PlannedRelease:
             where,
             branch,
             parent=parent,
-            additions=additions,
+            additions=self.files,
             deletions=deletions,
             title=title,
             message=f"Plan {self.journal.plan_digest}",

@@ -26,19 +26,30 @@ def require_access(repository: Repository, caller: Caller, url: str) -> None:
 
     `url`: the repository's page, which says how to ask.
     """
-    settings = repository.settings
-    if not settings.get("gated") or caller.may_read(repository.namespace):
-        return
+    status = standing(repository, caller)
     restricted = f"Access to {repository.kind} {repository.id} is restricted"
-    if caller.user is None:
+    if status == "anonymous":
         raise Refusal(401, f"{restricted}: log in with a token of a user who has been let in.", "GatedRepo")
-    status = settings.get("access", {}).get(caller.user.lower(), {}).get("status")
     if status == PENDING:
         raise Refusal(403, f"Your request to access {repository.kind} {repository.id} awaits its authors.", "GatedRepo")
     if status == REJECTED:
         raise Refusal(403, f"{restricted}: its authors have rejected your request.", "GatedRepo")
-    if status != ACCEPTED:
+    if status is not None:
         raise Refusal(403, f"{restricted} and you are not in the authorized list. Visit {url} to ask.", "GatedRepo")
+
+
+def standing(repository: Repository, caller: Caller) -> str | None:
+    """How somebody stands who may not have the content: `anonymous`, `pending`, `rejected`, or `stranger`, who may ask.
+
+    None for those who may have it.
+    """
+    settings = repository.settings
+    if not settings.get("gated") or caller.may_read(repository.namespace):
+        return None
+    if caller.user is None:
+        return "anonymous"
+    status = settings.get("access", {}).get(caller.user.lower(), {}).get("status", "stranger")
+    return None if status == ACCEPTED else str(status)
 
 
 def access_requests(repository: Repository, status: str) -> list[Request]:

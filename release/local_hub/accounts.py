@@ -52,6 +52,9 @@ class Caller:
     namespaces: frozenset[str] = frozenset()  # lower case
     organisations: tuple[str, ...] = ()
     token_name: str = ""
+    login: Scope | None = (
+        None  # of a browser, whose `scope` is read: that of its token, for the forms of this Hub's own pages
+    )
 
     def may_read(self, namespace: str) -> bool:
         """Whether private repositories of the namespace are visible."""

@@ -13,6 +13,7 @@ from release.local_hub.accounts import ANONYMOUS, Caller
 from release.local_hub.refusals import Refusal
 from release.local_hub.store import Store
 
+_FORMS = ("/ask-access",)  # sent by a page of this Hub, with a proof of it (forms.py)
 _READ_BY_POST = ("/git-upload-pack", "/info/lfs/objects/batch")  # git and git-lfs know no other way to send a token
 
 
@@ -46,14 +47,16 @@ def caller_of(request: Request, store: Store) -> Caller:
     if header is None:
         return ANONYMOUS
     token = bearer_token(request)
-    basic = token is None and (request.method in {"GET", "HEAD"} or request.url.path.endswith(_READ_BY_POST))
+    basic = token is None and (
+        request.method in {"GET", "HEAD"} or request.url.path.endswith((*_READ_BY_POST, *_FORMS))
+    )
     if basic:
         token = _basic_password(header)
     caller = store.accounts.caller(token) if token else None
     if caller is None:
         raise Refusal(401, "Invalid credentials in Authorization header")
     # A browser remembers what it was told and sends it along from any page, so Basic may only read.
-    return replace(caller, scope="read") if basic else caller
+    return replace(caller, scope="read", login=caller.scope) if basic else caller
 
 
 def _basic_password(header: str) -> str | None:

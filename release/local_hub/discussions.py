@@ -15,7 +15,7 @@ from typing import Any
 from release.local_hub.refusals import Conflict, Refusal
 from release.local_hub.repository import MAIN, Commit, Repository, now
 from release.local_hub.storage import create_json, locked, read_json, write_json
-from release.local_hub.tree import Change, Delete, Entry, Put, changed_paths
+from release.local_hub.tree import Change, Delete, Entry, Put, Tree, changed_paths
 
 LOCK = "discussions.lock"  # in the repository's folder: numbers are given and statuses change under it
 UNDECIDED = ("open", "draft")
@@ -191,6 +191,13 @@ def conflict_free_changes(repository: Repository, main: Commit, head: Commit) ->
     return [Delete(path) if entry is None else Put(path, entry) for path, entry in new.items()]
 
 
+def proposed_changes(repository: Repository, number: int) -> tuple[Tree, Changes]:
+    """The files where the pull request left main, and what it changes of them; of one that was merged, too."""
+    main, head = repository.resolve(MAIN), repository.resolve(f"refs/pr/{number}")
+    before = _base(repository, main, head)
+    return before, changed_paths(before, head.tree)
+
+
 def conflicting_files(repository: Repository, number: int) -> list[str]:
     """The files for which a merge of the pull request would be refused."""
     return _clashes(*_changes_since_base(repository, repository.resolve(MAIN), repository.resolve(f"refs/pr/{number}")))
@@ -198,10 +205,15 @@ def conflicting_files(repository: Repository, number: int) -> list[str]:
 
 def _changes_since_base(repository: Repository, main: Commit, head: Commit) -> tuple[Changes, Changes]:
     """What `head` and `main` have each changed since they parted."""
+    before = _base(repository, main, head)
+    return changed_paths(before, head.tree), changed_paths(before, main.tree)
+
+
+def _base(repository: Repository, main: Commit, head: Commit) -> Tree:
+    """The files of the last commit that `head` and `main` share."""
     on_main = {commit.oid for commit in repository.history(main.oid)}
     base = next((commit for commit in repository.history(head.oid) if commit.oid in on_main), None)
-    before = base.tree if base else {}
-    return changed_paths(before, head.tree), changed_paths(before, main.tree)
+    return base.tree if base else {}
 
 
 def _clashes(wanted: Changes, meanwhile: Changes) -> list[str]:

@@ -4,7 +4,7 @@
         print(damage.where, damage.what, damage.affects)
 
 Servers may run meanwhile. Nothing is changed, except by `set_aside`, which takes damaged blobs out of the way so that
-whoever has the right bytes can send them again.
+whoever has the right bytes can send them again, by the command that `Damage.send_again` has.
 """
 
 from __future__ import annotations
@@ -13,29 +13,36 @@ import hashlib
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from release.local_hub.repository import names
 from release.local_hub.routes_xet import Xorbs
+from release.local_hub.send_again import sending_commands
 from release.local_hub.storage import BLOCK, Blobs, pointer_of
 from release.local_hub.store import FORMAT, KINDS, OWN_NAME
 from release.local_hub.tree import Entry
 from training.command import log
 from training.errors import UsageError
 
+MISSING = "it is missing"
+Uses = dict[str, dict[str, Entry]]  # blob -> "model org/name@commit: path" -> entry
 _OID = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True)
 class Damage:
-    """What is broken: a path beneath the root, what is wrong with it, and which files of repositories it is part of."""
+    """What is broken: a path beneath the root, what is wrong with it, and which files of repositories it is part of.
+
+    `send_again`: of content, the command by which it is mended (FILE is one's own copy).
+    """
 
     where: str
     what: str
     affects: tuple[str, ...] = ()
+    send_again: str | None = None
 
 
 def check(root: Path) -> list[Damage]:
@@ -52,10 +59,13 @@ def check(root: Path) -> list[Damage]:
             damages.append(Damage("accounts.json", "users, organisations or tokens are missing"))
     for file in sorted([*(root / "collections").glob("*.json"), *(root / "webhooks").glob("*.json")]):
         _json(root, file, damages)
-    uses: dict[str, dict[str, Entry]] = defaultdict(dict)  # blob -> "model org/name@commit: path" -> entry
+    uses: Uses = defaultdict(dict)
+    commands: dict[str, str] = {}
     for label, folder in _named(root, damages):
         _check_repository(root, folder, label, damages, uses)
-    _check_blobs(root, damages, uses)
+        for sha256, command in sending_commands(root, folder, label).items():
+            commands.setdefault(sha256, command)
+    _check_blobs(root, damages, uses, commands)
     return sorted(damages, key=lambda damage: damage.where)
 
 
@@ -68,10 +78,23 @@ def set_aside(root: Path, damages: list[Damage]) -> list[str]:
         if damage.where.startswith("blobs/") and file.is_file():
             file.rename(root / "damaged" / f"{file.parent.name}{file.name}")
             moved.append(damage.where)
-    if moved:  # no client may count on having sent these chunks
+    if any(damage.where.startswith("blobs/") for damage in damages):  # no client may count on having sent these chunks
         for folder in sorted((root / "xet").glob("*")):
             Xorbs(folder, Blobs(root)).forget_lost()
     return moved
+
+
+def how_to_mend(damages: Sequence[Damage], moved: Sequence[str]) -> str:
+    """What is set aside or missing can be sent again; what still lies there would be taken for what it was."""
+    gone = [damage for damage in damages if damage.where in moved or damage.what == MISSING]
+    commands = list(dict.fromkeys(damage.send_again for damage in gone if damage.send_again))
+    if not commands:
+        return "restore them from a copy, or use --set-aside, which says how to send content again"
+    listed = "".join(f"\n    {command}" for command in commands)
+    return (
+        f"{len(moved)} were set aside; send what is gone again, with this Hub's HF_ENDPOINT and HF_TOKEN, FILE being your own "
+        f"copy of it:{listed}\n  then fsck once more"
+    )
 
 
 def _named(root: Path, damages: list[Damage]) -> Iterator[tuple[str, Path]]:
@@ -95,9 +118,7 @@ def _named(root: Path, damages: list[Damage]) -> Iterator[tuple[str, Path]]:
                 yield label, folder
 
 
-def _check_repository(
-    root: Path, folder: Path, label: str, damages: list[Damage], uses: dict[str, dict[str, Entry]]
-) -> None:
+def _check_repository(root: Path, folder: Path, label: str, damages: list[Damage], uses: Uses) -> None:
     _json(root, folder / "repo.json", damages)
     for file in sorted((folder / "discussions").glob("*.json")):
         _json(root, file, damages)
@@ -120,7 +141,7 @@ def _check_repository(
             damages.append(Damage(_where(root, folder / "refs.json"), what, (label,)))
 
 
-def _commit(root: Path, file: Path, label: str, damages: list[Damage], uses: dict[str, dict[str, Entry]]) -> str | None:
+def _commit(root: Path, file: Path, label: str, damages: list[Damage], uses: Uses) -> str | None:
     """Note which blobs a commit uses; its parent."""
     where, name = _where(root, file), f"{label}@{file.stem[:12]}"
     body = _json(root, file, damages)
@@ -136,7 +157,7 @@ def _commit(root: Path, file: Path, label: str, damages: list[Damage], uses: dic
     return parent
 
 
-def _check_blobs(root: Path, damages: list[Damage], uses: dict[str, dict[str, Entry]]) -> None:
+def _check_blobs(root: Path, damages: list[Damage], uses: Uses, commands: dict[str, str]) -> None:
     blobs = Blobs(root)
     there = {file.parent.name + file.name: file for file in sorted(blobs.folder.glob("*/*"))}
     log(f"checking {len(there)} blobs")
@@ -147,10 +168,11 @@ def _check_blobs(root: Path, damages: list[Damage], uses: dict[str, dict[str, En
         except FileNotFoundError:
             continue  # `hub gc` removed it meanwhile
         if wrong:
-            damages.append(Damage(_where(root, file), wrong, tuple(sorted(users))))
+            damages.append(Damage(_where(root, file), wrong, tuple(sorted(users)), commands.get(sha256)))
     for sha256, users in uses.items():
         if sha256 not in there:
-            damages.append(Damage(f"blobs/{sha256[:2]}/{sha256[2:]}", "it is missing", tuple(sorted(users))))
+            where = f"blobs/{sha256[:2]}/{sha256[2:]}"
+            damages.append(Damage(where, MISSING, tuple(sorted(users)), commands.get(sha256)))
 
 
 def _wrong(file: Path, sha256: str, entries: list[Entry]) -> str | None:

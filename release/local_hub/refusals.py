@@ -29,6 +29,15 @@ class EntryNotFound(Refusal):
         )
 
 
+class ContentGone(Refusal):
+    """Content that a commit names and this Hub has lost. 410, for clients try 408, 429 and 5xx again, and it will not come back
+    by itself; and without EntryNotFound, by which they would take the file for one that was never there."""
+
+    def __init__(self, what: str) -> None:
+        message = f"The content of {what} is not on this Hub any more, though its commits name it; send the file again"
+        super().__init__(410, message, headers={"Cache-Control": "no-store"})
+
+
 class Conflict(Refusal):
     """It is there already, or somebody else was faster."""
 

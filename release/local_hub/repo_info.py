@@ -25,8 +25,14 @@ HEADER_LIMIT = 32 << 20  # bytes of a safetensors header
 
 
 def card_text(blobs: Blobs, tree: Tree) -> str:
+    """Empty also where the Hub has lost it: what is left of the repository must be told, so that it can be sent again."""
     entry = tree.get("README.md")
-    return blobs.read(entry.sha256, CARD_LIMIT).decode(errors="replace") if entry else ""
+    return blobs.read(entry.sha256, CARD_LIMIT).decode(errors="replace") if entry and blobs.has(entry.sha256) else ""
+
+
+def lost_files(blobs: Blobs, tree: Tree) -> list[str]:
+    """The paths whose content is not on this Hub any more."""
+    return [path for path, entry in tree.items() if not blobs.has(entry.sha256, entry.size)]
 
 
 def card_data(blobs: Blobs, tree: Tree) -> dict[str, Any]:
@@ -163,7 +169,8 @@ def _has_suffix(tree: Tree, suffix: str) -> bool:
 
 def _config(blobs: Blobs, tree: Tree) -> dict[str, Any]:
     entry = tree.get("config.json")
-    return _parse_config(blobs, entry.sha256) if entry and entry.size <= CARD_LIMIT else {}
+    readable = entry is not None and entry.size <= CARD_LIMIT and blobs.has(entry.sha256)
+    return _parse_config(blobs, entry.sha256) if entry and readable else {}
 
 
 @lru_cache(maxsize=256)
@@ -183,7 +190,7 @@ def parameter_counts(blobs: Blobs, tree: Tree) -> dict[str, int]:
     """How many parameters of each dtype the safetensors files hold, from their headers."""
     counts: dict[str, int] = {}
     for path, entry in tree.items():
-        if path.endswith(".safetensors") and "/" not in path:
+        if path.endswith(".safetensors") and "/" not in path and blobs.has(entry.sha256):
             for dtype, count in _header_counts(blobs, entry.sha256):
                 counts[dtype] = counts.get(dtype, 0) + count
     return counts

@@ -145,7 +145,9 @@ class Repository:
     ) -> Commit:
         """Add a commit on top of `ref`, or on a new ref `create_ref` that starts there.
 
-        `parent` (full, or at least 7 characters) must be the current commit of `ref`, or StaleParent is raised.
+        `parent` (full, or at least 7 characters) must be the current commit of `ref`, or StaleParent is raised. Changes after
+        which the files are what they were make no commit, and the current one is returned: so content that was lost is sent again.
+        Otherwise 422 where the content of a file is not here, of those too that the commit leaves as they are.
         """
         with self._locked():
             refs = self.refs()
@@ -159,9 +161,11 @@ class Repository:
             if create_ref and create_ref in refs:
                 raise Conflict(f"{create_ref} exists already")
             with self.blobs.in_use():
-                self._require_content(changes)
                 after = apply(before, changes)
+                if head and changes and after == before and not create_ref:
+                    return self.commit_of(head)
                 refuse_lookalikes(before, after)
+                self._require_content(after)
                 commit = self._write_commit(head, after, author, title, message)
                 self._write_refs({**refs, target: commit.oid})
             return commit
@@ -185,7 +189,7 @@ class Repository:
         with self._locked(), self.blobs.in_use():
             for oid in set(refs.values()):
                 for commit in self.history(oid):
-                    self._require_content([Put(path, entry) for path, entry in commit.tree.items()])
+                    self._require_content(commit.tree)
             pulls = {ref: oid for ref, oid in self.refs().items() if ref.startswith("refs/pr/")}
             self._write_refs({**pulls, **refs})
 
@@ -195,8 +199,10 @@ class Repository:
             refs = self.refs()
             if ref not in refs:
                 raise RevisionNotFound(ref)
-            commit = self._write_commit(None, self.commit_of(refs[ref]).tree, author, title, "")
-            self._write_refs({**refs, ref: commit.oid})
+            with self.blobs.in_use():
+                self._require_content(tree := self.commit_of(refs[ref]).tree)
+                commit = self._write_commit(None, tree, author, title, "")
+                self._write_refs({**refs, ref: commit.oid})
             return commit
 
     def create_ref(self, ref: str, oid: str, message: str | None = None) -> None:
@@ -224,11 +230,11 @@ class Repository:
                 raise RevisionNotFound(ref.split("/", 2)[-1])
             self._write_refs(refs)
 
-    def _require_content(self, changes: Sequence[Change]) -> None:
-        """Raises 422 where content was collected between its upload and its commit."""
-        for change in changes:
-            if isinstance(change, Put) and not self.blobs.has(change.entry.sha256, change.entry.size):
-                raise Refusal(422, f"The content of {change.path} is not here any more; send it again")
+    def _require_content(self, tree: Tree) -> None:
+        """Raises 422 where content was collected between its upload and its commit, or was lost from commits before it."""
+        for path, entry in tree.items():
+            if not self.blobs.has(entry.sha256, entry.size):
+                raise Refusal(422, f"The content of {path} is not here any more; send it again")
 
     def _write_commit(self, parent: str | None, tree: Tree, author: str, title: str, message: str) -> Commit:
         body = {

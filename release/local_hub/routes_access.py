@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from release.local_hub.access import (
     ACCESS_STATUSES,
@@ -16,13 +16,21 @@ from release.local_hub.access import (
     set_access,
 )
 from release.local_hub.fields import text
+from release.local_hub.forms import is_own_form
 from release.local_hub.refusals import Refusal
 from release.local_hub.web import Call, json_route
 
+ASK = "ask-access"
+
 
 def ask(call: Call) -> Response:
-    """The caller's request. As on the Hub it may be sent from a form, so nothing of the body is needed."""
+    """The caller's request. A program's needs no body; a browser's is the form of the repository's page, to which it returns."""
     repository, user = call.repository(), call.require_user()
+    if is_own_form(call, repository, ASK):
+        ask_for_access(repository, user)
+        return RedirectResponse(call.web_url(repository), 303)
+    if call.caller.login == "write":
+        raise Refusal(403, "This form is not of this Hub's own page, or is too old; load the page again")
     if call.caller.scope != "write":
         raise Refusal(403, "Asking for access is a change, and the token has no write scope")
     return JSONResponse({"status": ask_for_access(repository, user)["status"]})

@@ -61,7 +61,8 @@ def preupload(call: Call) -> Response:
                 "path": path,
                 "uploadMode": "lfs" if is_large(path, size, sample, attributes) else "regular",
                 "shouldIgnore": is_ignored(path, ignore),
-                "oid": now.etag if now else None,
+                # None for content that was lost: the client, told that its file stands here, would not send it.
+                "oid": now.etag if now and repository.blobs.has(now.sha256, now.size) else None,
             }
         )
     return JSONResponse({"files": answers, "commitOid": commit.oid})
@@ -69,7 +70,8 @@ def preupload(call: Call) -> Response:
 
 def _small_text(repository: Repository, commit: Commit, path: str) -> str:
     entry = commit.tree.get(path)
-    return repository.blobs.read(entry.sha256, 1 << 20).decode(errors="replace") if entry else ""
+    here = entry is not None and repository.blobs.has(entry.sha256)
+    return repository.blobs.read(entry.sha256, 1 << 20).decode(errors="replace") if entry and here else ""
 
 
 async def commit(call: Call) -> Response:
@@ -187,9 +189,11 @@ class Draft:
             moved: list[tuple[str, str | None, str]] = [(f"refs/pr/{number}", None, made.oid)]
             announce(self.call, self.repository, "create", "discussion", number=number)
         else:
+            before = self.repository.refs().get(self.ref)
             made = self.repository.commit(self.ref, self.changes, parent=parent, **details)
-            moved = [(self.ref, made.parent, made.oid)]
-        announce(self.call, self.repository, "update", "repo.content", refs=moved)
+            moved = [(self.ref, made.parent, made.oid)] if made.oid != before else []
+        if moved:
+            announce(self.call, self.repository, "update", "repo.content", refs=moved)
         return JSONResponse({**answer, "commitUrl": f"{url}/commit/{made.oid}", "commitOid": made.oid})
 
 

@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, Response
 
 from release.local_hub.bodies import body_blocks, written
 from release.local_hub.fields import Fields, items, objects, whole_number
-from release.local_hub.refusals import Refusal
+from release.local_hub.refusals import ContentGone, Refusal
 from release.local_hub.repository import Repository
 from release.local_hub.routes_commit import may_use
 from release.local_hub.routes_git import readable_by_git
@@ -85,6 +85,8 @@ def _downloads(call: Call, repository: Repository, asked: list[Fields]) -> Respo
 def download(call: Call) -> Response:
     """The bytes behind a signed address."""
     oid, size, _ = _checked(call, "lfs-get")
+    if not call.store.blobs.has(oid, size):
+        raise ContentGone(f"sha256 {oid}")
     entry = large(oid, size)
     headers = {"ETag": f'"{oid}"', "Content-Type": "application/octet-stream", "Accept-Ranges": "bytes"}
     return content(call, call.store.blobs.path(oid), entry, headers | {"Cache-Control": "private, no-store"})

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from starlette.responses import Response, StreamingResponse
 
-from release.local_hub.refusals import EntryNotFound
+from release.local_hub.refusals import ContentGone, EntryNotFound
 from release.local_hub.storage import BLOCK
 from release.local_hub.tree import Entry
 from release.local_hub.web import Call, json_route
@@ -33,6 +33,8 @@ def resolve(call: Call) -> Response:
     entry = commit.tree.get(path)
     if entry is None:
         raise EntryNotFound(path, commit.oid)
+    if not repository.blobs.has(entry.sha256, entry.size):
+        raise ContentGone(f"{path} of {repository.kind} {repository.id}")
     headers = {
         "X-Repo-Commit": commit.oid,
         "ETag": f'"{entry.etag}"',

@@ -68,31 +68,25 @@ def serve(
     *,
     run_spaces: bool = False,
     names: Collection[str] = (),
-    accept: Callable[[], None] = lambda: None,
+    listening: Callable[[], None] | None = None,
 ) -> None:
     """Serve in the foreground until SIGTERM or Ctrl-C; prints one line with the endpoint when it is reachable.
 
     `run_spaces` runs the code of every Space here, as this user, each at a port of loopback. On loopback it answers to
     loopback's names and to `names`, under which a proxy of this machine passes requests on; elsewhere to every name.
-    `accept` lets the owner's token in, once the port is this Hub's: a new one would else be sent to whoever has the port.
+    `listening` makes a token when the port is this server's: one that was written before would be sent to whoever has the port.
     """
+    if listening is None:
+        _refuse_without_tokens(store, host)
     listener = _listen(host, port)
     try:
-        accept()
-        _require_users(store, host)
-    except BaseException:
-        listener.close()
-        raise
-    shown = f"[{host}]" if ":" in host else host
-    endpoint = f"http://{shown}:{listener.getsockname()[1]}"
-    server = _ForegroundServer(
-        _configuration(
-            store, ready=f"Hub ready at {endpoint} (HF_ENDPOINT={endpoint})", local=is_loopback(host), names=names
-        )
-    )
-    spaces = running_spaces(store, endpoint) if run_spaces else nullcontext()
-    try:
-        with spaces:
+        if listening is not None:
+            listening()
+        shown = f"[{host}]" if ":" in host else host
+        endpoint = f"http://{shown}:{listener.getsockname()[1]}"
+        ready = f"Hub ready at {endpoint} (HF_ENDPOINT={endpoint})"
+        server = _ForegroundServer(_configuration(store, ready=ready, local=is_loopback(host), names=names))
+        with running_spaces(store, endpoint) if run_spaces else nullcontext():
             server.run(sockets=[listener])
     finally:
         listener.close()
@@ -100,7 +94,7 @@ def serve(
         raise KeyboardInterrupt
 
 
-def _require_users(store: Store, host: str) -> None:
+def _refuse_without_tokens(store: Store, host: str) -> None:
     if not is_loopback(host) and not store.accounts.has_tokens():
         raise UsageError(
             "a Hub that others can reach must have a user, or nobody could write to it",

@@ -27,6 +27,8 @@ from threading import BoundedSemaphore
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
+from release.local_hub.refusals import ContentGone
+
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 ABANDONED_AFTER = 24 * 3600  # seconds after which an unfinished upload is taken for dead
 BLOCK = 1 << 20  # bytes
@@ -63,8 +65,12 @@ class Blobs:
         return size is None or found == size
 
     def read(self, sha256: str, limit: int = -1) -> bytes:
-        with self.path(sha256).open("rb") as file:
-            return file.read(limit)
+        """The first `limit` bytes. Raises ContentGone."""
+        try:
+            with self.path(sha256).open("rb") as file:
+                return file.read(limit)
+        except FileNotFoundError as error:
+            raise ContentGone(f"sha256 {sha256}") from error
 
     def keep(self, sha256: str) -> bool:
         """Whether the content is there; if so, `hub gc` takes it for new, so that it can be put into a commit."""

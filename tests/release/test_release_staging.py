@@ -13,7 +13,9 @@ from tiny_run import OWNER
 
 from release.__main__ import main
 from release.hub_client import HubClient
-from release.publish import Publication
+from release.local_hub.server import RunningHub
+from release.plan import Request, make_plan
+from release.publish import Publication, publish
 from training.errors import HubError
 
 
@@ -68,3 +70,21 @@ def test_rollback_of_a_publication_that_broke_off_removes_what_was_staged_apart(
     assert left is not None
     assert left.branches == {"main": left.tags["v1"]}
     assert not left.private
+
+
+def test_a_release_sends_again_what_the_hub_has_lost_of_the_one_before(
+    run: Path, hub: HubClient, hub_with_owner: tuple[RunningHub, str], repo_id: str, load_here: None
+) -> None:
+    """Private, it is staged on a branch, so that only what differs from main would be sent."""
+    store = hub_with_owner[0].store
+    for tag in ("v1", "v2"):
+        make_plan(run, Request(repo_id, tag=tag, private=True))
+        publish(run, hub)
+        released = store.find("model", repo_id)
+        assert released is not None
+        tree = released.resolve(tag).tree
+        for path in ("model.safetensors", "config.json"):
+            blob = store.blobs.path(tree[path].sha256)
+            assert blob.is_file(), f"{path} of {tag}"
+            if tag == "v1":
+                blob.unlink()

@@ -39,7 +39,8 @@ def leaderboard_page(call: Call) -> Context:
         entry = tree.get(SCORECARD)
         if entry is None:
             continue
-        card = read_scorecard(repository.blobs, entry.sha256) if entry.size <= SCORECARD_LIMIT else None
+        readable = entry.size <= SCORECARD_LIMIT and repository.blobs.has(entry.sha256)
+        card = read_scorecard(repository.blobs, entry.sha256) if readable else None
         if card is None:
             unreadable += 1
         else:

@@ -12,11 +12,14 @@ from jinja2 import ChainableUndefined, Environment, FileSystemLoader
 from markupsafe import Markup
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from release.local_hub.access import standing
 from release.local_hub.answers import answer_refusal
 from release.local_hub.fields import whole_number
+from release.local_hub.forms import form_proof
 from release.local_hub.pages import format, views
 from release.local_hub.pages.views import Context
 from release.local_hub.refusals import Refusal
+from release.local_hub.routes_access import ASK
 from release.local_hub.web import Call, json_route
 
 _HERE = Path(__file__).parent
@@ -100,15 +103,14 @@ def _namespace(call: Call) -> Context:
     return views.index(call, None, call.store.accounts.spelling(name))
 
 
-def _barred(call: Call) -> str | None:
-    """Why the caller does not get the files of a gated repository; None where they do."""
-    try:
-        call.repository(content=True)
-    except Refusal as refusal:
-        if refusal.code != "GatedRepo":
-            raise
-        return refusal.message.partition(" Visit ")[0].rstrip(".") + "."  # this is the page that it sends people to
-    return None
+def _card(call: Call) -> Context:
+    repository = call.repository()
+    return views.card(repository, "main", standing(repository, call.caller), form_proof(call, repository, ASK))
+
+
+def _talk(call: Call) -> Context:
+    repository = call.repository()
+    return views.talk(repository, _number(call), barred=standing(repository, call.caller) is not None)
 
 
 def _number(call: Call) -> int:
@@ -154,15 +156,16 @@ index = _page("index.jinja", lambda call: views.index(call, None))
 kind_index = _page("index.jinja", lambda call: views.index(call, call.kind))
 namespace = _page("index.jinja", _namespace)
 leaderboard = _page("leaderboard.jinja", _leaderboard)
+collections = _page("collections.jinja", views.collections)
 collection = _page("collection.jinja", views.collection)
-card = _page("card.jinja", lambda call: views.card(call.repository(), "main", barred=_barred(call)))
+card = _page("card.jinja", _card)
 files = _page("files.jinja", lambda call: views.files(call.repository(), _revision(call), _path(call)))
 file = _page("file.jinja", lambda call: views.file(call.repository(content=True), _revision(call), _path(call)))
 history = _page("history.jinja", lambda call: views.history(call.repository(), _revision(call)))
 commit = _page("commit.jinja", lambda call: views.commit(call.repository(content=True), _revision(call)))
 scores = _page("scores.jinja", _scores)
 talks = _page("talks.jinja", lambda call: views.talks(call.repository()))
-talk = _page("talk.jinja", lambda call: views.talk(call.repository(), _number(call)))
+talk = _page("talk.jinja", _talk)
 
 _PAGES = [
     ("", card),
@@ -182,6 +185,7 @@ routes = [
     json_route("/login", login, _METHODS),
     json_route("/icon.svg", icon, _METHODS),
     json_route("/{kind:kinds}", kind_index, _METHODS),
+    json_route("/collections", collections, _METHODS),
     json_route("/collections/{org}/{slug}", collection, _METHODS),
     *(json_route(f"/{{kind:kinds}}/{{org}}/{{name}}{rest}", handler, _METHODS) for rest, handler in _PAGES),
     json_route("/{namespace}", namespace, _METHODS),

@@ -39,7 +39,7 @@ def scores_page(repository: Repository, revision: str) -> Context:
 
 def _read(repository: Repository, tree: Tree, path: str) -> Scorecard | None:
     entry = tree.get(path)
-    if entry is None or entry.size > SCORECARD_LIMIT:
+    if entry is None or entry.size > SCORECARD_LIMIT or not repository.blobs.has(entry.sha256):
         return None
     return read_scorecard(repository.blobs, entry.sha256)
 

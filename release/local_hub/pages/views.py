@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 import json
+import shlex
 from typing import Any
 
 from release.local_hub import discussions
 from release.local_hub.front_matter import split_card
 from release.local_hub.pages.markdown import render_card
 from release.local_hub.refusals import EntryNotFound, RevisionNotFound
-from release.local_hub.repo_info import card_data, card_text, list_item, repo_info
+from release.local_hub.repo_info import app_file, card_data, card_text, list_item, lost_files, repo_info
 from release.local_hub.repository import Commit, Repository
 from release.local_hub.routes_collections import answer_of, readable, visible
 from release.local_hub.routes_resolve import IMAGES
@@ -50,6 +51,11 @@ def index(call: Call, kind: str | None, namespace: str | None = None) -> Context
     if namespace is not None:
         shown["collections"] = [one for one in visible(call) if one["owner"]["name"].lower() == namespace.lower()]
     return shown
+
+
+def collections(call: Call) -> Context:
+    """The collections that the caller may see, the newest change first."""
+    return {"collections": visible(call)}
 
 
 def collection(call: Call) -> Context:
@@ -92,12 +98,14 @@ def repository_page(repository: Repository, revision: str, tab: str) -> Context:
         "tags": names["tags"][::-1],
         "pulls": names["pr"],
         "talks": len(discussions.read_all(repository)),
+        "lost": lost_files(repository.blobs, commit.tree),
         "scored": repository.kind == "model" and "scorecard.json" in commit.tree,
     }
 
 
-def card(repository: Repository, revision: str, *, barred: str | None = None) -> Context:
-    """The card; of a gated repository also for those who are `barred` from its files, with the reason and no rows."""
+def card(repository: Repository, revision: str, barred: str | None = None, proof: str | None = None) -> Context:
+    """The card; of a gated repository also for those who are `barred` from its files (access.py's standing), with no rows and
+    with `proof` for the form by which they ask."""
     page = repository_page(repository, revision, "card")
     _, body = split_card(card_text(repository.blobs, page["commit"].tree))
     page["card"] = render_card(body, base=page["base"], revision=revision) if body.strip() else None
@@ -106,15 +114,24 @@ def card(repository: Repository, revision: str, *, barred: str | None = None) ->
     page["config"] = _first_config(page["info"]["cardData"])
     shows_rows = repository.kind == "dataset" and barred is None
     page["rows"] = _first_rows(repository, page["commit"].tree) if shows_rows else None
-    page["barred"] = barred
-    page["terms"] = {key: _texts(page["info"]["cardData"], f"extra_gated_{key}") for key in ("heading", "prompt")}
-    page["gguf"] = _gguf_alone(page["commit"].tree) if repository.kind == "model" else None
+    page["barred"], page["proof"], page["use"] = barred, proof, _use(repository, page)
+    names = ("prompt", "heading", "button_content") if barred else ()
+    page["gate"] = {name: _texts(page["info"]["cardData"], f"extra_gated_{name}") for name in names}
     return page
 
 
-def _gguf_alone(tree: Tree) -> str | None:
-    """A GGUF file of a model that transformers does not load by its id; None where it does, or there is none."""
-    return None if "config.json" in tree else next((path for path in sorted(tree) if path.endswith(".gguf")), None)
+def _use(repository: Repository, page: Context) -> Context:
+    """By what the files are used: {how, file}, for the snippet of the page."""
+    tree: Tree = page["commit"].tree
+    if repository.kind == "space":
+        file, how = app_file(repository, tree), page["info"]["sdk"]
+        file = file if file in tree else ""
+        return {"how": how, "file": "" if how == "static" and file == "index.html" else file}
+    if repository.kind == "model" and "config.json" not in tree:
+        ggufs = sorted((entry.size, path) for path, entry in tree.items() if path.endswith(".gguf"))
+        how = "gguf" if ggufs else "peft" if "adapter_config.json" in tree else "files"
+        return {"how": how, "file": shlex.quote(ggufs[0][1]) if ggufs else ""}
+    return {"how": "", "file": ""}
 
 
 def _texts(data: Context | None, key: str) -> str:
@@ -159,7 +176,7 @@ def _source(result: Context) -> str | None:
 def _first_rows(repository: Repository, tree: Tree) -> Context | None:
     """The first rows of a data set's first JSON-lines file."""
     path = next((path for path in sorted(tree) if path.endswith(".jsonl")), None)
-    if path is None:
+    if path is None or not repository.blobs.has(tree[path].sha256):
         return None
     rows = []
     with repository.blobs.path(tree[path].sha256).open("rb") as file:
@@ -246,18 +263,29 @@ def commit(repository: Repository, oid: str) -> Context:
     page = repository_page(repository, oid, "history")
     shown: Commit = page["commit"]
     before: Tree = repository.commit_of(shown.parent).tree if shown.parent else {}
-    page["changes"] = [
-        {"path": path, "old": before.get(path), "new": entry, "diff": _diff(repository, path, before.get(path), entry)}
-        for path, entry in changed_paths(before, shown.tree).items()
-    ]
+    page["changes"] = _changes(repository, before, changed_paths(before, shown.tree))
     return page
+
+
+def _changes(
+    repository: Repository, before: Tree, changed: dict[str, Entry | None], *, barred: bool = False
+) -> list[Context]:
+    """Each changed file with its entries before and afterwards, and its diff, but for those who are barred from the files."""
+    shown = []
+    for path, new in changed.items():
+        old = before.get(path)
+        diff = None if barred else _diff(repository, path, old, new)
+        shown.append({"path": path, "old": old, "new": new, "diff": diff})
+    return shown
 
 
 def _diff(repository: Repository, path: str, old: Entry | None, new: Entry | None) -> list[str] | None:
     """A unified diff in lines; None for what is too large or not text."""
     texts: list[list[str]] = []
     for entry in (old, new):
-        if entry is not None and (entry.lfs or entry.size > DIFF_LIMIT):
+        if entry is not None and (
+            entry.lfs or entry.size > DIFF_LIMIT or not repository.blobs.has(entry.sha256, entry.size)
+        ):
             return None
         text = _text(repository, entry, DIFF_LIMIT) if entry is not None else ""
         if text is None:
@@ -272,9 +300,14 @@ def talks(repository: Repository) -> Context:
     return page
 
 
-def talk(repository: Repository, number: int) -> Context:
+def talk(repository: Repository, number: int, *, barred: bool = False) -> Context:
+    """A discussion; a pull request with the files that it changes."""
     page = repository_page(repository, "main", "talks")
     page["talk"] = discussions.read(repository, number)
+    if page["talk"]["pull_request"]:
+        ref = f"refs/pr/{number}"
+        before, changed = discussions.proposed_changes(repository, number)
+        page["proposed"] = {"ref": ref, "changes": _changes(repository, before, changed, barred=barred)}
     page["comments"] = [
         {**event, "html": render_card(event["data"]["latest"]["raw"], base=page["base"], revision="main")}
         for event in page["talk"]["events"]

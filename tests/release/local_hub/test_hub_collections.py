@@ -79,7 +79,8 @@ def test_a_collection_has_a_page_that_shows_what_the_caller_may_see(
     assert "Small, and aligned." in page
     assert '<a href="/slipway/tiny">' in page
     assert "the model" in page
-    assert f'href="{address}"' in ask("GET", "/slipway").body.decode()
+    for listed in ("/slipway", "/collections"):
+        assert f'href="{address}"' in ask("GET", listed).body.decode()
 
     api.update_repo_settings("slipway/tiny", private=True)
     assert "the model" not in ask("GET", address).body.decode()
@@ -89,5 +90,7 @@ def test_a_collection_has_a_page_that_shows_what_the_caller_may_see(
     for who in (None, stranger):
         answer = ask("GET", address, who, headers={"Accept": "text/html"})
         assert (answer.status, b"Small" in answer.body) == (404, False)
-        assert b"Tiny family" not in ask("GET", "/slipway", who).body
-    assert b"Tiny family" in ask("GET", "/slipway", token).body
+        for listed in ("/slipway", "/collections"):
+            assert b"Tiny family" not in ask("GET", listed, who).body
+    for listed in ("/slipway", "/collections"):
+        assert b"Tiny family" in ask("GET", listed, token).body

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -56,6 +57,15 @@ def test_it_prints_its_endpoint_serves_and_stops_when_told(served, sent, code, t
     out, error = process.communicate(timeout=20)
     assert process.returncode == code
     assert token not in out + error
+
+
+def test_no_token_is_written_for_a_port_that_somebody_else_has(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        refused = run("--root", str(tmp_path / "hub"), "--port", port, "--token-file", str(tmp_path / "token"))
+    assert refused.returncode == 2
+    assert f"cannot listen on 127.0.0.1 port {port}" in refused.stderr
+    assert not (tmp_path / "token").exists()
 
 
 def test_a_user_gets_a_token_and_later_another_one(tmp_path):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,15 +14,17 @@ from typing import Any
 
 import pytest
 from huggingface_hub import CommitOperationAdd
+from huggingface_hub.errors import HfHubHTTPError
 
 from release.__main__ import main
+from release.hub_client import HubClient
 from release.local_hub.collect import collect
 from release.local_hub.fsck import check
 from release.local_hub.refusals import Refusal
 from release.local_hub.repository import MAIN
 from release.local_hub.store import Store
 from release.local_hub.tree import Delete, Put, large, regular
-from training.errors import VerificationMismatch
+from training.errors import HubError, VerificationMismatch
 
 HOUR = 3600.0
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
@@ -137,6 +142,71 @@ def test_damaged_content_that_was_set_aside_can_be_sent_again(hub: Any, api: Any
     api.create_commit("slipway/demo", [CommitOperationAdd("again.bin", str(file))], commit_message="Again")
     assert blob.read_bytes() == file.read_bytes()
     assert check(hub.store.root) == []
+
+
+@pytest.fixture
+def damaged(hub: Any, api: Any) -> tuple[Any, dict[str, bytes]]:
+    """A model with a flipped byte in a small file, in a large one and in one that only its history has; set aside."""
+    contents = {"config.json": b"{}", "my weights.bin": os.urandom(50_000), "old.bin": os.urandom(50_000)}
+    api.create_repo("slipway/demo")
+    added = [CommitOperationAdd(path, content) for path, content in contents.items()]
+    api.create_commit("slipway/demo", added, commit_message="All")
+    tree = demo(hub.store).resolve("main").tree
+    api.delete_file("old.bin", "slipway/demo")
+    for path in contents:
+        blob = hub.store.blobs.path(tree[path].sha256)
+        blob.chmod(0o644)
+        blob.write_bytes(b"\0" * tree[path].size)
+    return hub, contents
+
+
+def test_what_was_set_aside_is_mended_by_the_commands_that_fsck_prints(
+    damaged: tuple[Any, dict[str, bytes]], api: Any, token: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hub, contents = damaged
+    before = demo(hub.store).resolve("main").oid
+    assert main(["hub", "fsck", "--root", str(hub.store.root), "--set-aside", "--json"]) == 4
+    told = json.loads(capsys.readouterr().out)
+    commands = {damage["affects"][0].rpartition(": ")[2]: damage["send_again"] for damage in told["damages"]}
+    assert commands == {
+        "config.json": "hf upload slipway/demo FILE config.json",
+        "my weights.bin": "hf upload slipway/demo FILE 'my weights.bin'",
+        "old.bin": "hf upload slipway/demo FILE old.bin --create-pr",
+    }
+    assert all(command in told["error"]["next"] for command in commands.values())
+    known = {"HF_ENDPOINT": hub.endpoint, "HF_TOKEN": token, "HF_HOME": str(tmp_path / "home")}
+    file = tmp_path / "copy"
+    file.write_bytes(contents["my weights.bin"])
+    words = [str(file) if word == "FILE" else word for word in shlex.split(commands["my weights.bin"])]
+    hf = [str(Path(sys.executable).with_name("hf")), *words[1:]]
+    subprocess.run(hf, env={**os.environ, **known}, check=True, capture_output=True, timeout=60)
+    for path in ("config.json", "old.bin"):  # what the command does, without the seconds of its start
+        upload = {"path_or_fileobj": contents[path], "path_in_repo": path, "repo_id": "slipway/demo"}
+        api.upload_file(**upload, create_pr="--create-pr" in commands[path])
+    assert check(hub.store.root) == []
+    assert demo(hub.store).resolve("main").oid == before, "what is sent again makes no commit"
+
+
+def test_content_that_was_lost_is_told_at_once_and_no_commit_leads_to_it(
+    damaged: tuple[Any, dict[str, bytes]], api: Any, ask: Any
+) -> None:
+    hub, contents = damaged
+    main(["hub", "fsck", "--root", str(hub.store.root), "--set-aside"])
+    assert api.model_info("slipway/demo").sha, "what is left is told"
+    with pytest.raises(HubError, match="has lost a file that it lists") as told:
+        HubClient.connect(hub.endpoint, api.token).text("slipway/demo", "main", "config.json")
+    assert "config.json of model slipway/demo is not on this Hub any more" in str(told.value.found)
+    assert ask("GET", "/slipway/demo/resolve/main/my%20weights.bin").status == 410
+    page = ask("GET", "/slipway/demo", headers={"Accept": "text/html"})
+    assert page.status == 200
+    assert "This Hub has lost" in page.body.decode()
+    assert ask("GET", "/slipway/demo/blob/main/config.json", headers={"Accept": "text/html"}).status == 410
+    others = {"path_or_fileobj": b"other", "path_in_repo": "other.txt", "repo_id": "slipway/demo"}
+    with pytest.raises(HfHubHTTPError, match="is not here any more; send it again"):
+        api.upload_file(**others)
+    again = [CommitOperationAdd(path, contents[path]) for path in ("config.json", "my weights.bin")]
+    api.create_commit("slipway/demo", [*again, CommitOperationAdd("other.txt", b"other")], commit_message="Again")
+    assert [damage.affects[0].rpartition(": ")[2] for damage in check(hub.store.root)] == ["old.bin"]
 
 
 def test_gc_removes_exactly_what_no_ref_needs(store: Store, capsys: pytest.CaptureFixture[str]) -> None:

@@ -186,6 +186,35 @@ def test_the_page_of_a_gated_dataset_says_how_to_ask_and_shows_no_rows(people: A
         assert (refused.status_code, refused.headers["X-Error-Code"]) == (status, "GatedRepo")
 
 
+def test_a_visitor_asks_by_the_form_of_the_page_and_no_other_site_asks_for_them(people: Any, gate: Any) -> None:
+    name = gate("manual")
+    card = "---\nextra_gated_prompt: |\n  Research only.\n  No <b>resale</b>.\n---\n# Closed\n"
+    people(ME).upload_file(path_or_fileobj=card.encode(), path_in_repo="README.md", repo_id=name)
+    address = f"{people(ME).endpoint}/{name}"
+    login = {user: ("user", str(people(user).token)) for user in (VISITOR, "passer-by")}
+
+    def page(user: str) -> str:
+        return httpx2.get(address, auth=login.get(user)).text
+
+    def proof(user: str) -> str:
+        return page(user).partition('name="proof" value="')[2].partition('"')[0]
+
+    def sent(user: str, fields: dict[str, str]) -> int:
+        return httpx2.post(f"{address}/ask-access", auth=login[user], data=fields).status_code
+
+    def waiting() -> list[str]:
+        return [request.username for request in people(ME).list_pending_access_requests(name)]
+
+    assert "Research only.\n  No &lt;b&gt;resale".replace("  No", "No") in page(NOBODY)
+    assert "You can ask for access here when you have signed in" in page(NOBODY)
+    assert not proof(NOBODY)
+    assert [sent(VISITOR, fields) for fields in ({}, {"proof": "1-x"}, {"proof": proof("passer-by")})] == [403] * 3
+    assert waiting() == []
+    assert sent(VISITOR, {"proof": proof(VISITOR)}) == 303
+    assert waiting() == [VISITOR]
+    assert "Your request awaits its authors" in page(VISITOR)
+
+
 @pytest.mark.parametrize("kind", ["model", "dataset"])
 def test_our_commands_say_that_access_must_be_asked_for_and_where(
     people: Any, gate: Any, kind: str, tmp_path: Path

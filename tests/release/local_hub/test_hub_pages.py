@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import io
 import re
 from html.parser import HTMLParser
@@ -90,6 +91,7 @@ def addresses(sha: str) -> dict[str, str]:
         "/datasets": "slipway/</span>data",
         "/spaces": "Chat",
         "/slipway": "slipway/</span>demo",
+        "/collections": "no collections that you may see",
         "/?search=dem": "slipway/</span>demo",
         "/slipway/demo": "Demo &amp; </h1>",
         "/SLIPWAY/demo": "slipway",
@@ -103,7 +105,7 @@ def addresses(sha: str) -> dict[str, str]:
         "/slipway/demo/commits/main": "First &lt;b&gt;commit&lt;/b&gt;",
         f"/slipway/demo/commit/{sha}": "+steps: 2",
         "/slipway/demo/discussions": "Propose z",
-        "/slipway/demo/discussions/1": "Propose z",
+        "/slipway/demo/discussions/1": "pull request, open",
         "/datasets/slipway/data": "&lt;i&gt;hello&lt;/i&gt;",
         "/spaces/slipway/chat": "does not run it",
         "/icon.svg": "<svg",
@@ -210,6 +212,49 @@ def test_a_person_gets_a_page_and_a_program_gets_json_for_what_is_not_there(ask,
         assert b"<!doctype html>" in answer.body
     assert ask("GET", "/a/b/c/d/e", headers=browser).body.startswith(b"<!doctype html>")
     assert ask("GET", "/a/b/c/d/e").json()["error"]
+
+
+def test_use_it_says_what_works_with_the_files_that_are_there(hub, ask, api):
+    def snippet(name: str, files: dict[str, bytes], kind: str = "model", sdk: str | None = None) -> str:
+        api.create_repo(f"slipway/{name}", repo_type=kind, space_sdk=sdk)
+        added = [CommitOperationAdd(path, content) for path, content in files.items()]
+        api.create_commit(f"slipway/{name}", added, commit_message="files", repo_type=kind)
+        page = ask("GET", f"/{'spaces/' if kind == 'space' else ''}slipway/{name}").body.decode()
+        return " ".join(html.unescape(page.partition("<h2>Use it</h2>")[2]).replace("\\\n", "").split())
+
+    ggufs = {"m-F16.gguf": b"\0" * 9, "m-Q8_0.gguf": b"\0" * 5}
+    served = snippet("quantised", ggufs)
+    assert f"export HF_ENDPOINT={hub.endpoint}" in served
+    assert "hf download slipway/quantised m-Q8_0.gguf --local-dir . llama-server -m m-Q8_0.gguf" in served
+    assert "pipeline(" not in served
+    assert "AutoPeftModelForCausalLM" in snippet("adapter", {"adapter_config.json": b"{}"})
+    assert "pipeline(" in snippet("whole", {"config.json": b"{}"})
+    opened = snippet("board", {"index.html": b"<p>"}, "space", "static")
+    assert "python -m http.server --directory app 8000 # http://127.0.0.1:8000/" in opened
+    assert "python app/" not in opened
+    assert "python app/app.py" in snippet("chat", {"app.py": b""}, "space", "gradio")
+
+
+def test_a_pull_requests_page_shows_its_state_and_what_it_changes(ask, api):
+    api.create_repo("slipway/changed")
+    first = [CommitOperationAdd("a.txt", b"one\ntwo\n"), CommitOperationAdd("w.bin", io.BytesIO(b"\0"))]
+    api.create_commit("slipway/changed", first, commit_message="first")
+    then = [CommitOperationAdd("a.txt", b"one\nthree\n"), CommitOperationAdd("w.bin", io.BytesIO(b"\0\0"))]
+    number = api.create_commit("slipway/changed", then, commit_message="Propose", create_pr=True).pr_num
+
+    def page() -> str:
+        return ask("GET", f"/slipway/changed/discussions/{number}").body.decode()
+
+    assert "pull request, open" in page()
+    api.merge_pull_request("slipway/changed", number)
+    merged = page()
+    assert "pull request, merged" in merged
+    assert "2 changed files" in merged
+    assert '<span class="minus">-two</span><span class="plus">+three</span>' in merged
+    assert "1 B → 2 B" in merged
+    api.update_repo_settings("slipway/changed", gated="manual")
+    assert "three" not in page()
+    assert "a.txt" in page()
 
 
 def test_odd_metadata_does_not_break_a_page(hub, ask, tmp_path):

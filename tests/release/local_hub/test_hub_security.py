@@ -50,6 +50,7 @@ OTHERS = {
     "/api/collections/{org}/{slug}": "the same",
     "/api/collections/{org}/{slug}/items": "the same",
     "/api/collections/{org}/{slug}/items/{item}": "the same",
+    "/collections": "the same",
     "/collections/{org}/{slug}": "the same",
     "/api/settings/webhooks": "test_hub_webhooks.py, of each user their own",
     "/api/settings/webhooks/{webhook}": "the same",
