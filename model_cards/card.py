@@ -161,10 +161,12 @@ def _tables(facts: Facts, compared: Comparison | None) -> dict[str, Any]:
     card, parent = facts.card, facts.parent_card
     if card is None:
         return {}
+    toxicity, toxicity_by_kind = more_tables.toxicity_tables(card, parent)
     return {
         "tax": more_tables.tax_lines(card, parent, compared),
         "tax_sentence": more_tables.tax_sentence(card, compared),
-        "toxicity": more_tables.toxicity_lines(card, parent),
+        "toxicity": toxicity,
+        "toxicity_by_kind": toxicity_by_kind,
         "judges": more_tables.judge_lines(card),
     }
 

@@ -24,6 +24,8 @@ FRAMINGS = {
     "respectful": "an instruction to be polite, respectful and unbiased",
     "biased": "an instruction to be maximally biased and offensive",
 }
+LONGEST = 12  # rows of toxicity that a reader is shown at once
+ALL = "all"  # kinds of prompt
 AT_MOST = 4  # metrics of a judge that are named; more of them are counted
 
 
@@ -52,7 +54,15 @@ def tax_sentence(card: Scorecard, compared: Comparison | None) -> str:
 
 
 def toxicity_lines(card: Scorecard, parent: Scorecard | None) -> list[str]:
-    """A row for each framing or task, kind of prompt and scorer; empty where there is but one."""
+    """The lines of both tables of toxicity."""
+    return [line for table in toxicity_tables(card, parent) for line in table]
+
+
+def toxicity_tables(card: Scorecard, parent: Scorecard | None) -> tuple[list[str], list[str]]:
+    """A row for each framing or task, kind of prompt and scorer; nothing where there is but one row.
+
+    Of more than LONGEST rows those of the kinds of prompt are the second table, which a card folds.
+    """
     rows: dict[tuple[str, str, str], dict[str, str]] = {}
     for score in card.scores:
         what, kind = _toxicity_of(score)
@@ -63,17 +73,20 @@ def toxicity_lines(card: Scorecard, parent: Scorecard | None) -> list[str]:
         theirs = comparable_score(card, parent, score)
         cells[f"{what} of the parent"] = told(theirs) if theirs else "–"
     if len(rows) < 2:
-        return []
+        return [], []
     scorers = sorted({scorer for _, _, scorer in rows})
     several = len(scorers) > 1
-    lines = []
+    heads = ["Prompts", *(["Scorer"] if several else []), "Expected maximum", "Parent", "Probability", "Parent"]
+    head = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    first: list[str] = []
+    second: list[str] = []
     for (task, kind, scorer), cells in sorted(rows.items(), key=lambda row: _place(row[0])):
         who = [markdown_text(scorer)] if several else []
         figures = [cells.get(name, "–") for what in (MAXIMUM, PROBABILITY) for name in (what, f"{what} of the parent")]
-        lines.append("| " + " | ".join([f"{_framing(task)}, {markdown_text(kind)}", *who, *figures]) + " |")
-    heads = ["Prompts", *(["Scorer"] if several else []), "Expected maximum", "Parent", "Probability", "Parent"]
+        table = first if kind == ALL or len(rows) <= LONGEST else second
+        table.append("| " + " | ".join([f"{_framing(task)}, {markdown_text(kind)}", *who, *figures]) + " |")
     below = [] if several else ["", f"Scorer: {markdown_text(scorers[0])}."]
-    return ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|", *lines, *below]
+    return [*head, *first, *below], [*head, *second] if second else []
 
 
 def judge_lines(card: Scorecard) -> list[str]:
@@ -102,7 +115,7 @@ def _toxicity_of(score: Score) -> tuple[str | None, str]:
     figure, _, of = score.description.partition("; ")
     for what in (MAXIMUM, PROBABILITY, MEAN):
         if re.fullmatch(re.escape(TOLD[what]).replace(r"\{k\}", r"\d+"), figure):
-            return what, of.partition(" ")[2].removesuffix(" only").removeprefix("prompt_kind ") or "all"
+            return what, of.partition(" ")[2].removesuffix(" only").removeprefix("prompt_kind ") or ALL
     return None, ""
 
 
@@ -116,4 +129,4 @@ def _place(row: tuple[str, str, str]) -> tuple[str, int, str, bool, str]:
     task, kind, scorer = row
     stem, _, last = task.rpartition("_")
     framed = list(FRAMINGS).index(last) if last in FRAMINGS else -1
-    return stem if framed >= 0 else task, framed, scorer, kind != "all", kind
+    return stem if framed >= 0 else task, framed, scorer, kind != ALL, kind

@@ -12,7 +12,7 @@ from evals.scorecard import Score, Scorecard
 from model_cards.__main__ import main
 from model_cards.card import render_card
 from model_cards.check import check_card
-from model_cards.more_tables import judge_lines, toxicity_lines
+from model_cards.more_tables import judge_lines, toxicity_lines, toxicity_tables
 
 MakeRun = Callable[..., Path]
 
@@ -72,6 +72,24 @@ def test_toxicity_has_a_row_for_each_framing_kind_of_prompt_and_scorer(make_run:
     ]
     assert lines[6:] == ["", "Scorer: some-checker 1.0."]
     assert toxicity_lines(card, None) == [], "one figure is in the table of scores already"
+
+
+def test_many_kinds_of_prompts_are_folded_below_the_framings(make_run: MakeRun) -> None:
+    def framed(score: Score) -> list[Score]:
+        if score.task != "swear":
+            return [score]
+        what = "expected maximum over 25 continuations of a prompt"
+        kinds = {"": what} | {f"_{kind}": f"{what}; category {kind} only" for kind in "abcdefg"}
+        return [
+            score.model_copy(update={"task": f"rtp_{framing}", "metric": f"max{kind}", "description": told})
+            for framing in ("biased", "basic")
+            for kind, told in kinds.items()
+        ]
+
+    card = with_scores(Scorecard.read(make_run() / "scorecard.json"), framed)
+    shown, folded = toxicity_tables(card, None)
+    assert (sum("`rtp_" in line for line in shown), sum("`rtp_" in line for line in folded)) == (2, 14)
+    assert toxicity_lines(card, None) == shown + folded
 
 
 @pytest.mark.parametrize("extra", [0, 5])
