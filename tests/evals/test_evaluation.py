@@ -263,7 +263,13 @@ def test_an_interrupt_from_the_keyboard_ends_with_130_and_running_again_continue
     suite.write_text("description: s\ntasks:\n  - {task: starter_truthfulness, group: truthfulness}\n")
     words = ["run", str(models / "parent"), "--suite", str(suite), "--out", str(out), "--device", "cpu"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "evals", *words], cwd=ROOT, stderr=subprocess.PIPE, text=True, env=os.environ
+        [sys.executable, "-m", "evals", *words],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ,
+        # A shell lets what it runs in the background ignore this signal, and pytest hands that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stderr is not None
     told = ""

@@ -73,7 +73,7 @@ def test_a_run_that_continues_from_its_saved_state_takes_the_same_steps(tmp_path
     again.update()
     for name, tensor in weights(whole).items():
         assert torch.equal(tensor, weights(again)[name]), name
-    assert whole.optimizer.state_dict()["masters"], "the copies are saved, not only the rounded weights"
+    assert whole.state()["optimizer"]["masters"], "the copies are saved, not only the rounded weights"
 
 
 def test_copies_of_adapters_are_refused_for_there_is_nothing_to_copy() -> None:

@@ -175,10 +175,11 @@ def test_ilql_refuses_a_launch_in_parts(
 
 @pytest.mark.skipif(find_spec("deepspeed") is not None, reason="DeepSpeed is installed")
 def test_ppo_under_deepspeed_says_what_to_install(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
-    assert main(["ppo", "--recipe", "ppo-starter", "--out", str(tmp_path / "run")]) == 2
+    words = ["--out", str(tmp_path / "run"), f"base={tiny}", "reward_model=null", "reward_function=absent.py:name"]
+    assert main(["ppo", "--recipe", "ppo-starter", *words]) == 2
     assert "slipway[zero3]" in capsys.readouterr().err
 
 
