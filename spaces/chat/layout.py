@@ -62,7 +62,11 @@ def build(answers: Answers) -> gr.Blocks:
             "show_progress": "hidden",
         }  # else they are greyed meanwhile
         blocks.load(facts, None, [header, alert, details], queue=False, **quiet)
-        blocks.unload(answers.sessions.leave)
+
+        async def gone(request: gr.Request) -> None:  # on the event loop, to which the sessions belong
+            answers.sessions.leave(request.session_hash or "")
+
+        blocks.unload(gone)
     blocks.queue(max_size=limits.EVENTS_QUEUED)
     return blocks
 

@@ -2,7 +2,7 @@
 
     with sessions.here(session) as left:
         async for progress in until(left, answer): ...       # ends when the page goes
-    blocks.unload(sessions.leave)
+    sessions.leave(session)                                  # heard by blocks.unload
 
 gradio ends an answer when the stream that its page reads breaks off (6.31). A page that is loaded anew just after it asked may
 have no such stream yet, and sends its question as it goes, a tenth of a second after its connections broke off: that answer
@@ -18,7 +18,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-import gradio as gr
 from limits import Refused
 
 SECONDS_TO_ARRIVE = 5.0  # after its page has gone, for a question
@@ -36,9 +35,8 @@ class Sessions:
         self._waiting: dict[str, list[asyncio.Event]] = {}
         self._left: OrderedDict[str, float] = OrderedDict()  # session -> when
 
-    async def leave(self, request: gr.Request) -> None:
+    def leave(self, session: str) -> None:
         """The page of this session has gone: end its answers, and the one that is still to arrive."""
-        session = request.session_hash or ""
         self._left.pop(session, None)
         self._left[session] = self._clock()
         while len(self._left) > REMEMBERED:

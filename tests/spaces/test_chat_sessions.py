@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,12 +24,11 @@ def test_an_answer_of_which_nothing_comes_ends_when_its_page_goes(chat: Any) -> 
         with sessions.here("one") as left:
             answer = chat("sessions").until(left, hangs())
             assert await anext(answer) == "on"
-            await sessions.leave(SimpleNamespace(session_hash="another"))
+            sessions.leave("another")
             assert not left.is_set()
-            waiting = asyncio.ensure_future(sessions.leave(SimpleNamespace(session_hash="one")))
+            asyncio.get_running_loop().call_soon(sessions.leave, "one")
             with pytest.raises(chat("limits").Refused, match="was lost"):
                 await anext(answer)
-            await waiting
 
     asyncio.run(visit())
     assert closed == [True]
@@ -39,7 +37,7 @@ def test_an_answer_of_which_nothing_comes_ends_when_its_page_goes(chat: Any) -> 
 def test_what_a_page_sends_as_it_goes_is_refused_and_a_page_that_comes_back_is_answered(chat: Any) -> None:
     now = [100.0]
     sessions = chat("sessions").Sessions(clock=lambda: now[0])
-    asyncio.run(sessions.leave(SimpleNamespace(session_hash="one")))
+    sessions.leave("one")
     now[0] += 1
     with pytest.raises(chat("limits").Refused), sessions.here("one"):
         pass
