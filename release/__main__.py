@@ -200,6 +200,7 @@ def run_rollback(args: argparse.Namespace) -> Result:
     """`rollback`: to --to, or to what stood before the run was published."""
     from dataclasses import asdict
 
+    from release.exports.publish import exports_left
     from release.hub_client import HubClient
     from release.rollback import roll_back, roll_back_run
 
@@ -215,7 +216,8 @@ def run_rollback(args: argparse.Namespace) -> Result:
     hub = HubClient.connect()
     how = {"to": args.to, "keep_private": args.keep_private}
     done = roll_back(hub, args.repo, **how) if args.repo else roll_back_run(hub, args.run_directory, **how)
-    return {"summary": "\n".join(_rolled_back(done)), **asdict(done)}
+    left = exports_left(hub, args.run_directory / "gguf") if args.run_directory else []
+    return {"summary": "\n".join([*_rolled_back(done), *left]), **asdict(done)}
 
 
 def _rolled_back(done: Done) -> list[str]:

@@ -160,6 +160,20 @@ def _open(hub: HubClient, repo_id: str) -> HubRepository:
     return repository
 
 
+def exports_left(hub: HubClient, directory: Path) -> list[str]:
+    """A line for people where an export of a run that is rolled back is still shown: nobody but its owner takes it away."""
+    if not (directory / RECEIPT).is_file():
+        return []
+    receipt = ExportReceipt.read(directory / RECEIPT)
+    repository = hub.repository(receipt.repo_id) if receipt.endpoint == hub.endpoint else None
+    if repository is None or repository.private:
+        return []
+    return [
+        f"  {receipt.repo_id}, GGUF files of these weights, is as public as it was: "
+        f"`hf repos settings {receipt.repo_id} --private` hides it"
+    ]
+
+
 def _staging(repository: HubRepository, record: ExportRecord) -> Staging:
     """The repository itself while it is private, else a private one beside it, of the same name for the same export."""
     if repository.private:

@@ -15,6 +15,7 @@ from tiny_run import OWNER
 
 from release.__main__ import main
 from release.exports import parity
+from release.exports import publish as publishing
 from release.exports.export import Identity, export
 from release.exports.publish import publish_export
 from release.exports.record import ExportRecord
@@ -119,8 +120,6 @@ def test_a_later_export_to_a_public_repository_is_staged_where_nobody_sees_it(
     published: str, run: Path, hub: HubClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A poller without a token sees main alone, and what was there, until the whole is on main."""
-    from release.exports import publish as publishing
-
     anonymous, seen = HfApi(endpoint=hub.endpoint, token=False), []
     checked = publishing._check
 
@@ -138,6 +137,14 @@ def test_a_later_export_to_a_public_repository_is_staged_where_nobody_sees_it(
     assert seen == [{"main"}, set()]
     assert sorted(hub.api.list_repo_files(published)) == sorted(before)
     assert not [model for model in hub.api.list_models(author=OWNER) if "staging" in model.id]
+
+
+def test_who_rolls_a_model_back_is_told_of_its_files_that_stay(published: str, run: Path, hub: HubClient) -> None:
+    (line,) = publishing.exports_left(hub, run / "gguf")
+    assert f"hf repos settings {published} --private" in line
+    hub.api.update_repo_settings(published, private=True)
+    assert publishing.exports_left(hub, run / "gguf") == []
+    assert publishing.exports_left(hub, run / "elsewhere") == []
 
 
 @pytest.mark.parametrize(
