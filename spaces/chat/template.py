@@ -1,6 +1,6 @@
 """A conversation as the model's prompt, by the checkpoint's own chat template and tokenizer, without transformers.
 
-    template = ChatTemplate(folder)          # tokenizer.json, tokenizer_config.json, chat_template.jinja
+    template = ChatTemplate(folder)          # FILES of a checkpoint
     template.text(messages)                  # what is sent to a server that completes texts
     template.ids(messages)                   # token ids, the same that transformers makes
 

@@ -96,7 +96,7 @@ def test_a_message_with_the_templates_own_tokens_cannot_begin_a_turn(chat: Any, 
 def test_a_template_that_reaches_for_more_than_the_conversation_is_not_run(
     chat: Any, checkpoint: Path, tmp_path: Path
 ) -> None:
-    for name in ("tokenizer.json", "tokenizer_config.json"):
+    for name in ("tokenizer.json", "tokenizer_config.json", "config.json"):
         (tmp_path / name).write_bytes((checkpoint / name).read_bytes())
     (tmp_path / "chat_template.jinja").write_text("{{ ''.__class__.__mro__[1].__subclasses__() }}")
     with pytest.raises(chat("limits").Refused, match="does not take this conversation"):
