@@ -55,6 +55,7 @@ class VoteLog:
         self._pushing = threading.Lock()
         self._wake, self._ending = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
+        self._there = False  # the dataset, as far as this run has asked
 
     def append(self, vote: Vote) -> None:
         """Write the vote as one line; when this returns it is on the disk. Raises OSError, and leaves nothing, else."""
@@ -117,9 +118,13 @@ class VoteLog:
             pushed = self._pushed()
             contents = {file: _whole_lines(file) for file in self._files()}
             new = {file: content for file, content in contents.items() if len(content) != pushed.get(file.name, 0)}
+            if self._there and not new:
+                return
+            # At the start too: a dataset that this token may not make is named before there is a vote to lose.
+            create_repo(self.dataset, repo_type="dataset", private=True, exist_ok=True)
+            self._there = True
             if not new:
                 return
-            create_repo(self.dataset, repo_type="dataset", private=True, exist_ok=True)
             parent = dataset_info(self.dataset).sha
             forgotten = self._forgotten(parent)
             self.forgotten = self.forgotten | forgotten

@@ -372,6 +372,16 @@ def test_without_a_hub_votes_are_kept_and_the_problem_is_named(
     assert "not pushed" in capsys.readouterr().err
 
 
+def test_a_dataset_that_the_token_may_not_make_is_named_before_there_is_a_vote(
+    modules: Any, dataset: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = modules["vote_log"].VoteLog(folder, "somebody-else/votes")
+    log.start()
+    log.stop()
+    assert "status 403" in log.problem
+    assert "not pushed" in capsys.readouterr().err
+
+
 def test_votes_go_to_a_mounted_disk_or_bucket_where_there_is_one(
     modules: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
