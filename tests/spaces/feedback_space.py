@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -10,10 +11,13 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 from made_votes import NEW, OLD, answer
 
 from release.feedback_bundle import build_feedback_bundle, write_folder
@@ -102,3 +106,14 @@ class FeedbackSpace:
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
             self.process.wait(timeout=40)
+
+
+@contextmanager
+def modules_of(bundle: Path, names: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    """The bundle's own modules by name, as its app imports them, and none of another Space of the same name."""
+    monkeypatch.syspath_prepend(str(bundle))
+    taken = {name: sys.modules.pop(name) for name in names if name in sys.modules}
+    yield {name: importlib.import_module(name) for name in names}
+    for name in names:
+        sys.modules.pop(name, None)
+    sys.modules.update(taken)

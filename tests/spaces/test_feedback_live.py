@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from feedback_space import modules_of
 from tiny_model import save_model
 
 from release.__main__ import main
@@ -37,13 +36,8 @@ def bundle(checkpoint: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def modules(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """The bundle's own modules, as its app imports them."""
-    monkeypatch.syspath_prepend(str(bundle))
-    taken = {name: sys.modules.pop(name) for name in OWN if name in sys.modules}
-    yield {name: importlib.import_module(name) for name in OWN}
-    for name in OWN:
-        sys.modules.pop(name, None)
-    sys.modules.update(taken)
+    with modules_of(bundle, OWN, monkeypatch) as found:
+        yield found
 
 
 def test_a_question_is_answered_twice_and_its_vote_names_checkpoint_sampling_and_seed(
