@@ -49,6 +49,7 @@ def make_run(folder: Path, **changes: Any) -> Path:
 
 def release(hub: HubClient, repo_id: str, checkpoint: Path) -> None:
     """The checkpoint's files on the Hub under the name that an export gives as its base, tagged v1.0.0."""
-    hub.api.create_repo(repo_id, exist_ok=True)
+    hub.api.delete_repo(repo_id, missing_ok=True)  # of another test file, with its tag
+    hub.api.create_repo(repo_id)
     hub.api.upload_folder(repo_id=repo_id, folder_path=checkpoint)
-    hub.api.create_tag(repo_id, tag="v1.0.0", exist_ok=True)
+    hub.api.create_tag(repo_id, tag="v1.0.0")
