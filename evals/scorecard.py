@@ -16,11 +16,7 @@ from pydantic import Field, field_serializer
 
 from training.energy_record import Energy, Price
 from training.errors import UsageError
-from training.records import Record
-
-
-def _nothing(value: Any) -> bool:
-    return value is None
+from training.records import Record, is_none
 
 
 class Interval(Record):
@@ -62,7 +58,7 @@ class Score(Record):
     baseline: dict[str, float] = {}  # figures to read it beside, e.g. {"longer answer wins": .55}
     # The digest of the checkpoint that a win rate is against. None where it is against nobody or a file of answers, which `scorer`
     # names, and in older records. Left out of the JSON then, so that a record written before keeps its digest.
-    against: str | None = Field(default=None, exclude_if=_nothing)
+    against: str | None = Field(default=None, exclude_if=is_none)
 
 
 def against_others(one: Score, other: Score) -> bool:
@@ -85,7 +81,7 @@ class TaskSettings(Record):
     limit: int | None = None
     items: int
     # Of the ids of the items that a limit left, for a stratum chooses others; None where all were evaluated, and in older records.
-    items_sha256: str | None = Field(default=None, exclude_if=_nothing)
+    items_sha256: str | None = Field(default=None, exclude_if=is_none)
     engine: str | None = None  # how log-likelihoods were computed: "prefix tree", or "plain: REASON"
 
 

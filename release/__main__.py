@@ -53,8 +53,8 @@ from training.errors import EXIT_GATE, GateRefused, UsageError
 
 if TYPE_CHECKING:
     from release.hub_client import HubClient
-    from release.plan import Request
     from release.records import Receipt, ReleasePlan, Verdict
+    from release.request import Request
     from release.rollback import Done
 
 

@@ -11,12 +11,10 @@ where there is one, covers plan.json too, so it is made last and stands in no li
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 from model_cards.signer import Signer
 from release import base_licences
@@ -24,47 +22,17 @@ from release.bundle import PLAN, build_bundle, files_of, sources_of
 from release.earlier import Target, released, require_free
 from release.gates.ask import ask
 from release.gates.candidate import Candidate
-from release.hub_client import check_repo_id, chosen_endpoint, source_changed
+from release.hub_client import chosen_endpoint, source_changed
 from release.hub_files import HUB_OWN_FILE
 from release.policy import Policy, check_waivers, load_policy, policy_digest
 from release.probe import take_probe
 from release.records import Probe, ReleasePlan, Verdict
-from release.signature import SIGNATURE, SignWith, sign, signer_of, subject
-from release.space_flavour import SpaceFlavour
+from release.request import Request
+from release.signature import SIGNATURE, sign, signer_of, subject
 from training.command import log
 from training.errors import GateRefused, UsageError
 from training.records import sha256_of_file
 from training.run_record import now
-
-TAG = re.compile(r"(?!.*(\.\.|\.lock$))[A-Za-z0-9][A-Za-z0-9._-]{0,99}(?<!\.)")
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is to be released where, as the command line gives it."""
-
-    repo_id: str
-    tag: str = "v1.0.0"
-    policy: str = "default"
-    private: bool = False
-    space: str | None = None
-    space_flavour: SpaceFlavour | None = None
-    sign: SignWith | None = None  # what to sign with; a path is that of a private key
-    gated: Literal["auto", "manual", "no"] | None = None  # who is let in; None: as the repository is
-    waive: Mapping[str, str] = field(default_factory=dict)  # gate -> why its refusal is accepted
-
-    def check(self) -> None:
-        """Raises UsageError where the ids or the tag are not such."""
-        check_repo_id(self.repo_id)
-        if self.space is not None:
-            check_repo_id(self.space)
-        if not TAG.fullmatch(self.tag) or self.tag == "main":
-            raise UsageError(
-                "not a name for a tag",
-                expected="letters, digits, '.', '_' and '-'",
-                found=self.tag,
-                next_step="give e.g. --tag v1.0.0",
-            )
 
 
 def make_plan(run: Path, request: Request) -> ReleasePlan:

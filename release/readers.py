@@ -15,9 +15,9 @@ from pathlib import Path
 from release.carried import read as read_carried
 from release.hub_client import HubClient, HubRepository
 from release.journal import Journal
-from release.plan import Request
 from release.planned_release import PlannedRelease
 from release.records import ReleasePlan
+from release.request import Request
 from training.command import log
 from training.errors import UsageError
 from training.run_record import RunRecord

@@ -16,7 +16,7 @@ from training.command import log
 from training.errors import UsageError
 
 if TYPE_CHECKING:
-    from release.plan import Request
+    from release.request import Request
     from release.space_flavour import Asked, SpaceFlavour
 
 
@@ -80,7 +80,7 @@ def add_checkpoint_options(command: argparse.ArgumentParser) -> None:
 
 def require_names(args: argparse.Namespace) -> None:
     """Raises UsageError where the ids or the tag are not such."""
-    from release.plan import Request
+    from release.request import Request
 
     Request(args.repo, args.tag, space=_space_id(args)).check()
 
@@ -111,7 +111,7 @@ def run_to_release(args: argparse.Namespace) -> Path:
 def as_request(args: argparse.Namespace, run: Path | None) -> Request:
     """The request. `run` is what a flavour of the Space has to fit; without one none can be asked for."""
     from release.elsewhere import POLICY
-    from release.plan import Request
+    from release.request import Request
 
     return Request(
         args.repo,

@@ -79,3 +79,20 @@ def save_reward_model(directory: Path, seed: int = 1, context: int = 256) -> Pat
     LlamaForSequenceClassification(make_config(context, num_labels=1)).save_pretrained(directory)
     make_tokenizer().save_pretrained(directory)
     return directory
+
+
+def greedy_answer(model: Any, prompt: list[int], tokens: int, stops: int | list[int] | None) -> list[int]:
+    """The likeliest tokens after a prompt, by transformers' own generation, to one of `stops` or `tokens` of them."""
+    import torch
+
+    ids = torch.tensor([prompt])
+    found = model.generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        do_sample=False,
+        max_new_tokens=tokens,
+        eos_token_id=stops,
+        pad_token_id=0,
+    )
+    answer: list[int] = found[0, len(prompt) :].tolist()
+    return answer

@@ -18,6 +18,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from training.errors import UsageError
 
 
+def is_none(value: Any) -> bool:
+    """For `Field(exclude_if=is_none)`: a field that came later is left out of the JSON where it says nothing.
+
+    So the digest of an older record stays what it was.
+    """
+    return value is None
+
+
 class Record(BaseModel):
     """Base of everything that is written as JSON: unknown keys are refused, values are not changed after creation."""
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from evals.presentation import between, figure, metric_label, short_digests
 from model_cards.score_table import MARKS, signed
 from release.exports.record import ExportedFile, ExportRecord, ScoreDifference
+from release.hub_reader import PUBLIC_HUB
 
-HUB = "https://huggingface.co"
 TEMPLATE = Path(__file__).with_name("card.jinja")
 
 
@@ -25,7 +25,7 @@ def render_card(record: ExportRecord, *, repo_id: str = "ORG/NAME-GGUF", endpoin
     return template.render(
         record=record,
         repo_id=repo_id,
-        elsewhere=None if endpoint in (None, HUB) else endpoint,
+        elsewhere=None if endpoint in (None, PUBLIC_HUB) else endpoint,
         closest=closest,
         scored=scored,
         scorers=_scorers(scored),

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from evals.scorecard import Interval
 from release.exports.parity import Loss
 from training.checkpoint import FileEntry
-from training.records import Record
+from training.records import Record, is_none
 
 EXPORT = "export.json"
 CARD = "README.md"
 RECEIPT = "export-receipt.json"
-
-
-def _nothing(value: Any) -> bool:
-    return value is None
 
 
 class ScoreDifference(Record):
@@ -65,8 +61,8 @@ class ExportedFile(Record):
     tensors: dict[str, int]
     loss: Loss
     # Left out of the JSON where there is nothing to say, so that the digest of an older record stays what it was.
-    scores: ScoreChange | None = Field(default=None, exclude_if=_nothing)
-    scores_not_measured: str | None = Field(default=None, exclude_if=_nothing)  # why
+    scores: ScoreChange | None = Field(default=None, exclude_if=is_none)
+    scores_not_measured: str | None = Field(default=None, exclude_if=is_none)  # why
 
 
 class ExportRecord(Record):

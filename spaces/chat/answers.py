@@ -94,11 +94,12 @@ class Answers:
 
         Raises gr.Error where there is none.
         """
-        settings = (system_prompt, temperature, top_p, max_new_tokens)
         try:
             with self.sessions.here(request.session_hash or "") as left:
                 async with (
-                    aclosing(self._answer(message, history, *settings, request)) as answer,
+                    aclosing(
+                        self._answer(message, history, system_prompt, (temperature, top_p, max_new_tokens), request)
+                    ) as answer,
                     aclosing(until(left, answer)) as while_here,
                 ):
                     async for text, said in while_here:
@@ -111,14 +112,12 @@ class Answers:
         message: str,
         history: list[dict[str, Any]],
         system_prompt: str,
-        temperature: float,
-        top_p: float,
-        max_new_tokens: int,
+        asked: tuple[float, float, int],
         request: gr.Request,
     ) -> AsyncIterator[tuple[str, str]]:
-        """As `respond`. Raises limits.Refused."""
+        """As `respond`, `asked` being temperature, top_p and max_new_tokens. Raises limits.Refused."""
         model = await self.loaded()
-        sampling = limits.checked_sampling(temperature, top_p, max_new_tokens)
+        sampling = limits.checked_sampling(*asked)
         messages = limits.checked_conversation(plain(str(message)), history, system_prompt)
         address = self.visitors.address(request.request)
         self.buckets.take(request.session_hash or "", address)  # before anything that takes time

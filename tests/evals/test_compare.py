@@ -21,6 +21,25 @@ Values = dict[str, dict[str, list[float | None]]]  # task -> metric -> a value f
 LOWER = {"rude_rate"}
 
 
+def a_score(task: str, metric: str, count: int, scorer: str | None, against: str | None) -> Score:
+    """A score whose own figures are of no matter to a comparison."""
+    return Score(
+        task=task,
+        metric=metric,
+        group="toxicity" if metric in LOWER else "truthfulness",
+        value=0.5,
+        stderr=0.1,
+        interval=Interval(low=0.3, high=0.7, method="of no matter"),
+        n=count,
+        unscored=0,
+        higher_is_better=metric not in LOWER,
+        headline=True,
+        scorer=scorer,
+        against=against if metric == "win_rate" else None,
+        unit="tokens" if metric == "response_tokens" else "fraction",
+    )
+
+
 def write_run(
     folder: Path,
     values: Values,
@@ -31,7 +50,7 @@ def write_run(
     items: list[str] | None = None,
     against: str | None = None,
 ) -> Path:
-    """A run whose items have these values; the scores' own figures are of no matter to a comparison."""
+    """A run whose items have these values."""
     hashes, scores, tasks = {}, [], []
     for task, metrics in values.items():
         count = len(next(iter(metrics.values())))
@@ -63,24 +82,7 @@ def write_run(
                 )
             )
         )
-        scores += [
-            Score(
-                task=task,
-                metric=metric,
-                group="toxicity" if metric in LOWER else "truthfulness",
-                value=0.5,
-                stderr=0.1,
-                interval=Interval(low=0.3, high=0.7, method="of no matter"),
-                n=count,
-                unscored=0,
-                higher_is_better=metric not in LOWER,
-                headline=True,
-                scorer=scorer,
-                against=against if metric == "win_rate" else None,
-                unit="tokens" if metric == "response_tokens" else "fraction",
-            )
-            for metric in metrics
-        ]
+        scores += [a_score(task, metric, count, scorer, against) for metric in metrics]
     fields = {
         "suite": "s",
         "suite_sha256": "b" * 64,

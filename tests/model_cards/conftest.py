@@ -53,10 +53,9 @@ def a_score(task: str, metric: str, group: str, values: list[float], **changes: 
     return Score(**(fields | changes))
 
 
-def write_scorecard(run: Path, digest: str, good: int, *, suite: str = "starter", **changes: Any) -> Scorecard:
-    """A scorecard in which `good` of 20 items of every task are right, with its samples."""
-    right = [float(item < good) for item in range(ITEMS)]
-    scores = [
+def scores_of(right: list[float]) -> list[Score]:
+    """The scores of every task, whose items are right where `right` is 1."""
+    return [
         a_score(
             "help", "win_rate", "helpfulness", right, scorer="reward model 9f2c", baseline={"longer answer wins": 0.553}
         ),
@@ -80,29 +79,50 @@ def write_scorecard(run: Path, digest: str, good: int, *, suite: str = "starter"
             unscored=2,
         ),
     ]
+
+
+def samples_of(task: str, scores: list[Score], right: list[float]) -> list[Sample]:
+    """The items by which these scores are made."""
+    return [
+        Sample(
+            item=f"{task}-{item}",
+            prompt=f"Question {item} of {task}?",
+            target="Rock." if task == "truth" else None,
+            response=RESPONSES[task],
+            values={
+                score.metric: (
+                    4 * right[item] - 1
+                    if score.unit == "reward"
+                    else right[item]
+                    if score.higher_is_better
+                    else 1 - right[item]
+                )
+                for score in scores
+                if score.task == task
+            },
+        )
+        for item in range(ITEMS)
+    ]
+
+
+def settings_of(task: str) -> TaskSettings:
+    return TaskSettings(
+        task=task,
+        version="1.0",
+        data_id=f"evals/tasks/data/{task}.jsonl",
+        data_sha256="ab" * 32,
+        chat_template=True,
+        items=ITEMS,
+    )
+
+
+def write_scorecard(run: Path, digest: str, good: int, *, suite: str = "starter", **changes: Any) -> Scorecard:
+    """A scorecard in which `good` of 20 items of every task are right, with its samples."""
+    right = [float(item < good) for item in range(ITEMS)]
+    scores = scores_of(right)
     hashes = {}
     for task in ("help", "truth", "swear"):
-        samples = [
-            Sample(
-                item=f"{task}-{item}",
-                prompt=f"Question {item} of {task}?",
-                target="Rock." if task == "truth" else None,
-                response=RESPONSES[task],
-                values={
-                    score.metric: (
-                        4 * right[item] - 1
-                        if score.unit == "reward"
-                        else right[item]
-                        if score.higher_is_better
-                        else 1 - right[item]
-                    )
-                    for score in scores
-                    if score.task == task
-                },
-            )
-            for item in range(ITEMS)
-        ]
-        content = samples_as_bytes(samples)
+        content = samples_as_bytes(samples_of(task, scores, right))
         (run / "samples").mkdir(parents=True, exist_ok=True)
         (run / "samples" / f"{task}.jsonl").write_bytes(content)
         hashes[task] = hashlib.sha256(content).hexdigest()
@@ -117,17 +137,7 @@ def write_scorecard(run: Path, digest: str, good: int, *, suite: str = "starter"
             device="cpu",
             batch_size=16,
             seed=0,
-            tasks=[
-                TaskSettings(
-                    task=task,
-                    version="1.0",
-                    data_id=f"evals/tasks/data/{task}.jsonl",
-                    data_sha256="ab" * 32,
-                    chat_template=True,
-                    items=20,
-                )
-                for task in hashes
-            ],
+            tasks=[settings_of(task) for task in hashes],
         ),
         "samples": hashes,
         "packages": {"lm-eval": "0.4.13"},

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from release.plan import Request, check_run
+from release.plan import check_run
 from release.records import Verdict
+from release.request import Request
 from training.run_record import RunRecord
 
 

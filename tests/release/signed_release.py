@@ -13,9 +13,10 @@ from tiny_run import examine_here
 from release.bundle import files_of
 from release.hub_client import HubClient
 from release.local_hub.server import RunningHub
-from release.plan import Request, make_plan
+from release.plan import make_plan
 from release.publish import publish
 from release.records import Receipt
+from release.request import Request
 from release.signature import SignWith, Trust, check
 
 TAG = "v1.0.0"

@@ -99,6 +99,7 @@ def test_the_losses_are_measured_again_beside_the_released_model(
 
 def test_what_the_released_model_does_not_show_its_files_do_not_show(run: Path, hub: HubClient, repo_id: str) -> None:
     checkpoint = Checkpoint.open(run / "checkpoint")
+    hub.api.delete_repo(BASE, missing_ok=True)
     with pytest.raises(UsageError, match="not on this Hub"):
         publish_export(run / "gguf", checkpoint, repo_id, hub)
     release(hub, BASE, run / "checkpoint")

@@ -11,8 +11,9 @@ from tiny_run import change_weights, rescore
 from release.__main__ import main
 from release.hub_client import HubClient
 from release.last_release import FOLDER, fetch, read
-from release.plan import Request, check_run
+from release.plan import check_run
 from release.records import Verdict
+from release.request import Request
 from training.errors import VerificationMismatch
 from training.run_record import RunRecord
 

@@ -11,8 +11,9 @@ import pytest
 
 from release.hub_client import HubClient
 from release.local_hub.server import RunningHub
-from release.plan import Request, make_plan
+from release.plan import make_plan
 from release.publish import publish
+from release.request import Request
 from release.signature import SIGNATURE
 from release.signing_keys import make_key
 

@@ -25,9 +25,10 @@ from release.bundle import PLAN, files_of
 from release.certificates import CertificateKey, Roots, fingerprint, read_certificates, signer_of
 from release.hub_client import HubClient
 from release.local_hub.server import RunningHub
-from release.plan import Request, make_plan, plan_for
+from release.plan import make_plan, plan_for
 from release.publish import publish
 from release.records import Receipt, ReleasePlan
+from release.request import Request
 from release.signature import SIGNATURE, check, sign, subject
 from release.signing_keys import make_key
 from release.verify import verify

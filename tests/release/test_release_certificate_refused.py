@@ -14,7 +14,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from release.__main__ import main
 from release.certificates import CertificateKey, Roots
-from release.plan import Request, make_plan
+from release.plan import make_plan
+from release.request import Request
 from release.signing_keys import make_key
 from training.errors import UsageError
 

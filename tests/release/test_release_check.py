@@ -9,10 +9,11 @@ import pytest
 
 from release.__main__ import main
 from release.hub_client import HubClient
-from release.plan import Request, make_plan, plan_for
+from release.plan import make_plan, plan_for
 from release.policy import POLICIES
 from release.publish import publish
 from release.records import ReleasePlan
+from release.request import Request
 from training.errors import UsageError
 
 

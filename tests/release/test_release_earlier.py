@@ -8,8 +8,9 @@ import pytest
 
 from release.__main__ import main
 from release.hub_client import HubClient
-from release.plan import Request, make_plan
+from release.plan import make_plan
 from release.publish import Publication, publish
+from release.request import Request
 from training.errors import UsageError
 
 

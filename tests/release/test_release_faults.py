@@ -20,9 +20,10 @@ from release.__main__ import main
 from release.hub_client import HubClient
 from release.journal import Journal
 from release.local_hub.server import RunningHub
-from release.plan import Request, make_plan
+from release.plan import make_plan
 from release.publish import publish
 from release.records import Receipt
+from release.request import Request
 from training.errors import HubError, VerificationMismatch
 
 STEPS = ("repository", "staged", "checked", "promoted", "tagged", "cleaned", "visible", "receipt")

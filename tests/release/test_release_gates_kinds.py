@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from tiny_model import make_tokenizer, save_model
 
-from release.plan import Request, check_files
+from release.plan import check_files
 from release.probe import load, take_probe
 from release.records import Verdict
+from release.request import Request
 
 CARD = "---\nlicense: mit\npipeline_tag: {task}\n---\n# A model\n"
 

@@ -23,8 +23,9 @@ from release.certificates import Roots
 from release.hub_client import HubClient
 from release.keyless import Identity, Keyless, certified_name
 from release.local_hub.server import RunningHub
-from release.plan import Request, make_plan, plan_for
+from release.plan import make_plan, plan_for
 from release.records import Receipt, ReleasePlan
+from release.request import Request
 from release.signature import SIGNATURE, check
 from training.errors import HubError, UsageError
 

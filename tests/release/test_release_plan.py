@@ -10,8 +10,9 @@ import pytest
 
 from release.__main__ import main
 from release.bundle import files_of
-from release.plan import Request, make_plan, plan_for, read_plan, require_current
+from release.plan import make_plan, plan_for, read_plan, require_current
 from release.records import ReleasePlan
+from release.request import Request
 from training.checkpoint import Checkpoint
 from training.errors import GateRefused, UsageError
 

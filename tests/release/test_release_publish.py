@@ -18,9 +18,10 @@ from tiny_run import change_weights, rescore
 from release.__main__ import main
 from release.hub_client import HubClient
 from release.hub_files import HUB_OWN_FILE
-from release.plan import Request, make_plan
+from release.plan import make_plan
 from release.publish import publish
 from release.records import Receipt
+from release.request import Request
 from training.errors import GateRefused, UsageError
 from training.run_record import RunRecord
 

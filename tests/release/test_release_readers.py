@@ -14,10 +14,11 @@ from tiny_run import change_weights, rescore
 from release.__main__ import main
 from release.carried import Carried
 from release.hub_client import HubClient
-from release.plan import Request, make_plan
+from release.plan import make_plan
 from release.planned_release import PlannedRelease
 from release.publish import publish
 from release.readers import require_choice, warning
+from release.request import Request
 from training.errors import HubError, UsageError
 from training.run_record import RunRecord
 

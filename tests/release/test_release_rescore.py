@@ -14,8 +14,9 @@ from evals.run import evaluate
 from evals.scorecard import Scorecard
 from release.__main__ import main
 from release.hub_client import HubClient
-from release.plan import Request, make_plan
+from release.plan import make_plan
 from release.publish import publish
+from release.request import Request
 
 POLICY = """
 description: Nothing but finite weights, so that a doctored scorecard comes through.

@@ -12,8 +12,9 @@ from tiny_run import change_weights, rescore
 
 from release.__main__ import main
 from release.hub_client import HubClient
-from release.plan import Request, make_plan
+from release.plan import make_plan
 from release.publish import publish
+from release.request import Request
 from training.run_record import RunRecord
 
 

@@ -14,9 +14,10 @@ from release.bundle import files_of
 from release.hub_client import HubClient
 from release.hub_files import LocalFile
 from release.local_hub.server import RunningHub
-from release.plan import Request, make_plan, plan_for, read_plan, require_current
+from release.plan import make_plan, plan_for, read_plan, require_current
 from release.publish import publish
 from release.records import Receipt
+from release.request import Request
 from release.signature import SIGNATURE, check, sign, signer_of, subject
 from release.signing_keys import fingerprint, make_key
 from release.verify import verify

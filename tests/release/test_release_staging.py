@@ -14,8 +14,9 @@ from tiny_run import OWNER
 from release.__main__ import main
 from release.hub_client import HubClient
 from release.local_hub.server import RunningHub
-from release.plan import Request, make_plan
+from release.plan import make_plan
 from release.publish import Publication, publish
+from release.request import Request
 from training.errors import HubError
 
 

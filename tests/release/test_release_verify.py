@@ -13,9 +13,10 @@ from release.__main__ import main
 from release.hub_client import HubClient
 from release.hub_files import LocalFile
 from release.local_hub.server import RunningHub
-from release.plan import Request, make_plan
+from release.plan import make_plan
 from release.publish import publish
 from release.records import Receipt, Verification
+from release.request import Request
 from release.verify import verify
 from training.errors import UsageError
 from training.run_record import RunRecord

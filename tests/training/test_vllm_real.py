@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from test_ppo import PROMPTS
-from tiny_model import make_config, make_tokenizer
+from tiny_model import greedy_answer, make_config, make_tokenizer
 
 from training.decoding import Decoding
 from training.policy import ActorCritic
@@ -77,16 +77,7 @@ def test_after_each_change_of_the_weights_vllm_says_and_writes_what_the_policy_w
         )
         assert torch.allclose(by_vllm, by_policy, rtol=0, atol=AGREE)
         for prompt, answer in zip(prompts, greedy, strict=True):
-            ids = torch.tensor([prompt])
-            wanted = policy.generate(
-                ids,
-                attention_mask=torch.ones_like(ids),
-                do_sample=False,
-                max_new_tokens=12,
-                eos_token_id=2,
-                pad_token_id=2,
-            )
-            assert answer == wanted[0, len(prompt) :].tolist()
+            assert answer == greedy_answer(policy, prompt, 12, 2)
         assert greedy != before
         before = greedy
         with torch.no_grad():

@@ -15,7 +15,7 @@ import torch
 from accelerate import Accelerator
 from test_critic import recipe_in
 from test_ppo import PROMPTS, make_ppo
-from tiny_model import make_model, save_model
+from tiny_model import greedy_answer, make_model, save_model
 
 from training import vllm_engine, vllm_rollouts
 from training.__main__ import main
@@ -69,16 +69,7 @@ def test_greedy_answers_are_those_of_the_policys_own_generate_with_the_token_tha
     stops = [free[0][3], free[1][5]]  # tokens that do come
     found = engine.answers(actor.language_model, prompts, torch.rand(8, 12), Decoding(12), stops)
     for prompt, answer in zip(prompts, found, strict=True):
-        ids = torch.tensor([prompt])
-        wanted = actor.language_model.generate(
-            ids,
-            attention_mask=torch.ones_like(ids),
-            do_sample=False,
-            max_new_tokens=12,
-            eos_token_id=stops,
-            pad_token_id=0,
-        )
-        assert answer == wanted[0, len(prompt) :].tolist()
+        assert answer == greedy_answer(actor.language_model, prompt, 12, stops)
     assert {answer[-1] in stops for answer in found} == {True, False}
 
 
@@ -94,16 +85,7 @@ def test_every_weight_is_the_policys_on_a_cpu_too_where_the_head_is_packed_apart
         policy = make_model(seed)
         found = engine.answers(policy, PROMPTS[:3], torch.rand(3, 12), Decoding(12), [])
         for prompt, answer in zip(PROMPTS, found, strict=False):
-            ids = torch.tensor([prompt])
-            wanted = policy.generate(
-                ids,
-                attention_mask=torch.ones_like(ids),
-                do_sample=False,
-                max_new_tokens=12,
-                eos_token_id=None,
-                pad_token_id=0,
-            )
-            assert answer == wanted[0, len(prompt) :].tolist()
+            assert answer == greedy_answer(policy, prompt, 12, None)
 
 
 def test_an_engine_that_does_not_start_is_said_in_its_own_words(
