@@ -38,8 +38,8 @@ from training.feedback_exchange import run_feedback_exchange
 from training.feedback_pairs import add_arguments as add_pairs_arguments
 from training.feedback_pairs import run_feedback_pairs
 from training.ilql_recipe import ILQLRecipe
-from training.plan_command import add_arguments as add_plan_arguments
 from training.plan_command import plan
+from training.plan_options import add_arguments as add_plan_arguments
 from training.recipe import (
     BestOfNRecipe,
     DPORecipe,

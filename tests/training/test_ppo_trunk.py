@@ -1,0 +1,92 @@
+"""Frozen layers are computed once: for the policy and its reference, and for a reward model of the same base."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator
+from test_ppo import PROMPTS, make_ppo, weights
+from tiny_model import make_model, save_reward_model
+
+from training.checkpoint import Checkpoint
+from training.frozen_trunk import frozen_layers, same_layers
+from training.policy import ActorCritic
+from training.ppo import PPO
+from training.recipe import LoraSettings
+from training.rewards import RewardModel
+
+
+def test_layers_below_the_lowest_adapter_are_computed_once_and_give_the_same_steps() -> None:
+    adapters = LoraSettings(r=4, lora_alpha=8, target_modules=["q_proj", "down_proj"], layers_to_transform=[1])
+    found = []
+    for cut in (True, False):
+        torch.manual_seed(0)
+        actor = ActorCritic(make_model(), adapters)
+        assert actor.frozen_layers == 1
+        if not cut:
+            actor.frozen_layers = 0
+        ppo = make_ppo(lora=True)
+        recipe = ppo.recipe.model_copy(update={"lora": adapters})
+        ppo = PPO(recipe, actor, ppo.tokenizer, ppo.rewards, PROMPTS, Accelerator(cpu=True))
+        torch.manual_seed(1)
+        for _ in range(2):
+            log = ppo.update()
+        found.append((log["kl"], log["grad_norm"], weights(ppo)))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-4)
+    assert found[0][1] == pytest.approx(found[1][1], rel=1e-4)
+    for name, tensor in found[0][2].items():
+        assert torch.allclose(tensor, found[1][2][name], atol=1e-5), name
+
+
+def classifier_of(model: Any, tmp_path: Path) -> RewardModel:
+    """A reward model whose embeddings and first layer are the policy's, as adapters on upper layers leave it."""
+    save_reward_model(tmp_path)
+    reward = RewardModel.load(Checkpoint.open(tmp_path), "float32")
+    reward.model.model.embed_tokens.load_state_dict(model.model.embed_tokens.state_dict())
+    reward.model.model.layers[0].load_state_dict(model.model.layers[0].state_dict())
+    return reward
+
+
+def test_a_reward_model_of_the_same_base_reads_the_frozen_layers_states_and_gives_the_same_scores(tmp_path) -> None:
+    adapters = LoraSettings(r=4, lora_alpha=8, target_modules=["q_proj", "down_proj"], layers_to_transform=[1])
+    model = make_model()
+    reward = classifier_of(model, tmp_path)
+    ppo = make_ppo(lora=True)
+    ppo = PPO(ppo.recipe, ActorCritic(model, adapters), ppo.tokenizer, reward, PROMPTS, Accelerator(cpu=True))
+    assert ppo.trunk_is_shared
+    prompts = [prompt[: 2 + place % 3] for place, prompt in enumerate(PROMPTS)]  # padded on the left
+    experience = ppo.rollout(prompts)
+    whole = [prompt + answer for prompt, answer in zip(prompts, experience.responses.tokens(), strict=True)]
+    assert len({len(sequence) for sequence in whole}) > 2
+    assert torch.allclose(experience.scores, reward.score_ids(whole), atol=1e-5)
+
+
+def test_a_reward_model_that_differs_by_one_weight_or_by_its_config_reads_tokens_instead(tmp_path) -> None:
+    model = make_model()
+    reward = classifier_of(model, tmp_path)
+    assert same_layers(model, reward.model, 1)
+    assert not same_layers(model, reward.model, 2), "nothing would be left above"
+    reward.model.model.layers[0].mlp.up_proj.weight[3, 3] += 1e-4
+    assert not same_layers(model, reward.model, 1)
+    reward = classifier_of(model, tmp_path)
+    reward.model.model.rotary_emb.inv_freq.mul_(0.5)
+    assert not same_layers(model, reward.model, 1)
+
+
+def test_a_model_that_cannot_be_cut_is_computed_whole() -> None:
+    model = make_model()
+    model.requires_grad_(False)
+    model.model.layers[1].self_attn.q_proj.weight.requires_grad_(True)
+    assert frozen_layers(model) == 1
+    scaled = model.model.forward
+    # Gemma's kind: the embeddings are scaled inside the base model, whoever gives them.
+    model.model.forward = lambda input_ids=None, inputs_embeds=None, **more: scaled(
+        inputs_embeds=3 * (model.model.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds), **more
+    )
+    assert frozen_layers(model) == 0
+    model.lm_head.weight.requires_grad_(True)
+    del model.model.forward
+    assert frozen_layers(model) == 0
