@@ -44,9 +44,22 @@ def sources_of(run: Path) -> dict[str, Path]:
     for name in ("run.json", "reference.json", "scorecard.json", "baseline/scorecard.json", "contamination.json"):
         if (run / name).is_file():
             sources[name] = run / name
-    for folder in ("samples", "baseline/samples"):
-        sources |= {f"{folder}/{file.name}": file for file in sorted((run / folder).glob("*.jsonl"))}
+    for beside in ("", "baseline/"):
+        for task in _scored_tasks(run / f"{beside}scorecard.json"):
+            name = f"{beside}samples/{task}.jsonl"
+            if (run / name).is_file():
+                sources[name] = run / name
     return sources
+
+
+def _scored_tasks(scorecard: Path) -> list[str]:
+    """The tasks whose samples a scorecard names: those of another suite that lie there still are no evidence of this one's."""
+    from evals.scorecard import Scorecard
+
+    try:
+        return sorted(Scorecard.read(scorecard).samples) if scorecard.is_file() else []
+    except UsageError:  # the gate on the scorecard says what is wrong with it
+        return []
 
 
 def build_bundle(

@@ -77,8 +77,8 @@ def test_personal_data_in_a_record_is_refused_by_kind_and_line_and_only_counted_
     assert f"a {kind} in notes.txt, line 2" in verdict.explanation
     assert text not in verdict.model_dump_json()
     (run / "checkpoint" / "notes.txt").unlink()
-    file = run / "samples" / "extra.jsonl"
-    file.write_text(json.dumps({"response": text}) + "\n")
+    file = next((run / "samples").glob("*.jsonl"))
+    file.write_text(file.read_text() + json.dumps({"response": text}) + "\n")
     verdict = verdicts(run)["no_personal_data"]
     assert (verdict.outcome, verdict.evidence["in_samples"]) == ("passed", {kind: 1})
 

@@ -74,9 +74,19 @@ def test_a_source_that_was_replaced_is_refused_although_the_bundle_still_holds_t
 
 def test_a_file_that_came_after_the_plan_is_refused(run: Path) -> None:
     plan = make_plan(run, REQUEST)
-    (run / "samples" / "late.jsonl").write_text("{}\n")
-    with pytest.raises(GateRefused, match=r"late\.jsonl"):
+    (run / "checkpoint" / "late.txt").write_text("more\n")
+    with pytest.raises(GateRefused, match=r"late\.txt"):
         require_current(run, plan)
+
+
+def test_samples_of_a_suite_that_the_scorecard_is_not_of_stay_at_home(run: Path) -> None:
+    named = sorted((run / "samples").glob("*.jsonl"))
+    for folder in (run, run / "baseline"):
+        (folder / "samples").mkdir(parents=True, exist_ok=True)
+        (folder / "samples" / "an_earlier_suite.jsonl").write_text("{}\n")
+    paths = {entry.path for entry in make_plan(run, REQUEST).files}
+    assert {f"samples/{file.name}" for file in named} <= paths
+    assert not [path for path in paths if "an_earlier_suite" in path]
 
 
 def test_an_edited_plan_is_refused(run: Path) -> None:
