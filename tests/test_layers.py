@@ -109,6 +109,17 @@ def test_the_hubs_client_is_held_in_one_module() -> None:
     assert users == {"release/hub_reader.py"}
 
 
+def test_no_file_of_tests_imports_from_another() -> None:
+    """What several share is in a module of its own, so that a file can be divided or left out."""
+    found = [
+        f"{file.relative_to(ROOT)}: {name}"
+        for file in sources("tests")
+        for name in imports(file)
+        if name.startswith("test_")
+    ]
+    assert found == []
+
+
 def test_init_files_are_docstrings() -> None:
     for package in FLOORS:
         for file in (ROOT / package).rglob("__init__.py"):

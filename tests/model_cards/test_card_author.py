@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from from_elsewhere import copied
 from huggingface_hub import ModelCardData
 
 from model_cards.author import NOTE, figures_of_authors, read_author_card
@@ -16,7 +17,6 @@ from model_cards.card import render_card
 from model_cards.check import check_card
 from release.local_hub.card_check import check_card as check_as_the_hub
 from training.errors import UsageError
-from training.run_record import RunRecord
 
 MakeRun = Callable[..., Path]
 CARD = """---
@@ -48,16 +48,6 @@ three lines above
 ```
 Ends here.
 """
-
-
-def copied(run: Path, card: str | None) -> Path:
-    """The run, as a checkpoint that was trained elsewhere and came with this card."""
-    record = RunRecord.read(run / "run.json")
-    parents = [record.parents[0].model_copy(update={"digest": record.checkpoint_digest, "hub_id": None, "note": None})]
-    record.model_copy(update={"method": "base", "parents": parents, "data": [], "metrics": {}}).write(run / "run.json")
-    if card is not None:
-        (run / "checkpoint" / "README.md").write_text(card)
-    return run
 
 
 def written(run: Path) -> str:

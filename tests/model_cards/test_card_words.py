@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from test_card_author import copied
+from from_elsewhere import copied
 
 from evals.scorecard import Scorecard
 from model_cards.card import render_card

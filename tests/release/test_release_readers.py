@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_release_rollback import is_visible, release
+from releases import is_visible, release
 from tiny_run import change_weights, rescore
 
 from release.__main__ import main

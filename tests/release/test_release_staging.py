@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_release_rollback import is_visible, next_release, release
+from releases import is_visible, next_release, release
 from tiny_run import OWNER
 
 from release.__main__ import main

@@ -11,11 +11,10 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from accelerate import Accelerator
 from safetensors.torch import load_file
-from test_ppo import PROMPTS, classifier_of, make_ppo, weights
 from tiny_model import make_model, make_tokenizer, save_model, save_reward_model
+from tiny_ppo import PROMPTS, classifier_of, make_ppo, recipe_in, weights
 
 from training import ppo_loop
 from training.__main__ import main
@@ -159,24 +158,6 @@ def test_weights_that_differ_or_learn_keep_a_memory_of_their_own() -> None:
         name for name, weight in one.named_parameters() if weight.data_ptr() != other.get_parameter(name).data_ptr()
     }
     assert apart == {"model.layers.0.mlp.up_proj.weight", "model.norm.weight"}
-
-
-def recipe_in(folder: Path, tiny: Path, **changes: object) -> Path:
-    """A recipe of two processes' worth, against a tiny reward model."""
-    values = {
-        "method": "ppo", "base": str(tiny), "reward_model": str(folder / "reward"), "dtype": "float32", "lora": None,
-        "prompts": {"source": "starter", "limit": 8, "heldout_limit": 2, "heldout_split": "heldout"},
-        "max_prompt_length": 200, "generation": {"max_new_tokens": 6},
-        "ppo": {
-            "critic": "separate", "total_episodes": 24, "batch_size": 8, "mini_batch_size": 4,
-            "gradient_accumulation_steps": 2, "num_ppo_epochs": 1, "learning_rate": 1e-3, "save_updates": 1,
-        },
-    }  # fmt: skip
-    if not (folder / "reward").exists():
-        save_reward_model(folder / "reward")
-    file = folder / "ppo.yaml"
-    file.write_text(yaml.safe_dump({**values, **changes}))
-    return file
 
 
 def test_an_interrupted_run_ends_with_the_policy_of_one_that_was_not_and_records_where_the_critic_began(

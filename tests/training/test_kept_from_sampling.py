@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from accelerate import Accelerator
-from test_ppo import PROMPTS, classifier_of, make_ppo, weights
 from tiny_model import make_model
+from tiny_ppo import PROMPTS, classifier_of, make_ppo, weights
 
 from training.policy import ActorCritic
 from training.ppo import PPO

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from accelerate import Accelerator
-from test_ilql import make_ilql
-from test_ppo import PROMPTS, make_ppo, weights
+from tiny_ilql import make_ilql
 from tiny_model import make_model
+from tiny_ppo import PROMPTS, make_ppo, weights
 from torch.autograd.graph import saved_tensors_hooks
 
 from training.errors import UsageError

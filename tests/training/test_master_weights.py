@@ -6,8 +6,8 @@ import pytest
 import torch
 from accelerate import Accelerator
 from pydantic import ValidationError
-from test_ppo import PROMPTS, make_ppo, weights
 from tiny_model import make_model
+from tiny_ppo import PROMPTS, make_ppo, weights
 from torch import nn
 
 from training.master_weights import MasterAdamW

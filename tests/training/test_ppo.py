@@ -7,68 +7,16 @@ import math
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
-from accelerate import Accelerator
-from tiny_model import make_model, make_tokenizer, save_reward_model
+from tiny_model import make_tokenizer, save_reward_model
+from tiny_ppo import PROMPTS, make_ppo, weights
 
 from training.__main__ import main
-from training.policy import ActorCritic
-from training.ppo import PPO
-from training.recipe import DataSettings, Generation, LoraSettings, PPORecipe, PPOSettings
+from training.recipe import Generation
 from training.rollout import sample
-
-
-@dataclass
-class LikesLowTokens:
-    """A reward that a tiny model can learn in seconds: the share of the answer's tokens in the vocabulary's first half."""
-
-    size: int
-    prompt_length: int
-
-    def score_ids(self, sequences: list[list[int]]) -> torch.Tensor:
-        answers = [sequence[self.prompt_length :] for sequence in sequences]
-        return torch.tensor([sum(token < self.size / 2 for token in answer) / len(answer) for answer in answers])
-
-
-PROMPTS = [[1, 40 + index, 41, 42] for index in range(16)]
-
-
-def make_ppo(lora: bool = False, **settings: object) -> PPO:
-    torch.manual_seed(0)
-    values = {
-        "total_episodes": 640,
-        "batch_size": 32,
-        "mini_batch_size": 16,
-        "num_ppo_epochs": 4,
-        "learning_rate": 5e-3,
-        "kl_coef": 0.01,
-        "lr_scheduler_type": "constant",
-        **settings,
-    }
-    recipe = PPORecipe(
-        method="ppo",
-        base="unused",
-        reward_model="unused",
-        prompts=DataSettings(source="starter"),
-        dtype="float32",
-        lora=LoraSettings(r=4, lora_alpha=8) if lora else None,
-        generation=Generation(max_new_tokens=8),
-        ppo=PPOSettings(**values),
-    )
-    tokenizer = make_tokenizer()
-    actor = ActorCritic(make_model(), recipe.lora)
-    reward = LikesLowTokens(len(tokenizer), prompt_length=4)
-    ppo = PPO(recipe, actor, tokenizer, reward, PROMPTS, Accelerator(cpu=True))
-    torch.manual_seed(1)
-    return ppo
-
-
-def weights(ppo: PPO) -> dict[str, torch.Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in ppo.actor.trainable_state().items()}
 
 
 @pytest.mark.parametrize("lora", [False, True], ids=["full", "lora"])

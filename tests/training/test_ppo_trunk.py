@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 import pytest
 import torch
 from accelerate import Accelerator
-from test_ppo import PROMPTS, make_ppo, weights
-from tiny_model import make_model, save_reward_model
+from tiny_model import make_model
+from tiny_ppo import PROMPTS, classifier_of, make_ppo, weights
 
-from training.checkpoint import Checkpoint
 from training.frozen_trunk import frozen_layers, same_layers
 from training.policy import ActorCritic
 from training.ppo import PPO
 from training.recipe import LoraSettings
-from training.rewards import RewardModel
 
 
 def test_layers_below_the_lowest_adapter_are_computed_once_and_give_the_same_steps() -> None:
@@ -39,15 +34,6 @@ def test_layers_below_the_lowest_adapter_are_computed_once_and_give_the_same_ste
     assert found[0][1] == pytest.approx(found[1][1], rel=1e-4)
     for name, tensor in found[0][2].items():
         assert torch.allclose(tensor, found[1][2][name], atol=1e-5), name
-
-
-def classifier_of(model: Any, tmp_path: Path) -> RewardModel:
-    """A reward model whose embeddings and first layer are the policy's, as adapters on upper layers leave it."""
-    save_reward_model(tmp_path)
-    reward = RewardModel.load(Checkpoint.open(tmp_path), "float32")
-    reward.model.model.embed_tokens.load_state_dict(model.model.embed_tokens.state_dict())
-    reward.model.model.layers[0].load_state_dict(model.model.layers[0].state_dict())
-    return reward
 
 
 def test_a_reward_model_of_the_same_base_reads_the_frozen_layers_states_and_gives_the_same_scores(tmp_path) -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
-from test_ppo import PROMPTS, LikesLowTokens, weights
 from tiny_model import make_model, make_tokenizer
+from tiny_ppo import PROMPTS, LikesLowTokens, weights
 
 from training.chat import UNLEARNED, answer_sequence
 from training.errors import UsageError
@@ -227,7 +227,7 @@ def test_a_coefficient_of_zero_measures_the_data_and_changes_nothing(tiny: Path,
 
 TWO_PROCESSES = """
 import sys, torch
-from test_ppo import weights
+from tiny_ppo import weights
 from test_ptx import UPPER, make_mixed
 
 found = []

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from test_ppo import PROMPTS
 from tiny_model import greedy_answer, make_config, make_tokenizer
+from tiny_ppo import PROMPTS
 
 from training.decoding import Decoding
 from training.policy import ActorCritic

@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 import torch
 from accelerate import Accelerator
-from test_critic import recipe_in
-from test_ppo import PROMPTS, make_ppo
 from tiny_model import greedy_answer, make_model, save_model
+from tiny_ppo import PROMPTS, make_ppo, recipe_in
 
 from training import vllm_engine, vllm_rollouts
 from training.__main__ import main

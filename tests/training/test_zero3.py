@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from test_sharding import launch, same_whatever_the_launch, stop_when_first_saved, train, write_recipes
+from two_launches import METHODS, launch, same_whatever_the_launch, stop_when_first_saved, train, write_recipes
 
 from training import ppo_loop, trl_run
 
@@ -20,12 +20,11 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("g++") is None, reason="no g++: DeepSpeed compiles a part of its own"),
 ]
 CONFIGURATION = Path(trl_run.__file__).parent / "launch" / "zero3.yaml"
-METHODS = ("sft", "reward", "ppo")
 # As in test_sharding.py. DeepSpeed would leave weights as small as these whole on both processes.
 LAUNCHED = """
 import sys
 from accelerate.utils import DeepSpeedPlugin
-from test_sharding import stop_when_first_saved, train
+from two_launches import stop_when_first_saved, train
 
 whole = DeepSpeedPlugin.__post_init__
 
@@ -53,9 +52,7 @@ def test_two_processes_under_zero3_train_as_one_does_and_either_continues_what_t
         for method in METHODS:
             assert train(method, folder, "one-then-two") == 1
     said = ""
-    for (
-        method
-    ) in METHODS:  # a launch each, as people have it: DeepSpeed's configuration is the process's, and keeps the first's
+    for method in METHODS:  # a launch each, as people have it: the first's configuration stays with the process
         script = LAUNCHED.replace("METHOD", repr(method))
         said += launch(folder, script, CONFIGURATION, timeout=1100, DS_ACCELERATOR="cpu", OMP_NUM_THREADS="1")
     assert said.count("this one holds 13,440 of 26,880 weights") == 3  # SFT

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from test_hub_pages import Elements
+from elements import Elements
 
 from release.local_hub.pages.markdown import render_card
 

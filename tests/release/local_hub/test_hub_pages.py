@@ -6,10 +6,10 @@ import base64
 import html
 import io
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from elements import Elements
 from huggingface_hub import CommitOperationAdd
 
 from release.local_hub.pages.format import count, size
@@ -33,27 +33,6 @@ PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
 )
 CHROMIUM = Path("/usr/bin/chromium")
-
-
-class Elements(HTMLParser):
-    """Every tag of a page with its attributes, and whether tags are closed as they should be."""
-
-    VOID = frozenset({"meta", "link", "img", "input", "br", "hr", "path", "ellipse"})
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in self.VOID:
-            assert self.open.pop() == tag
 
 
 @pytest.fixture
