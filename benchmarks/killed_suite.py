@@ -33,7 +33,7 @@ tasks:
   - {task: starter_helpfulness, group: helpfulness, scoring: judge, chat_template: true, limit: 6, batch_size: 2,
      generation: {max_gen_toks: 16}}
 """
-DATES = ("created", "seconds", "git_revision")
+DATES = ("created", "seconds", "energy", "git_revision")
 
 
 def start(args: argparse.Namespace, suite: Path, out: Path) -> subprocess.Popen[bytes]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from evals.earlier_work import counting
 from evals.out_directory import require_no_other_model, writable
 from evals.saved import SavedRun, require_comparable, samples_as_bytes
 from evals.scorecard import EvaluatedModel, Sample, Scorecard, Settings
@@ -131,7 +132,8 @@ def evaluate(request: Request, weights: Weights | None = None, named: NamedSuite
     source = evaluated if isinstance(evaluated, Served) else weights or Weights(evaluated, dtype, place)
     backend = Backend(request.backend, source, request.seed)
     circumstances = Circumstances(digest, of, at, request.backend, request.seed)
-    outcome = score_tasks(prepared, backend, circumstances, processes, judges, parent, kept, say)
+    with counting() as earlier:
+        outcome = score_tasks(prepared, backend, circumstances, processes, judges, parent, kept, say)
     if not processes.first:
         processes.agree()
         return Scorecard.read(request.out / "scorecard.json")
@@ -140,7 +142,8 @@ def evaluate(request: Request, weights: Weights | None = None, named: NamedSuite
         outcome.scores += voted.scores
         outcome.samples[voted.settings.task] = voted.samples
         settings = settings.model_copy(update={"tasks": [*settings.tasks, voted.settings]})
-    card = _card(request, evaluated, settings, outcome, time.monotonic() - started)
+    card = _card(request, evaluated, settings, outcome, time.monotonic() - started + earlier.seconds)
+    card = card.model_copy(update={"energy": earlier.with_own(card.energy)})
     if voted:
         card = card.model_copy(update={"labellers": voted.labellers})
     if parent:

@@ -120,7 +120,7 @@ class Scorecard(Record):
     packages: dict[str, str]
     git_revision: str | None
     created: str
-    seconds: float
+    seconds: float  # of the command that wrote it, and what kept answers took in earlier ones
     energy: Energy | None = None  # of the command that wrote it; None: not measured, or the model ran elsewhere
     price: Price | None = None
     labellers: list[str] = []  # whose votes made its win rates, each as training.votes.labeller_mark; [] in older ones

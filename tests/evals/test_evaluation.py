@@ -129,6 +129,8 @@ def test_an_interrupted_run_continues_where_it_was(asked: Request, parent: Path,
     kept = {file: file.stat().st_mtime_ns for file in (out / ".evals").iterdir()}
     assert main(command) == 0
     assert {file: file.stat().st_mtime_ns for file in kept} == kept
+    lines = [json.loads(line) for file in kept for line in file.read_bytes().splitlines()]
+    assert SavedRun.open(out).scorecard.seconds > sum(line["seconds"] for line in lines) > 0
     assert SavedRun.open(out).scorecard.scores == SavedRun.open(parent).scorecard.scores
 
 
