@@ -4,6 +4,7 @@ python -m evals run runs/base/checkpoint --suite starter --out runs/base
 python -m evals run runs/ppo/checkpoint --suite starter --out runs/ppo --baseline runs/base --judge runs/reward/checkpoint
 python -m evals rescore runs/ppo --suite mine.yaml
 python -m evals compare runs/base runs/ppo
+python -m evals beside runs/ppo runs/smollm2-360m runs/qwen-0.5b
 python -m evals leaderboard runs/base runs/ppo --out leaderboard
 python -m evals train-scorer toxicity --data labeled_data.csv --test perspective.jsonl@0.9 --out runs/scorer
 python -m evals calibrate detoxify --test labeled_data.csv perspective.jsonl@0.9 --out runs/detoxify
@@ -54,6 +55,13 @@ def _side_by_side(parser: Parser) -> None:
     compare = parser.command("compare", "Paired differences B - A with intervals and Holm-corrected p.", run_compare)
     compare.add_argument("a", metavar="A", type=Path, help="a run's directory or its scorecard.json: before")
     compare.add_argument("b", metavar="B", type=Path, help="the same: after")
+    beside = parser.command(
+        "beside",
+        "Put other models' scorecards beside a run's, for its card; without OTHER, take them away.",
+        run_beside,
+    )
+    beside.add_argument("directory", metavar="RUN", type=Path, help="the run whose card is to show them")
+    beside.add_argument("others", metavar="OTHER", nargs="*", type=Path, help="runs of other models, scored alike")
     leaderboard = parser.command("leaderboard", "Pages of many scorecards: HTML, markdown, JSON.", run_leaderboard)
     leaderboard.add_argument(
         "runs", metavar="RUN", nargs="+", type=Path, help="run directories or scorecard.json files"
@@ -167,6 +175,12 @@ def run_compare(args: argparse.Namespace) -> Result:
 
     comparison = compare(args.a, args.b)
     return {"summary": comparison_table(comparison), **comparison.model_dump(mode="json")}
+
+
+def run_beside(args: argparse.Namespace) -> Result:
+    from evals.beside import run_beside
+
+    return run_beside(args.directory, args.others)
 
 
 def run_leaderboard(args: argparse.Namespace) -> Result:

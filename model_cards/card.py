@@ -17,7 +17,7 @@ import yaml
 from evals.alignment_tax import tax_rows
 from evals.compare import Comparison
 from evals.presentation import headlines, markdown_text, parameter_count, short_digest
-from model_cards import examples, expenses, more_tables, score_table
+from model_cards import beside, examples, expenses, more_tables, prompt_shown, score_table
 from model_cards.author import author_part
 from model_cards.bill_of_materials import BILL, HUB, bill_of_materials
 from model_cards.differences import comparison_with_parent, paired_differences
@@ -110,6 +110,7 @@ def render_card(
         if not _seq2seq(facts)
         else "AutoModelForSeq2SeqLM",
         seq2seq=_seq2seq(facts),
+        prompt=_prompt(facts),
         paper=PAPERS.get(facts.run.method) if facts.run else None,
         bill=BILL,
         expenses=expense_lines(facts),
@@ -119,6 +120,8 @@ def render_card(
             "expenses": (expenses.BEGIN, expenses.END),
             "tax": more_tables.TAX,
             "toxicity": more_tables.TOXICITY,
+            "beside": beside.MARKERS,
+            "prompt": prompt_shown.MARKERS,
         },
         year=_year(facts),
         key=re.sub(r"[^a-z0-9]+", "_", f"{name}_{tag}".lower()).strip("_"),
@@ -167,6 +170,7 @@ def _tables(facts: Facts, compared: Comparison | None) -> dict[str, Any]:
         "tax_sentence": more_tables.tax_sentence(card, compared),
         "toxicity": toxicity,
         "toxicity_by_kind": toxicity_by_kind,
+        "beside": beside.beside_lines(facts),
         "judges": more_tables.judge_lines(card),
     }
 
@@ -238,6 +242,11 @@ def _limits(facts: Facts, differences: Mapping[str, Difference], compared: Compa
     if facts.base and facts.base.note:
         found.append(f"Of the parent: {markdown_text(without_place(facts.base.note))}.")
     return found
+
+
+def _prompt(facts: Facts) -> list[str]:
+    """The chat template written out, for models that converse."""
+    return prompt_shown.prompt_lines(facts.folder) if facts.is_generative and not _seq2seq(facts) else []
 
 
 def _seq2seq(facts: Facts) -> bool:

@@ -15,7 +15,7 @@ import yaml
 
 from evals.compare import Comparison
 from evals.scorecard import Scorecard
-from model_cards import examples, expenses, more_tables, score_table
+from model_cards import beside, examples, expenses, more_tables, prompt_shown, score_table
 from model_cards.author import BEGIN, NOTE, author_part, read_author_card, without_author
 from model_cards.differences import as_once_written, comparison_with_parent, paired_differences
 from model_cards.facts import HUB_ID, LOCAL_PATH, Facts, read_facts
@@ -202,6 +202,12 @@ def _number_problems(text: str, run: Path | None, facts: Facts | None) -> list[P
             Problem("digest", f"the card does not name the checkpoint's digest {facts.digest}", "README.md")
         )
     problems += _expense_problems(text, facts)
+    problems += _block_problems(
+        text, prompt_shown.MARKERS, prompt_shown.prompt_lines(facts.folder), "How to use it", required=False
+    )
+    problems += _block_problems(
+        text, beside.MARKERS, beside.beside_lines(facts), "Beside other models", required=bool(facts.beside)
+    )
     if facts.card is None:
         return problems + ([Problem("numbers", "figures without a scorecard", "Scores")] if blocks else [])
     compared = comparison_with_parent(run, facts)

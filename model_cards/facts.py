@@ -14,6 +14,7 @@ from math import prod
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from evals.beside import models_beside
 from evals.presentation import samples_of
 from evals.saved import SavedRun
 from evals.scorecard import Sample, Scorecard
@@ -51,6 +52,8 @@ class Facts:
     steps: list[dict[str, Any]]
     author: AuthorCard | None = None  # what came with a checkpoint that was trained elsewhere
     stored: int | None = None  # values in the weight files
+    folder: Path = Path()
+    beside: tuple[SavedRun, ...] = ()  # other models that were measured like this one
 
     @property
     def base(self) -> ParentCheckpoint | None:
@@ -119,6 +122,8 @@ def read_facts(run: Path) -> Facts:
         parent_samples=_samples(parent_scored),
         steps=_steps(run / "metrics.jsonl"),
         stored=_stored(directory),
+        folder=run,
+        beside=tuple(models_beside(run)),
         author=read_author_card(directory / "README.md") if record is None or record.method == "base" else None,
     )
 

@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from evals.beside import FOLDER
 from model_cards.signer import Signer
 from training.checkpoint import FileEntry
 from training.errors import SlipwayError, UsageError
@@ -44,9 +45,11 @@ def sources_of(run: Path) -> dict[str, Path]:
     for name in ("run.json", "reference.json", "scorecard.json", "baseline/scorecard.json", "contamination.json"):
         if (run / name).is_file():
             sources[name] = run / name
-    for beside in ("", "baseline/"):
-        for task in _scored_tasks(run / f"{beside}scorecard.json"):
-            name = f"{beside}samples/{task}.jsonl"
+    others = [file.parent.relative_to(run).as_posix() + "/" for file in sorted((run / FOLDER).glob("*/scorecard.json"))]
+    sources.update({f"{other}scorecard.json": run / other / "scorecard.json" for other in others})
+    for scored in ("", "baseline/", *others):
+        for task in _scored_tasks(run / f"{scored}scorecard.json"):
+            name = f"{scored}samples/{task}.jsonl"
             if (run / name).is_file():
                 sources[name] = run / name
     return sources

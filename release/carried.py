@@ -31,7 +31,7 @@ OWN_FILES = frozenset(
         *("bom.cdx.json", "slipway.sigstore.json", "figures/scores.png", "figures/training.png"),
     }
 )
-OWN_FOLDERS = ("samples", "baseline")
+OWN_FOLDERS = ("samples", "baseline", "beside")
 
 
 class Carried(Record):

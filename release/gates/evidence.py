@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 from evals.scorecard import Scorecard
@@ -10,6 +11,7 @@ from release.gates.candidate import Candidate, passed, refused, skipped
 from release.records import Verdict
 from training.records import sha256_of_file
 
+SCORECARDS = r"(baseline/|beside/[^/]+/)?scorecard\.json"
 EVALUATE = "python -m evals run {run}/checkpoint --suite starter --out {run} --baseline runs/base"
 
 
@@ -71,12 +73,13 @@ def scorecard_pinned(candidate: Candidate) -> Verdict:
 
 
 def figures_from_samples(candidate: Candidate) -> Verdict:
-    """Every figure of the scorecard, and of the parent's, is what its samples give when it is computed again."""
+    """Every figure of the scorecard, of the parent's and of models beside it is what its samples give, computed again."""
     from evals.regenerate import regenerate
     from evals.saved import SavedRun
 
     gate = "figures_from_samples"
-    folders = [name for name in ("", "baseline/") if candidate.has(f"{name}scorecard.json")]
+    scored = [entry.path for entry in candidate.files if re.fullmatch(SCORECARDS, entry.path)]
+    folders = [path.removesuffix("scorecard.json") for path in sorted(scored, key=lambda path: (path.count("/"), path))]
     if not folders:
         return skipped(gate, "there is no scorecard.json")
     found = [(name, one) for name in folders for one in regenerate(SavedRun.open(candidate.bundle / name))]

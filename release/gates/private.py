@@ -13,7 +13,7 @@ from typing import Any
 from model_cards.facts import PLACES
 from model_cards.signer import told
 from release.gates.candidate import Candidate, passed, refused
-from release.gates.texts import QUOTED, VOCABULARIES, lines, vocabulary_lines
+from release.gates.texts import VOCABULARIES, lines, quoted, vocabulary_lines
 from release.records import Verdict
 
 # What Yelp's detect-secrets, in the fork that is kept up, has no detector for.
@@ -71,15 +71,15 @@ def no_personal_data(candidate: Candidate) -> Verdict:
     """
     gate = "no_personal_data"
     found: list[dict[str, Any]] = []
-    quoted: Counter[str] = Counter()
+    in_samples: Counter[str] = Counter()
     public = frozenset(EMAIL.findall(told(candidate.signer))) if candidate.signer else frozenset()
     for name, number, line in lines(candidate):
         for kind in _personal(line, public):
-            if name.startswith(QUOTED):
-                quoted[kind] += 1
+            if quoted(name):
+                in_samples[kind] += 1
             else:
                 found.append({"file": name, "line": number, "kind": kind})
-    evidence = {"in_samples": dict(sorted(quoted.items()))}
+    evidence = {"in_samples": dict(sorted(in_samples.items()))}
     if found:
         first = found[0]
         return refused(
@@ -90,7 +90,7 @@ def no_personal_data(candidate: Candidate) -> Verdict:
             found=found[:50],
             **evidence,
         )
-    said = ", ".join(f"{count} of a {kind}" for kind, count in sorted(quoted.items()))
+    said = ", ".join(f"{count} of a {kind}" for kind, count in sorted(in_samples.items()))
     return passed(gate, f"none in the words about the model{f'; in samples: {said}' if said else ''}", **evidence)
 
 
@@ -103,7 +103,7 @@ def no_local_paths(candidate: Candidate) -> Verdict:
         match = next(
             (path for path in sorted(own, key=len, reverse=True) if re.search(re.escape(path) + r"(?!\w)", line)), None
         )
-        if match is None and not name.startswith((*QUOTED, *VOCABULARIES)) and (home := LOCAL_PATHS.search(line)):
+        if match is None and not (quoted(name) or name.startswith(VOCABULARIES)) and (home := LOCAL_PATHS.search(line)):
             match = home.group()
         if match is not None:
             found.append({"file": name, "line": number, "path": match})

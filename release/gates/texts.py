@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from release.gates.candidate import Candidate
@@ -11,7 +12,12 @@ BINARY_SUFFIXES = (".safetensors", ".gguf")  # read by gates of their own
 # Vocabularies hold whatever the tokenizer was trained on, which is not ours.
 VOCABULARIES = ("tokenizer.json", "vocab.json", "merges.txt", "added_tokens.json", "vocab.txt")
 # The prompts of evaluations and the model's own words may speak of anything.
-QUOTED = ("samples/", "baseline/samples/")
+SAMPLES = re.compile(r"(baseline/|beside/[^/]+/)?samples/")
+
+
+def quoted(path: str) -> bool:
+    """Whether a file holds what evaluations asked and models said."""
+    return SAMPLES.match(path) is not None
 
 
 def lines(candidate: Candidate) -> Iterator[tuple[str, int, str]]:
