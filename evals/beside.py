@@ -14,7 +14,6 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from evals.compare import compare
 from evals.presentation import figure, model_name, short_digest
 from evals.saved import SavedRun
 from training.command import Result
@@ -29,6 +28,8 @@ def put_beside(run: Path, others: Sequence[Path]) -> list[SavedRun]:
     Raises UsageError, and changes nothing, where one is of the run's own checkpoint or of a model that an endpoint served, is
     given twice, or shares no figure that was measured under the same settings.
     """
+    from evals.compare import compare
+
     own = SavedRun.open(run)
     found: dict[str, SavedRun] = {}
     for path in others:
@@ -58,6 +59,8 @@ def models_beside(run: Path) -> list[SavedRun]:
 
 def run_beside(run: Path, others: Sequence[Path]) -> Result:
     """The command `python -m evals beside`."""
+    from evals.compare import compare
+
     kept = put_beside(run, others)
     own = SavedRun.open(run)
     lines = [f"{FOLDER}: {len(kept)} model{'s' * (len(kept) != 1)} beside {run}"]
