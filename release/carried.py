@@ -17,13 +17,12 @@ from collections.abc import Iterable, Sequence
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
-from release.text_file import encoding_of
+from release.readable import OTHER_WEIGHTS, runs_code, why_unread
 from training.checkpoint import PICKLED_SUFFIXES, changes_behaviour
 from training.records import Record, sha256_of_file
 
 FILE = "carried.json"
-PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".svg", ".ico")
-OTHER_WEIGHTS = (".safetensors", ".gguf", ".onnx", ".tflite", ".ot", ".mlmodel", ".npz")
+RUNS_CODE = "reading it can run code"
 # What a release writes itself, and what other steps of a run read beside its checkpoint.
 OWN_FILES = frozenset(
     {
@@ -92,13 +91,13 @@ def why_left_out(path: str) -> str | None:
     parts = PurePosixPath(path).parts
     if any(part.startswith(".") for part in parts):
         return "hidden"
-    if path.endswith(PICKLED_SUFFIXES):
-        return "reading it can run code"
+    if path.casefold().endswith(PICKLED_SUFFIXES):
+        return RUNS_CODE
     if any(re.fullmatch(r"checkpoint-\d+", part) for part in parts[:-1]):
         return "another step's checkpoint"
     if path in OWN_FILES or parts[0] in OWN_FOLDERS:
         return "a record that a release writes itself"
-    if path.endswith(OTHER_WEIGHTS):  # those of the model itself are copied with what decides what it does
+    if path.casefold().endswith(OTHER_WEIGHTS):  # those of the model itself are copied with what decides what it does
         return "weights that nothing here compared with the model"
     return None
 
@@ -113,9 +112,7 @@ def _unfit(file: Path, source: Path) -> str | None:
     cache = root.parent.parent / "blobs" if root.parent.name == "snapshots" else root  # of a Hub's client
     if not (real.is_relative_to(root) or real.is_relative_to(cache)):
         return "a link to elsewhere"
-    if file.suffix.lower() in PICTURES:
-        return None
-    return "binary, so no gate can read it" if encoding_of(file) is None else None
+    return RUNS_CODE if runs_code(file.name, file) else why_unread(file.name, file)
 
 
 def _copy(file: Path, target: Path) -> str:

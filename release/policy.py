@@ -28,6 +28,7 @@ GateName = Literal[
     "behaves_as_saved",
     "no_remote_code",
     "file_names_portable",
+    "files_readable",
     "chat_template_renders",
     "run_record_pinned",
     "scorecard_pinned",

@@ -25,7 +25,10 @@ from training.records import Record, sha256_of_file
 WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
 # Formats that can run code when they are read, or that we do not pin.
-PICKLED_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".msgpack", ".h5")
+PICKLED_SUFFIXES = (
+    *(".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".msgpack", ".h5"),
+    *(".pk", ".pt2", ".dill", ".joblib", ".hdf5", ".keras", ".pyc"),
+)
 # Files that change what the model does, beside the weights. Templates may also lie in `additional_chat_templates/`.
 BEHAVIOUR_FILES = frozenset(
     {
@@ -208,7 +211,7 @@ def weight_files(path: Path) -> list[str]:
             found="adapter_model.safetensors",
             next_step=f"python -m training merge {path} --base BASE --out runs/merged, then give runs/merged",
         )
-    pickled = sorted(file.name for file in path.iterdir() if file.suffix in PICKLED_SUFFIXES)
+    pickled = sorted(file.name for file in path.iterdir() if file.suffix.casefold() in PICKLED_SUFFIXES)
     if pickled:
         raise UsageError(
             "the weights are pickled: reading them can run code, so Slipway does not",
@@ -256,6 +259,17 @@ def read_safetensors_header(path: Path) -> dict[str, dict[str, Any]]:
     if 8 + length + end != size:
         raise _broken(path, f"{8 + length + end} bytes", f"{size} bytes")
     return tensors
+
+
+def read_safetensors_metadata(path: Path) -> dict[str, str]:
+    """The words that whoever wrote a safetensors file put into its header. Raises UsageError where the file is damaged."""
+    read_safetensors_header(path)
+    with path.open("rb") as file:
+        header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
+    metadata = header.get("__metadata__") or {}
+    if not isinstance(metadata, dict):
+        raise _broken(path, "names and words as __metadata__", type(metadata).__name__)
+    return {str(name): str(words) for name, words in metadata.items()}
 
 
 def _broken(path: Path, expected: str, found: str) -> UsageError:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from release.gates.candidate import Candidate, Gate, refused
 from release.gates.evidence import contamination_bounded, figures_from_samples, run_record_pinned, scorecard_pinned
-from release.gates.files import file_names_portable
+from release.gates.files import file_names_portable, files_readable
 from release.gates.licences import license_compatible
 from release.gates.loading import behaves_as_saved, chat_template_renders, loads_clean, no_remote_code
 from release.gates.paperwork import card_complete, license_present
@@ -27,6 +27,7 @@ GATES: dict[GateName, Gate] = {
     "behaves_as_saved": behaves_as_saved,
     "no_remote_code": no_remote_code,
     "file_names_portable": file_names_portable,
+    "files_readable": files_readable,
     "chat_template_renders": chat_template_renders,
     "run_record_pinned": run_record_pinned,
     "scorecard_pinned": scorecard_pinned,

@@ -65,6 +65,11 @@ class Candidate:
         parent = record.parent("base") if record else None
         return parent.digest if parent and parent.digest != self.digest else None
 
+    @property
+    def only_looked_at(self) -> bool:
+        """Whether this is somebody's directory as it lies, and no bundle that was made to be released."""
+        return self.run == self.bundle
+
     def has(self, name: str) -> bool:
         return any(entry.path == name for entry in self.files)
 

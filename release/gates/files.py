@@ -1,10 +1,14 @@
-"""A gate on the files' names: what is downloaded on another system must be what was checked here."""
+"""Gates on the files: what is downloaded on another system must be what was checked here, and all of it was read."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from release.file_names import lookalikes, name_problem, shown
 from release.gates.candidate import Candidate, passed, refused
+from release.readable import why_unread
 from release.records import Verdict
+from training.checkpoint import changes_behaviour
 
 NAMED = 3  # how many faults an explanation carries
 
@@ -27,3 +31,24 @@ def file_names_portable(candidate: Candidate) -> Verdict:
             files=len(paths),
         )
     return passed(gate, f"{len(paths)} names that are the same files on every system", files=len(paths))
+
+
+def files_readable(candidate: Candidate) -> Verdict:
+    """Every file beside the model is text or a picture, which gates read. Of a directory that is only looked at the others are
+    noted: a release of it leaves them out."""
+    gate = "files_readable"
+    beside = [entry.path for entry in candidate.files if not changes_behaviour(Path(entry.path))]
+    unread = {path: why for path in beside if (why := why_unread(path, candidate.bundle / path)) is not None}
+    told = "; ".join(f"{shown(path)}: {why}" for path, why in list(unread.items())[:NAMED])
+    told += f"; and {len(unread) - NAMED} more" if len(unread) > NAMED else ""
+    if unread and not candidate.only_looked_at:
+        return refused(
+            gate,
+            told,
+            remedy="take it out of the run's checkpoint/, or let it be read: unpack archives, write texts in UTF-8, weights as "
+            "the model's own safetensors; where it is meant to be released: --waive files_readable=REASON",
+            unread=unread,
+        )
+    if unread:
+        return passed(gate, f"noted: {told}; `release publish --checkpoint` leaves it out", unread=unread)
+    return passed(gate, f"{len(beside)} texts and pictures beside the model", unread={})

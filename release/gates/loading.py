@@ -104,7 +104,9 @@ def behaves_as_saved(candidate: Candidate) -> Verdict:
 def no_remote_code(candidate: Candidate) -> Verdict:
     """Nothing in the release asks whoever loads it to run its code, unless the policy allows that."""
     gate = "no_remote_code"
-    found = [entry.path for entry in candidate.files if entry.path.endswith((".py", ".so", ".dll", ".dylib"))]
+    found = [
+        entry.path for entry in candidate.files if entry.path.casefold().endswith((".py", ".so", ".dll", ".dylib"))
+    ]
     for name in ("config.json", "tokenizer_config.json", "processor_config.json", "preprocessor_config.json"):
         if candidate.has(name):
             settings = json.loads((candidate.bundle / name).read_text(encoding="utf-8"))

@@ -23,7 +23,19 @@ SECRETS = {
     "GitHub token": re.compile(r"\bgithub_pat_\w{60,}"),
     "API key": re.compile(r"\bsk-(?:proj-|ant-)?[A-Za-z0-9_-]{32,}"),
     "Google API key": re.compile(r"\bAIza[0-9A-Za-z_-]{35}\b"),
+    "GitLab token": re.compile(r"\bgl(?:pat|dt|rt|ptt|cbt|soat)-[A-Za-z0-9_-]{20,}"),
+    "W&B key": re.compile(
+        r"(?i:\bwandb(?:[\w.-]*key)?\b[\"']?(?:\s*[:=]\s*|\s+login\s+)[\"']?)[0-9a-f]{40}\b|\bwandb_v\d_\w{60,}"
+    ),
 }
+# A name and what it is set to, of letters and digits: a password is seldom a word, and a placeholder seldom has a digit.
+# detect-secrets' detector of keywords is not asked, for `token` is one of them: half of a tokenizer's settings are found.
+ASSIGNED = re.compile(
+    r"(?i)(?<![a-z])(?:password|passwd|passphrase|secret(?:[_-]?access)?[_-]?key|api[_-]?key|auth[_-]?token|client[_-]?secret)"
+    r"[\"']?\s*[:=]\s*[\"']?(?=[^\s\"']*\d)(?=[^\s\"']*[a-z])[^\s\"'<>{}()$*,;]{8,}"
+)
+PLACEHOLDER = re.compile(r"(?i)example|your|xxx|abc-?123|dummy|changeme|\.\.\.|env|none|null")
+PASSWORD = "password or key by its name"
 REMOVE = "remove it from the run's files (of a --checkpoint: from its directory, or --leave-out FILE)"
 WORDS_IN_CAPITALS = "ArtifactoryDetector"  # it takes APACHELICENSE for a credential
 # Of one part more than the places, for /tmp/cache and /data/train are everybody's.
@@ -38,12 +50,15 @@ IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){3,7}(?: ?[A-Z0-9]{1,3})?\b"
 
 
 def no_secrets(candidate: Candidate) -> Verdict:
-    """No token, key or private key in any text file. What was found is named by kind and line, never shown."""
+    """No token, key, password or private key in any text file, picture or header of weights.
+
+    What was found is named by kind and line, never shown.
+    """
     gate = "no_secrets"
     found = [
         {"file": name, "line": number, "kind": kind}
         for name, number, line in lines(candidate)
-        for kind in dict.fromkeys(_secrets(line))
+        for kind in dict.fromkeys(chain(_secrets(line), _passwords(name, line)))
     ]
     # The scanner's detectors take a minute for a vocabulary, and its pieces of words for what they look for.
     found += [
@@ -51,7 +66,7 @@ def no_secrets(candidate: Candidate) -> Verdict:
         for name, number, line in vocabulary_lines(candidate)
         for kind in _tokens(line)
     ]
-    kinds = sorted({*SECRETS, *(str(detector.secret_type) for detector in _detectors())})
+    kinds = sorted({*SECRETS, PASSWORD, *(str(detector.secret_type) for detector in _detectors())})
     if found:
         first = found[0]
         return refused(
@@ -126,6 +141,13 @@ def _tokens(line: str) -> Iterator[str]:
 def _secrets(line: str) -> Iterator[str]:
     yield from _tokens(line)
     yield from (detector.secret_type for detector in _detectors() if next(iter(detector.analyze_string(line)), None))
+
+
+def _passwords(name: str, line: str) -> Iterator[str]:
+    """Of settings, not of prose: cards show how a key is set, and samples say whatever they like."""
+    if quoted(name) or name.casefold().endswith(".md"):
+        return
+    yield from (PASSWORD for found in ASSIGNED.finditer(line) if not PLACEHOLDER.search(found.group()))
 
 
 @cache

@@ -7,8 +7,9 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from release.gates.candidate import Candidate, passed, refused, skipped
+from release.readable import runs_code
 from release.records import Verdict
-from training.checkpoint import PICKLED_SUFFIXES, WEIGHTS_INDEX, Checkpoint, read_safetensors_header, weight_files
+from training.checkpoint import WEIGHTS_INDEX, Checkpoint, read_safetensors_header, weight_files
 from training.errors import SlipwayError
 
 if TYPE_CHECKING:
@@ -20,9 +21,9 @@ NAMED = 5  # how many names an explanation carries
 
 
 def weights_safetensors_only(candidate: Candidate) -> Verdict:
-    """No file that can run code when it is read; headers cover the files; the index and the shards agree."""
+    """No file that can run code when it is read, whatever its name; headers cover the files; the index and the shards agree."""
     gate = "weights_safetensors_only"
-    pickled = [entry.path for entry in candidate.files if entry.path.endswith(PICKLED_SUFFIXES)]
+    pickled = [entry.path for entry in candidate.files if runs_code(entry.path, candidate.bundle / entry.path)]
     if pickled:
         return refused(
             gate,

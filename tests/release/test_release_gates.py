@@ -27,6 +27,7 @@ def test_a_whole_run_passes_every_gate(run: Path) -> None:
         "dtype_as_config": "passed",
         "no_remote_code": "passed",
         "file_names_portable": "passed",
+        "files_readable": "passed",
         "chat_template_renders": "passed",
         "run_record_pinned": "passed",
         "scorecard_pinned": "passed",

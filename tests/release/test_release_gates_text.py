@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from gate_verdicts import refusals, verdicts
 
+from release.gates.private import _passwords, _secrets
+
 
 @pytest.mark.parametrize(
     ("secret", "kind"),
@@ -17,6 +19,10 @@ from gate_verdicts import refusals, verdicts
         ("-----BEGIN OPENSSH " + "PRIVATE KEY-----", "private key"),
         ("https://someone:" + "hunter2secret@host.org/", "Basic Auth Credentials"),
         ("xoxb-" + "1234567890-abcdefghij", "Slack Token"),
+        ("glpat-" + "A1b2" * 5, "GitLab token"),
+        ("WANDB_API_KEY: " + "0123456789" * 4, "W&B key"),
+        ("password: " + "hunter2hunter2", "password or key by its name"),
+        ('"client_secret": "' + 'k3jh4k5jh3"', "password or key by its name"),
     ],
 )
 def test_a_secret_in_a_text_file_is_refused_by_line_and_never_shown(run: Path, secret: str, kind: str) -> None:
@@ -35,6 +41,28 @@ def test_a_file_is_read_by_what_it_holds_and_not_by_its_name(run: Path, name: st
         assert f"{name}, line 2" in found[gate].explanation
     (run / "checkpoint" / name).write_bytes(told.encode("utf-16"))
     assert f"{name}, line 1" in verdicts(run)["no_secrets"].explanation
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"eos_token": "<|im_end|>"',
+        "wandb==0.28.0",
+        '"wandb_commit": "' + "0123456789" * 4 + '"',
+        'api_key=os.environ["KEY1"]',
+        'client = OpenAI(api_key="token-abc123")',
+        '"api_key_env": "OPENAI_API_KEY2"',
+        "password: ${PASS1234}",
+        "The password: 8 characters or more",
+    ],
+)
+def test_what_only_looks_like_a_secret_is_none(text: str) -> None:
+    assert not [*_secrets(text), *_passwords("settings.yaml", text)]
+
+
+def test_cards_show_how_a_key_is_set_and_samples_say_what_they_like() -> None:
+    for name in ("README.md", "samples/starter.jsonl", "baseline/samples/starter.jsonl"):
+        assert not list(_passwords(name, "password = " + "hunter2hunter2"))
 
 
 def test_a_token_in_a_vocabulary_is_a_secret_too(run: Path) -> None:
