@@ -73,14 +73,16 @@ def load(directory: Path) -> Loaded:
     Raises UsageError where the files do not make a model, or where files take part in it that the digest does not cover.
     """
     from release.decoys import decoyed
+    from release.model_class import model_class
 
+    chosen = model_class(directory)  # says itself where there is no such class
     failure: Exception | None = None
     with decoyed(directory) as seen:
         try:
-            loaded = _load(seen.folder)
+            loaded = _load(seen.folder, chosen)
         except Exception as error:  # noqa: BLE001 - tokenizers and safetensors raise bare Exceptions at broken files
             failure = error
-    if not seen.read and failure is not None and seen.decoys and _loads(directory):
+    if not seen.read and failure is not None and seen.decoys and _loads(directory, chosen):
         Checkpoint.open(directory)  # where a setting names the file, this raises with its name
         seen.read.update(seen.decoys)
     if seen.read:
@@ -102,15 +104,13 @@ def load(directory: Path) -> Loaded:
     return loaded
 
 
-def _load(directory: Path) -> Loaded:
+def _load(directory: Path, chosen: Any) -> Loaded:
     import torch
     from transformers.utils import logging
 
-    from release.model_class import model_class
-
     logging.set_verbosity_error()  # the report comes back as values
     logging.disable_progress_bar()
-    model, report = model_class(directory).from_pretrained(
+    model, report = chosen.from_pretrained(
         directory,
         dtype=torch.float32,
         local_files_only=True,
@@ -128,10 +128,10 @@ def _load(directory: Path) -> Loaded:
     )
 
 
-def _loads(directory: Path) -> bool:
+def _loads(directory: Path, chosen: Any) -> bool:
     """Whether the directory as it lies, with all its files, makes a model."""
     try:
-        _load(directory)
+        _load(directory, chosen)
     except Exception:  # noqa: BLE001 - as above
         return False
     return True
