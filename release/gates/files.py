@@ -34,10 +34,12 @@ def file_names_portable(candidate: Candidate) -> Verdict:
 
 
 def files_readable(candidate: Candidate) -> Verdict:
-    """Every file beside the model is text or a picture, which gates read. Of a directory that is only looked at the others are
-    noted: a release of it leaves them out."""
+    """Every file but weights and vocabularies, which are loaded, is text or a picture, which gates read.
+
+    Of a directory that is only looked at the others are noted: a release of it leaves them out.
+    """
     gate = "files_readable"
-    beside = [entry.path for entry in candidate.files if not changes_behaviour(Path(entry.path))]
+    beside = [entry.path for entry in candidate.files if not _is_loaded(entry.path)]
     unread = {path: why for path in beside if (why := why_unread(path, candidate.bundle / path)) is not None}
     told = "; ".join(f"{shown(path)}: {why}" for path, why in list(unread.items())[:NAMED])
     told += f"; and {len(unread) - NAMED} more" if len(unread) > NAMED else ""
@@ -51,4 +53,9 @@ def files_readable(candidate: Candidate) -> Verdict:
         )
     if unread:
         return passed(gate, f"noted: {told}; `release publish --checkpoint` leaves it out", unread=unread)
-    return passed(gate, f"{len(beside)} texts and pictures beside the model", unread={})
+    return passed(gate, f"{len(beside)} texts and pictures beside weights and vocabularies", unread={})
+
+
+def _is_loaded(path: str) -> bool:
+    """Whether it is one of the model's own binaries."""
+    return "/" not in path and path.endswith((".safetensors", ".model")) and changes_behaviour(Path(path))

@@ -13,7 +13,10 @@ from training.checkpoint import read_safetensors_metadata
 from training.errors import UsageError
 
 # Vocabularies hold whatever the tokenizer was trained on, which is not ours.
-VOCABULARIES = ("tokenizer.json", "vocab.json", "merges.txt", "added_tokens.json", "vocab.txt")
+VOCABULARIES = (
+    *("tokenizer.json", "vocab.json", "merges.txt", "added_tokens.json", "vocab.txt"),
+    *("tokenizer.model", "spiece.model", "sentencepiece.bpe.model"),  # binary, and SentencePiece writes paths into them
+)
 # The prompts of evaluations and the model's own words may speak of anything.
 SAMPLES = re.compile(r"(baseline/|beside/[^/]+/)?samples/")
 
@@ -45,7 +48,7 @@ def _lines(file: Path) -> Iterator[tuple[int, str]]:
     elif encoding is not None:
         with file.open(encoding=encoding, errors="replace") as opened:
             yield from enumerate(opened, start=1)
-    elif is_picture(file):
+    elif is_picture(file) or file.name in VOCABULARIES:
         yield from enumerate(strings(file), start=1)
 
 

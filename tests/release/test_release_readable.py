@@ -149,7 +149,15 @@ def test_of_a_directory_that_is_looked_at_the_same_is_noted_and_a_release_of_it_
 ) -> None:
     checkpoint = run / "checkpoint"
     (checkpoint / "n.txt.gz").write_bytes(gzip.compress(TOKEN.encode()))
-    assert "n.txt.gz" in refusals(run)["files_readable"]
+    templates = checkpoint / "additional_chat_templates"
+    templates.mkdir()
+    (templates / "n.gz").write_bytes(gzip.compress(TOKEN.encode()))
+    (checkpoint / "tokenizer.model").write_bytes(b"\x0a\x07\x00\x1a" + TOKEN.encode() + b"\x00")
+    refused = refusals(run)
+    assert refused["files_readable"].count("binary, so no gate can read it") == 2, "the vocabulary is read"
+    assert "a Hub token in tokenizer.model" in refused["no_secrets"]
+    (templates / "n.gz").unlink()
+    (checkpoint / "tokenizer.model").unlink()
     main(["check", str(checkpoint), "--json"])
     said = {verdict["gate"]: verdict for verdict in json.loads(capsys.readouterr().out)["verdicts"]}
     assert said["files_readable"]["outcome"] == "passed"
