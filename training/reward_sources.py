@@ -45,9 +45,15 @@ class TextRewards:
     call: Callable[..., Any]  # by keyword: samples, prompts, outputs
 
     def score(self, prompts: Sequence[str], outputs: Sequence[str]) -> list[float]:
-        """One finite reward for each output, in their order. Raises RewardFailed where that is not what comes back."""
+        """One finite reward for each output, in their order; random numbers that the function draws or seeds are its own.
+
+        Raises RewardFailed where that is not what comes back.
+        """
         samples = [prompt + output for prompt, output in zip(prompts, outputs, strict=True)]
-        found = self.call(samples=list(samples), prompts=list(prompts), outputs=list(outputs))
+        from training.random_state import random_numbers_of
+
+        with random_numbers_of(samples):
+            found = self.call(samples=list(samples), prompts=list(prompts), outputs=list(outputs))
         return checked(found, samples, self.source.name)
 
 
@@ -77,8 +83,11 @@ def load_reward_function(spec: str) -> TextRewards:
     module = types.ModuleType(f"reward_function_{path.stem}")
     module.__file__ = str(path.absolute())
     sys.modules[module.__name__] = module  # dataclasses and pickle look their module up by its name
+    from training.random_state import random_numbers_of
+
     try:
-        exec(compile(content, str(path), "exec", dont_inherit=True), module.__dict__)
+        with random_numbers_of([spec]):
+            exec(compile(content, str(path), "exec", dont_inherit=True), module.__dict__)
     except (Exception, SystemExit) as error:  # the user's file may raise anything; all of it is told
         raise UsageError(
             "the file with the reward function does not run",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -232,3 +233,25 @@ def test_a_function_that_fails_while_the_policy_is_measured_loses_nothing_either
     ]
     assert figures[0] == figures[1]
     assert [place + 1 for place, figure in enumerate(figures[0]) if figure is not None] == [3, 6, 8]
+
+
+def test_random_numbers_of_a_reward_function_are_its_own_and_the_runs_go_on_as_if_it_drew_none(tmp_path: Path) -> None:
+    file = tmp_path / "seeds.py"
+    file.write_text(
+        "import random\nimport numpy\nimport torch\ntorch.manual_seed(7)\n"
+        "def seeds(samples, prompts, outputs):\n"
+        "    drawn = float(torch.rand(1)) + random.random() + float(numpy.random.rand())\n"
+        "    torch.manual_seed(0); random.seed(0); numpy.random.seed(0)\n"
+        "    return [drawn] * len(samples)\n"
+    )
+    torch.manual_seed(1)
+    random.seed(1)
+    expected = torch.rand(4), random.random()
+    torch.manual_seed(1)
+    random.seed(1)
+    rewards = load_reward_function(f"{file}:seeds")
+    first, other = rewards.score(["a"], ["b"]), rewards.score(["a"], ["c"])
+    assert torch.equal(torch.rand(4), expected[0])
+    assert random.random() == expected[1]
+    assert first != other
+    assert rewards.score(["a"], ["b"]) == first, "a run that was interrupted sees the same"
