@@ -78,9 +78,9 @@ class Parser:
         words = list(sys.argv[1:] if argv is None else argv)
         as_json = "--json" in words
         # Libraries print to stdout as they please; with --json it carries one object, so theirs goes to stderr.
-        stdout = sys.stdout
-        if as_json:
-            sys.stdout = sys.stderr
+        own = sys.stdout
+        stdout = own if first_process() else Path(os.devnull).open("w")  # noqa: SIM115 - until the process ends
+        sys.stdout = sys.stderr if as_json else stdout
         try:
             args = self.root.parse_args(words)
             result = args.run(args)
@@ -99,7 +99,12 @@ class Parser:
                 return _fail(known.render(), known.exit_code, {"error": known.as_dict()}, as_json, stdout)
             return _bug(error, as_json, stdout)
         finally:
-            sys.stdout = stdout
+            sys.stdout = own
+
+
+def first_process() -> bool:
+    """Of several that were launched as one command, the first says what came of it (torch's launcher sets RANK)."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def os_error_in(error: BaseException) -> OSError | None:

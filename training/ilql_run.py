@@ -28,6 +28,7 @@ from training.records import sha256_of_file
 from training.reference import save_with_reference
 from training.run_directory import RunDirectory, with_chosen_dtype
 from training.run_record import RunRecord, git_revision, hardware, kept, now, package_versions
+from training.saved_state import load_state, save_state
 from training.scorer import Scorer, mean_and_stderr
 from training.special_tokens import words_only
 from training.trackers import Tracker, tracked
@@ -266,26 +267,21 @@ def last_losses(run: RunDirectory) -> dict[str, float]:
 
 
 def _save(ilql: ILQL, run: RunDirectory) -> None:
-    import torch
-
     state: dict[str, Any] = ilql.state()
     if ilql.accelerator.is_main_process:
-        temporary = run.state / f"{STATE_FILE}.writing"
-        torch.save(state, temporary)
-        temporary.replace(run.state / STATE_FILE)
+        run.sync_metrics()
+        save_state(state, run.state / STATE_FILE)
         run.note_energy()
     ilql.accelerator.wait_for_everyone()
 
 
 def _resume(ilql: ILQL, run: RunDirectory) -> None:
     """Continue from the saved state if there is one; metrics of steps after it are cut off, for they come again."""
-    import torch
-
     file = run.state / STATE_FILE
     if not file.is_file():
         run.metrics.unlink(missing_ok=True)
         return
-    ilql.load_state(torch.load(file, map_location="cpu", weights_only=True))
+    ilql.load_state(load_state(file))
     if ilql.accelerator.is_main_process:
         run.cut_metrics(ilql.steps_done)
         log(f"continuing after step {ilql.steps_done} of {ilql.total_steps}")
