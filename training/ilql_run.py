@@ -20,6 +20,7 @@ from training.data import Data, Prompt, load_prompts
 from training.errors import UsageError
 from training.ilql_data import Rewarded, Transitions, load_rewarded, scale_of, scaled, tokenize
 from training.ilql_recipe import ILQLRecipe
+from training.lora_layers import with_chosen_layers
 from training.pair_report import with_interval
 from training.pretrained import load_policy, resolve_base
 from training.processes import launched_accelerator
@@ -74,7 +75,7 @@ def train_ilql(recipe: ILQLRecipe, out: Path) -> RunRecord:
     unsteered_reward and steered_reward of sampled answers, and by how much the steered ones are above the behaviour, each
     with its standard error; with held-out rows, the losses on these and how far V goes with their rewards.
     """
-    recipe = with_chosen_dtype(recipe, out)
+    recipe = with_chosen_layers(with_chosen_dtype(recipe, out), out)
     run = RunDirectory.open(out, recipe)
     if run.complete:
         return run.record()

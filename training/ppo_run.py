@@ -10,6 +10,7 @@ from typing import Any
 
 from training.checkpoint import Checkpoint
 from training.completions import cut_completions
+from training.lora_layers import with_chosen_layers
 from training.ppo_loop import choose_policy, heldout_reward, measure, metrics_lines, train
 from training.ppo_saved import STATE_FILE, Carried, note_reward_source, resume, save
 from training.ppo_setup import Setup, set_up
@@ -23,7 +24,7 @@ from training.trackers import Tracker, tracked
 
 def train_ppo(recipe: PPORecipe, out: Path) -> RunRecord:
     """Run PPO and return its record. Where `out` is complete already, nothing is done."""
-    recipe = with_chosen_dtype(recipe, out)
+    recipe = with_chosen_layers(with_chosen_dtype(recipe, out), out)
     run = RunDirectory.open(out, recipe)
     if run.complete:
         return run.record()

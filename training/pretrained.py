@@ -126,6 +126,14 @@ def feedback_behind(record: RunRecord) -> list[FeedbackSource]:
     return list({feedback.record: feedback for feedback in found}.values())
 
 
+def found_checkpoint(source: str) -> Checkpoint:
+    """The checkpoint that a recipe names: a directory, a run's, or a Hub id, which is downloaded. It is not hashed."""
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return Checkpoint.open(path / "checkpoint" if (path / "checkpoint").is_dir() else path)
+    return Checkpoint.open(download(source)[0])
+
+
 def download(source: str, patterns: Sequence[str] = MODEL_FILES) -> tuple[Path, str | None]:
     """Bring `org/name[@revision]` into the Hub client's cache; return its directory and commit."""
     from huggingface_hub import snapshot_download
@@ -148,17 +156,17 @@ def download(source: str, patterns: Sequence[str] = MODEL_FILES) -> tuple[Path, 
         )
     except LocalEntryNotFoundError as error:
         raise HubError(
-            "the Hub cannot be reached, and the model is not in the cache",
+            f"there is no directory {source} here, the Hub cannot be reached, and no model of that id is in the cache",
             where=endpoint(),
             found=source,
             next_step="check HF_ENDPOINT and the network, or give a local directory",
         ) from error
     except HfHubHTTPError as error:
         raise HubError(
-            "the Hub does not give this model",
+            f"there is no directory {source} here, and the Hub does not give a model of that id",
             where=endpoint(),
             found=str(error).splitlines()[0],
-            next_step="check the id and the revision; a private one needs HF_TOKEN",
+            next_step="check the path or the id and its revision; a private model needs HF_TOKEN",
         ) from error
     return directory, directory.name
 

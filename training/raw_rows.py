@@ -44,7 +44,12 @@ def read_rows(
     if path.exists():
         return _loaded(str(path), path, split, name=settings.name, data_dir=settings.data_dir), None, None
     if reader is not None or settings.source.count("/") > 1:
-        raise UsageError("there is no such data file or directory", where=settings.source)
+        raise UsageError(
+            "there is no such data file or directory",
+            where=settings.source,
+            expected="a file, a directory, or a dataset's id on the Hub (org/name)",
+            next_step="correct the key source of data, prompts or ptx.data in the recipe, or in an override",
+        )
     revision = _hub_revision(settings.source)
     repo_id = settings.source.partition("@")[0]
     rows = _loaded(repo_id, settings.source, split, name=settings.name, data_dir=settings.data_dir, revision=revision)

@@ -60,6 +60,8 @@ class RunDirectory:
         if begun is not None:
             begun = _with_new_keys(begun, type(recipe))
         if begun is not None and begun != wanted and (run.complete or run._anything_saved()):
+            if begun.get("method") != wanted.get("method"):  # they have hardly a key in common
+                begun, wanted = ({"method": each.get("method")} for each in (begun, wanted))
             was, now = with_dots(begun), with_dots(wanted)
             changed = sorted(key for key in {*was, *now} if was.get(key) != now.get(key))
             raise UsageError(
