@@ -28,7 +28,7 @@ def metadata(facts: Facts, *, name: str, language: str | None, where: str) -> di
 
 def _ours(facts: Facts, *, name: str, language: str | None) -> dict[str, Any]:
     method = facts.run.method if facts.run else None
-    base = facts.base_hub_id
+    base = facts.origin_hub_id
     datasets = sorted({found for source in (facts.run.data if facts.run else []) if (found := dataset_hub_id(source))})
     tags = ["slipway", *([method] if method and method != "base" else [])]
     tags += ["rlhf"] if method in ("ppo", "rloo", "grpo", "dpo", "kto", "reward") else []

@@ -26,6 +26,7 @@ from training.errors import HubError, UsageError
 from training.gguf_base import unpack_gguf
 from training.run_record import (
     FeedbackSource,
+    Made,
     ParentCheckpoint,
     RunRecord,
     git_revision,
@@ -95,6 +96,7 @@ def resolve_base(source: str) -> BaseModel:
                 license=origin.license if origin else _license(directory),
                 note=None if origin is None or made_here else origin.note,
                 feedback=feedback_behind(record) if record else [],
+                made=_made(record, checkpoint.digest),
             ),
         )
     if source.endswith(".gguf") or source in PACKAGED:
@@ -106,6 +108,7 @@ def resolve_base(source: str) -> BaseModel:
     directory, revision = download(source)
     checkpoint = Checkpoint.open(directory)
     hub_id = source.partition("@")[0]
+    record = _published_record(directory / "run.json")
     return BaseModel(
         checkpoint,
         ParentCheckpoint(
@@ -115,8 +118,25 @@ def resolve_base(source: str) -> BaseModel:
             revision=revision,
             digest=checkpoint.digest,
             license=_license(directory),
+            feedback=feedback_behind(record) if record else [],
+            made=_made(record, checkpoint.digest),
         ),
     )
+
+
+def _published_record(file: Path) -> RunRecord | None:
+    """The record of a release of ours; None where there is none, or a file of the same name is something else."""
+    try:
+        return RunRecord.read(file)
+    except UsageError:
+        return None
+
+
+def _made(record: RunRecord | None, digest: str) -> Made | None:
+    """How a checkpoint was trained, where the record beside it is of these bytes; what was only copied has no stage."""
+    if record is None or record.method == "base" or record.checkpoint_digest != digest:
+        return None
+    return Made.of(record)
 
 
 def feedback_behind(record: RunRecord) -> list[FeedbackSource]:

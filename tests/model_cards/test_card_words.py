@@ -11,6 +11,7 @@ from from_elsewhere import copied
 from evals.scorecard import Scorecard
 from model_cards.card import render_card
 from model_cards.check import check_card
+from training.run_record import Made, ParentCheckpoint, RunRecord
 
 MakeRun = Callable[..., Path]
 HERE = "http://127.0.0.1:8484"
@@ -63,3 +64,32 @@ def test_of_a_model_from_elsewhere_nothing_is_said_of_its_purpose_or_its_falseho
     assert "Nothing is known here of what it was made for" in text
     assert "For research on" not in text
     assert "It states falsehoods" not in text
+
+
+def test_a_card_tells_every_stage_from_the_model_on_the_hub_on(make_run: MakeRun) -> None:
+    run = make_run()
+    record = RunRecord.read(run / "run.json")
+    published = record.parents[0]
+    first = record.model_copy(
+        update={
+            "method": "sft",
+            "checkpoint_digest": "sha256:" + "6" * 64,
+            "parents": [published],
+            "data": record.data[:1],
+        }
+    )
+    sft = ParentCheckpoint(
+        role="base", name="/home/me/runs/sft", digest=published.digest, license="apache-2.0", made=Made.of(first)
+    )
+    record.model_copy(update={"parents": [sft, *record.parents[1:]]}).write(run / "run.json")
+    text = render_card(run, repo_id="slipway/tiny", tag="v1.0.0").readme
+    assert "base_model: HuggingFaceTB/SmolLM2-135M-Instruct" in text
+    said = "(134.5 M parameters), fine-tuned on demonstrations, then aligned by PPO"
+    assert said in text
+    assert "| sft | fine-tuned on demonstrations | prompts.jsonl, 300 rows, eeeeeeeeeeee | `555555555555` |" in text
+    assert "/home/me/runs" not in text
+    (run / "bundle").mkdir()
+    for path, content in render_card(run, repo_id="slipway/tiny", tag="v1.0.0").files.items():
+        (run / "bundle" / path).parent.mkdir(parents=True, exist_ok=True)
+        (run / "bundle" / path).write_bytes(content)
+    assert check_card(run) == []
