@@ -57,13 +57,13 @@ def run_render(args: argparse.Namespace) -> Result:
 
 
 def run_check(args: argparse.Namespace) -> Result:
-    from model_cards.check import check_card, find_card
+    from model_cards.check import check_card, find_card, read_card
     from model_cards.suggestions import suggestions
     from training.pretrained import download
 
     on_hub = not Path(args.card).exists() and "/" in args.card
     card = find_card(download(args.card, ["README.md"])[0] if on_hub else Path(args.card))
-    problems, more = check_card(card), suggestions(card.read_text(encoding="utf-8"))
+    problems, more = check_card(card), suggestions(read_card(card))
     if on_hub:  # the records that figures are held against were not downloaded
         problems = [problem for problem in problems if problem.check not in ("numbers", "links")]
     found = f"{len(problems)} problems" if problems else "nothing is wrong"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 from from_elsewhere import copied
 
-from evals.scorecard import Scorecard
+from evals.saved import samples_as_bytes
+from evals.scorecard import Sample, Scorecard
 from model_cards.card import render_card
 from model_cards.check import check_card
 from training.run_record import Made, ParentCheckpoint, RunRecord
@@ -93,3 +95,37 @@ def test_a_card_tells_every_stage_from_the_model_on_the_hub_on(make_run: MakeRun
         (run / "bundle" / path).parent.mkdir(parents=True, exist_ok=True)
         (run / "bundle" / path).write_bytes(content)
     assert check_card(run) == []
+
+
+def test_a_win_rate_says_against_whom_and_that_its_judge_is_the_one_it_was_trained_against(make_run: MakeRun) -> None:
+    run = make_run()
+    card, record = Scorecard.read(run / "scorecard.json"), RunRecord.read(run / "run.json")
+    base, reward = record.parents
+    win = card.scores[0].model_copy(update={"scorer": f"reward model {reward.digest}", "against": base.digest})
+    card.model_copy(update={"scores": [win, *card.scores[1:]]}).write(run / "scorecard.json")
+    text = render_card(run, repo_id="slipway/tiny", tag="v1.0.0").readme
+    said = "against the parent's answers, judged by reward model 777777777777, **the one that it was trained against**."
+    assert f"- `help/win_rate`: {said}" in text
+    assert "- `help/win_rate` was judged by the reward model that it was trained against" in text
+    assert "name: win_rate against 555555555555, judged by reward model 777777777777" in text
+    other = win.model_copy(update={"scorer": "reward model sha256:" + "8" * 64, "against": "sha256:" + "9" * 64})
+    card.model_copy(update={"scores": [other, *card.scores[1:]]}).write(run / "scorecard.json")
+    text = render_card(run, repo_id="slipway/tiny", tag="v1.0.0").readme
+    assert "- `help/win_rate`: against answers of `999999999999`, judged by reward model 888888888888." in text
+    assert "trained against" not in text
+
+
+def test_of_a_long_prompt_the_end_is_shown_where_the_question_is(make_run: MakeRun) -> None:
+    run = make_run()
+    card = Scorecard.read(run / "scorecard.json")
+    file = run / "samples" / "truth.jsonl"
+    samples = [Sample.model_validate_json(line) for line in file.read_text().splitlines()]
+    shots = "Q: What is the moon made of?\nA: Rock.\n\n" * 20
+    content = samples_as_bytes([one.model_copy(update={"prompt": f"{shots}{one.prompt}"}) for one in samples])
+    file.write_bytes(content)
+    hashes = card.samples | {"truth": hashlib.sha256(content).hexdigest()}
+    card.model_copy(update={"samples": hashes}).write(run / "scorecard.json")
+    text = render_card(run, repo_id="slipway/tiny", tag="v1.0.0").readme
+    block = text.partition("**`truth`**")[2].partition("answer:")[0]
+    assert "Question 16 of truth?" in block
+    assert "characters before) ..." in block
