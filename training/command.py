@@ -19,7 +19,8 @@ import re
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
@@ -83,7 +84,8 @@ class Parser:
         sys.stdout = sys.stderr if as_json else stdout
         try:
             args = self.root.parse_args(words)
-            result = args.run(args)
+            with _descriptor_on_stderr(as_json):
+                result = args.run(args)
             code = int(result.pop("exit_code", EXIT_OK))
             _print_result(result, as_json, stdout)
             return code
@@ -100,6 +102,22 @@ class Parser:
             return _bug(error, as_json, stdout)
         finally:
             sys.stdout = own
+
+
+@contextmanager
+def _descriptor_on_stderr(wanted: bool) -> Iterator[None]:
+    """Inside, what processes and libraries that know no sys.stdout write to standard output goes to standard error."""
+    if not wanted:
+        yield
+        return
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def first_process() -> bool:

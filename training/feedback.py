@@ -104,11 +104,14 @@ def _forget(args: argparse.Namespace) -> Result:
         else:
             removed[source], commits[source] = forget_in_dataset(source, args.forget)
     used = downstream(args.runs, args.forget)
-    lines = [f"{source}: {count} votes removed" for source, count in removed.items()]
+    none = ": no vote by this labeller is there; they are on its list now, so that none will count"
+    lines = [f"{source}{none if not count else f': {count} votes removed'}" for source, count in removed.items()]
     lines += [f"  in commit {commit}; earlier revisions still hold them" for commit in commits.values()]
     lines += [f"  used by {one.path}: {one.what}, {one.digest}, {one.how}" for one in used]
     if args.runs and not used:
         lines.append("  nothing under " + ", ".join(map(str, args.runs)) + " was made from them")
+    if not args.runs:
+        lines.append("  what was trained on them was not looked for: --runs DIR names it")
     result = {"labeller": args.forget, "removed": removed, "commits": commits, "used_by": [vars(one) for one in used]}
     return {**result, "summary": "\n".join(lines)}
 
@@ -192,7 +195,7 @@ def _same(there: FeedbackRecord, wanted: FeedbackRecord, out: Path) -> FeedbackR
         "this folder holds another analysis",
         where=str(out),
         found="different " + ", ".join(key for key in before if before[key] != after[key]),
-        next_step="choose another --out, or remove the folder to begin again",
+        next_step="choose another --out; keep this one, by which a deletion request finds what learned from its votes",
     )
 
 

@@ -29,6 +29,9 @@ class FeedbackSource(Record):
     alpha: float | None  # Krippendorff's, nominal, with its 95% interval
     alpha_low: float | None
     alpha_high: float | None
+    # Whose votes they were, each as training.votes.labeller_mark of `record`: a deletion request finds the run by it, also where
+    # the analysis is not there any more. [] in records from before 2026-11-29
+    labellers: list[str] = []
 
 
 class ParentCheckpoint(Record):

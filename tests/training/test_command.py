@@ -28,6 +28,7 @@ ways = {
     "bug": lambda out: {}["nothing"],
     "missing": lambda out: open(out),
     "ours": lambda out: open("/nowhere/of/ours"),
+    "others": lambda out: __import__("subprocess").run(["echo", "hello"]) and {},
     "said": lambda out: {"summary": "line\\n" * 100_000},
 }
 parser = Parser("python -m test", "Write a file.")
@@ -98,3 +99,10 @@ def test_of_several_processes_launched_as_one_command_the_first_prints_the_resul
     ]  # fmt: skip
     assert json.loads(said[0])["exit_code"] == 2
     assert said[1] == ""
+
+
+def test_what_other_programs_print_is_no_part_of_the_one_object(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", SCRIPT, "write", "others", str(tmp_path / "out"), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == {}
+    assert "hello" in done.stderr
