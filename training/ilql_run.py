@@ -205,12 +205,11 @@ def write_policy(
     directory: Path,
 ) -> tuple[Checkpoint, str]:
     """Save policy and tokenizer as a checkpoint with the value heads beside it; returns it, and the heads' SHA-256."""
-    import torch
-
     from training.ilql_steering import save_heads
+    from training.weights_dtype import cast_weights
 
     heads = policy.heads
-    merged = policy.merged().to(getattr(torch, base.checkpoint.dtype))
+    merged = cast_weights(policy.merged(), base.checkpoint.dtype)
     merged.generation_config = generation_config
     save_with_reference(merged, tokenizer, directory)
     checkpoint = Checkpoint.open(directory)

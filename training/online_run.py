@@ -28,6 +28,7 @@ from training.run_record import RunRecord, kept
 from training.scorer import mean_and_stderr
 from training.special_tokens import words_only
 from training.trl_run import TRLRun
+from training.weights_dtype import as_saved
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -78,7 +79,8 @@ def train_online(run: TRLRun[Online], config: type[Any], trainer: type[Any]) -> 
     metrics = {}
     if heldout:
         metrics["heldout_prompts"] = float(len(heldout))
-        before = sampled_rewards(model, tokenizer, rewards, heldout, recipe.generation, stops)
+        with as_saved(model, base.checkpoint.dtype):
+            before = sampled_rewards(model, tokenizer, rewards, heldout, recipe.generation, stops)
         metrics["heldout_reward_before"] = statistics.fmean(before)
     ordered = in_order(rows, epochs(arguments, len(rows)), recipe.seed)
     arguments.num_train_epochs, arguments.shuffle_dataset = 1, False

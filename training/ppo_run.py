@@ -20,6 +20,7 @@ from training.reward_sources import TextRewards
 from training.run_directory import RunDirectory, with_chosen_dtype
 from training.run_record import RunRecord, git_revision, hardware, now, package_versions
 from training.trackers import Tracker, tracked
+from training.weights_dtype import cast_weights
 
 
 def train_ppo(recipe: PPORecipe, out: Path) -> RunRecord:
@@ -92,9 +93,7 @@ def begin(setup: Setup, run: RunDirectory) -> Carried:
 
 def save_policy(policy: Any, setup: Setup, directory: Path) -> str:
     """Write `Placement.whole_policy` as a whole checkpoint in the base's precision; return its digest."""
-    import torch
-
-    policy = policy.to(getattr(torch, setup.base.checkpoint.dtype))
+    policy = cast_weights(policy, setup.base.checkpoint.dtype)
     policy.generation_config = setup.generation_config
     save_with_reference(policy, setup.ppo.tokenizer, directory)
     return Checkpoint.open(directory).digest

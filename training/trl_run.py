@@ -48,6 +48,7 @@ from training.sharding import layout, say_how_it_lies, share_out_on_cpus
 from training.trackers import PROJECT
 from training.trl_processes import accumulation, check_continues, in_parts, whole_model
 from training.trl_state import for_layout, save_whole
+from training.weights_dtype import cast_weights
 from training.zero3 import read_whole
 
 if TYPE_CHECKING:
@@ -206,7 +207,7 @@ class TRLRun(Generic[R]):
             return None
         if self.recipe.lora is not None:
             trained = trained.merge_and_unload()
-        return trained.to(getattr(torch, base.checkpoint.dtype))
+        return cast_weights(trained, base.checkpoint.dtype)
 
     def save(self, model: Any, tokenizer: PreTrainedTokenizerBase) -> Checkpoint:
         """Write the checkpoint where `finish` takes it from."""
