@@ -90,9 +90,13 @@ def as_rewarded_or_pair(row: dict[str, Any]) -> Conversation | None:
         prompt = [{"role": "user", "content": prompt}]
     if not is_messages(prompt) or prompt[-1]["role"] != "user" or not isinstance(response, str):
         return None
-    if isinstance(reward, bool) or not isinstance(reward, int | float) or not math.isfinite(reward):
+    if isinstance(reward, bool) or not isinstance(reward, int | float | str):
         return None
-    return Rewarded(plain(prompt), response, float(reward))
+    try:
+        number = float(reward)  # a table holds numbers as texts
+    except ValueError:
+        return None
+    return Rewarded(plain(prompt), response, number) if math.isfinite(number) else None
 
 
 def tokenize(

@@ -309,3 +309,23 @@ def test_what_is_saved_has_the_precision_of_its_base(tmp_path: Path, tiny: Path,
     assert saved.dtype == "bfloat16"
     header = read_safetensors_header(saved.path / "model.safetensors")
     assert {entry["dtype"] for name, entry in header.items() if name != "__metadata__"} == {"BF16"}
+
+
+@pytest.mark.parametrize(
+    ("passes", "iterations", "accumulated", "wanted", "saved"),
+    [(1, 1, 1, 1, 1), (1, 2, 1, 1, 2), (4, 2, 4, 3, 4), (6, 1, 4, 4, 6)],
+)
+def test_a_state_is_saved_where_no_answers_are_in_hand(
+    passes: int, iterations: int, accumulated: int, wanted: int, saved: int
+) -> None:
+    from types import SimpleNamespace
+
+    from training.online_run import whole_generations
+
+    arguments = SimpleNamespace(
+        steps_per_generation=passes,
+        num_iterations=iterations,
+        gradient_accumulation_steps=accumulated,
+        save_steps=wanted,
+    )
+    assert whole_generations(arguments) == saved
