@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from training.chat import written_turn_end
 from training.checkpoint import Checkpoint, read_safetensors_header, weight_files
+from training.covered import covered
 from training.errors import UsageError
 from training.pretrained import download
 
@@ -132,7 +133,7 @@ def find(source: str) -> Evaluated:
 
 @dataclass(frozen=True)
 class Weights:
-    """The model of a checkpoint in one precision on one device, loaded at first use."""
+    """The model of a checkpoint in one precision on one device, loaded at first use, from what its digest covers alone."""
 
     evaluated: Evaluated
     dtype: str
@@ -147,9 +148,10 @@ class Weights:
         path = self.evaluated.checkpoint.path
         require_finite_files(path)
         try:
-            model, loading = AutoModelForCausalLM.from_pretrained(
-                path, dtype=getattr(torch, self.dtype), output_loading_info=True
-            )
+            with covered(path) as folder:
+                model, loading = AutoModelForCausalLM.from_pretrained(
+                    folder, dtype=getattr(torch, self.dtype), output_loading_info=True
+                )
         except torch.OutOfMemoryError:
             raise
         except (RuntimeError, ValueError, TypeError, KeyError) as error:
@@ -233,11 +235,15 @@ def _require_language_model(checkpoint: Checkpoint) -> None:
 
 
 def open_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
-    """The checkpoint's tokenizer. Raises UsageError where it cannot be loaded or has ids that the model has not."""
+    """The checkpoint's tokenizer, from what its digest covers alone.
+
+    Raises UsageError where it cannot be loaded or has ids that the model has not.
+    """
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(checkpoint.path)
+        with covered(checkpoint.path) as folder:
+            tokenizer = AutoTokenizer.from_pretrained(folder)
         ids = tokenizer.encode("A tokenizer that works gives ids.")
     except Exception as error:
         raise UsageError(

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from release.records import Probe
+from training.checkpoint import SAVE_AGAIN, Checkpoint
 from training.errors import UsageError
 from training.records import Record
 from training.reference import readable
@@ -67,10 +68,41 @@ def load_tokenizer(directory: Path) -> Any:
 
 
 def load(directory: Path) -> Loaded:
-    """The model and tokenizer as stock `from_pretrained` makes them, in float32.
+    """The model and tokenizer as stock `from_pretrained` makes them, in float32, and from nothing but what the digest covers.
 
-    Raises UsageError where the files do not make a model.
+    Raises UsageError where the files do not make a model, or where files take part in it that the digest does not cover.
     """
+    from release.decoys import decoyed
+
+    failure: Exception | None = None
+    with decoyed(directory) as seen:
+        try:
+            loaded = _load(seen.folder)
+        except Exception as error:  # noqa: BLE001 - tokenizers and safetensors raise bare Exceptions at broken files
+            failure = error
+    if not seen.read and failure is not None and seen.decoys and _loads(directory):
+        Checkpoint.open(directory)  # where a setting names the file, this raises with its name
+        seen.read.update(seen.decoys)
+    if seen.read:
+        names = sorted(seen.read)
+        raise UsageError(
+            f"loading it reads what its digest does not cover: {', '.join(names[:3])}",
+            where=str(directory),
+            expected="weights, settings and tokenizer in the files that save_pretrained writes",
+            found=", ".join(names[:20]),
+            next_step=SAVE_AGAIN,
+        )
+    if failure is not None:
+        raise UsageError(
+            "from_pretrained cannot load the checkpoint",
+            where=str(directory),
+            found=f"{type(failure).__name__}: {' '.join(str(failure).split())[:400]}",
+            next_step="save it again with save_pretrained, model and tokenizer",
+        ) from failure
+    return loaded
+
+
+def _load(directory: Path) -> Loaded:
     import torch
     from transformers.utils import logging
 
@@ -78,32 +110,31 @@ def load(directory: Path) -> Loaded:
 
     logging.set_verbosity_error()  # the report comes back as values
     logging.disable_progress_bar()
-    chosen = model_class(directory)
-    try:
-        model, report = chosen.from_pretrained(
-            directory,
-            dtype=torch.float32,
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-            ignore_mismatched_sizes=True,  # so that a wrong shape is reported by its name
-            output_loading_info=True,
-        )
-        tokenizer = load_tokenizer(directory)
-    except Exception as error:  # tokenizers and safetensors raise bare Exceptions at broken files
-        raise UsageError(
-            "from_pretrained cannot load the checkpoint",
-            where=str(directory),
-            found=f"{type(error).__name__}: {' '.join(str(error).split())[:400]}",
-            next_step="save it again with save_pretrained, model and tokenizer",
-        ) from error
+    model, report = model_class(directory).from_pretrained(
+        directory,
+        dtype=torch.float32,
+        local_files_only=True,
+        trust_remote_code=False,
+        use_safetensors=True,
+        ignore_mismatched_sizes=True,  # so that a wrong shape is reported by its name
+        output_loading_info=True,
+    )
     return Loaded(
         model.eval(),
-        tokenizer,
+        load_tokenizer(directory),
         missing=sorted(report["missing_keys"]),
         unexpected=sorted(report["unexpected_keys"]),
         mismatched=sorted(entry[0] if isinstance(entry, tuple) else entry for entry in report["mismatched_keys"]),
     )
+
+
+def _loads(directory: Path) -> bool:
+    """Whether the directory as it lies, with all its files, makes a model."""
+    try:
+        _load(directory)
+    except Exception:  # noqa: BLE001 - as above
+        return False
+    return True
 
 
 def take_probe(loaded: Loaded) -> Probe:

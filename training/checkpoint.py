@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from training.errors import UsageError
+from training.named_files import named_files
 from training.records import Record, sha256_of_file
 
 WEIGHTS = "model.safetensors"
@@ -47,6 +48,10 @@ BEHAVIOUR_FILES = frozenset(
         "processor_config.json",
     }
 )
+SAVE_AGAIN = (
+    "load model and tokenizer where you trust them, and save_pretrained both into an empty directory: "
+    "all that is read from it is in its digest"
+)
 
 
 class FileEntry(Record):
@@ -65,7 +70,8 @@ class Checkpoint:
 
     @classmethod
     def open(cls, path: Path) -> Checkpoint:
-        """Check that the directory holds complete safetensors weights and a config.
+        """Check that the directory holds complete safetensors weights and a config, and that these name no files outside of
+        the digest.
 
         Raises UsageError for a missing directory, missing, pickled, truncated or incomplete weights, naming the file.
         """
@@ -81,6 +87,14 @@ class Checkpoint:
                 found=_listing(path),
                 next_step="save the whole model with save_pretrained",
             )
+        for where, name in named_files(path):
+            raise UsageError(
+                f"{where} lets from_pretrained read {name}, which the digest does not cover",
+                where=str(path),
+                expected="the names of files that save_pretrained writes",
+                found=name,
+                next_step=SAVE_AGAIN,
+            )
         for name in weight_files(path):
             read_safetensors_header(path / name)
         return cls(path)
@@ -88,14 +102,9 @@ class Checkpoint:
     @cached_property
     def manifest(self) -> tuple[FileEntry, ...]:
         """Every file that changes what the model does, sorted by path. Hashes all weights: seconds a gigabyte."""
-        names = sorted(
-            file.relative_to(self.path).as_posix()
-            for file in self.path.rglob("*")
-            if file.is_file() and changes_behaviour(file.relative_to(self.path))
-        )
         return tuple(
             FileEntry(path=name, size=(self.path / name).stat().st_size, sha256=sha256_of_file(self.path / name))
-            for name in names
+            for name in covered_files(self.path)
         )
 
     @cached_property
@@ -147,6 +156,12 @@ def changes_behaviour(path: Path) -> bool:
     return path.parts[0] in ("additional_chat_templates", "chat_templates")
 
 
+def covered_files(path: Path) -> list[str]:
+    """Paths inside a checkpoint's directory of the files that its digest covers, sorted."""
+    inside = (file.relative_to(path) for file in path.rglob("*") if file.is_file())
+    return sorted(name.as_posix() for name in inside if changes_behaviour(name))
+
+
 def weight_files(path: Path) -> list[str]:
     """Names of the safetensors files that hold the weights, from the index where there is one.
 
@@ -155,14 +170,24 @@ def weight_files(path: Path) -> list[str]:
     index = path / WEIGHTS_INDEX
     if index.is_file():
         try:
-            shards = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        except (ValueError, KeyError, AttributeError) as error:
+            mapping = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+            shards = sorted({str(name) for name in mapping.values()})
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UsageError(
                 "the index of the weights cannot be read",
                 where=str(index),
                 found=repr(error),
                 next_step="copy or download the file again",
             ) from error
+        outside = [name for name in shards if not _is_shard(name)]
+        if outside:
+            raise UsageError(
+                f"the index names {outside[0]} as weights, which the digest does not cover",
+                where=str(index),
+                expected="files in the checkpoint's own folder whose names end in .safetensors and begin with no dot",
+                found=", ".join(outside[:3]),
+                next_step=SAVE_AGAIN,
+            )
         missing = [name for name in shards if not (path / name).is_file()]
         if missing:
             raise UsageError(
@@ -199,6 +224,11 @@ def weight_files(path: Path) -> list[str]:
         found=_listing(path),
         next_step="save the whole model with save_pretrained",
     )
+
+
+def _is_shard(name: str) -> bool:
+    """Whether what an index names is a file of weights that the digest covers."""
+    return len(Path(name).parts) == 1 and name.endswith(".safetensors") and changes_behaviour(Path(name))
 
 
 def read_safetensors_header(path: Path) -> dict[str, dict[str, Any]]:
