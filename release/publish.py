@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+from release.asked_again import require_as_planned
 from release.bundle import PLAN
 from release.downloaded import compare_behaviour, compare_files, describe, fresh_download
 from release.hub_client import HubClient, HubRepository
@@ -99,6 +100,7 @@ class Publication:
         if commit is not None and (receipt := self.planned.receipt_of(commit)) is not None:
             return receipt, True
         if commit is None:
+            require_as_planned(self.run, self.plan)
             repository = self._open_repository(repository)
             staging = self.planned.staging(repository)
             staged = self._stage(staging, repository)

@@ -32,6 +32,7 @@ def test_a_whole_run_passes_every_gate(run: Path) -> None:
         "run_record_pinned": "passed",
         "scorecard_pinned": "passed",
         "figures_from_samples": "passed",
+        "headlines_regenerable": "passed",
         "contamination_bounded": "skipped",
         "no_regression": "passed",
         "no_regression_since_release": "skipped",
