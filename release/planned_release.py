@@ -17,6 +17,7 @@ from release.hub_client import HubClient, HubRepository, source_changed
 from release.hub_files import LocalFile, changes, difference
 from release.journal import WITHDRAWN, Journal
 from release.records import Receipt, ReleasePlan
+from release.releases_there import RELEASE
 from release.signature import SIGNATURE
 from release.staging import Staging
 from training.errors import UsageError, VerificationMismatch
@@ -42,7 +43,7 @@ class PlannedRelease:
 
     @property
     def title(self) -> str:
-        return f"Release {self.plan.tag}"
+        return f"{RELEASE}{self.plan.tag}"
 
     @cached_property
     def files(self) -> dict[str, LocalFile]:

@@ -29,7 +29,7 @@ from release.hub_errors import is_passing
 from release.journal import ROLLED_BACK, WITHDRAWN, Journal, exclusive
 from release.plan import read_plan, require_current, require_passed
 from release.planned_release import RECEIPT, PlannedRelease
-from release.readers import narrow, show
+from release.readers import narrow, require_shown, show
 from release.records import Receipt, ReleasePlan, SpaceBoot, SpaceReceipt
 from release.signature import SIGNATURE
 from release.space import publish_space, space_files
@@ -126,6 +126,8 @@ class Publication:
                     next_step="give HF_TOKEN the right to read this namespace",
                 )
         if self.journal.find("repository") is None:
+            if not created:
+                require_shown(self.plan, self.hub, repository)
             staging = self.planned.staging(repository).repo_id
             self.journal.record("repository", created=created, target=self.planned.target, staging=staging)
         return repository
