@@ -116,7 +116,9 @@ class Reader:
         if info is None:
             return "nothing"
         description = self._get(f"/spaces/{self.space}/resolve/{info['sha']}/space.json")
-        return "an empty Space" if description is None else self._name(json.loads(description)["revision"])
+        if description is None:  # there is no such file, or the Space has just been made private
+            return "nothing" if self._json(f"/api/spaces/{self.space}") is None else "an empty Space"
+        return self._name(json.loads(description)["revision"])
 
     def _name(self, commit: str) -> str:
         """Which release a commit is, by every byte of its files."""
