@@ -19,6 +19,7 @@ from evals.second_turn import ASKED
 from evals.show import table
 from evals.statistics import estimate
 from training.command import Result, log
+from training.counted import counted
 from training.data import Conversation, Data, Prompt, load_preferences, load_prompts, load_rows
 from training.demonstrations import load_demonstrations, load_feedback
 from training.errors import UsageError
@@ -139,7 +140,7 @@ def contamination(run: Path, sources: Sequence[str], split: str = "train", confi
         for data in loaded
     ]
     texts = [text for data in loaded for row in data.train for text in strings_of(vars(row))]
-    log(f"{run}: {len(saved.scorecard.samples)} tasks against {len(texts):,} training texts")
+    log(f"{run}: {counted(len(saved.scorecard.samples), 'task')} against {counted(len(texts), 'training text')}")
     tasks = [_task(saved, task, texts) for task in sorted(saved.scorecard.samples)]
     made = Contamination(
         checkpoint_digest=saved.scorecard.model.digest,
@@ -287,4 +288,4 @@ def _whole(row: dict[str, Any]) -> Conversation | None:
 
 def _told(one: Searched) -> str:
     proof = "the rows that run.json names" if one.of_record else "not proven to be rows of this run"
-    return f"{one.id}, {one.split}: {one.rows:,} rows, sha256 {one.sha256[:12]}, {proof}"
+    return f"{one.id}, {one.split}: {counted(one.rows, 'row')}, sha256 {one.sha256[:12]}, {proof}"

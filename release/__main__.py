@@ -49,6 +49,7 @@ from release.request_options import (
 from release.signing_options import add_keygen_command, add_signing_options
 from release.verify_command import add_verify_command
 from training.command import Parser, Result, log, quiet_libraries
+from training.counted import counted
 from training.errors import EXIT_GATE, GateRefused, UsageError
 
 if TYPE_CHECKING:
@@ -279,7 +280,9 @@ def _planned(plan: ReleasePlan, run: Path) -> Result:
     from release.readers import warning
 
     size = sum(entry.size for entry in plan.files)
-    subject = f"{plan.repo_id} {plan.tag}: {len(plan.files)} files, {size / 1e6:,.1f} MB, {plan.checkpoint_digest}"
+    subject = (
+        f"{plan.repo_id} {plan.tag}: {counted(len(plan.files), 'file')}, {size / 1e6:,.1f} MB, {plan.checkpoint_digest}"
+    )
     result = _judged(plan.verdicts, subject)
     if (told := warning(plan, run / "bundle" / "README.md")) is not None:
         result["summary"] += f"\n  {told}"

@@ -29,6 +29,7 @@ from release.records import Probe, ReleasePlan, Verdict
 from release.request import Request
 from release.signature import SIGNATURE, sign, signer_of, subject
 from training.command import log
+from training.counted import counted
 from training.errors import GateRefused, UsageError
 from training.records import sha256_of_file
 from training.run_record import now
@@ -245,7 +246,7 @@ def _waivers(request: Request, policy: Policy) -> dict[str, str]:
 
 
 def _ask(candidate: Candidate) -> list[Verdict]:
-    log(f"asking {len(candidate.policy.gates)} gates about {candidate.digest}")
+    log(f"asking {counted(len(candidate.policy.gates), 'gate')} about {candidate.digest}")
     return ask(candidate)
 
 

@@ -46,6 +46,7 @@ def test_a_fault_in_a_request_shows_readers_nothing_but_the_old_release_or_the_n
     assert outcome.hit
     assert outcome.step == step
     assert outcome.exits[0] == code, outcome.said
+    assert ("hub fsck --root ROOT --set-aside" in outcome.said) == (code == 4), outcome.said
 
 
 @pytest.mark.parametrize(
