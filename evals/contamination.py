@@ -20,6 +20,7 @@ from evals.show import table
 from evals.statistics import estimate
 from training.ancestry import stages_before
 from training.command import Result, log
+from training.counted import counted
 from training.data import Conversation, Data, Prompt, load_preferences, load_prompts, load_rows
 from training.demonstrations import load_demonstrations, load_feedback
 from training.errors import SlipwayError, UsageError
@@ -153,7 +154,7 @@ def contamination(run: Path, sources: Sequence[str], split: str = "train", confi
         for row in data.train
         for text in strings_of(vars(row))
     ]
-    log(f"{run}: {len(saved.scorecard.samples)} tasks against {len(texts):,} training texts")
+    log(f"{run}: {counted(len(saved.scorecard.samples), 'task')} against {counted(len(texts), 'training text')}")
     tasks = [_task(saved, task, texts) for task in sorted(saved.scorecard.samples)]
     made = Contamination(
         checkpoint_digest=saved.scorecard.model.digest,
@@ -340,4 +341,4 @@ def _whole(row: dict[str, Any]) -> Conversation | None:
 def _told(one: Searched) -> str:
     of_run = "the rows that run.json names" if one.stage is None else f"the rows that {one.stage} was trained on"
     proof = of_run if one.of_record else "not proven to be rows of this run"
-    return f"{one.id}, {one.split}: {one.rows:,} rows, sha256 {one.sha256[:12]}, {proof}"
+    return f"{one.id}, {one.split}: {counted(one.rows, 'row')}, sha256 {one.sha256[:12]}, {proof}"

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from training.command import Parser, Result
+from training.counted import counted
 from training.errors import EXIT_OK, EXIT_USAGE, UsageError
 
 
@@ -66,8 +67,8 @@ def run_check(args: argparse.Namespace) -> Result:
     problems, more = check_card(card), suggestions(read_card(card))
     if on_hub:  # the records that figures are held against were not downloaded
         problems = [problem for problem in problems if problem.check not in ("numbers", "links")]
-    found = f"{len(problems)} problems" if problems else "nothing is wrong"
-    lines = [f"{args.card if on_hub else card}: {found}, {len(more)} things could be added"]
+    found = counted(len(problems), "problem") if problems else "nothing is wrong"
+    lines = [f"{args.card if on_hub else card}: {found}, {counted(len(more), 'thing')} could be added"]
     lines += [f"{problem.check}: {problem.what} ({problem.where})" for problem in [*problems, *more]]
     lines += [f"its figures were not looked at: python -m release verify {args.card}"] if on_hub else []
     return {

@@ -23,6 +23,7 @@ from release.records import Finding, Probe, Receipt, ReleasePlan, Verification
 from release.signature import SIGNATURE, Trust, check, require_usable
 from training.checkpoint import FileEntry, changes_behaviour, manifest_digest
 from training.command import log
+from training.counted import are, counted
 from training.errors import UsageError, VerificationMismatch
 from training.run_record import now
 
@@ -126,7 +127,7 @@ def require_true(verification: Verification, endpoint: str, next_step: str | Non
     wrong = verification.mismatches
     if wrong:
         raise VerificationMismatch(
-            f"{len(wrong)} of {len(verification.findings)} things are not as they were released\n  "
+            f"{len(wrong)} of {counted(len(verification.findings), 'thing')} {are(len(wrong))} not as released\n  "
             + "\n  ".join(describe(finding) for finding in wrong),
             where=f"{endpoint}/{verification.repo_id}, commit {verification.commit}, {wrong[0].subject}",
             expected=wrong[0].expected,
@@ -161,7 +162,9 @@ def _rescored(snapshot: Path, rescoring: Rescoring, whole: bool) -> list[Finding
             ok=figure.outcome != "does not hold",
             subject=f"{figure.task}/{figure.metric}",
             expected=f"{run.scorecard.score(figure.task, figure.metric).value:.4g}, as the scorecard says",
-            found=f"{figure.outcome}{f' ({figure.items} items)' if figure.items else ''}: {figure.explanation}",
+            found=figure.outcome
+            + (f" ({counted(figure.items, 'item')})" if figure.items else "")
+            + f": {figure.explanation}",
         )
         for figure in figures
     ] + [

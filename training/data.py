@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeGuard, TypeVar
 
 from training.command import log
+from training.counted import counted
 from training.data_checks import hold_out, row_key, without_leaks
 from training.data_formats import FOREIGN_FORMATS, in_known_columns, native_format
 from training.data_summary import described
@@ -182,7 +183,7 @@ def load_rows(
         raise UsageError(
             "no rows are left to train on",
             where=settings.source,
-            found=f"{len(raw)} rows read, all dropped or held out",
+            found=f"{counted(len(raw), 'row')} read, all dropped or held out",
         )
     source = DataSource(
         id=settings.source,

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from training.command import Result, seed
+from training.counted import counted
 from training.errors import UsageError
 from training.feedback_record import RECORD, FeedbackRecord, InputFile, Labeller, OutputFile
 from training.feedback_report import Report, analyse, markdown, who_voted
@@ -105,7 +106,8 @@ def _forget(args: argparse.Namespace) -> Result:
             removed[source], commits[source] = forget_in_dataset(source, args.forget)
     used = downstream(args.runs, args.forget)
     none = ": no vote by this labeller is there; they are on its list now, so that none will count"
-    lines = [f"{source}{none if not count else f': {count} votes removed'}" for source, count in removed.items()]
+    told = {source: f": {counted(count, 'vote')} removed" if count else none for source, count in removed.items()}
+    lines = [f"{source}{what}" for source, what in told.items()]
     lines += [f"  in commit {commit}; earlier revisions still hold them" for commit in commits.values()]
     lines += [f"  used by {one.path}: {one.what}, {one.digest}, {one.how}" for one in used]
     if args.runs and not used:
@@ -129,7 +131,7 @@ def write_feedback(read: VotesRead, out: Path, rules: Rules, heldout_fraction: f
         raise UsageError(
             "no vote counts, so there is nothing to report",
             where=", ".join(file.name for file in read.files)[:300],
-            found=f"{len(read.votes)} votes read"
+            found=f"{counted(len(read.votes), 'vote')} read"
             + "".join(f"\n            {count} {why}" for why, count in _reasons(exclusions).items()),
             next_step="collect more votes, or change the rules (see --help)",
         )

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from training.chat import answer_ids, prompt_ids
+from training.counted import counted
 from training.data import (
     PREFERENCE_FORMATS,
     Conversation,
@@ -125,7 +126,7 @@ def scale_of(rows: Sequence[Transitions]) -> tuple[float, float]:
         raise UsageError(
             "all answers have the same reward, so there is nothing to tell good ones from bad",
             expected="rewards that differ",
-            found=f"{len(rewards)} answers with reward {rewards[0]:g}",
+            found=f"{counted(len(rewards), 'answer')} with reward {rewards[0]:g}",
             next_step="give data whose rewards differ",
         )
     return statistics.fmean(rewards), deviation

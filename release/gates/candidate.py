@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -38,9 +38,9 @@ class Candidate:
     waivers: Mapping[str, str] = field(default_factory=dict)  # gate -> why its refusal is accepted
     signer: Signer | None = None  # whose name is public by the signature
     space: str | None = None  # the chat Space that is asked for beside it
-    base_licences: Mapping[str, str | None] = field(
-        default_factory=dict
-    )  # as a Hub gave them, of bases that the card names
+    # As a Hub gave them, of the bases that the card or the record names and of those behind them.
+    base_licences: Mapping[str, str | None] = field(default_factory=dict)
+    base_models: Mapping[str, Sequence[str]] = field(default_factory=dict)  # what their cards name as base
 
     @cached_property
     def digest(self) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from evals.scorecard import Scorecard
 from release.gates.candidate import Candidate, passed, refused, skipped
 from release.records import Verdict
+from training.counted import counted
 from training.records import sha256_of_file
 
 EVALUATE = "python -m evals run {run}/checkpoint --suite starter --out {run} --baseline runs/base"
@@ -67,7 +68,7 @@ def scorecard_pinned(candidate: Candidate) -> Verdict:
     problems = samples_problems(candidate, scorecard, "samples") + _coverage_problems(candidate, scorecard)
     if problems:
         return refused(gate, "; ".join(problems[:5]), remedy=remedy, problems=problems, **evidence)
-    return passed(gate, f"{len(scorecard.scores)} scores measured on these bytes", **evidence)
+    return passed(gate, f"{counted(len(scorecard.scores), 'score')} measured on these bytes", **evidence)
 
 
 def figures_from_samples(candidate: Candidate) -> Verdict:
@@ -178,7 +179,7 @@ def _coverage_problems(candidate: Candidate, scorecard: Scorecard) -> list[str]:
         if not math.isfinite(score.value):
             problems.append(f"{name} is {score.value}")
         if score.n < rules.minimum_items:
-            problems.append(f"{name} rests on {score.n} items, the policy asks for {rules.minimum_items}")
+            problems.append(f"{name} rests on {counted(score.n, 'item')}, the policy asks for {rules.minimum_items}")
         share = score.unscored / (score.n + score.unscored) if score.n + score.unscored else 1.0
         if share > rules.maximum_unscored:
             problems.append(f"{name}: {share:.0%} of its items could not be scored")
