@@ -53,7 +53,7 @@ def health_route(answers: Answers) -> Route:
         runs = {"runtime": answers.model.runtime, "precision": answers.model.precision}
         if answers.thumbs is not None:
             log = answers.thumbs.log
-            facts |= {"thumbs_dataset": log.dataset, "unpushed": log.unpushed(), "problem": log.problem}
+            facts |= {"thumbs_dataset": log.dataset, **log.health()}
         return JSONResponse({"status": "ok", **facts, **runs, "load_seconds": round(answers.load_seconds, 2)})
 
     return Route("/health", health)

@@ -59,7 +59,7 @@ def health_route(labelling: Labelling) -> Route:
 
     def health(_: Request) -> JSONResponse:
         log = labelling.log
-        facts = {"status": "ok", "votes_dataset": log.dataset, "unpushed": log.unpushed(), "problem": log.problem}
+        facts = {"status": "ok", "votes_dataset": log.dataset, **log.health()}
         return JSONResponse({**facts, "pairs_sha256": labelling.space["pairs_sha256"]})
 
     return Route("/health", health)
