@@ -69,7 +69,7 @@ def launch(answers: Answers) -> tuple[gr.Blocks, str]:
             font=["system-ui", "sans-serif"],  # of the visitor's system: the page fetches no fonts
             font_mono=["ui-monospace", "monospace"],
         ),
-        css_paths=FOLDER / "page.css",
+        css_paths=[FOLDER / "markdown.css", FOLDER / "page.css"],
         footer_links=["api"],
         ssr_mode=False,
         share=False,

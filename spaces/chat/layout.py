@@ -12,6 +12,7 @@ import gradio as gr
 import limits
 from answers import Answers
 from display import COPY_PLAIN, LiteralChatbot
+from rating import add_thumbs
 
 EXAMPLES = [
     "What is the capital of France?",
@@ -40,8 +41,6 @@ def build(answers: Answers) -> gr.Blocks:
             with gr.Column(elem_id="side", min_width=0):
                 settings.render()
                 if answers.thumbs is not None:
-                    from rating import add_thumbs  # a flavour that keeps no thumbs has none of their modules
-
                     add_thumbs(answers.thumbs, chat.chatbot)
                 details = gr.HTML(about.details(answers.space, answers.model), padding=False, elem_id="details")
         _add_api(answers, chat, inputs)

@@ -75,7 +75,7 @@ def launch(labelling: Labelling, live: LiveAnswers | None) -> tuple[gr.Blocks, s
             font=["system-ui", "sans-serif"],  # of the visitor's system: the page fetches no fonts
             font_mono=["ui-monospace", "monospace"],
         ),
-        css_paths=FOLDER / "page.css",
+        css_paths=[FOLDER / "markdown.css", FOLDER / "page.css"],
         footer_links=[],
         ssr_mode=False,
         share=False,
