@@ -44,6 +44,7 @@ def require_as_planned(run: Path, plan: ReleasePlan) -> None:
     _require_verdicts(plan, policy)
     _require_rendered(run, plan)
     asked = [gate for gate in policy.gates if gate in AGAIN]
+    lineage = base_licences.read(run)
     candidate = Candidate(
         run,
         run / "bundle",
@@ -53,7 +54,8 @@ def require_as_planned(run: Path, plan: ReleasePlan) -> None:
         waivers={gate: reason for gate, reason in plan.waivers.items() if gate in asked},
         signer=plan.signer,
         space=plan.space,
-        base_licences=base_licences.read(run),
+        base_licences=lineage.licences,
+        base_models=lineage.bases,
     )
     try:
         verdicts = ask(candidate)

@@ -37,7 +37,19 @@ REQUIREMENTS = {
 }
 OWN_REQUIREMENTS = ("tgi", "zerogpu")  # requirements-NAME.txt in spaces/chat: pins that were resolved apart
 ZEROGPU_PYTHON = "3.12.12"  # the platform has this and 3.10.13, for which numpy and pandas of these pins have no wheel
-PAGE = ("about", "answers", "app", "chat_model", "display", "download", "layout", "limits", "rating", "sessions", "visitors")
+PAGE = (
+    "about",
+    "answers",
+    "app",
+    "chat_model",
+    "display",
+    "download",
+    "layout",
+    "limits",
+    "rating",
+    "sessions",
+    "visitors",
+)
 BEHIND_THE_PAGE = {
     "transformers": ("digest", "transformers_model"),
     "zerogpu": ("digest", "transformers_model", "zerogpu_model"),
