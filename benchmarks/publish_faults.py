@@ -3,9 +3,11 @@
     python benchmarks/publish_faults.py --out faults.json
     python benchmarks/publish_faults.py --fault "answer lost" --scenario next --every 3
     python benchmarks/publish_faults.py --boots 100 --minutes 70 --out faults.json
+    python benchmarks/publish_faults.py --scenario private --scenario gated --boots 4 --minutes 20
 
 Each run publishes a tiny model with its Space, by a publisher process of its own, through a proxy on loopback to the
-embedded Hub, whose store is a fresh copy; a reader without a token looks at every byte all along. Every request of a
+embedded Hub, whose store is a fresh copy; a reader without a token looks at every byte all along, and at the Hub's pages
+and lists where the release is private; beside them, where it is private or gated, one who may read it. Every request of a
 publication without faults gets every fault once (every N-th with `--every N`), every step the publisher's own
 mishaps, every write of the Hub a full disk and kills of the Hub, and the boot of the Space what boots meet. The Space is run
 for real and asked where the fault befalls that step or a later one, and in a sample of the others, for it takes ten seconds of
@@ -36,12 +38,12 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 from faults.boot import BOOT  # noqa: E402
 from faults.kinds import FROM_THEN_ON, ONCE  # noqa: E402
-from faults.trial import DOWNLOAD, HUB, OWN, STORE, Outcome, Trial  # noqa: E402
+from faults.trial import DOWNLOAD, HUB, NARROWED, OWN, STORE, Outcome, Trial  # noqa: E402
 from faults.world import AFTER_BOOT, STEPS, Scenario, World  # noqa: E402
 
 # A first release differs from the next where the repository is new: these faults show it.
 FIRST = ("answer lost", "500, but done", "kill -9 before the answer", "Hub gone from then on")
-
+NAMES = {"both": ["next", "first"], **{word: [f"{word} next", f"{word} first"] for word in ("private", "gated")}}
 
 Plan = tuple[Scenario, str, Any, bool]  # the fault, where it befalls, and whether the Space is booted
 
@@ -61,12 +63,16 @@ def places(world: World, scenario: Scenario, *, boot: bool) -> tuple[list[tuple[
     return kept, trial.writes
 
 
+def scenarios(world: World, asked: Sequence[str]) -> list[Scenario]:
+    """`both` are the next and the first release for everybody, `private` and `gated` both with these readers."""
+    names = [name for word in asked for name in NAMES.get(word, [word])]
+    return [world.scenario(name) for name in dict.fromkeys(names)]
+
+
 def plans(world: World, args: argparse.Namespace) -> Iterator[Plan]:
     """Everything that is to be tried; with `--every N` each fault begins at another request."""
-    for scenario in (world.next, world.first):
-        if args.scenario not in ("both", scenario.name.split()[0]):
-            continue
-        faults = [*ONCE, *FROM_THEN_ON, *STORE, *HUB, *OWN, *BOOT] if scenario is world.next else [*FIRST, *OWN, *BOOT]
+    for scenario in scenarios(world, args.scenario or ["both"]):
+        faults = [*ONCE, *FROM_THEN_ON, *STORE, *HUB, *OWN, *BOOT] if scenario.old else [*FIRST, *OWN, *BOOT]
         wanted = [(index, fault) for index, fault in enumerate(faults) if not args.fault or fault in args.fault]
         own = all(fault in OWN or fault in BOOT for _, fault in wanted)
         requests, writes = ([], []) if own else places(world, scenario, boot=args.boots != 0)
@@ -74,7 +80,9 @@ def plans(world: World, args: argparse.Namespace) -> Iterator[Plan]:
             if fault in BOOT:
                 found = [(at, "booted") for at in BOOT[fault]]
             elif fault in OWN:
+                narrows = bool(scenario.options)
                 found = [(at, "checked" if fault == DOWNLOAD else at) for at in OWN[fault].places]
+                found = [place for place in found if narrows or place[0] != NARROWED]
             else:
                 befallen = list(enumerate(writes, 1)) if fault in STORE or fault in HUB else requests
                 found = befallen[index % args.every :: args.every]
@@ -143,7 +151,9 @@ def main() -> int:
     parser.add_argument(
         "--fault", action="append", choices=[*ONCE, *FROM_THEN_ON, *STORE, *HUB, *OWN, *BOOT], help="only this one"
     )
-    parser.add_argument("--scenario", choices=("next", "first", "both"), default="both")
+    parser.add_argument(
+        "--scenario", action="append", choices=("next", "first", *NAMES), help="may be repeated (default: both)"
+    )
     parser.add_argument("--every", type=int, default=1, metavar="N", help="every N-th request only")
     parser.add_argument("--step", action="append", choices=STEPS, help="only what befalls this step")
     parser.add_argument(

@@ -126,8 +126,6 @@ def _against_training(parser: Parser) -> None:
 def run_suite(args: argparse.Namespace) -> Result:
     quiet_libraries()
     keep_freed_memory()
-    if os.environ.get("RANK", "0") != "0":  # one of several processes: the first one prints the result
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     os.environ.setdefault("TQDM_DISABLE", "1")  # our own bars, on a terminal only
     if not sys.stderr.isatty():
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

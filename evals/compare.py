@@ -8,6 +8,7 @@ Only what was measured under equal settings is compared, and only over the items
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -81,7 +82,7 @@ def compare(a: Path, b: Path) -> Comparison:
     """Compare two runs (directories, or paths of scorecard.json), B against A.
 
     Raises UsageError where they were evaluated under different settings, judged by different scorers, share nothing,
-    or where samples are missing or altered.
+    where samples are missing or altered, or a figure is not what they give.
     """
     before, after = SavedRun.open(a), SavedRun.open(b)
     for run in (before, after):
@@ -113,12 +114,17 @@ def compare(a: Path, b: Path) -> Comparison:
     not_compared.update({f"{task}/{metric}": "only B has it" for task, metric in theirs})
     rows: list[Row] = []
     loaded: dict[str, tuple[list[Sample], list[Sample]]] = {}
-    for score, _ in pairs:
+    for score, other in pairs:
         if score.task not in loaded:
             loaded[score.task] = (before.samples(score.task), after.samples(score.task))
         row = paired_row(score, *loaded[score.task], seed=before.scorecard.settings.seed)
         if row is None:
             not_compared[f"{score.task}/{score.metric}"] = "no item has a value of its own in both"
+        elif not all(
+            _is_mean(run, figure, samples)
+            for run, figure, samples in zip((before, after), (score, other), loaded[score.task], strict=True)
+        ):
+            not_compared[f"{score.task}/{score.metric}"] = "it is no mean of its items' values"
         else:
             rows.append(row)
     if not rows:
@@ -160,6 +166,29 @@ def regressions(
         for row, p in zip(asked, adjusted, strict=True)
         if p < alpha
     ]
+
+
+def _is_mean(run: SavedRun, score: Score, samples: Sequence[Sample]) -> bool:
+    """Whether a figure is the mean of its items' values, as every row here is. Raises UsageError where it ought to be, and
+    the scorecard says another."""
+    from evals.regenerate import CLOSE, again
+
+    scored = [sample for sample in samples if sample.values.get(score.metric) is not None]
+    weights = [float(sample.detail.get("weights", {}).get(score.metric, 1)) for sample in scored]
+    total = sum(w * (sample.values[score.metric] or 0.0) for w, sample in zip(weights, scored, strict=True))
+    mean = total / sum(weights)
+    if math.isclose(mean, score.value, rel_tol=CLOSE, abs_tol=CLOSE):
+        return True
+    found = again(score, samples, run.scorecard.settings.seed)
+    if found.problem is None:
+        return False
+    raise UsageError(
+        f"{score.task}/{score.metric} of the scorecard is not what its samples say",
+        where=str(run.folder / "scorecard.json"),
+        expected=f"{mean:.6g}, the mean of {len(scored)} items",
+        found=f"{score.value:.6g}",
+        next_step="run the evaluation again: figures are measured, never typed in",
+    )
 
 
 def paired_row(score: Score, before: Sequence[Sample], after: Sequence[Sample], seed: int) -> Row | None:

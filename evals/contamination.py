@@ -18,10 +18,12 @@ from evals.scorecard import Interval, Sample, Score
 from evals.second_turn import ASKED
 from evals.show import table
 from evals.statistics import estimate
+from training.ancestry import stages_before
 from training.command import Result, log
+from training.counted import counted
 from training.data import Conversation, Data, Prompt, load_preferences, load_prompts, load_rows
 from training.demonstrations import load_demonstrations, load_feedback
-from training.errors import UsageError
+from training.errors import SlipwayError, UsageError
 from training.ilql_data import load_rewarded
 from training.ptx import load_mixed
 from training.recipe import DataSettings
@@ -51,6 +53,7 @@ class Searched(Record):
     sha256: str  # of the rows as they were read
     rows: int
     of_record: bool
+    stage: str | None = None  # the parent that was trained on them; None: the run itself
 
 
 class CleanScore(Record):
@@ -93,7 +96,10 @@ class Contamination(Record):
     n: int
     shortest: int
     data: list[Searched]
-    record_covered: bool  # every data source of run.json was searched, by hash
+    record_covered: (
+        bool  # every data source of run.json, and of the runs that its weights come from, was searched, by hash
+    )
+    not_searched: list[str] = []  # of which parents, or data of theirs, and why
     tasks: list[TaskContamination]
     highest_share: float
     created: str
@@ -119,7 +125,10 @@ def contamination(run: Path, sources: Sequence[str], split: str = "train", confi
     loaded = [_of_recipe(record)] if record is not None and _settings(record) else []
     loaded += [_mixed_in(record)] if record is not None and record.recipe.get("ptx") else []
     loaded += [_named(source, split, config) for source in sources]
-    if not loaded:
+    earlier, not_searched = (
+        _of_parents(record, {data.source.sha256 for data in loaded}) if record is not None else ([], [])
+    )
+    if not loaded and not earlier:
         raise UsageError(
             "there is no training data to search",
             where=str(run),
@@ -134,12 +143,18 @@ def contamination(run: Path, sources: Sequence[str], split: str = "train", confi
             split=data.source.split,
             sha256=data.source.sha256,
             rows=data.source.rows,
-            of_record=data.source.sha256 in known,
+            of_record=data.source.sha256 in known or stage is not None,
+            stage=stage,
         )
-        for data in loaded
+        for stage, data in [*((None, data) for data in loaded), *earlier]
     ]
-    texts = [text for data in loaded for row in data.train for text in strings_of(vars(row))]
-    log(f"{run}: {len(saved.scorecard.samples)} tasks against {len(texts):,} training texts")
+    texts = [
+        text
+        for data in [*loaded, *(data for _, data in earlier)]
+        for row in data.train
+        for text in strings_of(vars(row))
+    ]
+    log(f"{run}: {counted(len(saved.scorecard.samples), 'task')} against {counted(len(texts), 'training text')}")
     tasks = [_task(saved, task, texts) for task in sorted(saved.scorecard.samples)]
     made = Contamination(
         checkpoint_digest=saved.scorecard.model.digest,
@@ -148,7 +163,8 @@ def contamination(run: Path, sources: Sequence[str], split: str = "train", confi
         n=N,
         shortest=SHORTEST,
         data=searched,
-        record_covered=bool(known) and known <= {one.sha256 for one in searched},
+        record_covered=bool(known) and known <= {one.sha256 for one in searched} and not not_searched,
+        not_searched=not_searched,
         tasks=tasks,
         highest_share=max((one.share for one in tasks), default=0.0),
         created=now(),
@@ -187,6 +203,7 @@ def run_contamination(run: Path, sources: Sequence[str], split: str, config: str
         ]
     if not found.record_covered:
         lines += ["", "not all of the data that run.json names were searched: give the rest with --data"]
+    lines += [f"- {why}" for why in found.not_searched]
     lines += ["", f"{N}-grams of words, shorter texts of {SHORTEST} words or more whole; written: {run / FILE}"]
     return {"summary": "\n".join(lines), **found.model_dump(mode="json")}
 
@@ -264,6 +281,42 @@ def _settings(record: RunRecord) -> dict[str, Any] | None:
     return dict(given) if isinstance(given, dict) and record.method in LOADERS else None
 
 
+def _of_parents(record: RunRecord, searched: set[str]) -> tuple[list[tuple[str, Data]], list[str]]:
+    """The rows that those were trained on whose weights went on in the run, by stage; and what of them cannot be read here.
+
+    `searched` are hashes of rows that are read already.
+    """
+    found: list[tuple[str, Data]] = []
+    missing: list[str] = []
+    for stage in stages_before(record):
+        name = stage.parent.hub_id or stage.parent.name
+        if stage.is_origin:
+            continue
+        if stage.made is None:
+            missing.append(f"{name}: nothing here says what it was trained on")
+            continue
+        wanted = {source.sha256: source for source in stage.made.data if source.sha256 not in searched}
+        for data in _data_of(stage.record) if stage.record is not None and wanted else []:
+            if data.source.sha256 in wanted:
+                searched.add(data.source.sha256)
+                del wanted[data.source.sha256]
+                found.append((name, data))
+        missing += [f"{name}: {source.id}, {source.rows:,} rows, which are not here" for source in wanted.values()]
+    return found, missing
+
+
+def _data_of(record: RunRecord) -> list[Data]:
+    """All rows that a parent's recipe names; none of those that cannot be had any more."""
+    read: list[Data] = []
+    ways = ([_of_recipe] if _settings(record) else []) + ([_mixed_in] if record.recipe.get("ptx") else [])
+    for way in ways:
+        try:
+            read.append(way(record))
+        except SlipwayError as error:
+            log(f"data of a parent cannot be read: {error.what}")
+    return read
+
+
 def _of_recipe(record: RunRecord) -> Data:
     """The rows that the recipe names, read as the run read them."""
     return LOADERS[record.method](DataSettings(**(_settings(record) or {})), record.seed)
@@ -286,5 +339,6 @@ def _whole(row: dict[str, Any]) -> Conversation | None:
 
 
 def _told(one: Searched) -> str:
-    proof = "the rows that run.json names" if one.of_record else "not proven to be rows of this run"
-    return f"{one.id}, {one.split}: {one.rows:,} rows, sha256 {one.sha256[:12]}, {proof}"
+    of_run = "the rows that run.json names" if one.stage is None else f"the rows that {one.stage} was trained on"
+    proof = of_run if one.of_record else "not proven to be rows of this run"
+    return f"{one.id}, {one.split}: {counted(one.rows, 'row')}, sha256 {one.sha256[:12]}, {proof}"

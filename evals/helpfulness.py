@@ -19,6 +19,7 @@ from evals.scorecard import Sample
 from evals.scoring import Figure
 from evals.second_turn import conversation, earlier, told
 from training.checkpoint import Checkpoint
+from training.counted import counted
 from training.errors import UsageError
 
 if TYPE_CHECKING:
@@ -190,7 +191,7 @@ def in_order(prepared: Prepared, parent: Sequence[Sample]) -> list[Sample]:
     if missing:
         raise UsageError(
             "the parent's samples lack prompts that this run answers",
-            expected=f"{len(prepared.requests)} answers",
+            expected=counted(len(prepared.requests), "answer"),
             found=f"{len(missing)} are missing, e.g. {missing[0]}",
             next_step="evaluate the parent again with the same suite and --limit",
         )

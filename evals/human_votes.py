@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from evals.length import beside_length
 from evals.scorecard import Sample, Score, TaskSettings
 from evals.statistics import estimate
+from training.counted import counted
 from training.errors import UsageError
 from training.vote_checks import Rules, screen
 from training.votes import Answer, Vote, labeller_mark, read_votes
@@ -47,7 +48,7 @@ def score_votes(sources: Sequence[str], digest: str, against: str | None, seed: 
             "no vote that counts compares this checkpoint with " + (f"{against}" if against else "another"),
             where=", ".join(sources),
             expected=f"answers of {digest}",
-            found=f"{len(read.votes)} votes, {len(kept)} of which count",
+            found=f"{counted(len(read.votes), 'vote')}, {len(kept)} of which count",
             next_step="collect votes on its answers: python -m training feedback-pairs",
         )
     prompts: dict[str, list[Vote]] = {}

@@ -22,6 +22,7 @@ from evals.scoring_checks import check_scoring, check_served, missing_punkt
 from evals.statistics import sample_of
 from evals.suite import NamedSuite, SuiteTask
 from evals.task_requests import checked_requests
+from training.counted import counted
 from training.errors import UsageError
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def prepare(
         raise problems[0]
     if problems:
         raise UsageError(
-            f"{len(problems)} tasks of the suite {named.name} cannot run",
+            f"{counted(len(problems), 'task')} of the suite {named.name} cannot run",
             where=str(named.file),
             found="\n" + "\n".join(f"- {problem.render()}" for problem in problems),
             next_step="mend these, or leave the tasks out in a suite of your own",

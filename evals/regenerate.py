@@ -11,21 +11,28 @@ room.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from evals.bias import DISTANCE, STEREOTYPE
 from evals.presentation import samples_of
 from evals.saved import SavedRun
 from evals.scorecard import Sample, Score
-from evals.statistics import OF_DISTANCE, distance_from_half, estimate
+from evals.scoring import AGGREGATED, MEANS
+from evals.statistics import CUSTOM_RESAMPLES, OF_DISTANCE, Estimate, distance_from_half, estimate, estimate_with
+from evals.task_definition import installed_aggregation
 from training.errors import UsageError
 
+Aggregate = Callable[[list[Any]], float]
 CLOSE = 1e-9
 # Ends of a bootstrap interval over 10,000 resamples move by about 0.7% of its width from one random stream to the next.
 OTHER_STREAM = 0.05
+FEW = 100  # resamples of an aggregation, whose ends move by some 7% of the interval's width,
+OF_FEW = 0.25  # so that more than this is made again with all of them
 NO_SAMPLES = "samples not present"
 NOT_FROM_VALUES = "its aggregation is not a mean of the items' values, and the samples keep nothing else"
+NOT_INSTALLED = "its aggregation is of a task that is not installed here"
 
 
 @dataclass(frozen=True)
@@ -44,7 +51,7 @@ def regenerate(run: SavedRun, slack: float = CLOSE) -> list[Regenerated]:
     """
     samples = {task: run.samples(task) for task in run.scorecard.samples}
     return [
-        _again(score, samples.get(score.task, []), run.scorecard.settings.seed, slack) for score in run.scorecard.scores
+        again(score, samples.get(score.task, []), run.scorecard.settings.seed, slack) for score in run.scorecard.scores
     ]
 
 
@@ -70,7 +77,7 @@ def unchecked(run: SavedRun) -> dict[tuple[str, str], str]:
 
 def _shown(score: Score, samples: Sequence[Sample] | None, seed: int) -> Regenerated:
     if samples is not None:
-        return _again(score, samples, seed, OTHER_STREAM)
+        return again(score, samples, seed, OTHER_STREAM)
     low, high = score.interval.low, score.interval.high
     if score.value < low - CLOSE or score.value > high + CLOSE:
         return Regenerated(
@@ -79,13 +86,48 @@ def _shown(score: Score, samples: Sequence[Sample] | None, seed: int) -> Regener
     return Regenerated(score, impossible=NO_SAMPLES)
 
 
-def _again(score: Score, samples: Sequence[Sample], seed: int, slack: float) -> Regenerated:
-    if "resamples of the aggregation" in score.interval.method:
+def again(score: Score, samples: Sequence[Sample], seed: int, slack: float = CLOSE) -> Regenerated:
+    """What a figure is, a mean or another aggregation, is told by its samples and by the task that is installed here under its
+    name: never by the scorecard's own words, by which a typed-in figure could say that nothing makes it again."""
+    taken = [given[score.metric] for one in samples if score.metric in (given := one.detail.get(AGGREGATED, {}))]
+    mean = _as_mean(score, samples, seed, slack)
+    if not taken and mean.problem is None:
+        return mean
+    installed = installed_aggregation(score.task, score.metric)
+    if installed is None:
+        return Regenerated(score, impossible=NOT_INSTALLED) if taken else mean
+    name, aggregate = installed
+    if name in MEANS:
+        return mean
+    if not taken:
         return Regenerated(score, impossible=NOT_FROM_VALUES)
-    method = score.interval.method.removesuffix(OF_DISTANCE)
-    is_distance = method != score.interval.method
-    metric = score.metric.replace(DISTANCE, STEREOTYPE, 1) if is_distance else score.metric
+    return _as_aggregation(score, taken, aggregate, len(samples) - len(taken), seed, slack)
+
+
+def _as_aggregation(
+    score: Score, taken: list[Any], aggregate: Aggregate, unscored: int, seed: int, slack: float
+) -> Regenerated:
+    """A figure by an aggregation, which may take long: where a slack is allowed, its interval is held to fewer resamples."""
+    quick = slack > CLOSE
+    try:
+        made = estimate_with(
+            taken, aggregate, seed=seed, unscored=unscored, resamples=FEW if quick else CUSTOM_RESAMPLES
+        )
+    except ValueError as error:
+        return Regenerated(score, problem=str(error))
+    room = _room(made, OF_FEW if quick else slack)
+    found = _held(score, made, stderr=room, ends=room)
+    return _as_aggregation(score, taken, aggregate, unscored, seed, CLOSE) if quick and found.problem else found
+
+
+def _as_mean(score: Score, samples: Sequence[Sample], seed: int, slack: float) -> Regenerated:
+    """A figure that is the mean of its items' values, or how far such a mean lies from a half."""
+    metric = score.metric
     those = [sample for sample in samples if metric in sample.values]  # a stratum's figure is of its items only
+    is_distance = not those and metric.startswith(DISTANCE)
+    if is_distance:
+        metric = metric.replace(DISTANCE, STEREOTYPE, 1)
+        those = [sample for sample in samples if metric in sample.values]
     if not any(sample.values[metric] is not None for sample in those):
         return Regenerated(score, problem="no item of the samples has a value for it")
     weights = [float(sample.detail.get("weights", {}).get(metric, 1)) for sample in those]
@@ -94,17 +136,26 @@ def _again(score: Score, samples: Sequence[Sample], seed: int, slack: float) -> 
         seed=seed,
         weights=weights,
         bounded=score.unit == "fraction",
-        stated=method,
+        stated=score.interval.method.removesuffix(OF_DISTANCE),
     )
     made = distance_from_half(made) if is_distance else made
-    wide = slack * max(made.interval.high - made.interval.low, 0.0) + CLOSE
+    return _held(score, made, stderr=CLOSE, ends=_room(made, slack))
+
+
+def _room(made: Estimate, slack: float) -> float:
+    """How far off what was drawn at random may be, in the figure's unit."""
+    return slack * max(made.interval.high - made.interval.low, 0.0) + CLOSE
+
+
+def _held(score: Score, made: Estimate, *, stderr: float, ends: float) -> Regenerated:
+    """A figure against what its samples give; its standard error and the interval's ends may be off by so much."""
     wrong = [
         f"{name} is {stated:.6g}, the samples give {found:.6g}"
         for name, stated, found, room in (
             ("the value", score.value, made.value, CLOSE),
-            ("the standard error", score.stderr, made.stderr, CLOSE),
-            ("the interval's lower end", score.interval.low, made.interval.low, wide),
-            ("the interval's upper end", score.interval.high, made.interval.high, wide),
+            ("the standard error", score.stderr, made.stderr, stderr),
+            ("the interval's lower end", score.interval.low, made.interval.low, ends),
+            ("the interval's upper end", score.interval.high, made.interval.high, ends),
             ("the number of items", score.n, made.n, 0),
             ("the number of unscored items", score.unscored, made.unscored, 0),
         )

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from evals.regenerate import OTHER_STREAM, regenerate
 from evals.saved import SavedRun
 from evals.scorecard import Sample, TaskSettings
+from evals.scoring import AGGREGATED
 from evals.stated_task import stated_suite, stated_task
 from evals.statistics import paired_difference, sample_of
 from training.command import log
@@ -224,7 +225,22 @@ def _values(
                 wrong.setdefault(metric, {})[sample.item] = (
                     f"its value is recorded as {stated}, its answer gives {found}"
                 )
+        recorded = sample.detail.get(AGGREGATED, {})  # older samples have none
+        for metric, given in other.detail.get(AGGREGATED, {}).items():
+            if metric in recorded and not _alike(recorded[metric], given):
+                wrong.setdefault(metric, {})[sample.item] = (
+                    f"its aggregation is recorded to take {recorded[metric]}, its answer gives {given}"
+                )
     return wrong, dict(metrics)
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Equal, numbers up to what rounding makes of them elsewhere."""
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_alike, one, other))
+    if isinstance(one, (int, float)) and isinstance(other, (int, float)):
+        return abs(one - other) <= 1e-6
+    return bool(one == other)
 
 
 def _scored(prepared: Prepared, answers: Sequence[Sequence[Any]], circumstances: Circumstances) -> list[Sample]:

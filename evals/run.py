@@ -19,6 +19,7 @@ from evals.saved import SavedRun, require_comparable, samples_as_bytes
 from evals.scorecard import EvaluatedModel, Sample, Scorecard, Settings
 from evals.suite import NamedSuite, TruthJudges, open_suite
 from training.command import log
+from training.counted import counted
 from training.energy import price, spent
 from training.errors import UsageError
 from training.precision import chosen_dtype
@@ -123,7 +124,7 @@ def evaluate(request: Request, weights: Weights | None = None, named: NamedSuite
     kept = (request.answers or request.out / ".evals") / ("endpoint" if served else "")
     require_space(prepared, request.out, kept)
     digest = evaluated.digest
-    say(f"{request.source}  {digest[:19]}  {len(prepared)} tasks of {named.name}, all checks passed")
+    say(f"{request.source}  {digest[:19]}  {counted(len(prepared), 'task')} of {named.name}, all checks passed")
     for line in _lacking(prepared, failed):
         say(line)
     against = parent.scorecard.model.digest if parent else None

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from evals.keys import hide_keys
 from evals.scorecard import Sample, Score
 from training.command import log, os_error_in
+from training.counted import counted
 from training.errors import UsageError
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def score_tasks(
         if refused:
             outcome.failed[name] = "; ".join(refused)
             say(f"{name}: {outcome.failed[name]}")
-        say(f"{name}  {one.settings.items} items, {time.monotonic() - began:.1f} s")
+        say(f"{name}  {counted(one.settings.items, 'item')}, {time.monotonic() - began:.1f} s")
     return outcome.in_order([one.settings.task for one in prepared])
 
 

@@ -6,6 +6,7 @@ scores, refused = as_scores(prepared, samples, figures, seed=0)
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
 # lm-eval's metrics that lie within 0 and 1 whatever the model, by what their names are made of: acc, acc_norm, exact_match, mc2,
 # prompt_level_strict_acc, bleu_acc, pct_stereotype. Any other is in points.
 FRACTION = re.compile(r"(?:^|_)(?:acc|accuracy|exact_match|em|f1|mc\d?|pct|precision|recall|rate|share)(?:_|,|$)")
+
+
+# lm-eval's aggregations that are means: over items, or over the instructions of all items, which are an item's weight.
+MEANS = frozenset({"mean", "agg_inst_level_acc"})
+AGGREGATED = "aggregated"  # in a sample's detail: what the aggregation of a metric takes of this item, by metric
 
 
 @dataclass(frozen=True)
@@ -50,25 +56,29 @@ def score_by_task(prepared: Prepared, answers: Sequence[Sequence[Any]]) -> tuple
     task = prepared.task
     wanted = prepared.spec.metrics or list(task.metrics)
     samples: list[Sample] = []
-    raw: dict[str, list[Any]] = {metric: [] for metric in wanted}
+    aggregations = {metric: task.aggregation(metric) for metric in wanted}
+    means = {metric for metric, (name, _) in aggregations.items() if name in MEANS}
+    raw: dict[str, dict[str, Any]] = {metric: {} for metric in wanted if metric not in means}  # by item
     for request, answer in zip(prepared.requests, answers, strict=True):
-        given = [one["text"] for one in answer] if task.generates else [(one[0], one[1]) for one in answer]
+        answered = [one["text"] for one in answer] if task.generates else [(one[0], one[1]) for one in answer]
         detail: dict[str, Any] = {}
         found: dict[str, Any] = {}
         try:
-            found = task.values(request, given)
+            found = task.values(request, answered)
         except Exception as error:  # noqa: BLE001 - scorers of 14,000 tasks fail in their own ways; the item is missing
             told = str(error).strip().splitlines()
             detail["unscored"] = hide_keys(f"{type(error).__name__}: {told[0] if told else ''}")
         values: dict[str, float | None] = {}
         weights: dict[str, int] = {}
         for metric in wanted:
-            value, weight = as_number(found.get(metric))
+            given = found.get(metric)
+            # What an aggregation takes of an item, e.g. (gold, predicted) for F1, is no list of values.
+            value, weight = (None, 1) if metric in raw and isinstance(given, (list, tuple)) else as_number(given)
             values[metric] = value
             if weight != 1:
                 weights[metric] = weight
-            if found.get(metric) is not None:
-                raw[metric].append(found[metric])
+            if metric in raw and given is not None:
+                raw[metric][request.item] = given
         if weights:
             detail["weights"] = weights
         samples.append(
@@ -84,20 +94,35 @@ def score_by_task(prepared: Prepared, answers: Sequence[Sequence[Any]]) -> tuple
     failed = [sample.detail["unscored"] for sample in samples if "unscored" in sample.detail]
     if failed:
         log(f"{task.name}: {len(failed)} of {len(samples)} items could not be scored, e.g. {failed[0]}")
-    figures = []
-    for metric in wanted:
-        name, function = task.aggregation(metric)
-        plain = name == "mean" or name == "agg_inst_level_acc"  # a mean over items, or over their instructions
-        figures.append(
-            Figure(
-                metric,
-                task.metrics[metric],
-                unit="fraction" if _is_fraction(samples, metric) else "points",
-                aggregate=None if plain else function,
-                items=() if plain else tuple(raw[metric]),
-            )
+    kept = {metric: _kept(items, aggregations[metric][1]) for metric, items in raw.items()}
+    samples = [_with_aggregated(sample, kept) for sample in samples]
+    figures = [
+        Figure(
+            metric,
+            task.metrics[metric],
+            unit="fraction" if _is_fraction(samples, metric) else "points",
+            aggregate=None if metric in means else aggregations[metric][1],
+            items=() if metric in means else tuple((kept[metric] or raw[metric]).values()),
         )
+        for metric in wanted
+    ]
     return samples, figures
+
+
+def _kept(items: dict[str, Any], aggregate: Callable[[list[Any]], float]) -> dict[str, Any] | None:
+    """What an aggregation takes of each item as JSON has it, so that the samples can make the figure again; None where it
+    cannot be written, or gives another figure then."""
+    try:
+        written = json.loads(json.dumps(items, default=lambda value: value.tolist(), allow_nan=False))
+        same = float(aggregate(list(written.values()))) == float(aggregate(list(items.values())))
+    except Exception:  # noqa: BLE001 - aggregations of any task: one that has no value here is told where the figure is made
+        return None
+    return written if same else None
+
+
+def _with_aggregated(sample: Sample, kept: dict[str, dict[str, Any] | None]) -> Sample:
+    of_item = {metric: items[sample.item] for metric, items in kept.items() if items and sample.item in items}
+    return sample.model_copy(update={"detail": {**sample.detail, AGGREGATED: of_item}}) if of_item else sample
 
 
 def as_scores(

@@ -100,7 +100,12 @@ def estimate(
 
 
 def estimate_with(
-    items: Sequence[Any], aggregate: Callable[[list[Any]], float], *, seed: int, unscored: int = 0
+    items: Sequence[Any],
+    aggregate: Callable[[list[Any]], float],
+    *,
+    seed: int,
+    unscored: int = 0,
+    resamples: int = CUSTOM_RESAMPLES,
 ) -> Estimate:
     """A score by any aggregation of the items (corpus BLEU, F1), its standard error and interval by bootstrap.
 
@@ -112,10 +117,10 @@ def estimate_with(
     if not items:
         raise ValueError("no item has a value")
     rng = np.random.default_rng(seed)
-    drawn = [aggregate([items[i] for i in rng.integers(0, len(items), len(items))]) for _ in range(CUSTOM_RESAMPLES)]
+    drawn = [aggregate([items[i] for i in rng.integers(0, len(items), len(items))]) for _ in range(resamples)]
     value = float(aggregate(items))
     drawn = [one for one in drawn if np.isfinite(one)]
-    if not np.isfinite(value) or 2 * len(drawn) < CUSTOM_RESAMPLES:
+    if not np.isfinite(value) or 2 * len(drawn) < resamples:
         raise ValueError("the metric's aggregation is not defined for these items")
     low, high = np.percentile(drawn, [2.5, 97.5])
     method = f"bootstrap over items, {len(drawn):,} resamples of the aggregation"

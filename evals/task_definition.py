@@ -14,13 +14,15 @@ import importlib.util
 import os
 import re
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from evals.data_rows import check_rows
 from evals.harness import TASKS, Task, quietly
+from evals.suite import TASK_NAME
 from training.errors import HubError, UsageError
 
 
@@ -160,6 +162,42 @@ def official_definition(name: str) -> Path:
         found=name,
         next_step="correct the name in the suite, or give the task's definition with file: PATH.yaml",
     )
+
+
+def installed_aggregation(name: str, metric: str) -> tuple[str, Callable[[list[Any]], float]] | None:
+    """How the task that is installed here under this name makes a metric of its items: the aggregation's name and function.
+
+    Of the definition alone, so it needs neither data nor a network. None where no task of this name is installed, or its
+    definition lists no such metric (a suite's scoring has metrics of its own). The name may come from a stranger's record.
+    """
+    return _installed_aggregations(name).get(metric.partition(",")[0]) if re.fullmatch(TASK_NAME, name) else None
+
+
+@cache
+def _installed_aggregations(name: str) -> dict[str, tuple[str, Callable[[list[Any]], float]]]:
+    from lm_eval.api import registry
+    from lm_eval.tasks._yaml_loader import load_yaml
+
+    with quietly(), _without_downloads():
+        import lm_eval.api.metrics  # noqa: F401 - fills the registry
+
+        try:
+            own = TASKS / f"{name}.yaml"
+            config = load_yaml(own if own.is_file() else official_definition(name), resolve_func=True)
+        except Exception:  # noqa: BLE001 - whatever modules of a definition raise that cannot be imported here
+            return {}
+        listed = config.get("metric_list")
+        if listed is None:
+            listed = [{"metric": one} for one in registry.DEFAULT_METRIC_REGISTRY.get(config.get("output_type"), [])]
+        found = {}
+        for entry in listed:
+            given, metric = entry.get("aggregation"), entry["metric"]
+            metric = str(getattr(metric, "__name__", metric))
+            function = given if callable(given) else registry.get_aggregation(given) if given else None
+            function = function or registry.get_metric_aggregation(metric)
+            if function is not None:
+                found[metric] = str(getattr(function, "__name__", "custom")), function
+        return found
 
 
 def _beside(path: Path, name: str, dataset_kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from training.command import Parser, Result
+from training.counted import counted
 from training.errors import EXIT_OK, EXIT_USAGE, UsageError
 
 
@@ -57,17 +58,17 @@ def run_render(args: argparse.Namespace) -> Result:
 
 
 def run_check(args: argparse.Namespace) -> Result:
-    from model_cards.check import check_card, find_card
+    from model_cards.check import check_card, find_card, read_card
     from model_cards.suggestions import suggestions
     from training.pretrained import download
 
     on_hub = not Path(args.card).exists() and "/" in args.card
     card = find_card(download(args.card, ["README.md"])[0] if on_hub else Path(args.card))
-    problems, more = check_card(card), suggestions(card.read_text(encoding="utf-8"))
+    problems, more = check_card(card), suggestions(read_card(card))
     if on_hub:  # the records that figures are held against were not downloaded
         problems = [problem for problem in problems if problem.check not in ("numbers", "links")]
-    found = f"{len(problems)} problems" if problems else "nothing is wrong"
-    lines = [f"{args.card if on_hub else card}: {found}, {len(more)} things could be added"]
+    found = counted(len(problems), "problem") if problems else "nothing is wrong"
+    lines = [f"{args.card if on_hub else card}: {found}, {counted(len(more), 'thing')} could be added"]
     lines += [f"{problem.check}: {problem.what} ({problem.where})" for problem in [*problems, *more]]
     lines += [f"its figures were not looked at: python -m release verify {args.card}"] if on_hub else []
     return {

@@ -25,6 +25,7 @@ from model_cards.eval_results import eval_results
 from model_cards.examples import failing_samples
 from model_cards.expenses import expense_lines
 from model_cards.facts import Facts, read_facts, task_of, without_place
+from model_cards.judges import circular, judged
 from model_cards.metadata import license_metadata, metadata
 from model_cards.methods import PAPERS, method_words
 from model_cards.plots import plots
@@ -154,6 +155,7 @@ def _scores(facts: Facts, differences: Mapping[str, Difference]) -> dict[str, An
         "rest": rest,
         "differences": bool(differences),
         "incomparable": incomparable,
+        "judged": [line for score in headlines(card.scores) if (line := judged(score, facts))],
         "changed": _changed(head, differences),
         "methods": sorted({score.interval.method for score in card.scores}),
     }
@@ -223,6 +225,7 @@ def _limits(facts: Facts, differences: Mapping[str, Difference], compared: Compa
         difference = differences.get(score_id(score))
         if difference and difference.verdict == "worse":
             found.append(f"It is worse than its parent on `{score_id(score)}`.")
+    found += circular(headlines(card.scores), facts)
     for task, why in sorted(card.failed_tasks.items()):
         found.append(
             f"`{_code(task)}` could not be scored ({markdown_text(without_place(why))}), so nothing is known there."

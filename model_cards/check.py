@@ -58,7 +58,7 @@ def check_card(run_or_card: Path) -> list[Problem]:
     there is no card, or where the run's own files contradict each other.
     """
     readme = find_card(run_or_card)
-    text = readme.read_text(encoding="utf-8")
+    text = read_card(readme)
     run = _run_of(readme)
     facts = read_facts(run) if run is not None else None
     problems = metadata_problems(text) + _license_problems(text, facts) + _section_problems(text) + _path_problems(text)
@@ -66,6 +66,21 @@ def check_card(run_or_card: Path) -> list[Problem]:
     problems += _number_problems(without_author(text), run, facts)
     problems += _author_problems(text, readme.parent.parent / "checkpoint" / "README.md")
     return problems
+
+
+def read_card(readme: Path) -> str:
+    """The text of a card. Raises UsageError where it is not UTF-8."""
+    try:
+        return readme.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        line = readme.read_bytes()[: error.start].count(b"\n") + 1
+        raise UsageError(
+            "the card is no text in UTF-8",
+            where=f"{readme}, line {line}",
+            expected="UTF-8, as the Hub reads it",
+            found=str(error.reason),
+            next_step="save it as UTF-8",
+        ) from error
 
 
 def find_card(run_or_card: Path) -> Path:
@@ -95,6 +110,9 @@ def metadata_problems(text: str) -> list[Problem]:
         return [Problem("metadata", f"not valid YAML: {error}", f"line {mark.line + 2}" if mark else "the YAML block")]
     if not isinstance(data, dict):
         return [Problem("metadata", "the YAML block is no mapping", "line 1")]
+    odd = [key for key in data if not isinstance(key, str)]
+    if odd:
+        return [Problem("metadata", f"the key {odd[0]!r} is no text", "the YAML block")]
     return [Problem("metadata", what, key) for key, what in _wrong_values(data)]
 
 
@@ -123,10 +141,8 @@ def _wrong_values(data: dict[str, Any]) -> list[tuple[str, str]]:
     for key in ("licence", "base_models", "dataset"):
         if key in data:
             wrong.append((key, "the Hub does not read this key"))
-    task = data.get("pipeline_tag")
-    if not task:
-        wrong.append(("pipeline_tag", "it is missing, so the Hub does not know the task"))
-    elif task not in TASKS:
+    task = data.get("pipeline_tag")  # without it the Hub takes what the config tells
+    if task and task not in TASKS:
         wrong.append(("pipeline_tag", f"{task!r} is none of the Hub's tasks"))
     return wrong + [("model-index", what) for what in _wrong_index(data)]
 

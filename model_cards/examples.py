@@ -62,7 +62,11 @@ def _is_failure(value: float, score: Score) -> bool:
 def _shown(sample: Sample, value: float, score: Score, samples: Sequence[Sample]) -> FailingSample:
     masked = score.group in OFFENSIVE_GROUPS
     parts = [("prompt", sample.prompt), ("expected", sample.target), ("answer", response_shown(sample, score))]
-    block = "\n\n".join(_part(label, mask(text) if masked else text) for label, text in parts if text and text.strip())
+    block = "\n\n".join(
+        _part(label, mask(text) if masked else text, from_end=label == "prompt")
+        for label, text in parts
+        if text and text.strip()
+    )
     values = [one.values.get(score.metric) for one in samples]
     known = [one for one in values if one is not None]
     worst = 0.0 if score.higher_is_better else 1.0
@@ -80,8 +84,15 @@ def _shown(sample: Sample, value: float, score: Score, samples: Sequence[Sample]
     )
 
 
-def _part(label: str, text: str) -> str:
+def _part(label: str, text: str, *, from_end: bool) -> str:
+    """The text under its label; of a long prompt its end, where the question is that was asked after shots and turns."""
     left = len(text) - LONGEST_TEXT
-    text = text if left <= 0 else f"{text[:LONGEST_TEXT]} ... ({left} more characters)"
+    if left > 0:
+        cut = (
+            f"({left} characters before) ... {text[left:]}"
+            if from_end
+            else f"{text[:LONGEST_TEXT]} ... ({left} more characters)"
+        )
+        text = cut
     lines = [wrapped for line in text.strip().splitlines() for wrapped in (textwrap.wrap(line, WIDTH - 11) or [""])]
     return "\n".join(f"{label + ':' if number == 0 else '':<10} {line}".rstrip() for number, line in enumerate(lines))

@@ -19,6 +19,7 @@ from evals.presentation import samples_of
 from evals.saved import SavedRun
 from evals.scorecard import Sample, Scorecard
 from model_cards.author import AuthorCard, read_author_card
+from model_cards.stages import origin
 from training.checkpoint import Checkpoint, read_safetensors_header, weight_files
 from training.errors import UsageError
 from training.run_record import DataSource, ParentCheckpoint, RunRecord
@@ -63,6 +64,12 @@ class Facts:
     def base_hub_id(self) -> str | None:
         """The base model's id on the Hub; never a path."""
         return hub_id(self.base.hub_id) if self.base else None
+
+    @property
+    def origin_hub_id(self) -> str | None:
+        """The id of the model on the Hub that the stages began with: the base's own, or that of the first of its parents."""
+        first = origin(self.run) if self.run else None
+        return self.base_hub_id or (hub_id(first.hub_id) if first else None)
 
     @property
     def copied(self) -> bool:

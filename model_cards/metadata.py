@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from evals.presentation import headlines
+from evals.presentation import headlines, short_digest, short_digests
 from evals.scorecard import Score, Scorecard
 from model_cards.author import merged
 from model_cards.expenses import emissions_metadata
@@ -28,7 +28,7 @@ def metadata(facts: Facts, *, name: str, language: str | None, where: str) -> di
 
 def _ours(facts: Facts, *, name: str, language: str | None) -> dict[str, Any]:
     method = facts.run.method if facts.run else None
-    base = facts.base_hub_id
+    base = facts.origin_hub_id
     datasets = sorted({found for source in (facts.run.data if facts.run else []) if (found := dataset_hub_id(source))})
     tags = ["slipway", *([method] if method and method != "base" else [])]
     tags += ["rlhf"] if method in ("ppo", "rloo", "grpo", "dpo", "kto", "reward") else []
@@ -58,6 +58,13 @@ def license_metadata(name: str | None) -> dict[str, str]:
     return {"license": "other", "license_name": re.sub(r"[^a-z0-9.]+", "-", identifier).strip("-")}
 
 
+def _name(score: Score) -> str:
+    """The metric; of one against others' answers also these and who judged."""
+    if score.against is None or score.scorer is None:
+        return score.metric
+    return f"{score.metric} against {short_digest(score.against)}, judged by {short_digests(score.scorer)}"
+
+
 def model_index(card: Scorecard, name: str) -> list[dict[str, Any]]:
     """The headline scores in the Hub's `model-index`, by task; values as measured, to four digits."""
     by_task: dict[str, list[Score]] = {}
@@ -76,7 +83,7 @@ def model_index(card: Scorecard, name: str) -> list[dict[str, Any]]:
                 "task": {"type": "text-generation", "name": f"{scores[0].group} ({task})"},
                 "dataset": dataset,
                 "metrics": [
-                    {"type": score.metric, "value": round(score.value, 4), "name": score.metric} for score in scores
+                    {"type": score.metric, "value": round(score.value, 4), "name": _name(score)} for score in scores
                 ],
             }
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from training.run_record import RunRecord
+from training.run_record import Made, RunRecord
 
 METHODS = {
     "ppo": "aligned by PPO against {rewards}, with a penalty on the KL divergence from its parent",
@@ -63,7 +63,7 @@ PAPERS = {
 }
 
 
-def method_words(run: RunRecord) -> str:
+def method_words(run: RunRecord | Made) -> str:
     """How the checkpoint was made, in a few words."""
     source = run.rewards[-1] if run.rewards else None
     rewards = (

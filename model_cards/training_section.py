@@ -8,7 +8,8 @@ from typing import Any
 
 from model_cards.facts import Facts, dataset_hub_id, without_place
 from model_cards.feedback import feedback_sentences
-from training.run_record import SampledAnswers
+from model_cards.stages import stage_rows
+from training.run_record import DataSource, SampledAnswers
 
 # Settings that a reader looks for first, by the last part of their name; the whole recipe is folded below them.
 MAIN_SETTINGS = (
@@ -39,9 +40,10 @@ def training_section(facts: Facts) -> dict[str, Any] | None:
             }
             for parent in run.parents
         ],
+        "stages": stage_rows(run, _data_name),
         "data": [
             {
-                "name": dataset_hub_id(source) or without_place(source.id),
+                "name": _data_name(source),
                 "on_hub": dataset_hub_id(source) is not None,
                 "source": source,
                 "formats": ", ".join(source.formats),
@@ -56,6 +58,10 @@ def training_section(facts: Facts) -> dict[str, Any] | None:
         "feedback": feedback_sentences(run),
         "metrics": sorted(run.metrics.items()),
     }
+
+
+def _data_name(source: DataSource) -> str:
+    return dataset_hub_id(source) or without_place(source.id)
 
 
 def _sampled(answers: SampledAnswers) -> dict[str, Any]:

@@ -49,6 +49,7 @@ from release.request_options import (
 from release.signing_options import add_keygen_command, add_signing_options
 from release.verify_command import add_verify_command
 from training.command import Parser, Result, log, quiet_libraries
+from training.counted import counted
 from training.errors import EXIT_GATE, GateRefused, UsageError
 
 if TYPE_CHECKING:
@@ -147,8 +148,8 @@ def run_check(args: argparse.Namespace) -> Result:
     args.repo, revision = parse_target(args.target)
     hub = HubClient.connect()
     with fresh_download(hub, args.repo, hub.resolve(args.repo, revision or "main")) as snapshot:
-        licences = ask(hub, snapshot / "README.md")
-        return _judged(check_files(snapshot, as_request(args, None), licences), subject, checked_only=True)
+        lineage = ask(hub, snapshot / "README.md")
+        return _judged(check_files(snapshot, as_request(args, None), lineage), subject, checked_only=True)
 
 
 def run_publish(args: argparse.Namespace) -> Result:
@@ -174,7 +175,7 @@ def run_publish(args: argparse.Namespace) -> Result:
 
 
 def _look(hub: HubClient, run: Path, request: Request) -> None:
-    """What a plan has to know of the Hub, before one is made: the last release, and the licences of the card's bases."""
+    """What a plan has to know of the Hub, before one is made: the last release, and the licences of the bases."""
     from release import base_licences, last_release
 
     if not (run / "journal.jsonl").is_file() and base_licences.look(hub, run):
@@ -229,7 +230,12 @@ def _rolled_back(done: Done) -> list[str]:
         return [f"nothing of this run was released on {done.repo_id}: main is as it was, and {seen}"]
     else:
         lines = [f"main of {done.repo_id} holds the files of {done.tag} (commit {done.commit})"]
-        if done.private:
+        if done.hidden:
+            settings = f"hf repos settings {done.repo_id} --public"
+            lines.append(
+                f"  it stays private, for {', '.join(done.hidden)} was released so; {settings} shows all of it"
+            )
+        elif done.private:
             show = f"python -m release rollback --repo {done.repo_id} --to {done.tag}"
             lines.append(f"  it is private: readers find nothing; {show} shows what was released publicly")
         else:
@@ -274,7 +280,9 @@ def _planned(plan: ReleasePlan, run: Path) -> Result:
     from release.readers import warning
 
     size = sum(entry.size for entry in plan.files)
-    subject = f"{plan.repo_id} {plan.tag}: {len(plan.files)} files, {size / 1e6:,.1f} MB, {plan.checkpoint_digest}"
+    subject = (
+        f"{plan.repo_id} {plan.tag}: {counted(len(plan.files), 'file')}, {size / 1e6:,.1f} MB, {plan.checkpoint_digest}"
+    )
     result = _judged(plan.verdicts, subject)
     if (told := warning(plan, run / "bundle" / "README.md")) is not None:
         result["summary"] += f"\n  {told}"

@@ -22,11 +22,12 @@ from typing import Any
 from release.feedback_live import add_live_arguments, live_sides
 from release.hub_files import LocalFile
 from training.command import Parser, Result
+from training.counted import counted
 from training.errors import UsageError
 from training.records import canonical_json, write_atomically
 
 SPACES = Path(__file__).resolve().parent.parent / "spaces"
-FROM_CHAT = ("limits.py", "display.py", "vote_log.py")
+FROM_CHAT = ("limits.py", "display.py", "markdown.css", "vote_files.py", "vote_log.py")
 LIVE_FROM_CHAT = ("chat_model.py", "digest.py", "download.py", "transformers_model.py", "visitors.py")
 LIVE = "live.py"
 DIRECT_REQUIREMENTS = ("gradio", "huggingface_hub")
@@ -77,7 +78,7 @@ def run_feedback_space(args: argparse.Namespace) -> Result:
     if args.out is not None:
         write_folder(files, args.out)
         result["out"] = str(args.out)
-        lines.append(f"{args.out}: {len(files)} files\n  next: python spaces/serve.py {args.out}")
+        lines.append(f"{args.out}: {counted(len(files), 'file')}\n  next: python spaces/serve.py {args.out}")
     if args.space is not None:
         commit, endpoint = publish_feedback_space(args.space, args.votes, files)
         result |= {"space": args.space, "commit": commit}

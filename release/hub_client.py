@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 from release.hub_errors import is_passing, translated
 from release.hub_files import LocalFile
 from release.hub_reader import HubCommit, HubReader, HubRepository, Kind, chosen_endpoint, wait_before_trying_again
+from training.counted import counted
 from training.errors import GateRefused, HubError, UsageError
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ class HubClient(HubReader):
                 self.api.add_collection_item(made.slug, repo_id, kind, note=note, exists_ok=True)
             return str(made.slug)
 
-        return self._again(f"collect {len(items)} repositories in {title!r}", gather)
+        return self._again(f"collect {counted(len(items), 'repository', 'repositories')} in {title!r}", gather)
 
     def commit(
         self,

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from training.command import Parser, Result, log, port, quiet_libraries
+from training.counted import are, counted
 from training.errors import UsageError, VerificationMismatch
 
 if TYPE_CHECKING:
@@ -149,7 +150,11 @@ def _import(args: argparse.Namespace) -> Result:
 
     imported = Store(args.root).import_folder(Path(args.subject[0]))
     listed = "".join(f"\n  {name}" for name in imported)
-    return {"summary": f"imported {len(imported)} repositories{listed}", "imported": imported, "root": str(args.root)}
+    return {
+        "summary": f"imported {counted(len(imported), 'repository', 'repositories')}{listed}",
+        "imported": imported,
+        "root": str(args.root),
+    }
 
 
 def _mirror(args: argparse.Namespace) -> Result:
@@ -168,7 +173,8 @@ def _mirror(args: argparse.Namespace) -> Result:
     store, source = Store(args.root), HubClient.connect(args.source.rstrip("/"))
     done = [mirror(store, source, named) for named in args.subject]
     lines = [
-        f"{one.repository}: {one.refs} branches and tags, {one.commits} commits and {one.files} files ({one.size:,} bytes) copied"
+        f"{one.repository}: {counted(one.refs, 'branch or tag', 'branches and tags')}, {counted(one.commits, 'commit')} and "
+        f"{counted(one.files, 'file')} ({one.size:,} bytes) copied"
         for one in done
     ]
     return {"summary": "\n".join(lines), "mirrored": [asdict(one) for one in done], "root": str(args.root)}
@@ -203,7 +209,7 @@ def _fsck(args: argparse.Namespace) -> Result:
         return {"summary": f"{args.root} is whole", **result}
     lines = [f"{damage.where}: {damage.what}" + "".join(f"\n    {use}" for use in damage.affects) for damage in damages]
     error = VerificationMismatch(
-        f"{len(damages)} things are broken in this Hub\n  " + "\n  ".join(lines),
+        f"{counted(len(damages), 'thing')} {are(len(damages))} broken in this Hub\n  " + "\n  ".join(lines),
         where=str(args.root),
         next_step=how_to_mend(damages, moved),
     )

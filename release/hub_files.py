@@ -18,6 +18,13 @@ from pathlib import Path
 HUB_OWN_FILE = ".gitattributes"  # the Hub writes it into every repository; it is never part of a release
 
 
+# What mends bytes that a Hub has lost or changed: it takes none again that it believes to have.
+MEND = (
+    "on a Hub of your own `python -m release hub fsck --root ROOT --set-aside` puts what is broken aside and says "
+    "how it is sent again"
+)
+
+
 @dataclass(frozen=True)
 class HubFile:
     """A file as the Hub lists it: its size, its git object id, and its SHA-256 where it is in large-file storage."""

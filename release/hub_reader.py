@@ -107,17 +107,19 @@ class HubReader:
 
         return self._again(f"look at {repo_id}", read)
 
-    def licence(self, repo_id: str) -> str | None:
-        """What the card of a model names; None where it names none, or there is none that the token may see."""
+    def origin(self, repo_id: str) -> tuple[str | None, list[str]] | None:
+        """The licence and the `base_model`s that the card of a model names; None where there is none that the token may see."""
         from huggingface_hub.errors import RepositoryNotFoundError
 
-        def read() -> str | None:
+        def read() -> tuple[str | None, list[str]] | None:
             try:
                 card = self.api.model_info(repo_id).card_data
             except RepositoryNotFoundError:
                 return None
-            named = (card.get("license_name") or card.get("license")) if card else None
-            return named if isinstance(named, str) else None
+            licence = (card.get("license_name") or card.get("license")) if card else None
+            bases = card.get("base_model") if card else None
+            named = [one for one in (bases if isinstance(bases, list) else [bases]) if isinstance(one, str) and one]
+            return licence if isinstance(licence, str) else None, named
 
         return self._again(f"look at the card of {repo_id}", read)
 

@@ -49,6 +49,16 @@ class Journal:
         """The newest line of the step."""
         return next((line for line in reversed(self.lines()) if line["step"] == step), None)
 
+    def under_way(self, step: str) -> dict[str, Any] | None:
+        """The oldest line of the step since the plan was last withdrawn: of this publication, however often it was resumed."""
+        found = None
+        for line in self.lines():
+            if line["step"] == WITHDRAWN:
+                found = None
+            elif line["step"] == step:
+                found = found or line
+        return found
+
     def lines(self) -> list[dict[str, Any]]:
         """The whole lines of this plan on this Hub, oldest first."""
         lines = read_lines(self.path)

@@ -12,7 +12,6 @@ where there is one, covers plan.json too, so it is made last and stands in no li
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +29,7 @@ from release.records import Probe, ReleasePlan, Verdict
 from release.request import Request
 from release.signature import SIGNATURE, sign, signer_of, subject
 from training.command import log
+from training.counted import counted
 from training.errors import GateRefused, UsageError
 from training.records import sha256_of_file
 from training.run_record import now
@@ -88,10 +88,10 @@ def check_run(run: Path, request: Request) -> list[Verdict]:
         return _ask(_candidate(run, request, load_policy(request.policy), Path(scratch) / "bundle", None))
 
 
-def check_files(directory: Path, request: Request, licences: Mapping[str, str | None] | None = None) -> list[Verdict]:
+def check_files(directory: Path, request: Request, lineage: base_licences.Lineage | None = None) -> list[Verdict]:
     """The gates' verdicts on a checkpoint's directory as it is, with whatever card and records lie in it.
 
-    `licences` are those that a Hub gave of the bases which the card names.
+    `lineage` is what a Hub told of the bases which the card names.
     """
     request.check()
     policy = load_policy(request.policy)
@@ -110,7 +110,8 @@ def check_files(directory: Path, request: Request, licences: Mapping[str, str | 
             request.repo_id,
             waivers=waivers,
             space=request.space,
-            base_licences=licences or {},
+            base_licences=lineage.licences if lineage else {},
+            base_models=lineage.bases if lineage else {},
         )
     )
 
@@ -224,6 +225,7 @@ def _candidate(run: Path, request: Request, policy: Policy, bundle: Path, signer
         signer=signer,
         waivers=waivers,
     )
+    lineage = base_licences.read(run)
     return Candidate(
         run,
         bundle,
@@ -234,7 +236,8 @@ def _candidate(run: Path, request: Request, policy: Policy, bundle: Path, signer
         waivers,
         signer,
         request.space,
-        base_licences.read(run),
+        lineage.licences,
+        lineage.bases,
     )
 
 
@@ -243,7 +246,7 @@ def _waivers(request: Request, policy: Policy) -> dict[str, str]:
 
 
 def _ask(candidate: Candidate) -> list[Verdict]:
-    log(f"asking {len(candidate.policy.gates)} gates about {candidate.digest}")
+    log(f"asking {counted(len(candidate.policy.gates), 'gate')} about {candidate.digest}")
     return ask(candidate)
 
 

@@ -14,9 +14,10 @@ from pathlib import Path
 
 from release.bundle import PLAN
 from release.hub_client import HubClient, HubRepository, source_changed
-from release.hub_files import LocalFile, changes, difference
+from release.hub_files import MEND, LocalFile, changes, difference
 from release.journal import WITHDRAWN, Journal
 from release.records import Receipt, ReleasePlan
+from release.releases_there import RELEASE
 from release.signature import SIGNATURE
 from release.staging import Staging
 from training.errors import UsageError, VerificationMismatch
@@ -42,7 +43,7 @@ class PlannedRelease:
 
     @property
     def title(self) -> str:
-        return f"Release {self.plan.tag}"
+        return f"{RELEASE}{self.plan.tag}"
 
     @cached_property
     def files(self) -> dict[str, LocalFile]:
@@ -67,7 +68,7 @@ class PlannedRelease:
                 where=f"{self.hub.endpoint}/{repo_id or self.plan.repo_id}, commit {commit}",
                 expected="the plan's files",
                 found=found,
-                next_step="publish again; if it stays, the Hub's storage is damaged",
+                next_step=f"publish again; if it stays, the Hub's storage is damaged: {MEND}, and then publish again",
             )
 
     def _require_unchanged(self) -> None:

@@ -33,6 +33,7 @@ GateName = Literal[
     "run_record_pinned",
     "scorecard_pinned",
     "figures_from_samples",
+    "headlines_regenerable",
     "contamination_bounded",
     "no_regression",
     "no_regression_since_release",

@@ -22,20 +22,23 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+from release.asked_again import require_as_planned
 from release.bundle import PLAN
 from release.downloaded import compare_behaviour, compare_files, describe, fresh_download
 from release.hub_client import HubClient, HubRepository
 from release.hub_errors import is_passing
+from release.hub_files import MEND
 from release.journal import ROLLED_BACK, WITHDRAWN, Journal, exclusive
 from release.plan import read_plan, require_current, require_passed
 from release.planned_release import RECEIPT, PlannedRelease
-from release.readers import narrow, show
+from release.readers import narrow, require_shown, show
 from release.records import Receipt, ReleasePlan, SpaceBoot, SpaceReceipt
 from release.signature import SIGNATURE
 from release.space import publish_space, space_files
 from release.space_boot import boot_space, reason_not_to_boot
 from release.staging import Staging
 from training.command import log
+from training.counted import counted
 from training.errors import HubError, UsageError, VerificationMismatch
 from training.run_record import now
 
@@ -69,8 +72,8 @@ def publish(run: Path, hub: HubClient, *, no_boot: str | None = None) -> tuple[R
             raise UsageError(
                 f"{plan.repo_id} {plan.tag} was released and rolled back",
                 where=str(journal.path),
-                next_step=f"plan again with a new --tag, or python -m release rollback --repo {plan.repo_id} "
-                f"--to {plan.tag} to return to it",
+                next_step=f"python -m release rollback --repo {plan.repo_id} --to {plan.tag} returns to it, whatever it was rolled "
+                "back for; or plan again with a new --tag",
             )
         return Publication(run, plan, hub, journal, no_boot).carry_out()
 
@@ -99,6 +102,7 @@ class Publication:
         if commit is not None and (receipt := self.planned.receipt_of(commit)) is not None:
             return receipt, True
         if commit is None:
+            require_as_planned(self.run, self.plan)
             repository = self._open_repository(repository)
             staging = self.planned.staging(repository)
             staged = self._stage(staging, repository)
@@ -126,6 +130,8 @@ class Publication:
                     next_step="give HF_TOKEN the right to read this namespace",
                 )
         if self.journal.find("repository") is None:
+            if not created:
+                require_shown(self.plan, self.hub, repository)
             staging = self.planned.staging(repository).repo_id
             self.journal.record("repository", created=created, target=self.planned.target, staging=staging)
         return repository
@@ -139,7 +145,7 @@ class Publication:
                 self.hub.delete_branch(staging.repo_id, staging.branch)
             self._create_branch(staging, repository.main)
             where = f" of {staging.repo_id}, which is private," if staging.apart else ""
-            log(f"staging {len(self.planned.files)} files on {staging.branch}{where}")
+            log(f"staging {counted(len(self.planned.files), 'file')} on {staging.branch}{where}")
             head = self.planned.commit(staging.branch, repository.main, f"Stage {self.plan.tag}", staging.repo_id)
             self.planned.require_same(head, staging.repo_id)
         if (self.journal.find("staged") or {}).get("commit") != head:
@@ -186,7 +192,7 @@ class Publication:
             raise VerificationMismatch(
                 "the Hub gave back something else than it was given; nothing was released\n  " + "\n  ".join(wrong),
                 where=f"{self.hub.endpoint}/{staging.repo_id}, commit {staged}",
-                next_step="publish again; if it stays, the Hub's storage is damaged",
+                next_step=f"publish again; if it stays, the Hub's storage is damaged: {MEND}, and then publish again",
             )
         self.journal.record("checked", commit=staged, files=len(findings))
 

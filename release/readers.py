@@ -1,8 +1,9 @@
 """Who may read a release: the visibility and the gate that its plan asks for, and what a checkpoint from elsewhere had.
 
     require_choice(run, request, hub)        # before anything is planned: a gate of the source is not lost unsaid
+    require_shown(plan, hub, repository)     # before anything is staged: so is what a private repository has
     narrow(planned, repository)              # right before main gets the release's bytes
-    widen_again(hub, journal, repository)    # rollback of a release that never came
+    widen_again(hub, journal, repository, space)   # rollback of a release that never came
 
 A repository that is public, or open to all, is closed only when everything has been checked: until then its readers keep
 what was released before. The journal says what it was, so that a rollback gives it back.
@@ -17,6 +18,7 @@ from release.hub_client import HubClient, HubRepository
 from release.journal import Journal
 from release.planned_release import PlannedRelease
 from release.records import ReleasePlan
+from release.releases_there import releases_of
 from release.request import Request
 from training.command import log
 from training.errors import UsageError
@@ -66,14 +68,36 @@ def warning(plan: ReleasePlan, card: Path) -> str | None:
     )
 
 
-def narrow(planned: PlannedRelease, repository: HubRepository) -> None:
-    """Private and gated as the plan asks, before main has the release's bytes; what it was stands in the journal first."""
-    plan, hub = planned.plan, planned.hub
-    hide = plan.private and not repository.private
-    gate = plan.gated if plan.gated in ("auto", "manual") and repository.gated != plan.gated else None
-    if not hide and gate is None:
+def require_shown(plan: ReleasePlan, hub: HubClient, repository: HubRepository) -> None:
+    """Raises UsageError where a release for everybody would show what a private repository has kept from them."""
+    if plan.private or not repository.private:
         return
-    planned.journal.record(STEP, private=repository.private, gated=repository.gated)
+    releases = releases_of(hub, repository)
+    kept = [release.tag for release in releases if release.private]
+    if kept or (not releases and len(hub.history(repository.repo_id)) > 1):
+        raise UsageError(
+            f"{repository.repo_id} is private, and this release would show it to everybody with its whole history",
+            where=hub.endpoint,
+            expected="--private, or a repository that has nothing to hide",
+            found=f"{', '.join(kept)}, released as private" if kept else "commits that no release has made",
+            next_step=f"add --private; or hf repos settings {repository.repo_id} --public, where all of it may be read",
+        )
+
+
+def narrow(planned: PlannedRelease, repository: HubRepository) -> None:
+    """Private and gated as the plan asks, before main has the release's bytes; what it was stands in the journal first.
+
+    A Space that was public goes with its model: the next thing that it is given tells of the release.
+    """
+    plan, hub = planned.plan, planned.hub
+    space = hub.repository(plan.space, "space") if plan.private and plan.space is not None else None
+    hide, hide_space = plan.private and not repository.private, space is not None and not space.private
+    gate = plan.gated if plan.gated in ("auto", "manual") and repository.gated != plan.gated else None
+    if not hide and not hide_space and gate is None:
+        return
+    if planned.journal.under_way(STEP) is None:  # else a part of it is done, and what it was is no longer to be seen
+        was = {"private": repository.private, "gated": repository.gated, "space_private": not hide_space}
+        planned.journal.record(STEP, main=repository.main, **was)
     if gate is not None:
         if not repository.private:
             log(f"readers of {plan.repo_id} have to ask from now on, for earlier releases too")
@@ -81,6 +105,9 @@ def narrow(planned: PlannedRelease, repository: HubRepository) -> None:
     if hide:
         log(f"{plan.repo_id} was public: from now on its readers find nothing of it, earlier releases included")
         hub.set_private(plan.repo_id, True)
+    if hide_space and plan.space is not None:
+        log(f"the Space {plan.space} was public: from now on its readers find nothing of it either")
+        hub.set_private(plan.space, True, "space")
 
 
 def show(planned: PlannedRelease) -> None:
@@ -93,13 +120,16 @@ def show(planned: PlannedRelease) -> None:
         hub.set_private(plan.space, plan.private, "space")
 
 
-def widen_again(hub: HubClient, journal: Journal, repository: HubRepository) -> bool:
-    """The visibility and the gate that the repository had before a release that never came; whether it is private then."""
-    line = journal.find(STEP)
-    if line is None:
+def widen_again(hub: HubClient, journal: Journal, repository: HubRepository, space: str | None) -> bool:
+    """The visibility and the gate that the repository and its Space had before a release that never came; whether the
+    repository is private then. Left as they are where main has moved on: what others released there may not be for all."""
+    line = journal.under_way(STEP)
+    if line is None or line.get("main", repository.main) != repository.main:
         return repository.private
     if line["gated"] != repository.gated:
         hub.set_gated(repository.repo_id, line["gated"])
     if line["private"] != repository.private:
         hub.set_private(repository.repo_id, line["private"])
+    if space is not None and not line.get("space_private", True):
+        hub.set_private(space, False, "space")
     return bool(line["private"])

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 from release.bundle import files_of
 from release.hub_client import HubClient, Kind
-from release.hub_files import HUB_OWN_FILE, LocalFile, changes, difference
+from release.hub_files import HUB_OWN_FILE, MEND, LocalFile, changes, difference
 from training.command import log
 from training.errors import VerificationMismatch
 
@@ -35,7 +35,8 @@ def return_to(hub: HubClient, repo_id: str, *, main: str, old: str, name: str, k
                 where=f"{hub.endpoint}/{repo_id}, commit {old}",
                 expected="the files that the Hub lists",
                 found=damaged,
-                next_step="roll back to another tag with --to",
+                next_step="roll back to another tag with --to; or, to have this one again, "
+                f"{MEND}, and then the same command again",
             )
         additions, deletions = changes(files, hub.tree(repo_id, main, kind))
         if not additions and not deletions:

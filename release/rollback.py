@@ -20,8 +20,9 @@ from release.hub_client import HubClient, HubCommit, HubRepository
 from release.journal import ROLLED_BACK, WITHDRAWN, Journal, exclusive
 from release.readers import widen_again
 from release.records import Receipt, ReleasePlan
+from release.releases_there import plan_at, releases_of
 from release.return_commit import return_to
-from release.space_rollback import SpaceDone, plan_at, return_before, return_to_release, spaces_of
+from release.space_rollback import SpaceDone, return_before, return_to_release, spaces_of
 from release.staging import Staging
 from training.errors import HubError, UsageError
 
@@ -36,6 +37,7 @@ class Done:
     commit: str | None  # of main
     private: bool | None = None
     spaces: list[SpaceDone] = field(default_factory=list)
+    hidden: list[str] = field(default_factory=list)  # private releases, for whose sake it was not shown again
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ def roll_back_run(hub: HubClient, run: Path, *, to: str | None = None, keep_priv
             return Done(published.repo_id, "nothing to undo", None, None)
         released = _release_of(hub, repository, published)
         if released is None:
-            private = widen_again(hub, journal, repository)
+            private = widen_again(hub, journal, repository, published.space)
             _withdraw(journal, published)
             return Done(published.repo_id, "withdrew", None, repository.main, private)
         target = to or _previous_tag(repository, hub.history(published.repo_id, released))
@@ -99,6 +101,8 @@ def roll_back_run(hub: HubClient, run: Path, *, to: str | None = None, keep_priv
             done = _return_all(hub, repository, to, keep_private=keep_private)
         else:
             done = _go_back(hub, repository, target, forced=False, released=released)
+            if repository.private and target is not None:
+                done.hidden = _private_releases(hub, repository)
             if published.space is not None:
                 done.spaces = return_before(hub, published.space, repository, released)
         if journal.find(ROLLED_BACK) is None:
@@ -133,6 +137,9 @@ def _return_all(hub: HubClient, repository: HubRepository, to: str, *, keep_priv
     if plan is None or plan.private or keep_private:
         return done
     if repository.private:
+        done.hidden = _private_releases(hub, repository)
+        if done.hidden:  # their files can be asked for by tag or commit
+            return done
         hub.set_private(repository.repo_id, False)
         done.private = False
     for space in done.spaces:
@@ -140,6 +147,10 @@ def _return_all(hub: HubClient, repository: HubRepository, to: str, *, keep_priv
             hub.set_private(space.space, False, "space")
             space.private = False
     return done
+
+
+def _private_releases(hub: HubClient, repository: HubRepository) -> list[str]:
+    return [plan.tag for plan in releases_of(hub, repository) if plan.private]
 
 
 def _release_of(hub: HubClient, repository: HubRepository, published: Published) -> str | None:

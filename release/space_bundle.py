@@ -37,7 +37,19 @@ REQUIREMENTS = {
 }
 OWN_REQUIREMENTS = ("tgi", "zerogpu")  # requirements-NAME.txt in spaces/chat: pins that were resolved apart
 ZEROGPU_PYTHON = "3.12.12"  # the platform has this and 3.10.13, for which numpy and pandas of these pins have no wheel
-PAGE = ("about", "answers", "app", "chat_model", "display", "download", "layout", "limits", "sessions", "visitors")
+PAGE = (
+    "about",
+    "answers",
+    "app",
+    "chat_model",
+    "display",
+    "download",
+    "layout",
+    "limits",
+    "rating",
+    "sessions",
+    "visitors",
+)
 BEHIND_THE_PAGE = {
     "transformers": ("digest", "transformers_model"),
     "zerogpu": ("digest", "transformers_model", "zerogpu_model"),
@@ -45,7 +57,7 @@ BEHIND_THE_PAGE = {
     "endpoint": ("endpoint_model", "template"),
     "tgi": ("template", "tgi_model"),
 }
-THUMBS = ("thumbs", "vote_log")  # not in tgi's, whose huggingface_hub is of before httpx
+THUMBS = ("thumbs", "vote_files", "vote_log")  # not in tgi's, whose huggingface_hub is of before httpx
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "config.json")
 SCORES_SHOWN = 12
 COLOURS = ("red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray")
@@ -226,7 +238,7 @@ def _app_files(backend: str) -> list[Path]:
         CHAT / f"{name}.py"
         for name in sorted((*PAGE, *BEHIND_THE_PAGE[backend], *(() if backend == "tgi" else THUMBS)))
     ]
-    files.append(CHAT / "page.css")
+    files += [CHAT / "markdown.css", CHAT / "page.css"]
     missing = [file.name for file in files if not file.is_file()]
     if missing:
         raise UsageError(

@@ -9,13 +9,9 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from pydantic import ValidationError
-
-from release.bundle import PLAN
 from release.hub_client import HubClient, HubRepository
-from release.records import ReleasePlan
+from release.releases_there import plan_at
 from release.return_commit import return_to
-from training.command import log
 from training.errors import UsageError
 
 
@@ -27,15 +23,6 @@ class SpaceDone:
     action: str  # returned | serves it | made private | left
     serves: str | None
     private: bool
-
-
-def plan_at(hub: HubClient, repo_id: str, revision: str) -> ReleasePlan | None:
-    """The plan.json of a revision; None where it is no release of Slipway's."""
-    try:
-        return ReleasePlan.model_validate_json(hub.text(repo_id, revision, PLAN))
-    except (UsageError, ValidationError):
-        log(f"{repo_id} at {revision} has no {PLAN} of a release")
-        return None
 
 
 def spaces_of(hub: HubClient, repository: HubRepository) -> list[str]:

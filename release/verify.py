@@ -16,12 +16,14 @@ from pathlib import Path
 
 from model_cards.signer import told, verify_options
 from release.bundle import PLAN, files_of
+from release.claims import check_claims
 from release.downloaded import compare_behaviour, compare_files, describe, fresh_download
-from release.hub_client import HubClient, check_repo_id
+from release.hub_client import HubClient, HubRepository, check_repo_id
 from release.records import Finding, Probe, Receipt, ReleasePlan, Verification
 from release.signature import SIGNATURE, Trust, check, require_usable
 from training.checkpoint import FileEntry, changes_behaviour, manifest_digest
 from training.command import log
+from training.counted import are, counted
 from training.errors import UsageError, VerificationMismatch
 from training.run_record import now
 
@@ -79,10 +81,15 @@ def verify(
         if receipt is None:
             findings += _announced(hub, repo_id, commit, entries)
         repository = hub.repository(repo_id)
+        if receipt is None:
+            findings += _named(hub, repository, repo_id, revision, promise)
         tag = revision if repository and revision in repository.tags else promise.tag
         findings += hold_bytes(snapshot, entries, promise, trust, repo_id, tag)
         digest = manifest_digest(tuple(entry for entry in entries if changes_behaviour(Path(entry.path))))
         findings += _digest_findings(digest, promise.checkpoint_digest, promise.parent_digest)
+        if all(finding.ok for finding in findings):  # else there are other bytes to speak of than their words
+            log("holding its card and its figures against its records and samples")
+            findings += check_claims(snapshot, _own_plan(snapshot))
         findings += _behaviour_findings(snapshot, promise.files, entries, promise.probe)
         if rescoring is not None:
             findings += _rescored(snapshot, rescoring, all(finding.ok for finding in findings))
@@ -120,7 +127,7 @@ def require_true(verification: Verification, endpoint: str, next_step: str | Non
     wrong = verification.mismatches
     if wrong:
         raise VerificationMismatch(
-            f"{len(wrong)} of {len(verification.findings)} things are not as they were released\n  "
+            f"{len(wrong)} of {counted(len(verification.findings), 'thing')} {are(len(wrong))} not as released\n  "
             + "\n  ".join(describe(finding) for finding in wrong),
             where=f"{endpoint}/{verification.repo_id}, commit {verification.commit}, {wrong[0].subject}",
             expected=wrong[0].expected,
@@ -134,26 +141,6 @@ def _advice(wrong: list[Finding], verification: Verification) -> str:
         options = verify_options(verification.signer)
         return f"do not use it, unless you expected another: it names{options}; have that from its owner, not from here"
     return "do not use this revision; `python -m release rollback` returns main to the previous release"
-
-
-def summary(verification: Verification, against: str) -> str:
-    """What a person reads when all is well."""
-    files = sum(finding.check == "file" for finding in verification.findings)
-    logits = next(finding.found for finding in verification.findings if finding.check == "logits")
-    parent = {True: "differs from its parent", False: "is its parent", None: "no parent is known"}
-    return (
-        f"{verification.repo_id}@{verification.revision} is what was released (commit {verification.commit[:12]})\n"
-        f"  against  {against}\n"
-        f"  files    {files}, every hash as released\n"
-        f"  signed   {_signed(verification)}\n"
-        f"  digest   {verification.checkpoint_digest}, {parent[verification.differs_from_parent]}\n"
-        f"  loads    in a fresh process; largest difference of a logit {logits}, greedy tokens the same"
-        + "".join(
-            f"\n  scores   {finding.subject} {(finding.expected or '').partition(',')[0]} {finding.found}"
-            for finding in verification.findings
-            if finding.check == "rescore"
-        )
-    )
 
 
 def _rescored(snapshot: Path, rescoring: Rescoring, whole: bool) -> list[Finding]:
@@ -175,23 +162,15 @@ def _rescored(snapshot: Path, rescoring: Rescoring, whole: bool) -> list[Finding
             ok=figure.outcome != "does not hold",
             subject=f"{figure.task}/{figure.metric}",
             expected=f"{run.scorecard.score(figure.task, figure.metric).value:.4g}, as the scorecard says",
-            found=f"{figure.outcome}{f' ({figure.items} items)' if figure.items else ''}: {figure.explanation}",
+            found=figure.outcome
+            + (f" ({counted(figure.items, 'item')})" if figure.items else "")
+            + f": {figure.explanation}",
         )
         for figure in figures
     ] + [
         Finding(check="rescore", ok=True, subject=task, found=f"not re-scored: it failed when it was scored: {why}")
         for task, why in sorted(run.scorecard.failed_tasks.items())
     ]
-
-
-def _signed(verification: Verification) -> str:
-    checked = {finding.check: finding.found for finding in verification.findings}
-    if "signature" in checked:
-        valid = f"\n           the certificate was {checked['valid']}" if "valid" in checked else ""
-        return f"{checked['signature']}, over every file{valid}"
-    if verification.signer is None:
-        return "no"
-    return f"by {told(verification.signer)}, as the release says itself;{verify_options(verification.signer)} checks it"
 
 
 def plan_in(snapshot: Path, where: str, trust: Trust | None) -> ReleasePlan:
@@ -239,6 +218,44 @@ def _plan_findings(entries: list[FileEntry], receipt: Receipt) -> list[Finding]:
     return [
         Finding(check="file", ok=found == receipt.plan_digest, subject=PLAN, expected=receipt.plan_digest, found=found)
     ]
+
+
+def _named(
+    hub: HubClient, repository: HubRepository | None, repo_id: str, revision: str, promise: Receipt | ReleasePlan
+) -> list[Finding]:
+    """The release is of this repository, which may have been renamed since, and of the tag that was asked for: another's
+    files under this name, or an earlier release under a later tag, are as whole as any."""
+    findings = []
+    if repository is not None and revision in repository.tags:
+        said = f"the release {promise.tag}, by its {PLAN}"
+        findings.append(
+            Finding(
+                check="tag",
+                ok=promise.tag == revision,
+                subject=revision,
+                expected=f"the release {revision}",
+                found=said,
+            )
+        )
+    here, ok, told = repository.repo_id if repository else repo_id, True, ""
+    if promise.repo_id.lower() not in (repo_id.lower(), here.lower()):
+        original = hub.repository(promise.repo_id)
+        ok = original is not None and original.repo_id.lower() == here.lower()
+        told = ", which has been renamed" if ok else ", of which these files are a copy" if original else ""
+    findings.append(
+        Finding(
+            check="repository",
+            ok=ok,
+            subject=repo_id,
+            expected=f"a release of {repo_id}",
+            found=f"one of {promise.repo_id}, by its {PLAN}{told}",
+        )
+    )
+    return findings
+
+
+def _own_plan(snapshot: Path) -> ReleasePlan | None:
+    return ReleasePlan.read(snapshot / PLAN) if (snapshot / PLAN).is_file() else None
 
 
 def _announced(hub: HubClient, repo_id: str, commit: str, entries: list[FileEntry]) -> list[Finding]:

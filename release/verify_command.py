@@ -50,7 +50,8 @@ def run_verify(args: argparse.Namespace) -> Result:
     from release.exports.verify import is_export
     from release.hub_client import HubClient
     from release.records import Receipt
-    from release.verify import parse_target, require_true, summary, verify
+    from release.verification_summary import summary
+    from release.verify import parse_target, require_true, verify
 
     quiet_libraries()
     rescoring = _rescoring(args)

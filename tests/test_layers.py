@@ -20,7 +20,7 @@ OWNERS = {
     # One launcher for each method; what they share (training/trl_run.py) is handed TRL's classes.
     "trl": {f"training/{method}.py" for method in ("sft", "reward", "dpo", "kto", "rloo", "grpo")},
     # zerogpu_model raises gradio's error, of which alone the platform carries the words from the process with the GPU.
-    "gradio": {f"spaces/chat/{name}.py" for name in ("answers", "app", "display", "layout", "zerogpu_model")}
+    "gradio": {f"spaces/chat/{name}.py" for name in ("answers", "app", "display", "layout", "rating", "zerogpu_model")}
     | {f"spaces/feedback/{name}.py" for name in ("app", "page", "parts")},
     "model_signing": {"release/signature.py"},
     "vllm": {"training/vllm_rollouts.py"},

@@ -235,8 +235,13 @@ def _report(args: argparse.Namespace) -> Result:
     return report(args.directory, args.out)
 
 
+def _shown(value: float) -> float | int:
+    """A metric as the terminal shows it: four digits behind the point, and counts without any."""
+    return int(value) if float(value).is_integer() and abs(value) >= 2 else round(value, 4)
+
+
 def _result(record: RunRecord, out: Path) -> Result:
-    figures: dict[str, Any] = {name: round(value, 4) for name, value in record.metrics.items()}
+    figures: dict[str, Any] = {name: _shown(value) for name, value in record.metrics.items()}
     lines = [f"{out / 'checkpoint'}", f"  digest   {record.checkpoint_digest}", f"  seconds  {record.seconds}"]
     width = max([24, *map(len, figures)])
     lines += [f"  {name:<{width}} {value}" for name, value in figures.items()]

@@ -14,46 +14,54 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from training.ppo_math import entropy, token_logprobs
+from training.ppo_math import entropy, tempered, token_logprobs
 
 CHUNK = 1 << 21  # numbers that are in float32 at a time: 8 MB
 
 
-def chosen_logprobs(logits: Tensor, tokens: Tensor, with_entropy: bool = True) -> tuple[Tensor, Tensor]:
+def chosen_logprobs(
+    logits: Tensor, tokens: Tensor, with_entropy: bool = True, temperature: float = 1.0
+) -> tuple[Tensor, Tensor]:
     """log p(token), with its gradient, and the entropy in nats, without one. `(B, T, V)`, `(B, T)` -> `(B, T)` float32 each.
 
-    Entropies are zeros where they are not asked for.
+    p is the softmax of logits / temperature, divided in float32 as where tokens are sampled (`decoding.choose`): in bfloat16 the
+    quotient would be of another distribution. Entropies are zeros where they are not asked for.
     """
-    found: tuple[Tensor, Tensor] = _Chosen.apply(logits, tokens, with_entropy)  # type: ignore[no-untyped-call]
+    found: tuple[Tensor, Tensor] = _Chosen.apply(logits, tokens, with_entropy, temperature)  # type: ignore[no-untyped-call]
     return found
 
 
 class _Chosen(torch.autograd.Function):
-    """d log p(y) / d logit_v = [v = y] - p_v, written over a few rows at a time."""
+    """d log p(y) / d logit_v = ([v = y] - p_v) / temperature, written over a few rows at a time."""
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, tokens: Tensor, with_entropy: bool) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any, logits: Tensor, tokens: Tensor, with_entropy: bool, temperature: float
+    ) -> tuple[Tensor, Tensor]:
         rows = logits.reshape(-1, logits.shape[-1])  # (N, V)
         chosen = tokens.reshape(-1)  # (N,)
         logprobs, entropies = (torch.zeros(len(rows), device=rows.device) for _ in range(2))
         for part in _parts(rows):
-            logprobs[part] = token_logprobs(rows[part], chosen[part])
+            wide = tempered(rows[part], temperature)
+            logprobs[part] = token_logprobs(wide, chosen[part])
             if with_entropy:
-                entropies[part] = entropy(rows[part])
+                entropies[part] = entropy(wide)
         ctx.save_for_backward(logits, tokens)
+        ctx.temperature = temperature
         ctx.mark_non_differentiable(entropies)
         return logprobs.view(tokens.shape), entropies.view(tokens.shape)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor, None, None, None]:
         logits, tokens = ctx.saved_tensors
         rows, chosen, weights = logits.reshape(-1, logits.shape[-1]), tokens.reshape(-1, 1), gradient.reshape(-1, 1)
         found = torch.empty_like(rows)
         for part in _parts(rows):
-            wide = rows[part].float()
-            wide = (wide - wide.logsumexp(dim=-1, keepdim=True)).exp_().mul_(-weights[part])
-            found[part] = wide.scatter_add_(1, chosen[part], weights[part])
-        return found.view(logits.shape), None, None
+            wide = tempered(rows[part].float(), ctx.temperature)
+            each = weights[part] / ctx.temperature
+            wide = (wide - wide.logsumexp(dim=-1, keepdim=True)).exp_().mul_(-each)
+            found[part] = wide.scatter_add_(1, chosen[part], each)
+        return found.view(logits.shape), None, None, None
 
 
 def _parts(rows: Tensor) -> list[slice]:

@@ -19,7 +19,8 @@ import re
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
@@ -78,12 +79,13 @@ class Parser:
         words = list(sys.argv[1:] if argv is None else argv)
         as_json = "--json" in words
         # Libraries print to stdout as they please; with --json it carries one object, so theirs goes to stderr.
-        stdout = sys.stdout
-        if as_json:
-            sys.stdout = sys.stderr
+        own = sys.stdout
+        stdout = own if first_process() else Path(os.devnull).open("w")  # noqa: SIM115 - until the process ends
+        sys.stdout = sys.stderr if as_json else stdout
         try:
             args = self.root.parse_args(words)
-            result = args.run(args)
+            with _descriptor_on_stderr(as_json):
+                result = args.run(args)
             code = int(result.pop("exit_code", EXIT_OK))
             _print_result(result, as_json, stdout)
             return code
@@ -99,7 +101,28 @@ class Parser:
                 return _fail(known.render(), known.exit_code, {"error": known.as_dict()}, as_json, stdout)
             return _bug(error, as_json, stdout)
         finally:
-            sys.stdout = stdout
+            sys.stdout = own
+
+
+@contextmanager
+def _descriptor_on_stderr(wanted: bool) -> Iterator[None]:
+    """Inside, what processes and libraries that know no sys.stdout write to standard output goes to standard error."""
+    if not wanted:
+        yield
+        return
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def first_process() -> bool:
+    """Of several that were launched as one command, the first says what came of it (torch's launcher sets RANK)."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def os_error_in(error: BaseException) -> OSError | None:

@@ -11,7 +11,6 @@ import dataclasses
 import hashlib
 import json
 import random
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -19,22 +18,24 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeGuard, TypeVar
 
 from training.command import log
+from training.counted import counted
 from training.data_checks import hold_out, row_key, without_leaks
 from training.data_formats import FOREIGN_FORMATS, in_known_columns, native_format
 from training.data_summary import described
 from training.errors import UsageError
 from training.raw_rows import read_rows
 from training.recipe import DataSettings
+from training.row_cleaning import EMPTY, cleaned, lacks_its_answer
 from training.run_record import DataSource
+from training.transcripts import hh_messages
 
 Message = dict[str, str]
 Messages = list[Message]
 
 PREFERENCE_FORMATS = f"{{prompt, chosen, rejected}}, {{chosen, rejected}} (messages or hh-rlhf text), {FOREIGN_FORMATS}"
 LEAKED = "its prompt is trained on"
+ROLES = ("system", "developer", "user", "assistant")
 HALF = "half of a character (a lone surrogate)"
-HH_TURN = re.compile(r"\n\n(Human|Assistant):")
-HH_ROLES = {"Human": "user", "Assistant": "assistant"}
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,12 @@ class Preference(Conversation):
 @dataclass(frozen=True)
 class Prompt(Conversation):
     """Nothing but the conversation: the model answers."""
+
+    def flaw(self) -> str | None:
+        last = self.prompt[-1]
+        if last["role"] != "user":
+            return "it does not end with the user's turn"
+        return None if last["content"].strip() else "empty prompt"
 
 
 Row = TypeVar("Row", bound=Conversation)
@@ -114,27 +121,13 @@ def as_prompt(row: dict[str, Any]) -> Prompt | None:
     """The row's prompt, or None where it is in no known format."""
     for key in ("prompt", "messages"):
         value = row.get(key)
-        if isinstance(value, str) and value.strip():
+        if isinstance(value, str):
             return Prompt([{"role": "user", "content": value}])
         if is_messages(value):
             until = len(value) - 1 if value[-1]["role"] == "assistant" else len(value)
-            return Prompt(value[:until]) if until else None
+            return Prompt(plain(value[:until])) if until else None
     pair = as_preference(row)
     return Prompt(pair.prompt) if pair else None
-
-
-def hh_messages(text: str) -> Messages | None:
-    """hh-rlhf's text as messages, or None where it is not that. Two turns of one role in a row are joined, as it has."""
-    parts = HH_TURN.split(text)
-    if len(parts) < 3 or parts[0].strip():
-        return None
-    messages: Messages = []
-    for role, content in zip(parts[1::2], parts[2::2], strict=True):
-        if messages and messages[-1]["role"] == HH_ROLES[role]:
-            messages[-1]["content"] += "\n\n" + content.strip()
-        else:
-            messages.append({"role": HH_ROLES[role], "content": content.strip()})
-    return messages
 
 
 def content_sha256(rows: Iterable[Conversation]) -> str:
@@ -190,7 +183,7 @@ def load_rows(
         raise UsageError(
             "no rows are left to train on",
             where=settings.source,
-            found=f"{len(raw)} rows read, all dropped or held out",
+            found=f"{counted(len(raw), 'row')} read, all dropped or held out",
         )
     source = DataSource(
         id=settings.source,
@@ -277,12 +270,15 @@ def recognised(raw: dict[str, Any], convert: Callable[[dict[str, Any]], Row | No
 
 
 def _recognised(raw: dict[str, Any], convert: Callable[[dict[str, Any]], Row | None]) -> tuple[str, Row | str | None]:
-    row = convert(raw)
+    whole = cleaned(raw)
+    if isinstance(whole, str):
+        return native_format(raw), whole
+    row = convert(whole)
     if row is not None:
         return native_format(raw), row
-    known = in_known_columns(raw)
+    known = in_known_columns(whole)
     if known is None:
-        return "", None
+        return (native_format(raw), EMPTY) if lacks_its_answer(raw) else ("", None)
     name, columns = known
     return name, columns if isinstance(columns, str) else convert(columns)
 
@@ -312,14 +308,12 @@ def plain(messages: Messages) -> Messages:
 
 
 def is_messages(value: Any) -> TypeGuard[Messages]:
-    """Whether the value is a list of {role, content} with texts, at least one."""
+    """Whether the value is a list of {role, content} with texts and roles that chat templates know, at least one."""
     return (
         isinstance(value, list)
         and bool(value)
         and all(
-            isinstance(message, dict)
-            and isinstance(message.get("content"), str)
-            and isinstance(message.get("role"), str)
+            isinstance(message, dict) and isinstance(message.get("content"), str) and message.get("role") in ROLES
             for message in value
         )
     )

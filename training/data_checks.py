@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from training.counted import counted
 from training.errors import UsageError
 from training.recipe import By, DataSettings
 
@@ -67,7 +68,7 @@ def without_leaks(train: Sequence[Row], heldout: Sequence[Row], settings: DataSe
         raise UsageError(
             "the prompt of every held-out row is trained on, so there is nothing to measure on",
             where=f"{settings.source}, split {settings.heldout_split}",
-            found=f"{len(heldout)} rows, each with a prompt of split {settings.split}",
+            found=f"{counted(len(heldout), 'row')}, each with a prompt of split {settings.split}",
             next_step=f"hold other rows out, or set heldout_split: {settings.split} to measure on what is trained on",
         )
     return unseen, len(heldout) - len(unseen)

@@ -16,6 +16,8 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from training.transcripts import hh_prompt
+
 FOREIGN_FORMATS = "the columns of UltraFeedback, Argilla, distilabel, the Orca pairs, Alpaca, GSM8K or ShareGPT"
 RATED_ALIKE = "all answers have the same rating"
 TOO_FEW = "fewer than two rated answers"
@@ -33,6 +35,10 @@ def native_format(row: Row) -> str:
     chosen = row.get("chosen")
     if isinstance(chosen, str) and row.get("prompt") is None and _HH_TEXT.match(chosen):
         return "hh-rlhf transcripts {chosen, rejected}"
+    if isinstance(row.get("prompt"), str) and hh_prompt(row["prompt"]) is not None:
+        return (
+            f"hh-rlhf transcripts as prompts {{{', '.join(column for column in _READ if row.get(column) is not None)}}}"
+        )
     columns = [column for column in _READ if row.get(column) is not None]
     kind = "messages" if any(isinstance(row[column], list) for column in columns) else "text"
     return f"{{{', '.join(columns)}}} as {kind}"
@@ -110,6 +116,8 @@ def _alpaca(row: Row) -> Row | None:
 def _question_answer(row: Row) -> Row | None:
     """GSM8K and its like."""
     question, answer = row.get("question"), row.get("answer")
+    if isinstance(question, str) and isinstance(answer, int | float) and not isinstance(answer, bool):
+        answer = str(answer)  # as a JSON file has numbers
     return {"prompt": question, "completion": answer} if isinstance(question, str) and isinstance(answer, str) else None
 
 

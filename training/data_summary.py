@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from training.counted import counted
 from training.run_record import DataSource
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def described(source: DataSource, row: Conversation) -> str:
     said = [
         f"data {source.id} ({source.split}): {' and '.join(source.formats)}",
         f"columns {', '.join(source.columns)}",
-        f"{source.rows} rows to train on, {source.heldout_rows} held out",
+        f"{counted(source.rows, 'row')} to train on, {source.heldout_rows} held out",
         f"left out: {left_out or 'none'}",
     ]
     return "; ".join(said + [f"{name} {_shortened(value)}" for name, value in vars(row).items() if value != []])

@@ -24,6 +24,8 @@ from training.data import (
 )
 from training.recipe import DataSettings
 
+LABELS = {"true": True, "false": False, "1": True, "0": False}  # as JSON, a table or Python writes a truth value
+
 
 @dataclass(frozen=True)
 class Demonstration(Conversation):
@@ -86,9 +88,10 @@ def as_feedback_or_pair(row: dict[str, Any]) -> Conversation | None:
     if "completion" not in row:
         return as_preference(row)
     answered = _prompt_and_completion(row)
-    if answered is None or len(answered[1]) != 1 or not isinstance(row.get("label"), bool):
+    label = LABELS.get(str(row.get("label")).strip().lower())
+    if answered is None or len(answered[1]) != 1 or label is None:
         return None
-    return Feedback(answered[0], answered[1][0]["content"], row["label"])
+    return Feedback(answered[0], answered[1][0]["content"], label)
 
 
 def _prompt_and_completion(row: dict[str, Any]) -> tuple[Messages, Messages] | None:

@@ -23,6 +23,7 @@ from training.run_record import RunRecord, kept
 from training.sequence_logprobs import answer_logprobs
 from training.special_tokens import words_only
 from training.trl_run import TRLRun
+from training.weights_dtype import as_saved
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -56,7 +57,8 @@ def train_dpo(recipe: DPORecipe, out: Path) -> RunRecord:
         )
     lengths = (longest(tokenizer, row) for row in rows + heldout)
     require_context(model.config, lengths, "lower max_length", limit=recipe.max_length)
-    before = pair_logprobs(model, tokenizer, heldout)
+    with as_saved(model, base.checkpoint.dtype):
+        before = pair_logprobs(model, tokenizer, heldout)
     trainer = DPOTrainer(
         model=model,
         args=arguments,

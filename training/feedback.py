@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from training.command import Result, seed
+from training.counted import counted
 from training.errors import UsageError
 from training.feedback_record import RECORD, FeedbackRecord, InputFile, Labeller, OutputFile
 from training.feedback_report import Report, analyse, markdown, who_voted
@@ -104,11 +105,15 @@ def _forget(args: argparse.Namespace) -> Result:
         else:
             removed[source], commits[source] = forget_in_dataset(source, args.forget)
     used = downstream(args.runs, args.forget)
-    lines = [f"{source}: {count} votes removed" for source, count in removed.items()]
+    none = ": no vote by this labeller is there; they are on its list now, so that none will count"
+    told = {source: f": {counted(count, 'vote')} removed" if count else none for source, count in removed.items()}
+    lines = [f"{source}{what}" for source, what in told.items()]
     lines += [f"  in commit {commit}; earlier revisions still hold them" for commit in commits.values()]
     lines += [f"  used by {one.path}: {one.what}, {one.digest}, {one.how}" for one in used]
     if args.runs and not used:
         lines.append("  nothing under " + ", ".join(map(str, args.runs)) + " was made from them")
+    if not args.runs:
+        lines.append("  what was trained on them was not looked for: --runs DIR names it")
     result = {"labeller": args.forget, "removed": removed, "commits": commits, "used_by": [vars(one) for one in used]}
     return {**result, "summary": "\n".join(lines)}
 
@@ -126,7 +131,7 @@ def write_feedback(read: VotesRead, out: Path, rules: Rules, heldout_fraction: f
         raise UsageError(
             "no vote counts, so there is nothing to report",
             where=", ".join(file.name for file in read.files)[:300],
-            found=f"{len(read.votes)} votes read"
+            found=f"{counted(len(read.votes), 'vote')} read"
             + "".join(f"\n            {count} {why}" for why, count in _reasons(exclusions).items()),
             next_step="collect more votes, or change the rules (see --help)",
         )
@@ -192,7 +197,7 @@ def _same(there: FeedbackRecord, wanted: FeedbackRecord, out: Path) -> FeedbackR
         "this folder holds another analysis",
         where=str(out),
         found="different " + ", ".join(key for key in before if before[key] != after[key]),
-        next_step="choose another --out, or remove the folder to begin again",
+        next_step="choose another --out; keep this one, by which a deletion request finds what learned from its votes",
     )
 
 

@@ -15,6 +15,7 @@ import json
 from pathlib import Path
 
 from training.command import Result
+from training.counted import counted
 from training.errors import UsageError
 from training.exchange_formats import LABEL_CONFIG, from_argilla, from_label_studio, to_argilla, to_label_studio
 from training.exchange_records import Circumstances, read_slipway, to_votes
@@ -73,4 +74,8 @@ def run_feedback_exchange(args: argparse.Namespace) -> Result:
         raise UsageError("no record of this file was judged", where=str(args.file))
     lines = "".join(json.dumps(vote.model_dump(mode="json"), ensure_ascii=False) + "\n" for vote in votes_read)
     write_atomically(args.out, lines.encode())
-    return {"votes": len(votes_read), "files": [str(args.out)], "summary": f"{args.out}: {len(votes_read)} votes"}
+    return {
+        "votes": len(votes_read),
+        "files": [str(args.out)],
+        "summary": f"{args.out}: {counted(len(votes_read), 'vote')}",
+    }

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,9 @@ from training.best_of_n_record import RECORD as BEST_OF_N
 from training.best_of_n_record import BestOfNRecord
 from training.errors import HubError, UsageError
 from training.feedback_record import RECORD, FeedbackRecord
-from training.pretrained import endpoint
+from training.pretrained import endpoint, feedback_behind
 from training.records import canonical_json, sha256_of_file, write_atomically
-from training.run_record import DataSource, ParentCheckpoint, RunRecord
+from training.run_record import DataSource, FeedbackSource, ParentCheckpoint, RunRecord
 from training.votes import FORGOTTEN, download_votes, forgotten_labellers, labeller_mark, vote_files
 
 
@@ -33,6 +33,22 @@ class Used:
     what: str  # "feedback" | "best-of-n" | the run's method | "scorecard"
     digest: str
     how: str
+
+
+@dataclass(frozen=True)
+class Theirs:
+    """Which analyses counted a labeller's votes: those that were found, and those by whose mark of them a run tells."""
+
+    labeller: str
+    records: set[str] = field(default_factory=set)
+    known: set[str] = field(default_factory=set)  # every analysis that was found, theirs or not
+
+    def among(self, feedback: FeedbackSource) -> bool:
+        return feedback.record in self.records or labeller_mark(self.labeller, feedback.record) in feedback.labellers
+
+    def cannot_tell(self, feedback: FeedbackSource) -> bool:
+        """Whether neither the analysis is there nor the labellers' marks of it."""
+        return feedback.record not in self.known and not feedback.labellers
 
 
 def forget_in_folder(folder: Path, labeller: str) -> int:
@@ -111,52 +127,61 @@ def without(content: bytes, labeller: str) -> tuple[bytes, int]:
 def downstream(roots: list[Path], labeller: str) -> list[Used]:
     """Every feedback.json under `roots` that counts this labeller, and what was made of it.
 
-    Runs and best_of_n.json are found by the feedback.json that they name, by way of data, sampled answers or a parent;
-    scorecards by the labellers whose votes they counted.
+    Runs and best_of_n.json are found by the feedback.json that they name and the labellers' marks that they keep of it, by way of
+    data, sampled answers or a parent; scorecards by the labellers whose votes they counted. Of an older run whose analysis is not
+    there any more nothing can be told, and it is named as such.
     """
     found: list[Used] = []
-    records: set[str] = set()
+    theirs = Theirs(labeller)
     for file in _files(roots, RECORD):
         record = FeedbackRecord.read(file)
+        digest = f"sha256:{sha256_of_file(file)}"
+        theirs.known.add(digest)
         if labeller in record.labellers:
-            digest = f"sha256:{sha256_of_file(file)}"
-            records.add(digest)
+            theirs.records.add(digest)
             found.append(Used(str(file), "feedback", digest, f"{record.labellers[labeller].votes} votes counted"))
     for file in _files(roots, BEST_OF_N):
         best = BestOfNRecord.read(file)
-        if how := _sampled(best.policy, best.reward_models, best.data, records):
+        if how := _sampled(best.policy, best.reward_models, best.data, theirs):
             found.append(Used(str(file), "best-of-n", f"sha256:{sha256_of_file(file)}", f"answers {how}"))
     for file in _files(roots, "run.json"):
         run = RunRecord.read(file)
-        if learned := _learned(run, records):
+        untold = {one.record for one in feedback_behind(run) if theirs.cannot_tell(one)}
+        learned = _learned(run, theirs) or (
+            f"learned from votes whose analysis ({', '.join(one[:19] for one in sorted(untold))}) is not here: whose they were "
+            "cannot be told"
+            if untold
+            else None
+        )
+        if learned:
             found.append(Used(str(file), run.method, run.checkpoint_digest, learned + _released(file.parent)))
     return [*found, *_scorecards(roots, labeller)]
 
 
-def _learned(run: RunRecord, records: set[str]) -> str | None:
+def _learned(run: RunRecord, theirs: Theirs) -> str | None:
     """How a run came to learn from one of these feedback.json; None where it did not."""
-    if any(data.feedback is not None and data.feedback.record in records for data in run.data):
+    if any(data.feedback is not None and theirs.among(data.feedback) for data in run.data):
         return "trained on the votes"
     for data in run.data:
         one = data.sampled
-        if one is not None and (how := _sampled(one.policy, one.reward_models, one.prompts, records)):
+        if one is not None and (how := _sampled(one.policy, one.reward_models, one.prompts, theirs)):
             return f"trained on answers {how}"
-    return "by way of a parent that learned from them" if _any(run.parents, records) else None
+    return "by way of a parent that learned from them" if _any(run.parents, theirs) else None
 
 
 def _sampled(
-    policy: ParentCheckpoint, reward_models: Sequence[ParentCheckpoint], prompts: DataSource, records: set[str]
+    policy: ParentCheckpoint, reward_models: Sequence[ParentCheckpoint], prompts: DataSource, theirs: Theirs
 ) -> str | None:
     """What of a best-of-n comes of one of these feedback.json; None where nothing does."""
-    if _any(reward_models, records):
+    if _any(reward_models, theirs):
         return "scored by a reward model that learned from them"
-    if _any([policy], records):
+    if _any([policy], theirs):
         return "sampled from a policy that learned from them"
-    return "to prompts that come of them" if any(one.record in records for one in prompts.feedback_behind()) else None
+    return "to prompts that come of them" if any(theirs.among(one) for one in prompts.feedback_behind()) else None
 
 
-def _any(parents: Sequence[ParentCheckpoint], records: set[str]) -> bool:
-    return any(one.record in records for parent in parents for one in parent.feedback)
+def _any(parents: Sequence[ParentCheckpoint], theirs: Theirs) -> bool:
+    return any(theirs.among(one) for parent in parents for one in parent.feedback)
 
 
 def _scorecards(roots: list[Path], labeller: str) -> Iterator[Used]:

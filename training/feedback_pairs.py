@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training.command import Result, log
+from training.counted import counted
 from training.errors import UsageError
 from training.progress import Progress
 from training.records import Record, write_atomically
@@ -113,7 +114,7 @@ def run_feedback_pairs(args: argparse.Namespace) -> Result:
         "pairs": len(pairs),
         "dropped": dropped,
         "out": str(args.out),
-        "summary": f"{args.out}: {len(pairs)} pairs{left_out}\n"
+        "summary": f"{args.out}: {counted(len(pairs), 'pair')}{left_out}\n"
         f"next: python -m release feedback-space --pairs {args.out} --space ORG/NAME --votes ORG/NAME-votes",
     }
 
@@ -154,7 +155,7 @@ def answer_all(
 
     device = training_device()
     dtype = chosen_dtype("auto", device)
-    log(f"answering {len(prompts)} prompts with {base.parent.name} ({base.checkpoint.digest})")
+    log(f"answering {counted(len(prompts), 'prompt')} with {base.parent.name} ({base.checkpoint.digest})")
     model, tokenizer = load_policy(base.checkpoint, dtype)
     model.to(device).eval()
     stops = stop_tokens(tokenizer, model.generation_config)

@@ -8,6 +8,7 @@ from training.errors import UsageError
 from training.records import Record, sha256_of_file
 from training.run_record import FeedbackSource
 from training.vote_checks import Rules
+from training.votes import labeller_mark
 
 RECORD = "feedback.json"
 
@@ -84,12 +85,14 @@ def feedback_source(data: Path) -> FeedbackSource | None:
                 found=f"sha256 {sha256_of_file(file)}",
                 next_step="run python -m training feedback again, or move the changed file elsewhere",
             )
+    digest = f"sha256:{sha256_of_file(record_file)}"
     return FeedbackSource(
-        record=f"sha256:{sha256_of_file(record_file)}",
+        record=digest,
         votes=record.votes,
         people=record.people,
         scripts=record.scripts,
         alpha=record.alpha,
         alpha_low=record.alpha_low,
         alpha_high=record.alpha_high,
+        labellers=sorted(labeller_mark(labeller, digest) for labeller in record.labellers),
     )

@@ -19,13 +19,15 @@ import torch
 from torch import Tensor, nn
 
 CHECKED_TOKENS = 8
+WINDOWS = ("sliding_window", "attention_chunk_size")  # in a config: how many tokens back some layers see
 
 
 def frozen_layers(model: Any) -> int:
     """How many of the lowest layers learn nothing, where the model can be cut there; else 0.
 
     It can be cut where its base model keeps its decoder layers in `layers`, and what the cut model computes of a few
-    tokens is what the whole one does. A model that scales its embeddings, or passes more between layers, is not cut.
+    tokens is what the whole one does, also beyond the window of layers that see only the last tokens. A model that scales its
+    embeddings, or passes more between layers, is not cut.
     """
     layers = getattr(model.base_model, "layers", None)
     if not isinstance(layers, nn.ModuleList):
@@ -45,6 +47,8 @@ def same_layers(model: Any, other: Any, count: int) -> bool:
     """
     ours, theirs = model.base_model, other.base_model
     if not count or type(ours) is not type(theirs) or len(theirs.layers) <= count:
+        return False
+    if _windows(ours.config, count) != _windows(theirs.config, count):
         return False
     for mine, its in zip(_trunk(ours, count), _trunk(theirs, count), strict=True):
         tensors, others = mine.state_dict(), its.state_dict()
@@ -84,12 +88,40 @@ def layers_from(model: Any, count: int) -> Iterator[None]:
 @contextmanager
 def _layers(model: Any, part: slice) -> Iterator[None]:
     base = model.base_model
-    whole = base.layers
+    whole, kinds = base.layers, _kinds(base.config)
     base.layers = nn.ModuleList(list(whole)[part])
+    if kinds is not None:  # transformers takes a layer's mask by its place among those that are there
+        base.config.layer_types = kinds[part]
     try:
         yield
     finally:
         base.layers = whole
+        if kinds is not None:
+            base.config.layer_types = kinds
+
+
+def _kinds(config: Any) -> list[str] | None:
+    """What each layer sees (all tokens, the last ones, ...), where the config says it."""
+    kinds = getattr(config, "layer_types", None)
+    return None if kinds is None else list(kinds)
+
+
+def _windows(config: Any, count: int) -> tuple[Any, ...]:
+    """How far the lowest layers see."""
+    return (_kinds(config) or [])[:count], *(getattr(config, name, None) for name in WINDOWS)
+
+
+@contextmanager
+def _narrow(config: Any) -> Iterator[None]:
+    """While open, windows are narrower than the few tokens of a check, so that what they hide is checked too."""
+    found = {name: value for name in WINDOWS if isinstance(value := getattr(config, name, None), int)}
+    try:
+        for name in found:
+            setattr(config, name, CHECKED_TOKENS // 2)
+        yield
+    finally:
+        for name, value in found.items():
+            setattr(config, name, value)
 
 
 def _trunk(base: Any, count: int) -> list[nn.Module]:
@@ -110,10 +142,11 @@ def _can_be_cut(model: Any, count: int) -> bool:
     training = model.training
     model.eval()
     try:
-        whole = model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False).logits
-        states = trunk_states(model, count, ids, mask, positions)
-        with layers_from(model, count):
-            cut = model(inputs_embeds=states, attention_mask=mask, position_ids=positions, use_cache=False).logits
+        with _narrow(model.base_model.config):
+            whole = model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False).logits
+            states = trunk_states(model, count, ids, mask, positions)
+            with layers_from(model, count):
+                cut = model(inputs_embeds=states, attention_mask=mask, position_ids=positions, use_cache=False).logits
     finally:
         model.train(training)
     return bool(torch.allclose(whole, cut, rtol=1e-3, atol=1e-3))

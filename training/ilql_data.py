@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from training.chat import answer_ids, prompt_ids
+from training.counted import counted
 from training.data import (
     PREFERENCE_FORMATS,
     Conversation,
@@ -90,9 +91,13 @@ def as_rewarded_or_pair(row: dict[str, Any]) -> Conversation | None:
         prompt = [{"role": "user", "content": prompt}]
     if not is_messages(prompt) or prompt[-1]["role"] != "user" or not isinstance(response, str):
         return None
-    if isinstance(reward, bool) or not isinstance(reward, int | float) or not math.isfinite(reward):
+    if isinstance(reward, bool) or not isinstance(reward, int | float | str):
         return None
-    return Rewarded(plain(prompt), response, float(reward))
+    try:
+        number = float(reward)  # a table holds numbers as texts
+    except ValueError:
+        return None
+    return Rewarded(plain(prompt), response, number) if math.isfinite(number) else None
 
 
 def tokenize(
@@ -121,7 +126,7 @@ def scale_of(rows: Sequence[Transitions]) -> tuple[float, float]:
         raise UsageError(
             "all answers have the same reward, so there is nothing to tell good ones from bad",
             expected="rewards that differ",
-            found=f"{len(rewards)} answers with reward {rewards[0]:g}",
+            found=f"{counted(len(rewards), 'answer')} with reward {rewards[0]:g}",
             next_step="give data whose rewards differ",
         )
     return statistics.fmean(rewards), deviation

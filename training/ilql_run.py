@@ -20,6 +20,7 @@ from training.data import Data, Prompt, load_prompts
 from training.errors import UsageError
 from training.ilql_data import Rewarded, Transitions, load_rewarded, scale_of, scaled, tokenize
 from training.ilql_recipe import ILQLRecipe
+from training.lora_layers import with_chosen_layers
 from training.pair_report import with_interval
 from training.pretrained import load_policy, resolve_base
 from training.processes import launched_accelerator
@@ -28,6 +29,7 @@ from training.records import sha256_of_file
 from training.reference import save_with_reference
 from training.run_directory import RunDirectory, with_chosen_dtype
 from training.run_record import RunRecord, git_revision, hardware, kept, now, package_versions
+from training.saved_state import load_state, save_state
 from training.scorer import Scorer, mean_and_stderr
 from training.special_tokens import words_only
 from training.trackers import Tracker, tracked
@@ -73,7 +75,7 @@ def train_ilql(recipe: ILQLRecipe, out: Path) -> RunRecord:
     unsteered_reward and steered_reward of sampled answers, and by how much the steered ones are above the behaviour, each
     with its standard error; with held-out rows, the losses on these and how far V goes with their rewards.
     """
-    recipe = with_chosen_dtype(recipe, out)
+    recipe = with_chosen_layers(with_chosen_dtype(recipe, out), out)
     run = RunDirectory.open(out, recipe)
     if run.complete:
         return run.record()
@@ -203,12 +205,11 @@ def write_policy(
     directory: Path,
 ) -> tuple[Checkpoint, str]:
     """Save policy and tokenizer as a checkpoint with the value heads beside it; returns it, and the heads' SHA-256."""
-    import torch
-
     from training.ilql_steering import save_heads
+    from training.weights_dtype import cast_weights
 
     heads = policy.heads
-    merged = policy.merged().to(getattr(torch, base.checkpoint.dtype))
+    merged = cast_weights(policy.merged(), base.checkpoint.dtype)
     merged.generation_config = generation_config
     save_with_reference(merged, tokenizer, directory)
     checkpoint = Checkpoint.open(directory)
@@ -266,26 +267,21 @@ def last_losses(run: RunDirectory) -> dict[str, float]:
 
 
 def _save(ilql: ILQL, run: RunDirectory) -> None:
-    import torch
-
     state: dict[str, Any] = ilql.state()
     if ilql.accelerator.is_main_process:
-        temporary = run.state / f"{STATE_FILE}.writing"
-        torch.save(state, temporary)
-        temporary.replace(run.state / STATE_FILE)
+        run.sync_metrics()
+        save_state(state, run.state / STATE_FILE)
         run.note_energy()
     ilql.accelerator.wait_for_everyone()
 
 
 def _resume(ilql: ILQL, run: RunDirectory) -> None:
     """Continue from the saved state if there is one; metrics of steps after it are cut off, for they come again."""
-    import torch
-
     file = run.state / STATE_FILE
     if not file.is_file():
         run.metrics.unlink(missing_ok=True)
         return
-    ilql.load_state(torch.load(file, map_location="cpu", weights_only=True))
+    ilql.load_state(load_state(file))
     if ilql.accelerator.is_main_process:
         run.cut_metrics(ilql.steps_done)
         log(f"continuing after step {ilql.steps_done} of {ilql.total_steps}")

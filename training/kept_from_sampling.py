@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from training.chosen_tokens import chosen_logprobs
-from training.policy import ActorCritic, tempered
+from training.policy import ActorCritic
 
 
 class KeptFromSampling:
@@ -64,9 +64,7 @@ class KeptFromSampling:
                 self.trunk[rows, self.prompt_width + step - 1] = self._states[:, 0]
         if chosen is not None:
             assert self._hidden is not None
-            likely, _ = chosen_logprobs(
-                tempered(logits, self.temperature)[:, None], chosen[:, None], with_entropy=False
-            )
+            likely, _ = chosen_logprobs(logits[:, None], chosen[:, None], False, self.temperature)
             self.logprobs[rows, step] = likely[:, 0]
             if self.actor.critic is None:
                 self.values[rows, step] = self.actor.values(self._hidden)[:, -1]

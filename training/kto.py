@@ -24,6 +24,7 @@ from training.run_record import RunRecord, kept
 from training.sequence_logprobs import answer_logprobs
 from training.special_tokens import words_only
 from training.trl_run import TRLRun
+from training.weights_dtype import as_saved
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -69,7 +70,8 @@ def train_kto(recipe: KTORecipe, out: Path) -> RunRecord:
     require_context(model.config, lengths, "lower max_length", limit=recipe.max_length)
     rows = in_rounds(rows, recipe.seed)
     answers = [(row.prompt, row.completion) for row in heldout]
-    before = answer_logprobs(model, tokenizer, answers)
+    with as_saved(model, base.checkpoint.dtype):
+        before = answer_logprobs(model, tokenizer, answers)
     trainer = KTOTrainer(
         model=model,
         args=arguments,

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training.chat import prompt_ids
-from training.checkpoint import Checkpoint, read_safetensors_header, weight_files
-from training.compute_plan import Shape
+from training.checkpoint import Checkpoint
 from training.data import Conversation, as_preference, as_prompt, recognised
 from training.demonstrations import as_demonstration, as_feedback_or_pair
 from training.errors import UsageError
 from training.ilql_data import as_rewarded_or_pair
+from training.lora_layers import with_chosen_layers
 from training.memory_estimate import (
     GRADIENT,
     MOMENTS,
@@ -31,8 +31,9 @@ from training.memory_estimate import (
     run_memory,
     with_critic,
 )
+from training.model_shape import parameters_of, shape_of
 from training.precision import multiplies_bfloat16
-from training.pretrained import PACKAGED, download, load_tokenizer
+from training.pretrained import PACKAGED, found_checkpoint, load_tokenizer
 from training.processes import launched_processes
 from training.raw_rows import read_rows
 from training.recipe import DataSettings, LoraSettings, PPORecipe
@@ -56,6 +57,7 @@ PER_DEVICE = 8  # sequences of a step where a TRL recipe names none: transformer
 
 def require_memory(recipe: Any, out: Path) -> None:
     """Raise UsageError, with the numbers, where the run surely needs more memory than is free. A complete run needs none."""
+    recipe = with_chosen_layers(recipe, out)
     if not recipe.memory_check or RunDirectory(out, {}).complete:
         return
     if recipe.base in PACKAGED or recipe.base.endswith(".gguf"):  # the run says what is to be done with these
@@ -76,7 +78,7 @@ def require_memory(recipe: Any, out: Path) -> None:
 
 def need_of(recipe: Any, device: str) -> MemoryNeed:
     """What a recipe of a method that trains surely takes on one process."""
-    checkpoint = _checkpoint(recipe.base)
+    checkpoint = found_checkpoint(recipe.base)
     trained = _trained(recipe, checkpoint, device)
     step, sampling = _passes(recipe, load_tokenizer(checkpoint))
     others = _other_models(recipe, trained, parameters_of(checkpoint))
@@ -105,8 +107,8 @@ def _trained(recipe: Any, checkpoint: Checkpoint, device: str) -> Trained:
 
 def _critic(recipe: PPORecipe, device: str) -> Trained:
     """A critic of its own. Frozen weights of the base's shape may lie in the memory of other models, so adapters alone are sure."""
-    critic = _trained(recipe, _checkpoint(recipe.critic_source), device)
-    if recipe.lora is None or critic.shape != shape_of(_checkpoint(recipe.base).config):
+    critic = _trained(recipe, found_checkpoint(recipe.critic_source), device)
+    if recipe.lora is None or critic.shape != shape_of(found_checkpoint(recipe.base).config):
         return critic
     return replace(critic, parameters=critic.trainable * 4 // critic.weight_bytes)
 
@@ -124,7 +126,7 @@ def _other_models(recipe: Any, trained: Trained, parameters: int) -> int:
     }
     size = parameters * trained.weight_bytes if recipe.lora is None and reference.get(method) else 0
     if getattr(recipe, "reward_model", None):
-        size += parameters_of(_checkpoint(recipe.reward_model)) * trained.number_bytes
+        size += parameters_of(found_checkpoint(recipe.reward_model)) * trained.number_bytes
     if method == "ilql":  # two Q heads that learn, and their targets, in float32
         hidden = recipe.ilql.head_size or trained.shape.width
         size += 2 * hidden * (trained.shape.width + trained.shape.vocabulary) * (4 + GRADIENT + MOMENTS + 4)
@@ -186,38 +188,6 @@ def _tokens(tokenizer: PreTrainedTokenizerBase, row: Conversation) -> int:
     return len(prompt_ids(tokenizer, row.prompt)) + longest
 
 
-def shape_of(config: dict[str, Any]) -> Shape:
-    """A checkpoint's shape by its config.json, with the names that older architectures have for the same."""
-    text = config.get("text_config", config)
-
-    def first(*names: str) -> Any:
-        return next((text[name] for name in names if text.get(name) is not None), None)
-
-    width, heads = first("hidden_size", "n_embd", "d_model") or 0, first("num_attention_heads", "n_head") or 1
-    return Shape(
-        layers=first("num_hidden_layers", "n_layer") or 0,
-        width=width,
-        heads=heads,
-        kv_heads=first("num_key_value_heads") or heads,
-        head_dim=first("head_dim") or width // heads,
-        feed_forward=first("intermediate_size", "n_inner") or 4 * width,
-        vocabulary=first("vocab_size") or 0,
-        tied=bool(first("tie_word_embeddings")),
-    )
-
-
-def parameters_of(checkpoint: Checkpoint) -> int:
-    """How many numbers the weight files hold."""
-    count = 0
-    for name in weight_files(checkpoint.path):
-        for entry in read_safetensors_header(checkpoint.path / name).values():
-            size = 1
-            for side in entry["shape"]:
-                size *= side
-            count += size
-    return count
-
-
 def free_memory(device: str) -> float:
     """Bytes that a run may still take: of the GPU, or of the machine with its swap, within the control group's limit."""
     if device == "cuda":
@@ -238,11 +208,3 @@ def _reclaimable(stat: Path) -> int:
     """Bytes of files' pages that the kernel gives back when they are needed."""
     lines = dict(line.split() for line in stat.read_text().splitlines()) if stat.is_file() else {}
     return int(lines.get("inactive_file", 0)) + int(lines.get("active_file", 0))
-
-
-def _checkpoint(source: str) -> Checkpoint:
-    """The checkpoint that a recipe names, without hashing it."""
-    path = Path(source).expanduser()
-    if path.is_dir():
-        return Checkpoint.open(path / "checkpoint" if (path / "checkpoint").is_dir() else path)
-    return Checkpoint.open(download(source)[0])

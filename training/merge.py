@@ -21,6 +21,7 @@ from training.errors import UsageError
 from training.pretrained import load_tokenizer, require_finite, resolve_base
 from training.records import sha256_of_file
 from training.run_record import ParentCheckpoint, RunRecord, git_revision, hardware, now, package_versions
+from training.weights_dtype import cast_weights
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 MODELS = {"CAUSAL_LM": "AutoModelForCausalLM", "SEQ_CLS": "AutoModelForSequenceClassification"}
@@ -154,7 +155,7 @@ def _merge(adapter: Path, base: Checkpoint, task: str, made: Path, dtype: str) -
         )
     model.eval()
     before = _outputs(model, tokenizer)
-    merged = model.merge_and_unload().to(getattr(torch, dtype))
+    merged = cast_weights(model.merge_and_unload(), dtype)
     require_finite(merged, base)
     merged.save_pretrained(made)
     tokenizer.save_pretrained(made)

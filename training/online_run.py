@@ -13,9 +13,11 @@ import math
 import random
 import statistics
 from collections.abc import Callable
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from training.chat import prompt_ids, stop_tokens
+from training.command import log
 from training.data import Messages, Prompt, load_prompts
 from training.errors import UsageError
 from training.pair_report import with_interval
@@ -28,6 +30,7 @@ from training.run_record import RunRecord, kept
 from training.scorer import mean_and_stderr
 from training.special_tokens import words_only
 from training.trl_run import TRLRun
+from training.weights_dtype import as_saved
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -54,6 +57,7 @@ def train_online(run: TRLRun[Online], config: type[Any], trainer: type[Any]) -> 
     arguments = run.arguments(
         config, max_completion_length=recipe.generation.max_new_tokens, temperature=recipe.generation.temperature
     )
+    arguments.save_steps = whole_generations(arguments)
     base = run.base()
     rewards, parents = load_rewards(recipe, training_device())
     data = load_prompts(recipe.prompts, recipe.seed)
@@ -78,7 +82,8 @@ def train_online(run: TRLRun[Online], config: type[Any], trainer: type[Any]) -> 
     metrics = {}
     if heldout:
         metrics["heldout_prompts"] = float(len(heldout))
-        before = sampled_rewards(model, tokenizer, rewards, heldout, recipe.generation, stops)
+        with as_saved(model, base.checkpoint.dtype):
+            before = sampled_rewards(model, tokenizer, rewards, heldout, recipe.generation, stops)
         metrics["heldout_reward_before"] = statistics.fmean(before)
     ordered = in_order(rows, epochs(arguments, len(rows)), recipe.seed)
     arguments.num_train_epochs, arguments.shuffle_dataset = 1, False
@@ -203,3 +208,21 @@ def fifths(name: str, values: list[float]) -> dict[str, float]:
         f"{name}_first_fifth": statistics.fmean(values[:fifth]),
         f"{name}_last_fifth": statistics.fmean(values[-fifth:]),
     }
+
+
+def whole_generations(arguments: Any) -> float:
+    """The steps between two saves, rounded up to where no answers are in hand: TRL keeps them in memory only.
+
+    Answers are used in `steps_per_generation` passes, `num_iterations` times; a step takes `gradient_accumulation_steps` passes.
+    """
+    passes = arguments.steps_per_generation * arguments.num_iterations
+    steps = Fraction(passes, arguments.gradient_accumulation_steps).numerator
+    if arguments.save_steps < 1:  # a share of the run, as transformers reads it
+        return float(arguments.save_steps)
+    wanted = int(arguments.save_steps)
+    rounded = -(-wanted // steps) * steps
+    if rounded != wanted:
+        log(
+            f"saved every {rounded} steps, not every {wanted}: answers are used for {steps} steps, and a save keeps none of them"
+        )
+    return rounded

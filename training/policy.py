@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from training.chosen_tokens import chosen_logprobs
 from training.frozen_trunk import frozen_layers, layers_from, same_layers, trunk_states
 from training.layer_checkpointing import checkpoint_layers
-from training.ppo_math import entropy, token_logprobs
+from training.ppo_math import entropy, tempered, token_logprobs
 from training.recipe import LoraSettings
 from training.sharding import in_parts_like
 
@@ -83,13 +83,13 @@ class ActorCritic(nn.Module):
         entropy_gradient: bool = False,
     ) -> tuple[Tensor, Tensor, Tensor]:
         hidden, logits = self._decode(self.language_model, input_ids, attention_mask, response_length, trunk)
-        logits = tempered(logits, temperature)
         tokens = input_ids[:, -response_length:]
         read = (input_ids, attention_mask, response_length, trunk)
         values = self.values(hidden) if self.critic is None else self.critic(*read)
         if entropy_gradient:
+            logits = tempered(logits, temperature)
             return token_logprobs(logits, tokens), values, entropy(logits)
-        logprobs, entropies = chosen_logprobs(logits, tokens, with_entropy=torch.is_grad_enabled())
+        logprobs, entropies = chosen_logprobs(logits, tokens, torch.is_grad_enabled(), temperature)
         return logprobs, values, entropies
 
     def values(self, hidden: Tensor) -> Tensor:
@@ -124,9 +124,8 @@ class ActorCritic(nn.Module):
         with torch.no_grad(), adapters_off:
             model = self.language_model if self.uses_adapters else self.reference
             _, logits = self._decode(model, input_ids, attention_mask, response_length, trunk)
-            return chosen_logprobs(tempered(logits, temperature), input_ids[:, -response_length:], with_entropy=False)[
-                0
-            ]
+            tokens = input_ids[:, -response_length:]
+            return chosen_logprobs(logits, tokens, with_entropy=False, temperature=temperature)[0]
 
     def trainable_groups(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
         """Parameters of the policy, and of the value head or the critic."""
@@ -188,11 +187,6 @@ def decided_from(model: Any, tokens: dict[str, Tensor], attention_mask: Tensor, 
     finally:
         hook.remove()
     return projected[0], logits
-
-
-def tempered(logits: Tensor, temperature: float) -> Tensor:
-    """The logits that are sampled from. At temperature 1 they are the model's, and the vocabulary's width is not copied."""
-    return logits if temperature == 1.0 else logits / temperature
 
 
 def token_positions(attention_mask: Tensor) -> Tensor:

@@ -15,6 +15,11 @@ import torch
 from torch import Tensor
 
 
+def tempered(logits: Tensor, temperature: float) -> Tensor:
+    """The logits that are sampled from, divided in float32. At temperature 1 they are the model's, and nothing is copied."""
+    return logits if temperature == 1.0 else logits.float() / temperature
+
+
 def token_logprobs(logits: Tensor, tokens: Tensor) -> Tensor:
     """log p(token) at each position, summed in float32: bfloat16 keeps too few digits for a probability ratio.
 

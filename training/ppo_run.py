@@ -10,6 +10,7 @@ from typing import Any
 
 from training.checkpoint import Checkpoint
 from training.completions import cut_completions
+from training.lora_layers import with_chosen_layers
 from training.ppo_loop import choose_policy, heldout_reward, measure, metrics_lines, train
 from training.ppo_saved import STATE_FILE, Carried, note_reward_source, resume, save
 from training.ppo_setup import Setup, set_up
@@ -19,11 +20,12 @@ from training.reward_sources import TextRewards
 from training.run_directory import RunDirectory, with_chosen_dtype
 from training.run_record import RunRecord, git_revision, hardware, now, package_versions
 from training.trackers import Tracker, tracked
+from training.weights_dtype import cast_weights
 
 
 def train_ppo(recipe: PPORecipe, out: Path) -> RunRecord:
     """Run PPO and return its record. Where `out` is complete already, nothing is done."""
-    recipe = with_chosen_dtype(recipe, out)
+    recipe = with_chosen_layers(with_chosen_dtype(recipe, out), out)
     run = RunDirectory.open(out, recipe)
     if run.complete:
         return run.record()
@@ -91,9 +93,7 @@ def begin(setup: Setup, run: RunDirectory) -> Carried:
 
 def save_policy(policy: Any, setup: Setup, directory: Path) -> str:
     """Write `Placement.whole_policy` as a whole checkpoint in the base's precision; return its digest."""
-    import torch
-
-    policy = policy.to(getattr(torch, setup.base.checkpoint.dtype))
+    policy = cast_weights(policy, setup.base.checkpoint.dtype)
     policy.generation_config = setup.generation_config
     save_with_reference(policy, setup.ppo.tokenizer, directory)
     return Checkpoint.open(directory).digest

@@ -10,6 +10,7 @@ from training.command import log
 from training.ppo_guards import Measured, Stop, best
 from training.run_directory import RunDirectory
 from training.run_record import RewardSource
+from training.saved_state import load_state, save_state
 
 if TYPE_CHECKING:
     from training.ppo import PPO
@@ -31,8 +32,6 @@ class Carried:
 
 def save(ppo: PPO, run: RunDirectory, carried: Carried) -> None:
     """Write everything that the next update depends on, whole or not at all."""
-    import torch
-
     state: dict[str, Any] = {
         "ppo": ppo.state(),
         "heldout_before": carried.heldout_before,
@@ -43,9 +42,8 @@ def save(ppo: PPO, run: RunDirectory, carried: Carried) -> None:
         "within": carried.within,
     }
     if ppo.accelerator.is_main_process:
-        temporary = run.state / f"{STATE_FILE}.writing"
-        torch.save(state, temporary)
-        temporary.replace(run.state / STATE_FILE)
+        run.sync_metrics()
+        save_state(state, run.state / STATE_FILE)
         run.note_energy()
         one = best(carried.measured, ppo.recipe.guards.max_kl)
         _drop_others(run, {one.update if one else None, carried.within})
@@ -55,15 +53,13 @@ def save(ppo: PPO, run: RunDirectory, carried: Carried) -> None:
 def resume(ppo: PPO, run: RunDirectory) -> Carried | None:
     """Continue from the saved state, or return None where there is none.
 
-    Metrics of updates after it are cut off, for they come again.
+    Metrics of updates after it are cut off, for they come again. Raises UsageError where the state or a line of metrics is damaged.
     """
-    import torch
-
     file = run.state / STATE_FILE
     if not file.is_file():
         run.metrics.unlink(missing_ok=True)
         return None
-    state = torch.load(file, map_location="cpu", weights_only=True)
+    state = load_state(file)
     ppo.load_state(state["ppo"])
     if ppo.accelerator.is_main_process:
         run.cut_metrics(ppo.updates_done)
@@ -81,23 +77,15 @@ def resume(ppo: PPO, run: RunDirectory) -> Carried | None:
 
 def keep_policy(ppo: PPO, run: RunDirectory) -> None:
     """Keep what the policy alone has learned so far by the number of its update. Earlier ones go when the next state is saved."""
-    import torch
-
     learned = ppo.place.policy_state()  # every process takes part
     if ppo.accelerator.is_main_process:
-        file = _kept(run, ppo.updates_done)
-        temporary = file.with_suffix(".writing")
-        torch.save(learned, temporary)
-        temporary.replace(file)
+        save_state(learned, _kept(run, ppo.updates_done))
 
 
 def load_policy(ppo: PPO, run: RunDirectory, update: int) -> None:
     """Put the kept policy of an update into the actor."""
-    import torch
-
     ppo.accelerator.wait_for_everyone()
-    state = torch.load(_kept(run, update), map_location="cpu", weights_only=True)
-    ppo.place.load_trainable(state)
+    ppo.place.load_trainable(load_state(_kept(run, update)))
 
 
 def _kept(run: RunDirectory, update: int) -> Path:

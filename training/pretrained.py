@@ -26,6 +26,7 @@ from training.errors import HubError, UsageError
 from training.gguf_base import unpack_gguf
 from training.run_record import (
     FeedbackSource,
+    Made,
     ParentCheckpoint,
     RunRecord,
     git_revision,
@@ -95,6 +96,7 @@ def resolve_base(source: str) -> BaseModel:
                 license=origin.license if origin else _license(directory),
                 note=None if origin is None or made_here else origin.note,
                 feedback=feedback_behind(record) if record else [],
+                made=_made(record, checkpoint.digest),
             ),
         )
     if source.endswith(".gguf") or source in PACKAGED:
@@ -106,6 +108,7 @@ def resolve_base(source: str) -> BaseModel:
     directory, revision = download(source)
     checkpoint = Checkpoint.open(directory)
     hub_id = source.partition("@")[0]
+    record = _published_record(directory / "run.json")
     return BaseModel(
         checkpoint,
         ParentCheckpoint(
@@ -115,8 +118,25 @@ def resolve_base(source: str) -> BaseModel:
             revision=revision,
             digest=checkpoint.digest,
             license=_license(directory),
+            feedback=feedback_behind(record) if record else [],
+            made=_made(record, checkpoint.digest),
         ),
     )
+
+
+def _published_record(file: Path) -> RunRecord | None:
+    """The record of a release of ours; None where there is none, or a file of the same name is something else."""
+    try:
+        return RunRecord.read(file)
+    except UsageError:
+        return None
+
+
+def _made(record: RunRecord | None, digest: str) -> Made | None:
+    """How a checkpoint was trained, where the record beside it is of these bytes; what was only copied has no stage."""
+    if record is None or record.method == "base" or record.checkpoint_digest != digest:
+        return None
+    return Made.of(record)
 
 
 def feedback_behind(record: RunRecord) -> list[FeedbackSource]:
@@ -124,6 +144,14 @@ def feedback_behind(record: RunRecord) -> list[FeedbackSource]:
     found = [feedback for data in record.data for feedback in data.feedback_behind()]
     found += [feedback for parent in record.parents for feedback in parent.feedback]
     return list({feedback.record: feedback for feedback in found}.values())
+
+
+def found_checkpoint(source: str) -> Checkpoint:
+    """The checkpoint that a recipe names: a directory, a run's, or a Hub id, which is downloaded. It is not hashed."""
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return Checkpoint.open(path / "checkpoint" if (path / "checkpoint").is_dir() else path)
+    return Checkpoint.open(download(source)[0])
 
 
 def download(source: str, patterns: Sequence[str] = MODEL_FILES) -> tuple[Path, str | None]:
@@ -148,17 +176,17 @@ def download(source: str, patterns: Sequence[str] = MODEL_FILES) -> tuple[Path, 
         )
     except LocalEntryNotFoundError as error:
         raise HubError(
-            "the Hub cannot be reached, and the model is not in the cache",
+            f"there is no directory {source} here, the Hub cannot be reached, and no model of that id is in the cache",
             where=endpoint(),
             found=source,
             next_step="check HF_ENDPOINT and the network, or give a local directory",
         ) from error
     except HfHubHTTPError as error:
         raise HubError(
-            "the Hub does not give this model",
+            f"there is no directory {source} here, and the Hub does not give a model of that id",
             where=endpoint(),
             found=str(error).splitlines()[0],
-            next_step="check the id and the revision; a private one needs HF_TOKEN",
+            next_step="check the path or the id and its revision; a private model needs HF_TOKEN",
         ) from error
     return directory, directory.name
 

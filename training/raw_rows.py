@@ -1,10 +1,12 @@
-"""Rows as they stand in their source: the starter set, a JSON or JSON Lines file, or whatever `datasets` loads.
+"""Rows as they stand in their source: the starter set, a JSON, JSON Lines or CSV file, or whatever `datasets` loads.
 
 rows, revision, license_id = read_rows(settings, settings.split, "preferences.jsonl")
 """
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,8 @@ from training.recipe import DataSettings
 
 STARTER = Path(__file__).parent / "starter"
 FILES = {
-    **{".jsonl": "ours", ".json": "ours"},
-    **{".jsonl.gz": "json", ".json.gz": "json", ".parquet": "parquet", ".csv": "csv"},
+    **{".jsonl": "our JSON", ".json": "our JSON", ".csv": "our table"},
+    **{".jsonl.gz": "json", ".json.gz": "json", ".parquet": "parquet"},
 }
 
 
@@ -40,11 +42,18 @@ def read_rows(
             raise UsageError(
                 "this kind of data file is not read", where=str(path), expected=", ".join(FILES), found=path.name
             )
-        return (_json_rows(path) if reader == "ours" else _loaded(reader, path, data_files=str(path))), None, None
+        if reader in OWN:
+            return OWN[reader](path), None, None
+        return _loaded(reader, path, data_files=str(path)), None, None
     if path.exists():
         return _loaded(str(path), path, split, name=settings.name, data_dir=settings.data_dir), None, None
     if reader is not None or settings.source.count("/") > 1:
-        raise UsageError("there is no such data file or directory", where=settings.source)
+        raise UsageError(
+            "there is no such data file or directory",
+            where=settings.source,
+            expected="a file, a directory, or a dataset's id on the Hub (org/name)",
+            next_step="correct the key source of data, prompts or ptx.data in the recipe, or in an override",
+        )
     revision = _hub_revision(settings.source)
     repo_id = settings.source.partition("@")[0]
     rows = _loaded(repo_id, settings.source, split, name=settings.name, data_dir=settings.data_dir, revision=revision)
@@ -69,14 +78,7 @@ def _refuse_splits(settings: DataSettings, file: Path, split: str) -> None:
 
 
 def _json_rows(path: Path) -> list[dict[str, Any]]:
-    content = path.read_bytes()
-    try:
-        text = content.decode("utf-8-sig")  # some editors begin a file with a byte order mark
-    except UnicodeDecodeError as error:
-        number = content.count(b"\n", 0, error.start) + 1
-        raise UsageError(
-            "not UTF-8", where=f"{path}, line {number}", found=f"the byte 0x{content[error.start]:02x}"
-        ) from error
+    text = _text(path)
     if path.suffix == ".json":
         try:
             rows = json.loads(text)
@@ -97,6 +99,43 @@ def _json_rows(path: Path) -> list[dict[str, Any]]:
             raise UsageError("each line must be an object", where=f"{path}, line {number}", found=line[:120])
         rows.append(row)
     return rows
+
+
+def _table_rows(path: Path) -> list[dict[str, Any]]:
+    """A CSV file's rows. Cells are what they say: a guess at types makes numbers of answers, and nothing of None and NA."""
+    reader = csv.DictReader(io.StringIO(_text(path), newline=""), strict=True)
+    rows = []
+    try:
+        for row in reader:
+            if None in row or None in row.values():  # more cells than names, or fewer
+                cells = len(row) - 1 + len(row[None]) if None in row else sum(cell is not None for cell in row.values())
+                raise UsageError(
+                    "this row has another number of cells than the header",
+                    where=f"{path}, line {reader.line_num}",
+                    expected=f"{len(reader.fieldnames or [])}: {', '.join(reader.fieldnames or [])}"[:200],
+                    found=str(cells),
+                )
+            rows.append(dict(row))
+    except csv.Error as error:
+        raise UsageError("not a table", where=f"{path}, line {reader.line_num}", found=str(error)) from error
+    if not rows:
+        raise UsageError("the table has no rows", where=str(path), expected="a header and rows below it")
+    return rows
+
+
+def _text(path: Path) -> str:
+    """A file's text. Raises UsageError naming the line where it is not UTF-8."""
+    content = path.read_bytes()
+    try:
+        return content.decode("utf-8-sig")  # some editors begin a file with a byte order mark
+    except UnicodeDecodeError as error:
+        number = content.count(b"\n", 0, error.start) + 1
+        raise UsageError(
+            "not UTF-8", where=f"{path}, line {number}", found=f"the byte 0x{content[error.start]:02x}"
+        ) from error
+
+
+OWN = {"our JSON": _json_rows, "our table": _table_rows}
 
 
 def _loaded(builder: str, where: str | Path, split: str = "train", **options: str | None) -> list[dict[str, Any]]:

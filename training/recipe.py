@@ -47,11 +47,16 @@ class LoraSettings(Settings):
     lora_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     target_modules: str | list[str] = "all-linear"
     layers_to_transform: list[int] | None = None  # gradients stop below the lowest of them, which saves their time
+    # The share of the layers that have adapters, from the top, where layers_to_transform does not name them. 1 or null: all
+    upper_layers: float | None = Field(default=None, gt=0.0, le=1.0, exclude=True)
 
     @model_validator(mode="after")
     def _layers_need_names(self) -> Self:
-        if self.layers_to_transform is not None and isinstance(self.target_modules, str):
-            raise ValueError("layers_to_transform needs target_modules as a list of names, e.g. [q_proj, v_proj]")
+        some = self.layers_to_transform is not None or self.upper_layers not in (None, 1.0)
+        if some and isinstance(self.target_modules, str):
+            raise ValueError(
+                "layers_to_transform and upper_layers need target_modules as a list of names, e.g. [q_proj, v_proj]"
+            )
         return self
 
 
@@ -126,9 +131,9 @@ class RewardKeys(Settings):
     def _one_source_of_rewards(self) -> Self:
         given = [key for key in ("reward_model", "reward_function", "reward_url") if getattr(self, key) is not None]
         if len(given) != 1:
+            told = f"{' and '.join(given)} are: set the others to null" if given else "none is"
             raise ValueError(
-                "exactly one of 'reward_model', 'reward_function' and 'reward_url' must be given, "
-                f"and here {' and '.join(given) if given else 'none'} is"
+                f"exactly one of 'reward_model', 'reward_function' and 'reward_url' must be given, and here {told}"
             )
         return self
 
@@ -345,4 +350,9 @@ def find_recipe(name: str) -> Path:
     if shipped.is_file():
         return shipped
     known = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.yaml")))
-    raise UsageError(f"there is no recipe of the name {name}", expected=f"a YAML file, or one of {known}")
+    raise UsageError(
+        f"there is no recipe of the name {name}",
+        expected=f"a YAML file, or one of {known}",
+        found=name,
+        next_step="give --recipe one of these, or the path of a file ending in .yaml",
+    )

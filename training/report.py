@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from training.completions import read_completions
+from training.counted import counted
 from training.curves import COLOURS, Series, panel
 from training.errors import UsageError
 from training.records import write_atomically
@@ -95,7 +96,7 @@ def report(run: Path, out: Path | None) -> dict[str, Any]:
             "the run's metrics hold nothing that could be drawn",
             where=str(run / "metrics.jsonl"),
             expected="numbers in two lines or more",
-            found=f"{len(lines)} lines",
+            found=counted(len(lines), "line"),
             next_step="wait for more of the run",
         )
     target = out if out is not None else run / "report.html"
@@ -169,7 +170,7 @@ def x_key(lines: Sequence[dict[str, Any]]) -> str:
 
 def _about(lines: Sequence[dict[str, Any]], record: RunRecord | None) -> str:
     if record is None:
-        return f"<p>{len(lines)} lines so far; the run is not finished.</p>"
+        return f"<p>{counted(len(lines), 'line')} so far; the run is not finished.</p>"
     rows = "".join(
         f"<tr><td>{escape(key)}</td><td>{value:.6g}</td></tr>" for key, value in sorted(record.metrics.items())
     )

@@ -12,15 +12,10 @@ The server gets the same three lists as a JSON object by POST, and answers {"rew
 from __future__ import annotations
 
 import hashlib
-import http.client
 import json
-import math
 import sys
-import time
 import traceback
 import types
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +25,7 @@ from training.command import log
 from training.errors import UsageError
 from training.run_record import RewardSource
 
-PAUSE_SECONDS = 1.0  # before the second try; doubled before each further one
+LARGEST = 3.4e38  # a reward becomes a float32
 
 
 class RewardFailed(UsageError):
@@ -45,9 +40,15 @@ class TextRewards:
     call: Callable[..., Any]  # by keyword: samples, prompts, outputs
 
     def score(self, prompts: Sequence[str], outputs: Sequence[str]) -> list[float]:
-        """One finite reward for each output, in their order. Raises RewardFailed where that is not what comes back."""
+        """One finite reward for each output, in their order; random numbers that the function draws or seeds are its own.
+
+        Raises RewardFailed where that is not what comes back.
+        """
         samples = [prompt + output for prompt, output in zip(prompts, outputs, strict=True)]
-        found = self.call(samples=list(samples), prompts=list(prompts), outputs=list(outputs))
+        from training.others_code import apart
+
+        with apart(samples):
+            found = self.call(samples=list(samples), prompts=list(prompts), outputs=list(outputs))
         return checked(found, samples, self.source.name)
 
 
@@ -77,13 +78,16 @@ def load_reward_function(spec: str) -> TextRewards:
     module = types.ModuleType(f"reward_function_{path.stem}")
     module.__file__ = str(path.absolute())
     sys.modules[module.__name__] = module  # dataclasses and pickle look their module up by its name
+    from training.others_code import apart
+
     try:
-        exec(compile(content, str(path), "exec", dont_inherit=True), module.__dict__)
+        with apart([spec]):
+            exec(compile(content, str(path), "exec", dont_inherit=True), module.__dict__)
     except (Exception, SystemExit) as error:  # the user's file may raise anything; all of it is told
         raise UsageError(
             "the file with the reward function does not run",
             where=_place(error, path),
-            found=_told(error),
+            found=told(error),
             next_step="mend the file, then run the same command again",
         ) from error
     function = getattr(module, name, None)
@@ -106,7 +110,7 @@ def load_reward_function(spec: str) -> TextRewards:
                 "the reward function raised an exception",
                 where=_place(error, path),
                 expected=f"{name}(samples, prompts, outputs) to return one float for each sample",
-                found=_told(error),
+                found=told(error),
                 next_step="mend the function, then run the same command again",
             ) from error
 
@@ -118,7 +122,9 @@ def reward_endpoint(url: str, timeout: float, tries: int) -> TextRewards:
     """Rewards by POST to `url`. A server that cannot be reached, is overloaded (429) or fails (5xx) is asked `tries` times."""
 
     def call(**texts: list[str]) -> Any:
-        return _asked(url, json.dumps(texts).encode(), timeout, tries)
+        from training.reward_server import asked
+
+        return asked(url, json.dumps(texts).encode(), timeout, tries)
 
     return TextRewards(RewardSource(kind="url", name=url), call)
 
@@ -135,8 +141,8 @@ def checked(found: Any, samples: Sequence[str], name: str) -> list[float]:
         number = value.item() if hasattr(value, "item") and getattr(value, "ndim", 0) == 0 else value
         if isinstance(number, bool) or not isinstance(number, int | float):
             raise _not_rewards(name, samples, f"{type(value).__name__} {str(value)[:80]!r} for {sample[-80:]!r}")
-        if not math.isfinite(number):
-            raise _not_rewards(name, samples, f"{number} for {sample[-80:]!r}")
+        if not -LARGEST <= number <= LARGEST:  # no NaN is
+            raise _not_rewards(name, samples, f"{str(number)[:40]} for {sample[-80:]!r}")
         rewards.append(float(number))
     return rewards
 
@@ -145,62 +151,13 @@ def _not_rewards(name: str, samples: Sequence[str], found: str) -> RewardFailed:
     return RewardFailed(
         "what came back are not rewards",
         where=name,
-        expected=f"a list of {len(samples)} finite numbers, one for each sample",
+        expected=f"a list of {len(samples)} finite numbers that float32 holds, one for each sample",
         found=found,
         next_step="mend what gives the rewards, then run the same command again",
     )
 
 
-def _asked(url: str, body: bytes, timeout: float, tries: int) -> Any:
-    """What the server answers under "rewards"."""
-    for attempt in range(1, tries + 1):
-        try:
-            return _rewards_in(_post(url, body, timeout), url)
-        except urllib.error.HTTPError as error:
-            found = f"HTTP {error.code} {error.reason}: {error.read(300).decode(errors='replace')}"
-            again = error.code == 429 or error.code >= 500
-        except (OSError, http.client.HTTPException) as error:  # unreachable, timed out, or broken off in mid-answer
-            found, again = _told(error), True
-        if not again or attempt == tries:
-            break
-        pause = PAUSE_SECONDS * 2 ** (attempt - 1)
-        log(f"the reward server did not answer ({found[:120]}); try {attempt + 1} of {tries} in {pause:.0f} s")
-        time.sleep(pause)
-    raise RewardFailed(
-        "the reward server gives no rewards",
-        where=url,
-        expected='HTTP 200 and {"rewards": [...]}' + f" within {timeout:g} s",
-        found=f"{found} (try {attempt} of {tries})",
-        next_step="start or mend the server, then run the same command again",
-    )
-
-
-def _post(url: str, body: bytes, timeout: float) -> bytes:
-    request = urllib.request.Request(url, data=body, headers={"Content-Type": "application/json"}, method="POST")
-    with urllib.request.urlopen(request, timeout=timeout) as response:
-        answer: bytes = response.read()
-        return answer
-
-
-def _rewards_in(answer: bytes, url: str) -> Any:
-    try:
-        value = json.loads(answer)
-    except ValueError as error:
-        value, problem = None, f"no JSON ({error})"
-    else:
-        problem = "JSON without it"
-    if not isinstance(value, dict) or "rewards" not in value:
-        raise RewardFailed(
-            "the reward server's answer is not understood",
-            where=url,
-            expected='a JSON object {"rewards": [...]}',
-            found=f"{problem}: {answer[:120].decode(errors='replace')}",
-            next_step="mend the server, then run the same command again",
-        )
-    return value["rewards"]
-
-
-def _told(error: BaseException) -> str:
+def told(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 

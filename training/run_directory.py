@@ -8,7 +8,6 @@ One process at a time trains in it, and a run that continues has the parents and
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from training.command import first_process
 from training.directory_lock import LOCK, hold
 from training.energy import meter, price, spent
 from training.energy_record import Energy, total
@@ -27,6 +27,7 @@ from training.records import canonical_json, write_atomically
 from training.reference import FILE as REFERENCE
 from training.reference import Reference
 from training.run_record import DataSource, ParentCheckpoint, RunRecord
+from training.saved_state import damaged, sync
 from training.yaml_file import Settings
 
 STATE = ".state"  # in the run's directory, while it trains
@@ -59,6 +60,8 @@ class RunDirectory:
         if begun is not None:
             begun = _with_new_keys(begun, type(recipe))
         if begun is not None and begun != wanted and (run.complete or run._anything_saved()):
+            if begun.get("method") != wanted.get("method"):  # they have hardly a key in common
+                begun, wanted = ({"method": each.get("method")} for each in (begun, wanted))
             was, now = with_dots(begun), with_dots(wanted)
             changed = sorted(key for key in {*was, *now} if was.get(key) != now.get(key))
             raise UsageError(
@@ -79,7 +82,7 @@ class RunDirectory:
         if self.complete:
             return RunRecord.read(self.path / "run.json").recipe
         file = self.state / "recipe.json"
-        begun: dict[str, Any] | None = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+        begun: dict[str, Any] | None = _read(file) if file.is_file() else None
         return begun
 
     def _anything_saved(self) -> bool:
@@ -88,7 +91,7 @@ class RunDirectory:
 
     def _lock(self) -> None:
         """Hold the directory until this process ends, whatever ends it. Of several launched as one run, the first does."""
-        if _first_process():
+        if first_process():
             hold(self.state, "another process is training here", self.path)
 
     def hold_inputs(
@@ -113,7 +116,7 @@ class RunDirectory:
         ]
         found += [(f"the prompts of {source.id} to measure on", source.sha256) for source in measured_on]
         if continues and file.is_file():
-            begun = json.loads(file.read_text(encoding="utf-8"))
+            begun = _read(file)
             # Not strict: until 2026-11-28 what is measured on, which stands last, was not noted.
             changed = [(name, was, now) for (name, now), (_, was) in zip(found, begun, strict=False) if was != now]
             if changed:
@@ -126,7 +129,7 @@ class RunDirectory:
                     next_step="to continue it, bring back what it began with (a Hub id can name its revision); "
                     "to begin again, choose another --out or remove the directory",
                 )
-        elif _first_process():
+        elif first_process():
             write_atomically(file, canonical_json(found))
 
     @property
@@ -159,11 +162,29 @@ class RunDirectory:
         with self.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(values, sort_keys=True) + "\n")
 
-    def cut_metrics(self, last: int) -> None:
-        """Drop the lines of steps after `last`, for they come again; a line torn by a kill is such a one."""
+    def sync_metrics(self) -> None:
+        """Have the disk hold the metrics before it holds the state of their last step."""
         if self.metrics.is_file():
-            lines = [line for line in self.metrics.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
-            write_atomically(self.metrics, b"".join(line for line in lines if json.loads(line)["step"] <= last))
+            sync(self.metrics)
+
+    def cut_metrics(self, last: int) -> None:
+        """Drop the lines of steps after `last`, for they come again; a line torn by a kill is such a one.
+
+        Raises UsageError where a step up to `last` is not there: the record would tell a part of the run as the whole.
+        """
+        content = self.metrics.read_bytes() if self.metrics.is_file() else b""
+        kept: list[tuple[int, bytes]] = []
+        for number, line in enumerate(content.splitlines(keepends=True), 1):
+            if line.endswith(b"\n"):
+                try:
+                    kept.append((int(json.loads(line)["step"]), line))
+                except (ValueError, KeyError, TypeError) as error:
+                    raise damaged(self.metrics, f"line {number}: {line[:80].decode(errors='replace')!r}") from error
+        missing = sorted({*range(1, last + 1)} - {step for step, _ in kept})
+        if missing:
+            told = ", ".join(map(str, missing[:5])) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+            raise damaged(self.metrics, f"no line of step {told}, and the saved state is of step {last}")
+        write_atomically(self.metrics, b"".join(line for step, line in kept if step <= last))
 
     def note_energy(self) -> None:
         """Keep what this attempt has taken so far, beside what it can continue from; its seconds are kept so, too."""
@@ -172,7 +193,7 @@ class RunDirectory:
     def _energy(self) -> dict[str, Energy]:
         """attempt -> its energy: those before as they were noted, this one as it stands now."""
         file = self.state / ENERGY
-        noted = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        noted = _read(file) if file.is_file() else {}
         attempts = {name: Energy(**value) for name, value in noted.items()}
         now, running = spent(), meter()
         if now is None or running is None:
@@ -199,9 +220,12 @@ class RunDirectory:
         return record
 
 
-def _first_process() -> bool:
-    """Whether this is the only process of the run, or the first of those launched together (torch's launcher sets RANK)."""
-    return os.environ.get("RANK", "0") == "0"
+def _read(file: Path) -> Any:
+    """A file of JSON that a run which is not finished left. Raises UsageError where it is damaged."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise damaged(file, str(error)) from error
 
 
 def with_dots(settings: dict[str, Any], before: str = "") -> dict[str, Any]:

@@ -10,7 +10,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from training.energy_record import Energy, Price
@@ -29,6 +29,9 @@ class FeedbackSource(Record):
     alpha: float | None  # Krippendorff's, nominal, with its 95% interval
     alpha_low: float | None
     alpha_high: float | None
+    # Whose votes they were, each as training.votes.labeller_mark of `record`: a deletion request finds the run by it, also where
+    # the analysis is not there any more. [] in records from before 2026-11-29
+    labellers: list[str] = []
 
 
 class ParentCheckpoint(Record):
@@ -42,6 +45,7 @@ class ParentCheckpoint(Record):
     license: str | None = None
     note: str | None = None  # e.g. that the weights were dequantised from a GGUF
     feedback: list[FeedbackSource] = []  # the votes that the parent itself was trained on
+    made: Made | None = None  # how, where it was trained by Slipway; None in records from before 2026-11-29
 
 
 class RewardSource(Record):
@@ -96,7 +100,25 @@ class SampledAnswers(Record):
         return learned + self.prompts.feedback_behind()
 
 
-DataSource.model_rebuild()  # it names SampledAnswers, which names it
+class Made(Record):
+    """How a parent was made, by its own run.json: the stages before a run, of which each names the one before it."""
+
+    method: str
+    data: list[DataSource]
+    rewards: list[RewardSource] = []
+    parents: list[ParentCheckpoint]
+
+    @classmethod
+    def of(cls, record: RunRecord) -> Made:
+        """What a later record tells of this one: names instead of a machine's own paths."""
+        data = [source.model_copy(update={"id": _name(source.id)}) for source in record.data]
+        parents = [parent.model_copy(update={"name": _name(parent.name)}) for parent in record.parents]
+        rewards = [source.model_copy(update={"name": _name(source.name)}) for source in record.rewards]
+        return cls(method=record.method, data=data, rewards=rewards, parents=parents)
+
+
+for _record in (DataSource, ParentCheckpoint, SampledAnswers):  # they name each other
+    _record.model_rebuild()
 
 
 class Hardware(Record):
@@ -167,6 +189,11 @@ def hardware(device: str) -> Hardware:
 def now() -> str:
     """The time in UTC, ISO 8601, whole seconds."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _name(source: str) -> str:
+    """The last part of an absolute path; ids, relative paths and addresses as they are."""
+    return PurePath(source).name if PurePath(source).is_absolute() else source
 
 
 def _processor() -> str:

@@ -22,6 +22,7 @@ from training.run_record import RunRecord, kept
 from training.sequence_logprobs import learned_logprobs, loss_change, loss_per_token
 from training.special_tokens import words_only
 from training.trl_run import TRLRun
+from training.weights_dtype import as_saved
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -53,7 +54,8 @@ def train_sft(recipe: SFTRecipe, out: Path) -> RunRecord:
     require_context(model.config, [len(ids) for ids, _ in rows + heldout], "lower max_length", limit=recipe.max_length)
     metrics = {}
     if heldout:
-        before = learned_logprobs(model, heldout, tokenizer.pad_token_id)
+        with as_saved(model, base.checkpoint.dtype):
+            before = learned_logprobs(model, heldout, tokenizer.pad_token_id)
         metrics = {"heldout_rows": float(len(before)), "heldout_tokens": float(sum(each.tokens for each in before))}
         metrics["heldout_loss_before"] = loss_per_token(before)
     trainer = SFTTrainer(

@@ -66,9 +66,11 @@ def check_continues(saved: dict[str, Any], processes: int, by_length: bool) -> N
 
 def whole_model(trainer: Any) -> Any | None:
     """The trained model as one process would hold it; None on every process but the first, where it lies in parts."""
+    if (
+        layout(trainer.accelerator) == "whole"
+    ):  # without autocast: what is measured is what is loaded from the checkpoint
+        return trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     model = trainer.accelerator.unwrap_model(trainer.model)
-    if layout(trainer.accelerator) == "whole":
-        return model
     zero3 = layout(trainer.accelerator) == "zero3"
     held = (
         weights(model) if zero3 else trainer.accelerator.get_state_dict(trainer.model_wrapped)

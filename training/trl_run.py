@@ -11,12 +11,13 @@ TRL itself is imported by the launchers only. What is written is a whole checkpo
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args, get_type_hints
 
 import torch
 from transformers import GenerationConfig, PrinterCallback, TrainerCallback
@@ -25,6 +26,7 @@ from transformers.integrations import TensorBoardCallback
 from training.allocator import Holes
 from training.checkpoint import Checkpoint
 from training.errors import UsageError
+from training.lora_layers import with_chosen_layers
 from training.pretrained import BaseModel, load_tokenizer, resolve_base
 from training.processes import launched_processes, require_one_run, require_parts
 from training.progress import Progress
@@ -46,6 +48,7 @@ from training.sharding import layout, say_how_it_lies, share_out_on_cpus
 from training.trackers import PROJECT
 from training.trl_processes import accumulation, check_continues, in_parts, whole_model
 from training.trl_state import for_layout, save_whole
+from training.weights_dtype import cast_weights
 from training.zero3 import read_whole
 
 if TYPE_CHECKING:
@@ -77,7 +80,7 @@ class TRLRun(Generic[R]):
     @classmethod
     def begin(cls, recipe: R, out: Path) -> TRLRun[R]:
         """Open or reopen the run's directory. Raises UsageError where it holds a run of another recipe."""
-        recipe = with_chosen_dtype(recipe, out)
+        recipe = with_chosen_layers(with_chosen_dtype(recipe, out), out)
         directory = RunDirectory.open(out, recipe)
         file = directory.state / SAVED
         saved = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
@@ -131,6 +134,7 @@ class TRLRun(Generic[R]):
             "save_total_limit": 2,  # the one before stays until the next is whole
             **ours,
         }
+        _require_steps(values)
         try:
             arguments = config(**values)
         except (TypeError, ValueError) as error:
@@ -203,7 +207,7 @@ class TRLRun(Generic[R]):
             return None
         if self.recipe.lora is not None:
             trained = trained.merge_and_unload()
-        return trained.to(getattr(torch, base.checkpoint.dtype))
+        return cast_weights(trained, base.checkpoint.dtype)
 
     def save(self, model: Any, tokenizer: PreTrainedTokenizerBase) -> Checkpoint:
         """Write the checkpoint where `finish` takes it from."""
@@ -244,13 +248,45 @@ class TRLRun(Generic[R]):
 
 
 def check_args(args: dict[str, Any], config: type[Any], reserved: tuple[str, ...]) -> None:
-    """Raise UsageError for a key of `args` that is reserved, or that is no field of TRL's `config`."""
-    known = {field.name for field in dataclasses.fields(config)}
-    for key in args:
+    """Raise UsageError for a key of `args` that is reserved or is no field of TRL's `config`, or whose value is of another type."""
+    kinds = get_type_hints(config)
+    for key, value in args.items():
+        where = f"args.{key} of the recipe, or of an override"
         if key in reserved:
-            raise UsageError(f"'args.{key}' is set by the run itself", next_step="remove it from the recipe's args")
-        if key not in known:
-            raise UsageError(f"unknown key 'args.{key}'", expected=f"a field of TRL's {config.__name__}", found=key)
+            raise UsageError(
+                f"'args.{key}' is set by the run itself", where=where, next_step="remove it from the recipe's args"
+            )
+        if key not in kinds:
+            close = difflib.get_close_matches(key, kinds, n=1)
+            raise UsageError(
+                f"unknown key 'args.{key}'",
+                where=where,
+                expected=f"a field of TRL's {config.__name__}",
+                found=key,
+                next_step=f"did you mean 'args.{close[0]}'?" if close else "remove the key",
+            )
+        plain = set(get_args(kinds[key]) or (kinds[key],))
+        if plain <= {int, float, bool, str, type(None)} and not _is_a(value, plain):
+            names = sorted("null" if kind is type(None) else kind.__name__ for kind in plain)
+            raise UsageError(
+                f"wrong value for 'args.{key}'", where=where, expected=" or ".join(names), found=repr(value)[:120]
+            )
+
+
+def _require_steps(values: dict[str, Any]) -> None:
+    """Raise UsageError for a run that would learn nothing, and whose figures would still be told as its own."""
+    if values.get("num_train_epochs", 1) <= 0 and values.get("max_steps", -1) <= 0:
+        raise UsageError(
+            "this run would make no step",
+            where="args.num_train_epochs and args.max_steps",
+            expected="one of them above 0",
+            found=f"{values['num_train_epochs']} and {values.get('max_steps', 'none')}",
+        )
+
+
+def _is_a(value: Any, kinds: set[Any]) -> bool:
+    """Whether a value from YAML is of one of these types; a whole number is a float too, and a truth value no number."""
+    return type(value) in (kinds | {int} if float in kinds else kinds)
 
 
 class _Journal(TrainerCallback):  # type: ignore[misc]  # transformers is read without its types

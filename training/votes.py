@@ -220,10 +220,10 @@ def forgotten_labellers(file: Path) -> set[str]:
 
 
 def labeller_mark(labeller: str, digest: str) -> str:
-    """By which a scorecard of the checkpoint `digest` names a labeller.
+    """By which a scorecard of the checkpoint `digest`, or a run that learned from the analysis `digest`, names a labeller.
 
-    A scorecard is published: who has a labeller's hash finds them there, and nobody can tell who else voted, or that two
-    scorecards have the same labeller.
+    Both are published: who has a labeller's hash finds them there, and nobody can tell who else voted, or that two of them have the
+    same labeller.
     """
     return hashlib.sha256(f"{digest} {labeller}".encode()).hexdigest()
 

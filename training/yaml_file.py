@@ -104,9 +104,9 @@ def parse(value: dict[str, Any], cls: type[S], where: Any = None) -> S:
             raise UsageError(
                 "the keys do not go together",
                 where=place,
-                expected=first["msg"],
+                expected=first["msg"].removeprefix("Value error, "),
                 found=", ".join(map(str, first["input"])),
-                next_step="correct the keys",
+                next_step="correct the keys; behind a command, key=null takes one of the recipe's away",
             ) from error
         raise UsageError(
             f"wrong value for '{dotted}'",
@@ -154,7 +154,9 @@ def _apply(value: dict[str, Any], override: str) -> dict[tuple[Any, ...], str]:
     dotted, separator, text = override.partition("=")
     if not separator or not dotted:
         raise UsageError(
-            "an override is not of the form key=value", found=override, next_step="write e.g. train.learning_rate=1e-5"
+            "an override is not of the form key=value",
+            found=override,
+            next_step="write a key and a value, e.g. seed=1 or lora.r=8",
         )
     keys = tuple(dotted.split("."))
     target = value

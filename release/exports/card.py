@@ -8,6 +8,7 @@ from evals.presentation import between, figure, metric_label, short_digests
 from model_cards.score_table import MARKS, signed
 from release.exports.record import ExportedFile, ExportRecord, ScoreDifference
 from release.hub_reader import PUBLIC_HUB
+from training.counted import counted
 
 TEMPLATE = Path(__file__).with_name("card.jinja")
 
@@ -60,7 +61,7 @@ def score_lines(file: ExportedFile) -> list[str]:
         return [f"change of scores not measured: {file.scores_not_measured or 'made before it was'}"]
     rows = [
         f"{row.task}/{row.metric} {figure(row.checkpoint, row.unit)} -> {figure(row.file, row.unit)}, {change(row)}, "
-        f"{row.n} items, {row.verdict}"
+        f"{counted(row.n, 'item')}, {row.verdict}"
         for row in file.scores.rows
     ]
     rows += [f"{task} failed: {why}" for task, why in file.scores.failed.items()]

@@ -18,11 +18,12 @@ from release.exports.scores import files_of
 from release.gates.candidate import Candidate
 from release.gates.private import no_local_paths, no_secrets
 from release.hub_client import HubClient, HubRepository, check_repo_id
-from release.hub_files import LocalFile, changes, difference
+from release.hub_files import MEND, LocalFile, changes, difference
 from release.policy import load_policy
 from release.staging import Staging, apart
 from training.checkpoint import Checkpoint, FileEntry
 from training.command import log
+from training.counted import counted
 from training.errors import GateRefused, HubError, UsageError, VerificationMismatch
 from training.records import sha256_of_file
 from training.run_record import now
@@ -42,7 +43,7 @@ def publish_export(
     files = _files(directory, record, repo_id, hub.endpoint)
     _require_nothing_private(directory, files, repo_id)
     require_released(hub, record, checkpoint, private=private)
-    log(f"publishing {len(files)} files to {hub.endpoint}/{repo_id} as {hub.user()}")
+    log(f"publishing {counted(len(files), 'file')} to {hub.endpoint}/{repo_id} as {hub.user()}")
     repository = _open(hub, repo_id)
     head = repository.main
     there = hub.tree(repo_id, head)
@@ -226,5 +227,5 @@ def _check(hub: HubClient, staging: Staging, staged: str, files: dict[str, Local
         raise VerificationMismatch(
             "the Hub gave back something else than it was given; nothing was published\n  " + "\n  ".join(wrong),
             where=f"{hub.endpoint}/{staging.repo_id}, commit {staged}",
-            next_step="publish again; if it stays, the Hub's storage is damaged",
+            next_step=f"publish again; if it stays, the Hub's storage is damaged: {MEND}, and then publish again",
         )

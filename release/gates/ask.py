@@ -7,7 +7,13 @@ refused = [verdict for verdict in verdicts if verdict.outcome == "refused"]
 from __future__ import annotations
 
 from release.gates.candidate import Candidate, Gate, refused
-from release.gates.evidence import contamination_bounded, figures_from_samples, run_record_pinned, scorecard_pinned
+from release.gates.evidence import (
+    contamination_bounded,
+    figures_from_samples,
+    headlines_regenerable,
+    run_record_pinned,
+    scorecard_pinned,
+)
 from release.gates.files import file_names_portable, files_readable
 from release.gates.licences import license_compatible
 from release.gates.loading import behaves_as_saved, chat_template_renders, loads_clean, no_remote_code
@@ -32,6 +38,7 @@ GATES: dict[GateName, Gate] = {
     "run_record_pinned": run_record_pinned,
     "scorecard_pinned": scorecard_pinned,
     "figures_from_samples": figures_from_samples,
+    "headlines_regenerable": headlines_regenerable,
     "contamination_bounded": contamination_bounded,
     "no_regression": no_regression,
     "no_regression_since_release": no_regression_since_release,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evals.scorecard import Scorecard
 from model_cards.signer import Signer
@@ -16,6 +17,12 @@ from release.records import Verdict
 from training.checkpoint import FileEntry, changes_behaviour, manifest_digest
 from training.errors import SlipwayError
 from training.run_record import RunRecord
+
+if TYPE_CHECKING:
+    from evals.regenerate import Regenerated
+
+# Of the release itself, of its parent, and of models beside it.
+SCORECARDS = r"(baseline/|beside/[^/]+/)?scorecard\.json"
 
 
 @dataclass(frozen=True)
@@ -31,9 +38,9 @@ class Candidate:
     waivers: Mapping[str, str] = field(default_factory=dict)  # gate -> why its refusal is accepted
     signer: Signer | None = None  # whose name is public by the signature
     space: str | None = None  # the chat Space that is asked for beside it
-    base_licences: Mapping[str, str | None] = field(
-        default_factory=dict
-    )  # as a Hub gave them, of bases that the card names
+    # As a Hub gave them, of the bases that the card or the record names and of those behind them.
+    base_licences: Mapping[str, str | None] = field(default_factory=dict)
+    base_models: Mapping[str, Sequence[str]] = field(default_factory=dict)  # what their cards name as base
 
     @cached_property
     def digest(self) -> str:
@@ -57,6 +64,22 @@ class Candidate:
     def loaded(self) -> Loaded:
         """The model as `from_pretrained` loads it. Raises UsageError where it does not."""
         return load(self.bundle)
+
+    @cached_property
+    def regenerated(self) -> dict[str, Regenerated]:
+        """Every figure of the bundle's scorecards, by folder, task and metric, as its samples give it."""
+        from evals.regenerate import regenerate
+        from evals.saved import SavedRun
+
+        scored = [entry.path for entry in self.files if re.fullmatch(SCORECARDS, entry.path)]
+        folders = [
+            path.removesuffix("scorecard.json") for path in sorted(scored, key=lambda path: (path.count("/"), path))
+        ]
+        return {
+            f"{name}{one.score.task}/{one.score.metric}": one
+            for name in folders
+            for one in regenerate(SavedRun.open(self.bundle / name))
+        }
 
     @property
     def parent_digest(self) -> str | None:

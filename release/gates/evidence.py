@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-import re
 from typing import Any
 
 from evals.scorecard import Scorecard
 from release.gates.candidate import Candidate, passed, refused, skipped
 from release.records import Verdict
+from training.counted import counted
 from training.records import sha256_of_file
 
-SCORECARDS = r"(baseline/|beside/[^/]+/)?scorecard\.json"
 EVALUATE = "python -m evals run {run}/checkpoint --suite starter --out {run} --baseline runs/base"
 
 
@@ -69,24 +68,16 @@ def scorecard_pinned(candidate: Candidate) -> Verdict:
     problems = samples_problems(candidate, scorecard, "samples") + _coverage_problems(candidate, scorecard)
     if problems:
         return refused(gate, "; ".join(problems[:5]), remedy=remedy, problems=problems, **evidence)
-    return passed(gate, f"{len(scorecard.scores)} scores measured on these bytes", **evidence)
+    return passed(gate, f"{counted(len(scorecard.scores), 'score')} measured on these bytes", **evidence)
 
 
 def figures_from_samples(candidate: Candidate) -> Verdict:
     """Every figure of the scorecard, of the parent's and of models beside it is what its samples give, computed again."""
-    from evals.regenerate import regenerate
-    from evals.saved import SavedRun
-
-    gate = "figures_from_samples"
-    scored = [entry.path for entry in candidate.files if re.fullmatch(SCORECARDS, entry.path)]
-    folders = [path.removesuffix("scorecard.json") for path in sorted(scored, key=lambda path: (path.count("/"), path))]
-    if not folders:
+    gate, found = "figures_from_samples", candidate.regenerated
+    if not found:
         return skipped(gate, "there is no scorecard.json")
-    found = [(name, one) for name in folders for one in regenerate(SavedRun.open(candidate.bundle / name))]
-    wrong = [
-        f"{name}{one.score.task}/{one.score.metric}: {one.problem}" for name, one in found if one.problem is not None
-    ]
-    unmade = {f"{name}{one.score.task}/{one.score.metric}": one.impossible for name, one in found if one.impossible}
+    wrong = [f"{name}: {one.problem}" for name, one in found.items() if one.problem is not None]
+    unmade = {name: one.impossible for name, one in found.items() if one.impossible}
     evidence = {"figures": len(found), "not_made_again": unmade}
     if wrong:
         return refused(
@@ -98,6 +89,23 @@ def figures_from_samples(candidate: Candidate) -> Verdict:
         )
     rest = f", {len(unmade)} could not be made again" if unmade else ""
     return passed(gate, f"{len(found) - len(unmade)} figures made again from their samples{rest}", **evidence)
+
+
+def headlines_regenerable(candidate: Candidate) -> Verdict:
+    """No headline figure is one that nothing can make again from its samples."""
+    gate, found = "headlines_regenerable", candidate.regenerated
+    headlines = [name for name, one in found.items() if one.score.headline]
+    unmade = {name: why for name in headlines if (why := found[name].impossible)}
+    if unmade:
+        name, why = next(iter(unmade.items()))
+        return refused(
+            gate,
+            f"nothing makes the headline figure {name} again: {why}",
+            remedy=f"{EVALUATE.format(run=candidate.run.as_posix())}, whose samples keep what lm-eval's own aggregations take; "
+            f"or --waive '{gate}=REASON', which the card will say",
+            not_made_again=unmade,
+        )
+    return passed(gate, f"{len(headlines)} headline figures can be made again from their samples")
 
 
 def contamination_bounded(candidate: Candidate) -> Verdict:
@@ -171,7 +179,7 @@ def _coverage_problems(candidate: Candidate, scorecard: Scorecard) -> list[str]:
         if not math.isfinite(score.value):
             problems.append(f"{name} is {score.value}")
         if score.n < rules.minimum_items:
-            problems.append(f"{name} rests on {score.n} items, the policy asks for {rules.minimum_items}")
+            problems.append(f"{name} rests on {counted(score.n, 'item')}, the policy asks for {rules.minimum_items}")
         share = score.unscored / (score.n + score.unscored) if score.n + score.unscored else 1.0
         if share > rules.maximum_unscored:
             problems.append(f"{name}: {share:.0%} of its items could not be scored")

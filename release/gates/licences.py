@@ -3,12 +3,15 @@
 Of a run of ours, run.json names the parents with their licences. Of a checkpoint from elsewhere the only word is the
 `base_model` of its card: that licence is known where the base's name tells its family, or where a Hub gave the base's
 card (release/base_licences.py). Where neither does, the gate says so and passes nothing.
+
+A base may itself have been made from something: what a Hub's cards name as the base's base is asked by the same rules, for all
+generations that the Hub could tell.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from release.gates.candidate import Candidate, passed, refused, skipped
@@ -44,30 +47,57 @@ def license_compatible(candidate: Candidate) -> Verdict:
     metadata = front_matter(candidate.bundle / "README.md") if candidate.has("README.md") else {}
     ours = str(metadata.get("license_name") or metadata.get("license") or "").lower()
     elsewhere = record is None or record.method == "base"
+    roots: list[str | None]
     if record is None or record.method == "base":
         parents = _named(metadata, candidate)
-        data, sampled = {}, {}
+        data, sampled, roots = {}, {}, [*parents]
     else:
-        parents = {parent.name: parent.license for parent in record.parents if parent.role in MADE_FROM}
+        made_from = [parent for parent in record.parents if parent.role in MADE_FROM]
+        policies = [data.sampled.policy for data in record.data if data.sampled]
+        parents = {parent.name: parent.license for parent in made_from}
         data = {data.id: data.license for data in record.data}
-        sampled = {data.sampled.policy.name: data.sampled.policy.license for data in record.data if data.sampled}
-    evidence = {"license": ours or None, "parents": parents, "data": data, "sampled_from": sampled}
+        sampled = {policy.name: policy.license for policy in policies}
+        roots = [model.hub_id for model in (*made_from, *policies)]
+    behind = _behind(roots, candidate)
+    evidence: dict[str, Any] = {"license": ours or None, "parents": parents, "data": data, "sampled_from": sampled}
+    evidence |= {"behind": behind} if behind else {}
     if elsewhere and not parents:
         return skipped(gate, "the card names no base_model, so it is not known here what it was made from", **evidence)
     known = {name: theirs for name, theirs in parents.items() if not elsewhere or theirs is not None}
-    asked = [*known.items(), *((f"{name}, whose answers were learned from,", its) for name, its in sampled.items())]
+    further = {
+        f"{name}, from which {one['made']} was made,": one["license"] for name, one in behind.items() if one["license"]
+    }
+    answers = {f"{name}, whose answers were learned from,": its for name, its in sampled.items()}
+    asked = [*known.items(), *further.items(), *answers.items()]
     problems = [problem for name, theirs in asked if (problem := _incompatible(name, theirs, ours))]
     if problems:
         return refused(gate, "; ".join(problems), remedy=_remedy(elsewhere), **evidence)
-    if unknown := sorted(set(parents) - set(known)):
+    unknown = [f"{name}, which the card names as its base," for name in sorted(set(parents) - set(known))]
+    unknown += [f"{name}, from which {one['made']} was made," for name, one in behind.items() if not one["license"]]
+    if unknown:
         return skipped(
             gate,
-            f"the licence of {', '.join(unknown)}, which the card names as its base, is not known here: "
-            f"nothing says whether it allows {ours or 'no licence'}",
+            f"the licence of {' and of '.join(unknown)} is not known here: nothing says whether it allows {ours or 'no licence'}",
             **evidence,
         )
-    told = ", ".join(f"{name} ({license})" for name, license in {**sampled, **parents}.items()) or "no parent"
+    allowing = {**sampled, **parents, **{name: one["license"] for name, one in behind.items()}}
+    told = ", ".join(f"{name} ({license})" for name, license in allowing.items()) or "no parent"
     return passed(gate, f"{ours} is allowed by {told}", **evidence)
+
+
+def _behind(roots: Sequence[str | None], candidate: Candidate) -> dict[str, dict[str, str | None]]:
+    """The models that the named ones were made from, the nearest first: {name: {license, made: what names it as its base}}."""
+    found: dict[str, dict[str, str | None]] = {}
+    names = [root for root in roots if root is not None]
+    seen = {*names, *_own(candidate)}
+    for made in names:  # which grows
+        for name in candidate.base_models.get(made, ()):
+            if name not in seen:
+                seen.add(name)
+                names.append(name)
+                licence = licence_of_family(name) or candidate.base_licences.get(name)
+                found[name] = {"license": licence, "made": made}
+    return found
 
 
 def bases_named(metadata: Mapping[str, Any]) -> list[str]:
@@ -89,10 +119,15 @@ def licence_of_family(base: str) -> str | None:
 def _named(metadata: Mapping[str, Any], candidate: Candidate) -> dict[str, str | None]:
     """The bases that a card names with what is known of their licences; not the repository that the files were copied from,
     whose own licence this is."""
-    base = candidate.run_record.parent("base") if candidate.run_record else None
-    copied = base.hub_id if base else None
-    names = [name for name in bases_named(metadata) if name not in (copied, candidate.repo_id)]
+    names = [name for name in bases_named(metadata) if name not in _own(candidate)]
     return {name: licence_of_family(name) or candidate.base_licences.get(name) for name in names}
+
+
+def _own(candidate: Candidate) -> set[str]:
+    """The names of what is released: its repository's, and of a copy that of its source."""
+    record = candidate.run_record
+    copied = record.parent("base") if record is not None and record.method == "base" else None
+    return {candidate.repo_id, *([copied.hub_id] if copied is not None and copied.hub_id else [])}
 
 
 def _remedy(elsewhere: bool) -> str:

@@ -11,6 +11,7 @@ from release.gates.conversation import not_for_chat, without_template
 from release.model_class import is_causal
 from release.probe import Loaded, load_tokenizer
 from release.records import Verdict
+from training.errors import UsageError
 from training.reference import FILE, MOST, Reference, difference
 
 
@@ -141,11 +142,20 @@ def chat_template_renders(candidate: Candidate) -> Verdict:
         return refused(
             gate, "the chat template loses what is said", remedy="mend the chat template", rendered=opened[:500]
         )
-    if len(opened) <= len(closed):
+    # Llama 2's and Mistral's users' turns end in what opens the answer, whatever is asked for.
+    follows = whole.removeprefix(opened).lstrip().startswith(answer) if whole.startswith(opened) else False
+    if len(opened) <= len(closed) and not follows:
         return refused(
             gate,
             "add_generation_prompt opens no assistant's turn",
             remedy="mend the chat template: with add_generation_prompt it must end as an assistant's turn begins",
+            rendered=opened[:500],
+        )
+    if (beyond := _beyond_the_embedding(candidate, whole)) is not None:
+        return refused(
+            gate,
+            f"the template writes {beyond[0]!r} (id {beyond[1]}), and the model has {beyond[2]} embeddings: conversations fail",
+            remedy="resize the model's embeddings to its tokenizer, or take the token out of the template",
             rendered=opened[:500],
         )
     if not is_causal(candidate.bundle):
@@ -169,6 +179,17 @@ def chat_template_renders(candidate: Candidate) -> Verdict:
             **evidence,
         )
     return passed(gate, f"renders; answers end with {evidence['turn_ends_with']!r}, where generation stops", **evidence)
+
+
+def _beyond_the_embedding(candidate: Candidate, text: str) -> tuple[str, int, int] | None:
+    """The token of a rendered conversation that the model has no embedding for, its id, and how many there are."""
+    try:
+        loaded = candidate.loaded
+    except UsageError:  # loads_clean says why it does not load
+        return None
+    known = loaded.model.get_input_embeddings().num_embeddings
+    highest = max(loaded.tokenizer(text, add_special_tokens=False)["input_ids"], default=0)
+    return (str(loaded.tokenizer.convert_ids_to_tokens(highest)), highest, known) if highest >= known else None
 
 
 def _stop_tokens(candidate: Candidate) -> list[int]:

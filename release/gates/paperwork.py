@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ TEXT = ("sections", "links", "digest")  # checks of a card that a policy may onl
 
 def card_complete(candidate: Candidate) -> Verdict:
     """The card could be rendered, and its metadata, sections, links and every figure are as the records have them."""
-    from evals.presentation import markdown_text
     from model_cards.check import check_card
 
     gate, error = "card_complete", candidate.card_error
@@ -31,16 +31,8 @@ def card_complete(candidate: Candidate) -> Verdict:
     noted = [problem for problem in found if candidate.policy.card_text == "noted" and problem["check"] in TEXT]
     problems = [problem for problem in found if problem not in noted]
     (noted if candidate.policy.card_text == "noted" else problems).extend(_of_authors(candidate))
-    text = " ".join((candidate.bundle / "README.md").read_text(encoding="utf-8").split())
-    problems += [
-        {
-            "check": "waivers",
-            "what": f"the waiver of {waived} does not stand on the card with its reason",
-            "where": waived,
-        }
-        for waived, reason in candidate.waivers.items()
-        if f"`{waived}`: {markdown_text(reason)}" not in text
-    ]
+    text = (candidate.bundle / "README.md").read_text(encoding="utf-8")
+    problems += waiver_problems(text, candidate.waivers)
     if problems:
         first = problems[0]
         return refused(
@@ -54,6 +46,22 @@ def card_complete(candidate: Candidate) -> Verdict:
         lacks = "; ".join(problem["what"] for problem in noted)
         return passed(gate, f"metadata, paths and figures as they must be; noted: {lacks}", noted=noted)
     return passed(gate, "every figure as in the records; metadata, sections and links complete")
+
+
+def waiver_problems(text: str, waivers: Mapping[str, str]) -> list[dict[str, str]]:
+    """Gates that were waived, of which the card does not say why."""
+    from evals.presentation import markdown_text
+
+    words = " ".join(text.split())
+    return [
+        {
+            "check": "waivers",
+            "what": f"the waiver of {waived} does not stand on the card with its reason",
+            "where": waived,
+        }
+        for waived, reason in waivers.items()
+        if f"`{waived}`: {markdown_text(reason)}" not in words
+    ]
 
 
 def _of_authors(candidate: Candidate) -> list[dict[str, str]]:

@@ -10,6 +10,7 @@ from release.gates.evidence import EVALUATE
 from release.last_release import FOLDER, read
 from release.policy import RegressionRules
 from release.records import Verdict
+from training.counted import counted
 from training.errors import UsageError
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def _judged(
         losses = [
             f"{loss.task}/{loss.metric} went from {loss.before:.3f} to {loss.after:.3f} "
             f"(95% interval of the difference {loss.interval.low:+.3f} to {loss.interval.high:+.3f}, "
-            f"corrected p {loss.p_holm:.2g}, {loss.n} items)"
+            f"corrected p {loss.p_holm:.2g}, {counted(loss.n, 'item')})"
             for loss in worse
         ]
         return refused(

@@ -18,7 +18,9 @@ from release.local_hub.repository import Repository, now
 
 PENDING, ACCEPTED, REJECTED = "pending", "accepted", "rejected"
 ACCESS_STATUSES = (PENDING, ACCEPTED, REJECTED)
-Request = dict[str, Any]  # requestId, user, status, timestamp and, where it was rejected with one, a reason
+Request = dict[
+    str, Any
+]  # requestId, user, status, timestamp; fields that were filled in, and a rejection's reason, where there are
 
 
 def require_access(repository: Repository, caller: Caller, url: str) -> None:
@@ -58,12 +60,15 @@ def access_requests(repository: Repository, status: str) -> list[Request]:
     return sorted((item for item in found if item["status"] == status), key=lambda item: str(item["timestamp"]))
 
 
-def ask_for_access(repository: Repository, user: str) -> Request:
-    """A user's own request, as it stands afterwards. Asking again undoes no rejection. Raises 400 where nothing is gated."""
+def ask_for_access(repository: Repository, user: str, fields: dict[str, Any] | None = None) -> Request:
+    """A user's own request, as it stands afterwards, with what they filled in. Asking again undoes no rejection and changes no
+    answer. Raises 400 where nothing is gated."""
 
     def ask(settings: dict[str, Any]) -> None:
         mode = _mode(settings)
         request = _request_of(settings, user)
+        if fields:
+            request.setdefault("fields", fields)
         if mode == "auto" and request["status"] == PENDING:
             request["status"] = ACCEPTED
 

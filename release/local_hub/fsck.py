@@ -25,6 +25,7 @@ from release.local_hub.storage import BLOCK, Blobs, pointer_of
 from release.local_hub.store import FORMAT, KINDS, OWN_NAME
 from release.local_hub.tree import Entry
 from training.command import log
+from training.counted import counted
 from training.errors import UsageError
 
 MISSING = "it is missing"
@@ -92,8 +93,8 @@ def how_to_mend(damages: Sequence[Damage], moved: Sequence[str]) -> str:
         return "restore them from a copy, or use --set-aside, which says how to send content again"
     listed = "".join(f"\n    {command}" for command in commands)
     return (
-        f"{len(moved)} were set aside; send what is gone again, with this Hub's HF_ENDPOINT and HF_TOKEN, FILE being your own "
-        f"copy of it:{listed}\n  then fsck once more"
+        f"{len(moved)} {'was' if len(moved) == 1 else 'were'} set aside; send what is gone again, with this Hub's HF_ENDPOINT and "
+        f"HF_TOKEN, FILE being your own copy of it:{listed}\n  then fsck once more"
     )
 
 
@@ -160,7 +161,7 @@ def _commit(root: Path, file: Path, label: str, damages: list[Damage], uses: Use
 def _check_blobs(root: Path, damages: list[Damage], uses: Uses, commands: dict[str, str]) -> None:
     blobs = Blobs(root)
     there = {file.parent.name + file.name: file for file in sorted(blobs.folder.glob("*/*"))}
-    log(f"checking {len(there)} blobs")
+    log(f"checking {counted(len(there), 'blob')}")
     for sha256, file in there.items():
         users = uses.get(sha256, {})
         try:

@@ -11,6 +11,7 @@ from release.local_hub.repository import MAIN, Repository
 from release.local_hub.starting_files import LARGE_FROM, is_large, starting_files
 from release.local_hub.store import KINDS, Store
 from release.local_hub.tree import Change, Delete, Entry, Put, checked_path, large, regular
+from training.counted import counted
 from training.errors import UsageError
 
 AUTHOR = "import"
@@ -66,7 +67,7 @@ def _import_repository(store: Store, kind: str, source: Path) -> str:
     changes: list[Change] = [Put(path, entry) for path, entry in after.items() if before.get(path) != entry]
     changes += [Delete(path) for path in before if path not in after]
     if changes or MAIN not in refs:
-        repository.commit(MAIN, changes, author=AUTHOR, title=f"Import {len(after)} files")
+        repository.commit(MAIN, changes, author=AUTHOR, title=f"Import {counted(len(after), 'file')}")
     return f"{kind} {repository.id}"
 
 

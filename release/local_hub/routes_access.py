@@ -14,26 +14,38 @@ from release.local_hub.access import (
     ask_for_access,
     grant_access,
     set_access,
+    standing,
 )
 from release.local_hub.fields import text
 from release.local_hub.forms import is_own_form
+from release.local_hub.gate_form import Field, answers, fields_of, filled_in
 from release.local_hub.refusals import Refusal
+from release.local_hub.repo_info import card_data
+from release.local_hub.repository import Repository
 from release.local_hub.web import Call, json_route
 
 ASK = "ask-access"
 
 
 def ask(call: Call) -> Response:
-    """The caller's request. A program's needs no body; a browser's is the form of the repository's page, to which it returns."""
+    """The caller's request, with answers to what the card asks of strangers: a program's in JSON by the fields' labels; a
+    browser's is the form of the repository's page, to which it returns."""
     repository, user = call.repository(), call.require_user()
+    fields = asked_of(repository) if standing(repository, call.caller) == "stranger" else []
     if is_own_form(call, repository, ASK):
-        ask_for_access(repository, user)
+        ask_for_access(repository, user, answers(fields, filled_in(call.body, fields)))
         return RedirectResponse(call.web_url(repository), 303)
     if call.caller.login == "write":
         raise Refusal(403, "This form is not of this Hub's own page, or is too old; load the page again")
     if call.caller.scope != "write":
         raise Refusal(403, "Asking for access is a change, and the token has no write scope")
-    return JSONResponse({"status": ask_for_access(repository, user)["status"]})
+    given = answers(fields, call.json()) if fields else {}
+    return JSONResponse({"status": ask_for_access(repository, user, given)["status"]})
+
+
+def asked_of(repository: Repository) -> list[Field]:
+    """What the card on main asks of whoever wants access."""
+    return fields_of(card_data(repository.blobs, repository.resolve("main").tree))
 
 
 def listing(call: Call) -> Response:
@@ -48,6 +60,7 @@ def listing(call: Call) -> Response:
 def _item(request: Request) -> dict[str, Any]:
     user = {"user": request["user"], "fullname": request["user"]}
     kept = {key: request[key] for key in ("requestId", "status", "timestamp")}
+    kept |= {"fields": request["fields"]} if "fields" in request else {}
     return {**kept, "user": user} | ({"rejectionReason": request["reason"]} if "reason" in request else {})
 
 

@@ -53,7 +53,7 @@ def health_route(answers: Answers) -> Route:
         runs = {"runtime": answers.model.runtime, "precision": answers.model.precision}
         if answers.thumbs is not None:
             log = answers.thumbs.log
-            facts |= {"thumbs_dataset": log.dataset, "unpushed": log.unpushed(), "problem": log.problem}
+            facts |= {"thumbs_dataset": log.dataset, **log.health()}
         return JSONResponse({"status": "ok", **facts, **runs, "load_seconds": round(answers.load_seconds, 2)})
 
     return Route("/health", health)
@@ -69,7 +69,7 @@ def launch(answers: Answers) -> tuple[gr.Blocks, str]:
             font=["system-ui", "sans-serif"],  # of the visitor's system: the page fetches no fonts
             font_mono=["ui-monospace", "monospace"],
         ),
-        css_paths=FOLDER / "page.css",
+        css_paths=[FOLDER / "markdown.css", FOLDER / "page.css"],
         footer_links=["api"],
         ssr_mode=False,
         share=False,

@@ -5,16 +5,14 @@ build(answers).launch(...)
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import about
 import gradio as gr
 import limits
 from answers import Answers
-from display import COPY_PLAIN, show_literally
-
-if TYPE_CHECKING:
-    from thumbs import Thumbs
+from display import COPY_PLAIN, LiteralChatbot
+from rating import add_thumbs
 
 EXAMPLES = [
     "What is the capital of France?",
@@ -22,7 +20,6 @@ EXAMPLES = [
     "Write a short, polite email that moves a meeting to Thursday.",
     "What should I check before I trust a benchmark score?",
 ]
-RATED = ["Like", "Dislike"]
 PLACEHOLDER = "Type a message"
 # gradio takes the composer's placeholder away when a message is sent, and never brings it back.
 RESTORE_PLACEHOLDER = f"() => ({{__type__: 'update', placeholder: '{PLACEHOLDER}'}})"
@@ -44,7 +41,7 @@ def build(answers: Answers) -> gr.Blocks:
             with gr.Column(elem_id="side", min_width=0):
                 settings.render()
                 if answers.thumbs is not None:
-                    _add_thumbs(answers.thumbs, chat.chatbot)
+                    add_thumbs(answers.thumbs, chat.chatbot)
                 details = gr.HTML(about.details(answers.space, answers.model), padding=False, elem_id="details")
         _add_api(answers, chat, inputs)
         note_line.change(None, None, chat.textbox, js=RESTORE_PLACEHOLDER)
@@ -74,7 +71,7 @@ def build(answers: Answers) -> gr.Blocks:
 def _chat(answers: Answers, inputs: list[str | gr.components.Component], note_line: gr.Markdown) -> gr.ChatInterface:
     return gr.ChatInterface(
         answers.on_page,
-        chatbot=show_literally(_conversation(answers.space)),
+        chatbot=_conversation(answers.space),
         textbox=gr.Textbox(
             placeholder=PLACEHOLDER,
             label="Message",
@@ -100,7 +97,7 @@ def _chat(answers: Answers, inputs: list[str | gr.components.Component], note_li
 
 
 def _conversation(space: dict[str, Any]) -> gr.Chatbot:
-    return gr.Chatbot(
+    return LiteralChatbot(
         label="Conversation",
         show_label=False,
         elem_id="conversation",
@@ -135,52 +132,6 @@ def _settings() -> list[str | gr.components.Component]:
             label="Longest answer, in tokens",
         ),
     ]
-
-
-def _add_thumbs(thumbs: Thumbs, chatbot: gr.Chatbot) -> None:
-    """The notice and the visitor's choice beside the conversation, and what a click on a thumb does."""
-    with gr.Accordion("Thumbs: help the next model", open=False, elem_id="thumbs"):
-        gr.Markdown(thumbs.notice)
-        kind = gr.Radio(
-            thumbs.choices,
-            value="",
-            label="Your thumbs",
-            elem_id="thumbs-kept",
-        )
-        said = gr.Markdown("", elem_id="thumbs-said")
-
-    def like(history: list[dict[str, Any]], kind: str, data: gr.LikeData, request: gr.Request) -> str:
-        # gradio says True, False, or an empty text where a thumb is taken back.
-        label = data.liked if isinstance(data.liked, bool) else None
-        try:
-            message, answer = answer_at(history, data.index)
-            labeller = thumbs.rate(request.session_hash or "", kind, message, answer, label)
-        except limits.Refused as refusal:
-            raise gr.Error(str(refusal), title="Not kept", duration=10, print_exception=False) from refusal
-        except OSError as error:
-            raise gr.Error(f"Your thumb could not be written: {error.strerror}.", title="Not kept") from error
-        kept = "Thumb taken back." if label is None else "Thank you, your thumb was kept."
-        return f"{kept} Your labeller id: `{labeller}`"
-
-    def offered(kind: str) -> dict[str, Any]:
-        # gradio goes on drawing a thumb that was refused (6.31), so there is none that would have to be.
-        return gr.update(feedback_options=RATED if kind else [])
-
-    kind.change(offered, kind, chatbot, queue=False, api_visibility="undocumented", show_progress="hidden")
-    chatbot.like(like, [chatbot, kind], [said], api_visibility="undocumented", show_progress="hidden")
-
-
-def answer_at(history: list[dict[str, Any]], index: object) -> tuple[str, str]:
-    """The user's message before the answer at this place of the conversation, and the answer. Raises limits.Refused."""
-    place = index[0] if isinstance(index, (list, tuple)) else index
-    if not isinstance(place, int) or not 0 < place < len(history):
-        raise limits.Refused("There is no answer at this place.")
-    texts = []
-    for entry in history[place - 1 : place + 1]:
-        content = entry["content"]
-        parts = content if isinstance(content, list) else [{"text": content}]
-        texts.append("\n".join(str(part.get("text", "")) for part in parts))
-    return texts[0], texts[1]
 
 
 def _add_api(answers: Answers, chat: gr.ChatInterface, inputs: list[str | gr.components.Component]) -> None:

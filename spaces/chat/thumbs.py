@@ -50,6 +50,7 @@ class Thumbs:
         self._space, self._salt = space, salt
         self._consent = f"sha256:{hashlib.sha256(self.notice.encode()).hexdigest()}"
         self._given: OrderedDict[tuple[str, str, str], Given] = OrderedDict()
+        self._labels: dict[tuple[str, str, str], bool] = {}  # of those answers, as they were kept last
         self._counts: Counter[str] = Counter()
         self._lock = threading.Lock()
 
@@ -68,11 +69,17 @@ class Thumbs:
         with self._lock:
             self._given[_key(session, message, text)] = Given(prompt, text, sampling, runtime, seconds)
             while len(self._given) > ANSWERS_REMEMBERED:
-                self._given.popitem(last=False)
+                oldest, _ = self._given.popitem(last=False)
+                self._labels.pop(oldest, None)
 
     def labeller(self, session: str, kind: str) -> str:
         """This visit's salted hash: never a name or an address."""
         return hmac.new(self._salt, f"thumb:{kind}:{session}".encode(), hashlib.sha256).hexdigest()
+
+    def kept(self, session: str, message: str, answer: str) -> bool | None:
+        """This visit's thumb on this answer, as it counts: the last that was kept, None where there is none."""
+        with self._lock:
+            return self._labels.get(_key(session, message, answer))
 
     def rate(self, session: str, kind: object, message: str, answer: str, label: bool | None) -> str:
         """Keep a thumb up (True), down (False) or taken back (None); this visit's hash. Raises limits.Refused, or OSError."""
@@ -80,7 +87,8 @@ class Thumbs:
             raise limits.Refused("Your thumb was not kept: first say under Thumbs that you agree to that.")
         labeller = self.labeller(session, str(kind))
         with self._lock:
-            given = self._given.get(_key(session, message, answer))
+            key = _key(session, message, answer)
+            given = self._given.get(key)
             if given is None:
                 raise limits.Refused("This answer cannot be rated any more. Ask again, then rate the new one.")
             if self._counts[labeller] >= THUMBS_OF_A_VISIT:
@@ -108,6 +116,9 @@ class Thumbs:
                 }
             )
             self._counts[labeller] += 1
+            self._labels.pop(key, None)
+            if label is not None:
+                self._labels[key] = label
         return labeller
 
 

@@ -9,9 +9,7 @@ start writes a file of its own, so no file has two writers. A labeller named in 
 
 from __future__ import annotations
 
-import contextlib
 import datetime
-import io
 import json
 import os
 import secrets
@@ -31,6 +29,7 @@ from huggingface_hub import (
     list_repo_files,
 )
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
+from vote_files import TAKES_NO_MORE, append_line, replace, whole_lines
 
 SECONDS_BETWEEN_PUSHES = 30.0  # the Hub takes 128 commits an hour
 FORGOTTEN = "forgotten.json"
@@ -48,6 +47,7 @@ class VoteLog:
     ) -> None:
         self.folder, self.dataset, self._seconds = folder, dataset, seconds_between_pushes
         self.problem = ""  # why the last push failed
+        self.unwritten = ""  # why the last vote could not be written
         self.forgotten: set[str] = set()  # labellers who asked for deletion, as known at the start and at each push
         folder.mkdir(parents=True, exist_ok=True)
         self.file = folder / _new_name()
@@ -61,31 +61,34 @@ class VoteLog:
         """Write the vote as one line; when this returns it is on the disk. Raises OSError, and leaves nothing, else."""
         line = (json.dumps(vote, ensure_ascii=False, sort_keys=True) + "\n").encode()
         with self._writing:
-            new = not self.file.exists()
-            with self.file.open("ab", buffering=0) as file:  # a buffer would write what is left of it when it is closed
-                before = os.fstat(file.fileno()).st_size
-                try:
-                    _write_whole(file, line)
-                except OSError:
-                    self._take_back(file, before)
-                    raise
-            if new:
-                _sync_folder(self.folder)
+            try:
+                self._append(line)
+                self.unwritten = ""
+            except OSError as error:
+                self.unwritten = _reason(error)
+                print(
+                    f"error: a vote could not be written, and its labeller was told: {self.unwritten}",
+                    file=sys.stderr,
+                    flush=True,
+                )
+                raise
         self._wake.set()
 
-    def _take_back(self, file: io.FileIO, before: int) -> None:
-        """A full disk takes a part of a line, and the next vote must not be glued to it."""
+    def _append(self, line: bytes) -> None:
         try:
-            file.truncate(before)
-        except OSError:  # whatever is wrong with this file, its last line is cut off there as a kill would
-            self.file = self.folder / _new_name()
+            append_line(self.file, line)
+        except OSError as error:
+            self.file = self.folder / _new_name()  # else the next vote could be glued to what is left of this one
+            if error.errno not in TAKES_NO_MORE:
+                raise
+            append_line(self.file, line)
 
     def earlier(self) -> list[Vote]:
         """Every vote that is known: of this folder, and of the dataset where it can be read; each once."""
         beside = self.folder / FORGOTTEN
         if beside.is_file():
             self.forgotten |= set(json.loads(beside.read_text(encoding="utf-8")))
-        found = {vote["vote_id"]: vote for file in self._files() for vote in _votes(_whole_lines(file))}
+        found = {vote["vote_id"]: vote for file in self._files() for vote in _votes(whole_lines(file))}
         for content in self._pushed_elsewhere():
             found |= {vote["vote_id"]: vote for vote in _votes(content)}
         return list(found.values())
@@ -95,7 +98,14 @@ class VoteLog:
         if self.dataset is None:
             return 0
         pushed = self._pushed()
-        return sum(_whole_lines(file)[pushed.get(file.name, 0) :].count(b"\n") for file in self._files())
+        return sum(whole_lines(file)[pushed.get(file.name, 0) :].count(b"\n") for file in self._files())
+
+    def health(self) -> dict[str, Any]:
+        """How many votes are not in the dataset yet, None where the folder cannot be read; and what fails."""
+        try:
+            return {"unpushed": self.unpushed(), "problem": self.unwritten or self.problem}
+        except OSError as error:
+            return {"unpushed": None, "problem": _reason(error)}
 
     def start(self) -> None:
         """Push in the background from now on, what earlier runs left first."""
@@ -116,7 +126,7 @@ class VoteLog:
         assert self.dataset is not None
         with self._pushing:
             pushed = self._pushed()
-            contents = {file: _whole_lines(file) for file in self._files()}
+            contents = {file: whole_lines(file) for file in self._files()}
             new = {file: content for file, content in contents.items() if len(content) != pushed.get(file.name, 0)}
             if self._there and not new:
                 return
@@ -177,11 +187,11 @@ class VoteLog:
         with self._writing:
             kept = [
                 line
-                for line in _whole_lines(file).splitlines(keepends=True)
+                for line in whole_lines(file).splitlines(keepends=True)
                 if json.loads(line)["labeller"] not in forgotten
             ]
             content = b"".join(kept)
-            _replace(file, content)
+            replace(file, content)
         return content
 
     def _pushed_elsewhere(self) -> list[bytes]:
@@ -206,14 +216,15 @@ class VoteLog:
             return []
 
     def _files(self) -> list[Path]:
-        return sorted(self.folder.glob(OWN_FILES))
+        # Not by glob, which finds nothing where the folder is gone, as a bucket's is that is mounted no more.
+        return sorted(file for file in self.folder.iterdir() if file.match(OWN_FILES))
 
     def _pushed(self) -> dict[str, int]:
         file = self.folder / PUSHED
         return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
 
     def _write_pushed(self, pushed: dict[str, int]) -> None:
-        _replace(self.folder / PUSHED, json.dumps(pushed).encode())
+        replace(self.folder / PUSHED, json.dumps(pushed).encode())
 
 
 def salt_of(folder: Path) -> bytes:
@@ -224,7 +235,7 @@ def salt_of(folder: Path) -> bytes:
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "salt"
     if not file.is_file():
-        _replace(file, secrets.token_hex(32).encode())
+        replace(file, secrets.token_hex(32).encode())
         file.chmod(0o600)
     return file.read_bytes()
 
@@ -234,20 +245,21 @@ def votes_folder(beside: Path) -> Path:
     given = os.environ.get("VOTES_DIR")
     if given:
         return Path(given)
-    return PERSISTENT / "votes" if os.access(PERSISTENT, os.W_OK) else beside / "votes"
+    if os.access(PERSISTENT, os.W_OK):
+        return PERSISTENT / "votes"
+    if PERSISTENT.is_mount():
+        print(
+            f"warning: {PERSISTENT} is mounted and cannot be written to: votes are kept in {beside}",
+            file=sys.stderr,
+            flush=True,
+        )
+    return beside / "votes"
 
 
 def _new_name() -> str:
-    started = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S")
-    return f"{started}-{secrets.token_hex(4)}.jsonl"
-
-
-def _write_whole(file: io.FileIO, content: bytes) -> None:
-    """Write all of it, which one call need not do, and sync. Raises OSError."""
-    left = memoryview(content)
-    while left:
-        left = left[file.write(left) :]
-    os.fsync(file.fileno())
+    """By when the file began, to 15 microseconds, so that names are in the order of votes; and two bytes against another page."""
+    began = datetime.datetime.now(datetime.UTC)
+    return f"{began:%Y%m%dT%H%M%S}-{began.microsecond * 65536 // 1_000_000:04x}{secrets.token_hex(2)}.jsonl"
 
 
 def now() -> str:
@@ -258,33 +270,8 @@ def clock() -> float:
     return time.monotonic()
 
 
-def _whole_lines(file: Path) -> bytes:
-    """The file up to its last line's end: a kill may have cut off what follows."""
-    content = file.read_bytes()
-    return content[: content.rfind(b"\n") + 1]
-
-
 def _votes(content: bytes) -> list[Vote]:
     return [json.loads(line) for line in content.splitlines() if line.strip()]
-
-
-def _replace(file: Path, content: bytes) -> None:
-    temporary = file.with_name(f".{file.name}.new")
-    with temporary.open("wb") as out:
-        out.write(content)
-        out.flush()
-        os.fsync(out.fileno())
-    temporary.replace(file)
-    _sync_folder(file.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):  # not every file system syncs folders
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _reason(error: Exception) -> str:
@@ -292,4 +279,6 @@ def _reason(error: Exception) -> str:
     if isinstance(error, HfHubHTTPError):
         said = error.server_message or error.response.reason_phrase
         return f"{type(error).__name__}: status {error.response.status_code}, {said}"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{type(error).__name__}: {error.strerror}"  # without the path: anybody may ask for the page's health
     return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"

@@ -59,7 +59,7 @@ def health_route(labelling: Labelling) -> Route:
 
     def health(_: Request) -> JSONResponse:
         log = labelling.log
-        facts = {"status": "ok", "votes_dataset": log.dataset, "unpushed": log.unpushed(), "problem": log.problem}
+        facts = {"status": "ok", "votes_dataset": log.dataset, **log.health()}
         return JSONResponse({**facts, "pairs_sha256": labelling.space["pairs_sha256"]})
 
     return Route("/health", health)
@@ -75,7 +75,7 @@ def launch(labelling: Labelling, live: LiveAnswers | None) -> tuple[gr.Blocks, s
             font=["system-ui", "sans-serif"],  # of the visitor's system: the page fetches no fonts
             font_mono=["ui-monospace", "monospace"],
         ),
-        css_paths=FOLDER / "page.css",
+        css_paths=[FOLDER / "markdown.css", FOLDER / "page.css"],
         footer_links=[],
         ssr_mode=False,
         share=False,

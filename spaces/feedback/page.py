@@ -34,6 +34,19 @@ KEYS = """
   });
 }
 """
+# "Not you?" in one tab ends the labeller in all tabs of this browser: else the next one's clicks there would be their votes.
+LEFT = "slipway-left"
+LEAVE = f"""
+() => {{
+  window.scrollTo({{top: 0, behavior: 'instant'}});
+  setTimeout(() => localStorage.setItem('{LEFT}', String(Date.now())), 200);  // when the labeller is forgotten there
+}}
+"""
+ENDS_WITH_OTHERS = f"""
+() => {{
+  window.addEventListener('storage', (event) => {{ if (event.key === '{LEFT}') window.location.reload(); }});
+}}
+"""
 TO_TOP = "() => window.scrollTo({top: 0, behavior: 'instant'})"
 
 
@@ -62,6 +75,7 @@ def build(labelling: Labelling, live: LiveAnswers | None = None) -> gr.Blocks:
         ]
         blocks.load(None, None, None, js=KEYS)
         blocks.load(None, None, None, js=COPY_PLAIN)
+        blocks.load(None, None, None, js=ENDS_WITH_OTHERS)
         blocks.load(_opener(labelling), [kept], place, **quiet)
         consent.begin.click(
             _agreement(labelling), [consent.code, consent.kind, consent.agreed], [kept, *place], **quiet
@@ -75,7 +89,7 @@ def build(labelling: Labelling, live: LiveAnswers | None = None) -> gr.Blocks:
             [pair.reason, pair.better],
             [kept, consent.code, consent.kind, consent.agreed, *place],
             **quiet,
-        ).then(None, None, None, js=TO_TOP)
+        ).then(None, None, None, js=LEAVE)
         for choice, button in pair.buttons.items():
             # "once" would drop a vote that is given while the last one is still being answered; what stands behind a
             # double click is refused by labelling.py.
@@ -209,4 +223,4 @@ def _conversation(shown: Shown) -> str:
 
 
 def _refusal(text: str) -> gr.Error:
-    return gr.Error(text, title="Not yet", duration=10, print_exception=False)
+    return gr.Error(text, title="Not yet", duration=6, print_exception=False)

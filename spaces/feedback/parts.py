@@ -94,7 +94,7 @@ class Pair:
     @classmethod
     def place(cls) -> Pair:
         with gr.Column(visible=False, elem_id="pair") as column:
-            prompt = gr.Markdown(elem_id="prompt")
+            prompt = gr.Markdown(elem_id="prompt", line_breaks=True)
             with gr.Row(elem_id="answers", equal_height=True):
                 answers = _answer("A"), _answer("B")
             with gr.Row(elem_id="votes"):
@@ -117,8 +117,8 @@ def not_you(where: str) -> gr.Button:
 
 def _answer(name: str) -> gr.Markdown:
     with gr.Column(elem_classes="answer", min_width=0):
-        gr.Markdown(f"## Answer {name}")
-        return gr.Markdown(elem_id=f"answer-{name.lower()}")
+        gr.Markdown(f"## Answer {name}", elem_classes="side")
+        return gr.Markdown(elem_id=f"answer-{name.lower()}", line_breaks=True)
 
 
 def _button(choice: str, label: str, key: str) -> gr.Button:

@@ -21,16 +21,26 @@ Values = dict[str, dict[str, list[float | None]]]  # task -> metric -> a value f
 LOWER = {"rude_rate"}
 
 
-def a_score(task: str, metric: str, count: int, scorer: str | None, against: str | None) -> Score:
-    """A score whose own figures are of no matter to a comparison."""
+def a_score(
+    task: str,
+    metric: str,
+    column: list[float | None],
+    weights: list[int] | None,
+    scorer: str | None,
+    against: str | None,
+) -> Score:
+    """The mean of its items' values; its other figures are of no matter to a comparison."""
+    given = [
+        (value, weight) for value, weight in zip(column, weights or [1] * len(column), strict=True) if value is not None
+    ]
     return Score(
         task=task,
         metric=metric,
         group="toxicity" if metric in LOWER else "truthfulness",
-        value=0.5,
+        value=sum(value * weight for value, weight in given) / (sum(weight for _, weight in given) or 1),
         stderr=0.1,
         interval=Interval(low=0.3, high=0.7, method="of no matter"),
-        n=count,
+        n=len(given),
         unscored=0,
         higher_is_better=metric not in LOWER,
         headline=True,
@@ -82,7 +92,7 @@ def write_run(
                 )
             )
         )
-        scores += [a_score(task, metric, count, scorer, against) for metric in metrics]
+        scores += [a_score(task, metric, column, weights, scorer, against) for metric, column in metrics.items()]
     fields = {
         "suite": "s",
         "suite_sha256": "b" * 64,
@@ -282,3 +292,22 @@ def test_the_command_prints_the_difference_and_its_interval(run, capsys) -> None
 def test_a_missing_scorecard_says_how_to_make_one(tmp_path: Path, run, capsys) -> None:
     assert main(["compare", str(tmp_path), str(run("b", {"t": {"acc": HALF}}))]) == 2
     assert "python -m evals run" in capsys.readouterr().err
+
+
+def test_a_figure_that_is_not_what_its_samples_say_is_an_error_and_one_of_an_aggregation_is_not_compared(run) -> None:
+    a, b = run("a", {"t": {"acc": ZEROS}}), run("b", {"t": {"acc": HALF}})
+    card = Scorecard.read(b / "scorecard.json")
+    typed = card.scores[0].model_copy(update={"value": 0.97})
+    card.model_copy(update={"scores": [typed]}).write(b / "scorecard.json")
+    with pytest.raises(UsageError, match="t/acc of the scorecard is not what its samples say") as error:
+        compare(a, b)
+    assert (error.value.expected, error.value.found) == ("0.5, the mean of 20 items", "0.97")
+    of_bbq = {"bbq": {"amb_bias_score": HALF, "acc": HALF}}
+    a, b = run("c", of_bbq), run("d", of_bbq)
+    for folder in (a, b):
+        card = Scorecard.read(folder / "scorecard.json")
+        aggregated = card.scores[0].model_copy(update={"value": 0.125})
+        card.model_copy(update={"scores": [aggregated, *card.scores[1:]]}).write(folder / "scorecard.json")
+    found = compare(a, b)
+    assert [row.metric for row in found.rows] == ["acc"]
+    assert found.not_compared == {"bbq/amb_bias_score": "it is no mean of its items' values"}

@@ -17,7 +17,7 @@ from evals.scorecard import Sample
 from training.data import load_preferences
 from training.recipe import DataSettings
 from training.records import sha256_of_file
-from training.run_record import Hardware, RunRecord
+from training.run_record import Hardware, Made, ParentCheckpoint, RunRecord
 
 LONG = "What happens if you leave a metal spoon in an open bottle of sparkling wine overnight?"
 TASK = "starter_truthfulness"
@@ -79,6 +79,33 @@ def test_the_data_of_run_json_are_searched_and_proven_by_hash(run: Path) -> None
     changed = Contamination.read(run / FILE)
     assert not changed.record_covered, "the file is no longer what the run was trained on, and the record says so"
     assert [one.of_record for one in changed.data] == [False]
+
+
+def test_what_the_weights_were_trained_on_before_is_searched_too_and_what_is_not_here_is_named(run: Path) -> None:
+    """SFT on an item, then DPO on other data: the item is found, by way of the parent's own record."""
+    learned = preferences(run.parent, [own_text(run, 0)[1], *(f"Question {n}?" for n in range(9))])
+    record_run(run, DataSettings(source=str(learned)))
+    sft = run.parent / "sft"
+    sft.mkdir()
+    first = RunRecord.read(run / "run.json").model_copy(update={"checkpoint_digest": "sha256:" + "5" * 64})
+    first.write(sft / "run.json")
+    other = run.parent / "other"
+    other.mkdir()
+    settings = DataSettings(source=str(preferences(other, [f"Another {n}?" for n in range(9)])))
+    record_run(run, settings)
+    parent = ParentCheckpoint(role="base", name=str(sft), digest=first.checkpoint_digest, made=Made.of(first))
+    RunRecord.read(run / "run.json").model_copy(update={"parents": [parent]}).write(run / "run.json")
+    assert main(["contamination", str(run)]) == 0
+    record = Contamination.read(run / FILE)
+    assert record.record_covered
+    assert [(one.stage, one.of_record) for one in record.data] == [(None, True), (str(sft), True)]
+    assert next(task for task in record.tasks if task.task == TASK).contaminated == 1
+    (sft / "run.json").unlink()
+    assert main(["contamination", str(run)]) == 0
+    without = Contamination.read(run / FILE)
+    assert not without.record_covered
+    assert without.not_searched == [f"{sft}: preferences.jsonl, 8 rows, which are not here"]
+    assert without.highest_share == 0
 
 
 def test_without_data_there_is_nothing_to_say(run: Path, capsys) -> None:

@@ -16,6 +16,7 @@ from tiny_model import save_model
 
 from evals.__main__ import main
 from evals.evaluated import Weights
+from evals.regenerate import NOT_FROM_VALUES, again, regenerate
 from evals.run import Request, evaluate
 from evals.saved import SavedRun
 from evals.scorecard import Scorecard
@@ -252,6 +253,18 @@ def test_bbq_has_its_two_bias_scores_with_intervals(scored: SavedRun) -> None:
         told = interval.low >= -1 and interval.high <= 1
         assert told or interval.method.startswith("none: "), "none where no resample moves it"
         assert score.n == 8
+
+
+def test_bbqs_bias_scores_are_made_again_from_what_the_samples_keep_of_each_item(scored: SavedRun) -> None:
+    found = {one.score.metric: one for one in regenerate(scored) if one.score.task == "bbq"}
+    assert {metric: (one.problem, one.impossible) for metric, one in found.items()} == dict.fromkeys(
+        ("acc", "amb_bias_score", "disamb_bias_score"), (None, None)
+    )
+    samples, score = scored.samples("bbq"), found["disamb_bias_score"].score
+    typed = score.model_copy(update={"value": score.value + 0.25})
+    assert "the value is" in (again(typed, samples, seed=0).problem or "")
+    older = [one.model_copy(update={"detail": {}}) for one in samples]
+    assert again(typed, older, seed=0).impossible == NOT_FROM_VALUES
 
 
 def test_answers_are_judged_true_and_informative_by_a_judge_that_never_saw_their_question(scored: SavedRun) -> None:

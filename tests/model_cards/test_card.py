@@ -16,7 +16,7 @@ import yaml
 from evals.scorecard import Scorecard
 from model_cards.__main__ import main
 from model_cards.card import render_card
-from model_cards.check import check_card
+from model_cards.check import SECTIONS, check_card
 from model_cards.signer import KeylessSigner
 from model_cards.suggestions import suggestions
 from release.local_hub.card_check import check_card as check_as_the_hub
@@ -127,6 +127,24 @@ def test_what_makes_a_card_unfit_is_named(make_run: MakeRun, old: str, new: str,
     assert old in text
     card.write_text(text.replace(old, new, 1))
     assert check in {problem.check for problem in check_card(run)}
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "said"),
+    [
+        (b"---\nlicense: mit\n---\n# A model\n", 0, "nothing is wrong"),
+        (b"---\n1: 2\nlicense: mit\n---\n# A model\n", 2, "the key 1 is no text"),
+        (b"---\nlicense: mit\n---\n# Mod\xe8le\n", 2, "line 4"),
+    ],
+    ids=["no pipeline_tag", "a number for a key", "Latin-1"],
+)
+def test_odd_cards_are_told_from_bad_ones(tmp_path: Path, content: bytes, code: int, said: str, capsys) -> None:
+    card = tmp_path / "README.md"
+    text = b"".join(b"\n## %s\n" % name.encode() for name in SECTIONS)
+    card.write_bytes(content + text)
+    assert main(["check", str(card)]) == code
+    found = capsys.readouterr()
+    assert said in found.out + found.err
 
 
 def test_what_a_card_could_say_is_listed_and_refuses_nothing(

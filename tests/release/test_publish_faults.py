@@ -46,6 +46,7 @@ def test_a_fault_in_a_request_shows_readers_nothing_but_the_old_release_or_the_n
     assert outcome.hit
     assert outcome.step == step
     assert outcome.exits[0] == code, outcome.said
+    assert ("hub fsck --root ROOT --set-aside" in outcome.said) == (code == 4), outcome.said
 
 
 @pytest.mark.parametrize(
@@ -82,6 +83,23 @@ def test_a_first_release_that_is_killed_and_rolled_back_was_never_seen(world: Wo
     outcome = Trial(world, world.first, "kill -9 after the journal's line", "promoted", end="rollback").carry_out()
     assert outcome.problems == [], outcome.said
     assert {state[0] for state in outcome.states} == {"nothing"}
+
+
+@pytest.mark.parametrize(
+    ("scenario", "fault", "place", "end"),
+    [
+        ("private next", "kill -9 after the journal's line", "space", "rollback"),
+        ("gated next", "answer lost", ("promoted", "POST */commit/main"), "resume"),
+    ],
+)
+def test_a_release_that_is_not_for_all_is_seen_by_those_alone_for_whom_it_is(
+    scenario: str, fault: str, place: Any, end: str, world: World
+) -> None:
+    outcome = Trial(world, world.scenario(scenario), fault, place, end=end).carry_out()
+    assert outcome.problems == [], outcome.said
+    assert outcome.hit
+    assert "new" in {state[0] for state in outcome.let_in}
+    assert {state[0] for state in outcome.states} <= {"old", "nothing", "shut"}
 
 
 def test_what_was_rolled_back_is_not_published_again(world: World, tmp_path: Path) -> None:

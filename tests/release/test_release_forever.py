@@ -13,6 +13,7 @@ from evals.regenerate import OTHER_STREAM, regenerate
 from evals.saved import SavedRun
 from release.bundle import PLAN, files_of
 from release.certificates import Roots
+from release.claims import check_claims
 from release.keyless import Identity
 from release.probe import TOLERANCE, load, probe_difference, take_probe
 from release.records import Receipt, ReleasePlan
@@ -46,6 +47,7 @@ def test_a_release_of_an_earlier_version_still_verifies(version: str) -> None:
     assert {finding.subject for finding in findings if finding.check == "signed"} >= {PLAN, "model.safetensors"}
     assert Checkpoint.open(folder).digest == receipt.checkpoint_digest == plan.checkpoint_digest
     assert plan.refused == []
+    assert [finding for finding in check_claims(folder, plan) if not finding.ok] == []
 
 
 @pytest.mark.parametrize("version", VERSIONS)

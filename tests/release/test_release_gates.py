@@ -11,6 +11,7 @@ import pytest
 import torch
 from gate_verdicts import edit_json, parent_of, refusals, verdicts
 from tiny_run import change_weights
+from transformers import AutoTokenizer
 
 from release.__main__ import main
 from release.policy import POLICIES
@@ -32,6 +33,7 @@ def test_a_whole_run_passes_every_gate(run: Path) -> None:
         "run_record_pinned": "passed",
         "scorecard_pinned": "passed",
         "figures_from_samples": "passed",
+        "headlines_regenerable": "passed",
         "contamination_bounded": "skipped",
         "no_regression": "passed",
         "no_regression_since_release": "skipped",
@@ -115,7 +117,10 @@ def test_generation_that_does_not_stop_where_an_answer_ends_is_refused(run: Path
     ("template", "said"),
     [
         ("", "no chat template"),
-        ("{% for message in messages %}{{ message['content'] }}<|im_end|>{% endfor %}", "opens no assistant's turn"),
+        (
+            "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>{% endfor %}",
+            "opens no assistant's turn",
+        ),
         ("{{ raise_exception('no') }}", "cannot be read: no"),
         ("{% for %}", "cannot be read"),
     ],
@@ -123,6 +128,29 @@ def test_generation_that_does_not_stop_where_an_answer_ends_is_refused(run: Path
 def test_a_chat_template_that_does_not_work_is_refused(run: Path, template: str, said: str) -> None:
     (run / "checkpoint" / "chat_template.jinja").write_text(template)
     assert said in refusals(run)["chat_template_renders"]
+
+
+OPENS_BY_ITSELF = (
+    "{% for m in messages %}{% if m.role == 'user' %}{{ bos_token + '[INST] ' + m.content + ' [/INST]' }}"
+    "{% else %}{{ ' ' + m.content + eos_token }}{% endif %}{% endfor %}"
+)
+
+
+def test_a_template_whose_users_turns_open_the_answer_needs_nothing_to_open_it(run: Path) -> None:
+    """As Llama 2's and Mistral's: with and without add_generation_prompt they write the same."""
+    (run / "checkpoint" / "chat_template.jinja").write_text(OPENS_BY_ITSELF)
+    assert "chat_template_renders" not in refusals(run)
+
+
+def test_a_template_with_a_token_that_the_model_has_no_embedding_for_is_refused(run: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(run / "checkpoint")
+    tokenizer.add_tokens(["<|turn|>"], special_tokens=True)
+    tokenizer.chat_template = str(tokenizer.chat_template).replace(
+        "{{ message['role'] }}", "<|turn|>{{ message['role'] }}"
+    )
+    tokenizer.save_pretrained(run / "checkpoint")
+    said = refusals(run)["chat_template_renders"]
+    assert "the template writes '<|turn|>' (id 292), and the model has 292 embeddings" in said
 
 
 def test_what_a_model_said_before_it_was_saved_must_be_what_its_files_say(

@@ -9,7 +9,9 @@ from gate_verdicts import edit_json, parent_of, refusals, verdicts
 from tiny_run import change_weights, rescore, write_scores
 
 from evals.contamination import Contamination, TaskContamination
+from release.plan import check_run
 from release.policy import POLICIES
+from release.request import Request
 from training.checkpoint import Checkpoint
 from training.records import sha256_of_file
 
@@ -92,6 +94,36 @@ def test_a_figure_that_its_samples_do_not_give_is_refused_with_both(run: Path) -
     card["scores"][1]["interval"]["low"] -= 0.02
     (run / "baseline" / "scorecard.json").write_text(json.dumps(card))
     assert "2 of 6 figures" in refusals(run)["figures_from_samples"]
+
+
+def test_a_typed_in_figure_is_refused_although_its_interval_says_that_nothing_makes_it_again(run: Path) -> None:
+    card = json.loads((run / "scorecard.json").read_text())
+    method = "95% bootstrap, 10000 resamples of the aggregation"
+    card["scores"][0] |= {"value": 0.97, "interval": {"low": 0.95, "high": 0.99, "method": method}}
+    (run / "scorecard.json").write_text(json.dumps(card))
+    refused = refusals(run)
+    assert "starter_helpfulness/win_rate: the value is 0.97, the samples give 0.6" in refused["figures_from_samples"]
+    assert "is not what its samples say" in refused["no_regression"]
+
+
+def test_a_headline_figure_that_nothing_makes_again_is_refused_and_can_be_waived_with_a_reason(run: Path) -> None:
+    file = run / "samples" / "starter_truthfulness.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    for line in lines:
+        line["detail"] = {"aggregated": {"f1": [1, 1]}}
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    card = json.loads((run / "scorecard.json").read_text())
+    card["samples"]["starter_truthfulness"] = sha256_of_file(file)
+    card["scores"].append(card["scores"][1] | {"metric": "f1"})
+    (run / "scorecard.json").write_text(json.dumps(card))
+    said = refusals(run)["headlines_regenerable"]
+    assert said.startswith("nothing makes the headline figure starter_truthfulness/f1 again")
+    waived = check_run(run, Request("owner/name", waive={"headlines_regenerable": "our task's F1"}))
+    assert next(one for one in waived if one.gate == "headlines_regenerable").outcome == "waived"
+    card["scores"][-1]["headline"] = False
+    (run / "scorecard.json").write_text(json.dumps(card))
+    verdict = verdicts(run)["figures_from_samples"]
+    assert (verdict.outcome, list(verdict.evidence["not_made_again"])) == ("passed", ["starter_truthfulness/f1"])
 
 
 def test_scores_of_what_an_endpoint_served_are_refused_for_nothing_pins_its_bytes(run: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,22 +10,29 @@ from tiny_model import save_model
 
 from release import base_licences
 from release.__main__ import main
+from release.base_licences import Lineage, trace
 from release.bundle import files_of
 from release.gates.candidate import Candidate
 from release.gates.licences import licence_of_family, license_compatible
 from release.hub_client import HubClient
 from release.policy import load_policy
 from release.records import Verdict
+from training.run_record import RunRecord
 
 
-def verdict(directory: Path, licence: str, base: str | None, **known: str | None) -> Verdict:
-    """Of a directory whose card names this licence and this base; `known` are licences that a Hub gave, by `org__name`."""
+def verdict(
+    directory: Path, licence: str, base: str | None, lineage: Lineage | None = None, **known: str | None
+) -> Verdict:
+    """Of a directory whose card names this licence and this base; `known` are licences that a Hub gave, by `org__name`, or
+    `lineage` all that it gave."""
     named = f"base_model: {base}\n" if base else ""
     (directory / "README.md").write_text(f"---\nlicense: {licence}\n{named}---\n# Mine\n")
-    given = {name.replace("__", "/"): value for name, value in known.items()}
-    entries = tuple(files_of(directory))
+    given = lineage or Lineage({name.replace("__", "/"): value for name, value in known.items()})
+    entries, policy = tuple(files_of(directory)), load_policy("external")
     return license_compatible(
-        Candidate(directory, directory, entries, load_policy("external"), "me/mine", base_licences=given)
+        Candidate(
+            directory, directory, entries, policy, "me/mine", base_licences=given.licences, base_models=given.bases
+        )
     )
 
 
@@ -83,5 +91,49 @@ def test_publish_asks_the_hub_for_the_licence_of_the_base_and_check_of_an_id_too
     assert "is not known here" in capsys.readouterr().out
     assert main(["publish", *words]) == 3
     assert f"{base} is under cc-by-nc-4.0, which does not allow mit" in capsys.readouterr().out
-    assert base_licences.read(run) == {base: "cc-by-nc-4.0"}
+    assert base_licences.read(run) == Lineage({base: "cc-by-nc-4.0"})
     assert hub.repository(repo_id) is None
+
+
+def upload_card(hub: HubClient, repo_id: str, *, licence: str, bases: list[str]) -> None:
+    hub.api.create_repo(repo_id)
+    card = f"---\nlicense: {licence}\nbase_model: {json.dumps(bases)}\n---\n"
+    hub.api.upload_file(path_or_fileobj=card.encode(), path_in_repo="README.md", repo_id=repo_id)
+
+
+def test_the_licences_behind_a_base_are_followed_in_a_circle_too(hub: HubClient, repo_id: str, tmp_path: Path) -> None:
+    near, far = f"{repo_id[:40].rstrip('-')}-near", f"{repo_id[:40].rstrip('-')}-far"
+    upload_card(hub, near, licence="apache-2.0", bases=[far])
+    upload_card(hub, far, licence="cc-by-nc-4.0", bases=[near, "meta-llama/Llama-3.1-8B", "somebody/gone"])
+    lineage = trace(hub, [near])
+    assert lineage.licences == {
+        near: "apache-2.0",
+        far: "cc-by-nc-4.0",
+        "meta-llama/Llama-3.1-8B": "llama3.1",
+        "somebody/gone": None,
+    }
+    found = verdict(tmp_path, "mit", near, lineage)
+    assert found.outcome == "refused"
+    assert f"{far}, from which {near} was made, is under cc-by-nc-4.0, which does not allow mit" in found.explanation
+    assert found.evidence["behind"][far] == {"license": "cc-by-nc-4.0", "made": near}
+    assert f"Llama-3.1-8B, from which {far} was made, is under llama3.1" in found.explanation
+
+
+def test_a_base_behind_the_base_that_no_hub_knows_passes_nothing(tmp_path: Path) -> None:
+    lineage = Lineage({"org/base": "mit", "org/root": None}, {"org/base": ["org/root"]})
+    found = verdict(tmp_path, "mit", "org/base", lineage)
+    assert found.outcome == "skipped"
+    assert "the licence of org/root, from which org/base was made, is not known here" in found.explanation
+
+
+def test_what_lies_behind_the_parent_of_a_run_is_asked_as_well(
+    run: Path, hub: HubClient, repo_id: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    near, far = f"{repo_id[:40].rstrip('-')}-near", f"{repo_id[:40].rstrip('-')}-far"
+    upload_card(hub, near, licence="apache-2.0", bases=[far])
+    upload_card(hub, far, licence="cc-by-nc-4.0", bases=[])
+    record = RunRecord.read(run / "run.json")
+    parents = [parent.model_copy(update={"hub_id": near}) for parent in record.parents]
+    record.model_copy(update={"parents": parents}).write(run / "run.json")
+    assert main(["publish", "--run", str(run), "--repo", repo_id, "--license", "apache-2.0"]) == 3
+    assert f"{far}, from which {near} was made, is under cc-by-nc-4.0" in capsys.readouterr().out

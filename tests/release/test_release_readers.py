@@ -67,6 +67,24 @@ def test_a_private_release_takes_nothing_from_readers_before_it_is_checked_and_r
 
 
 @pytest.mark.usefixtures("load_here")
+def test_what_was_released_as_private_is_shown_by_no_rollback_and_no_later_release(
+    run: Path, hub: HubClient, repo_id: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    release(run, hub, repo_id, "v1", space=False)
+    parent = RunRecord.read(run / "run.json").parents[0].digest
+    rescore(run, change_weights(run / "checkpoint", lambda tensors: tensors["model.norm.weight"].add_(1)), parent)
+    make_plan(run, Request(repo_id, tag="v2", private=True))
+    publish(run, hub)
+    for words in (["--run", str(run)], ["--repo", repo_id, "--to", "v1"]):
+        assert main(["rollback", *words]) == 0
+        assert "it stays private, for v2 was released so" in capsys.readouterr().out
+        assert not answers(hub, repo_id)
+    assert main(["publish", "--run", str(run), "--repo", repo_id, "--tag", "v3"]) == 2
+    assert "v2, released as private" in capsys.readouterr().err
+    assert not answers(hub, repo_id)
+
+
+@pytest.mark.usefixtures("load_here")
 def test_a_copy_of_a_gated_repository_says_who_may_read_it(
     run: Path, hub: HubClient, repo_id: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

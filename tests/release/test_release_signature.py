@@ -139,7 +139,7 @@ def test_a_tag_that_points_at_another_signed_release_is_found(
 ) -> None:
     hub.create_tag(signed.repo_id, "v2.0.0", signed.commit, "")
     found = verify(hub, signed.repo_id, "v2.0.0", None, public).mismatches
-    assert [finding.check for finding in found] == ["subject"]
+    assert [finding.check for finding in found] == ["tag", "subject"]
     assert verify(hub, signed.repo_id, "main", None, public).mismatches == []
 
 

@@ -63,8 +63,13 @@ def test_a_stranger_verifies_with_nothing_but_the_id_in_a_fresh_process(
     assert verification.mismatches == []
     assert {finding.check for finding in verification.findings} == {
         "file",
+        "tag",
+        "repository",
         "digest",
         "parent",
+        "card",
+        "figures",
+        "gates",
         "load",
         "logits",
         "greedy",

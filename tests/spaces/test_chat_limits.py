@@ -36,6 +36,14 @@ def test_tags_pictures_and_diagrams_become_text_wherever_they_stand(chat: Any) -
     assert shown("1 < 2, a mermaid!") == "1 < 2, a mermaid!"
 
 
+def test_a_conversation_that_gradio_makes_anew_for_a_visitor_shows_text_too(chat: Any) -> None:
+    made = chat("display").LiteralChatbot(feedback_options=[])
+    again = type(made)(**made.constructor_args | {"feedback_options": ["Like"], "render": False})  # as gr.update does
+    data = again.postprocess([{"role": "assistant", "content": "<b>"}])
+    assert data.root[0].content[0].text == f"<{chat('display').JOINER}b>"
+    assert again.preprocess(data)[0]["content"][0]["text"] == "<b>"
+
+
 def test_a_message_or_system_prompt_that_is_too_long_or_empty_is_refused_in_words(chat: Any) -> None:
     limits = chat("limits")
     for message, system, word in (

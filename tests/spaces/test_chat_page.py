@@ -12,6 +12,8 @@ from training.thumbs import Thumb
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 SEND_BUTTON, STOP_BUTTON = "button.submit-button", "button.stop-button"
+SHOWN = "document.querySelector('#conversation').innerText.replaceAll('\u2060', '')"
+DRAWN = ".bot.message :is(h1, h2, b, i, u, s, input, form, [style*=fixed], .mermaid, code.language-mermaid)"
 
 
 @pytest.fixture(scope="module")
@@ -91,14 +93,12 @@ def test_markup_that_the_model_writes_is_shown_and_never_run(page: Any) -> None:
     requests: list[str] = []
     page.on("request", lambda request: requests.append(request.url))
     say(page, "attack")
-    shown = "document.querySelector('#conversation').innerText.replaceAll('\u2060', '')"
-    page.wait_for_function(f"{shown}.includes('<b>bold?</b>')")
+    page.wait_for_function(f"{SHOWN}.includes('<b>bold?</b>')")
     page.wait_for_timeout(1000)
     assert page.evaluate("window.pwned") is None
     assert page.locator("#conversation img[src*='pixel']").count() == 0
     assert page.locator("#conversation a[href^='javascript']").count() == 0
-    drawn = ".bot.message :is(h1, h2, b, i, u, s, input, form, [style*=fixed], .mermaid, code.language-mermaid)"
-    assert page.locator(drawn).all_inner_texts() == []
+    assert page.locator(DRAWN).all_inner_texts() == []
     assert not [url for url in requests if "pixel" in url]
 
 
@@ -118,8 +118,37 @@ def test_a_thumb_is_on_the_disk_before_it_is_thanked_for_and_only_with_consent(p
     assert [turn.content for turn in (kept[0].prompt[-1], kept[0].completion[0])] == ["Hello", "Hello there."]
     assert kept[0].labeller in page.locator("#thumbs-said").inner_text()
     assert running_space.health()[1]["unpushed"] == before + 1  # there is no Hub here
+    say(page, "attack")  # gradio made the conversation anew for this visitor when thumbs were offered
+    page.wait_for_function(f"{SHOWN}.includes('<b>bold?</b>')")
+    page.wait_for_timeout(500)
+    assert page.locator(DRAWN).all_inner_texts() == []
+    assert page.locator("button[title='Disliked']").count() == 1
     page.get_by_label("Do not keep them.").check()
     thumbs.first.wait_for(state="detached")
+
+
+def test_a_thumb_that_cannot_be_kept_is_not_drawn_and_the_one_before_is(page: Any, running_space: Any) -> None:
+    say(page, "Hello")
+    page.wait_for_function("document.querySelector('#note').innerText.includes('3 tokens')")
+    page.locator("#thumbs button").first.click()
+    page.get_by_label("Keep my thumbs. I am a script.").check()
+    page.locator("button[title='Like']").wait_for()
+    away = running_space.votes.with_name("away")
+    running_space.votes.rename(away)  # as a bucket's folder is that is mounted no more
+    try:
+        page.locator("button[title='Like']").click()
+        page.wait_for_function("document.querySelector('#thumbs-said').innerText.includes('Not kept.')")
+        page.locator("button[title='Like']").wait_for()
+        away.rename(running_space.votes)
+        page.locator("button[title='Like']").click()
+        page.wait_for_function("document.querySelector('#thumbs-said').innerText.includes('your thumb was kept')")
+        running_space.votes.rename(away)
+        page.locator("button[title='Dislike']").click()
+        page.wait_for_function("document.querySelector('#thumbs-said').innerText.includes('before still counts')")
+        page.locator("button[title='Liked']").wait_for()
+    finally:
+        if away.exists():
+            away.rename(running_space.votes)
 
 
 def test_a_phone_needs_no_scrolling_to_the_side(browser: Any, running_space: Any) -> None:

@@ -17,7 +17,18 @@ from training.checkpoint import Checkpoint
 from training.votes import read_votes
 
 OWN = (
-    *("live", "labelling", "vote_log", "limits", "visitors", "chat_model", "transformers_model", "digest", "download"),
+    *(
+        "live",
+        "labelling",
+        "vote_log",
+        "vote_files",
+        "limits",
+        "visitors",
+        "chat_model",
+        "transformers_model",
+        "digest",
+        "download",
+    ),
     *("display", "notice", "parts", "page"),
 )
 

@@ -19,6 +19,17 @@ ATTACK = "<script>window.pwned=1</script><img src=x onerror='window.pwned=2'> ![
 # What is code for one reader and none for another.
 ATTACK += '\n\na ` b\n\n<h1>covered</h1><input>\n\nc `\n\n```mermaid\ngraph TD\nA["<i>x</i>"] --> B\n```\n'
 
+CODE = '\nsecond line\n\n```python\n# {0}\nfor word in "{0}".split():\n    print(len(word) ** 2)\n```\n\n'
+CODE += "| a | b |\n|---|---|\n| 1 | [c](https://a.b) |\n"
+
+
+def with_code(pair: Pair) -> Pair:
+    """What people have most trouble to read: code, a table, a link, and lines that are only ended."""
+    one, other = (
+        side.model_copy(update={"text": side.text + CODE.format(side.text)}) for side in (pair.one, pair.other)
+    )
+    return Pair(pair_id=pair_id(pair.prompt, one, other), prompt=pair.prompt, one=one, other=other)
+
 
 @pytest.fixture(scope="module")
 def space(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FeedbackSpace]:
@@ -26,7 +37,9 @@ def space(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FeedbackSpace]:
     prompt = [Turn(role="user", content=f"Show me {ATTACK}")]
     one, other = answer(ATTACK), answer(f"again {ATTACK}")
     attack = Pair(pair_id=pair_id(prompt, one, other), prompt=prompt, one=one, other=other)
-    space = FeedbackSpace(write_space(folder, [*make_pairs(30), attack], gold_every=6, votes_per_pair=50))
+    space = FeedbackSpace(
+        write_space(folder, [*map(with_code, make_pairs(30)), attack], gold_every=6, votes_per_pair=50)
+    )
     space.start()
     yield space
     space.stop()
@@ -107,13 +120,26 @@ def test_votes_by_click_and_by_key_are_on_the_disk_with_reason_and_better_answer
     assert all(Vote.model_validate(vote) for vote in own)
 
 
-def test_axe_finds_nothing_before_consent_nor_at_a_pair(page: Any) -> None:
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_axe_finds_nothing_before_consent_nor_at_a_pair(
+    browser: Any, space: FeedbackSpace, width: int, scheme: str
+) -> None:
+    context = browser.new_context(viewport={"width": width, "height": 860}, color_scheme=scheme)
+    page = context.new_page()
+    page.set_default_timeout(60_000)
+    page.goto(space.url)
     page.locator("#begin").wait_for(state="visible")
     assert new_violations(page) == []
-    agree(page, "axe")
+    agree(page, f"axe {width}")
     page.locator("#more button").first.click()
+    if not page.locator("#answer-a pre").count():  # the gold item, or that of the attack
+        page.keyboard.press("t")
+        wait_for_votes(page, 1)
     page.wait_for_timeout(500)
+    assert page.locator("#answer-a br").count() >= 1  # a line that a model ended is ended for the labeller too
     assert new_violations(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    context.close()
 
 
 def test_nothing_that_reaches_the_browser_tells_which_model_wrote_an_answer(browser: Any, space: FeedbackSpace) -> None:
@@ -143,6 +169,25 @@ def test_a_reload_keeps_the_labeller_and_the_pair(page: Any) -> None:
     page.reload()
     wait_for_votes(page, 1)
     assert page.locator("#answer-a").inner_text() == before
+
+
+def test_another_labeller_in_one_tab_ends_the_one_before_in_all(page: Any) -> None:
+    agree(page, "first of two")
+    page.keyboard.press("t")
+    wait_for_votes(page, 1)
+    other = page.context.new_page()
+    other.set_default_timeout(60_000)
+    other.goto(page.url)
+    wait_for_votes(other, 1)
+    other.locator("#not-you-pair").click()
+    page.locator("#begin").wait_for(state="visible")
+    agree(other, "second of two")
+    wait_for_votes(other, 0)
+    page.reload()
+    wait_for_votes(page, 0)  # the second one's, whoever sits at this tab
+    page.locator("#not-you-pair").click()
+    agree(page, "first of two")
+    wait_for_votes(page, 1)
 
 
 def test_what_was_typed_at_a_pair_that_another_tab_voted_on_is_not_recorded_at_the_next(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import resource
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from made_votes import labeller
 from release.local_hub.server import RunningHub, running_hub
 from training.__main__ import main
 
-OWN = ("vote_log", "limits")
+OWN = ("vote_log", "vote_files", "limits")
 
 
 @pytest.fixture
@@ -76,6 +77,40 @@ def test_a_full_disk_takes_back_the_part_of_a_line_that_it_took(modules: Any, tm
     log.append(line(3))
     again = modules["vote_log"].VoteLog(tmp_path / "votes", None)
     assert [vote["vote_id"] for vote in again.earlier()] == [line(1)["vote_id"], line(3)["vote_id"]]
+
+
+def test_a_bucket_that_takes_no_appending_gets_a_file_for_each_vote(
+    modules: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """hf-mount by its default: a file that is there is opened for writing anew or not at all (its `open`, EPERM)."""
+    opened = Path.open
+
+    def mounted(file: Path, mode: str = "r", *more: Any, **options: Any) -> Any:
+        if mode == "ab" and file.exists():
+            raise PermissionError(errno.EPERM, "Operation not permitted", str(file))
+        return opened(file, mode, *more, **options)
+
+    monkeypatch.setattr(Path, "open", mounted)
+    log = modules["vote_log"].VoteLog(folder, None)
+    for number in range(3):
+        log.append(line(number))
+    assert {vote["vote_id"] for vote in log.earlier()} == {line(number)["vote_id"] for number in range(3)}
+    assert len(list(folder.glob("*.jsonl"))) == 3
+
+
+def test_a_folder_that_is_mounted_no_more_is_named_and_nothing_is_said_to_be_pushed(
+    modules: Any, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = modules["vote_log"].VoteLog(folder, "org/votes")
+    log.append(line(1))
+    folder.rename(folder.with_name("away"))
+    with pytest.raises(FileNotFoundError):
+        log.append(line(2))
+    assert log.health() == {"unpushed": None, "problem": "FileNotFoundError: No such file or directory"}
+    assert "could not be written, and its labeller was told" in capsys.readouterr().err
+    folder.with_name("away").rename(folder)
+    log.append(line(3))
+    assert log.health() == {"unpushed": 2, "problem": ""}
 
 
 def test_votes_are_pushed_to_a_private_dataset_and_those_of_a_killed_run_at_the_next_start(

@@ -39,3 +39,18 @@ def test_the_gradient_is_that_of_finite_differences() -> None:
 
 def test_entropies_that_nobody_asked_for_are_zeros() -> None:
     assert not chosen_logprobs(torch.randn(1, 2, 5), torch.zeros(1, 2, dtype=torch.long), with_entropy=False)[1].any()
+
+
+def test_at_a_temperature_probabilities_are_those_that_were_sampled_from_also_in_bfloat16() -> None:
+    torch.manual_seed(3)
+    logits = (4 * torch.randn(1, 64, 512)).bfloat16()
+    tokens = torch.randint(0, 512, (1, 64))
+    sampled_from = torch.log_softmax(logits.float() / 0.7, dim=-1)
+    logprobs, entropies = chosen_logprobs(logits, tokens, temperature=0.7)
+    assert torch.allclose(logprobs, sampled_from.gather(-1, tokens[..., None])[..., 0], atol=1e-5)
+    assert torch.allclose(entropies, -(sampled_from.exp() * sampled_from).sum(-1), atol=1e-4)
+    wide = logits.float().requires_grad_()
+    chosen_logprobs(wide, tokens, temperature=0.7)[0].sum().backward()
+    expected = (torch.nn.functional.one_hot(tokens, 512) - sampled_from.exp()) / 0.7
+    assert wide.grad is not None
+    assert torch.allclose(wide.grad, expected, atol=1e-5)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -26,6 +28,7 @@ ways = {
     "bug": lambda out: {}["nothing"],
     "missing": lambda out: open(out),
     "ours": lambda out: open("/nowhere/of/ours"),
+    "others": lambda out: __import__("subprocess").run(["echo", "hello"]) and {},
     "said": lambda out: {"summary": "line\\n" * 100_000},
 }
 parser = Parser("python -m test", "Write a file.")
@@ -84,3 +87,22 @@ def test_a_port_or_seed_that_is_none_is_said(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="whole number"):
         port(text)
     assert (port("0"), seed("70000")) == (0, 70_000)
+
+
+def test_of_several_processes_launched_as_one_command_the_first_prints_the_result(tmp_path: Path) -> None:
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", SCRIPT, "write", "safetensors", str(tmp_path / "out"), "--json"],
+            env={**os.environ, "RANK": rank}, capture_output=True, text=True, check=False,
+        ).stdout
+        for rank in ("0", "1")
+    ]  # fmt: skip
+    assert json.loads(said[0])["exit_code"] == 2
+    assert said[1] == ""
+
+
+def test_what_other_programs_print_is_no_part_of_the_one_object(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", SCRIPT, "write", "others", str(tmp_path / "out"), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == {}
+    assert "hello" in done.stderr

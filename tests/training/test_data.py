@@ -12,13 +12,15 @@ from pathlib import Path
 import pytest
 from datasets import Dataset
 
-from training.data import as_preference, as_prompt, content_sha256, hh_messages, load_preferences, load_prompts
-from training.demonstrations import load_feedback
+from training.data import as_preference, as_prompt, content_sha256, load_preferences, load_prompts, recognised
+from training.demonstrations import as_demonstration, as_feedback_or_pair, load_demonstrations, load_feedback
 from training.errors import UsageError
-from training.ilql_data import load_rewarded
+from training.ilql_data import as_rewarded_or_pair, load_rewarded
 from training.recipe import DataSettings
+from training.transcripts import hh_messages
 
 USER = [{"role": "user", "content": "Hi"}]
+ANSWERED = [{"role": "assistant", "content": "4"}]
 ROWS = {
     "explicit text": {"prompt": "Hi", "chosen": "Hello!", "rejected": "Go away."},
     "explicit messages": {
@@ -84,8 +86,9 @@ def test_a_row_with_half_of_a_character_is_left_out_and_counted(tmp_path: Path) 
 UNREADABLE = {
     "torn.parquet": (b"junk", "not whole"),
     "torn.jsonl.gz": (b"junk", "cannot read"),
-    "torn.csv": (b"", "cannot read"),
-    "latin.csv": (b"prompt,completion\ncaf\xe9,x\n", "cannot read"),
+    "empty.csv": (b"", "no rows"),
+    "wide.csv": (b"prompt,completion\na,b\nc,d,e\n", "line 3"),
+    "latin.csv": (b"prompt,completion\ncaf\xe9,x\n", "line 2"),
     "latin.jsonl": (b'{"prompt": "ok"}\n{"prompt": "caf\xe9"}\n', "line 2"),
     "rows.txt": (b"hello", "kind of data file"),
 }
@@ -184,3 +187,77 @@ def test_a_system_message_goes_before_conversations_that_have_none(tmp_path: Pat
     assert [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}] in prompts
     plain = settings.model_copy(update={"system": None})
     assert load_prompts(settings, 0).source.sha256 != load_prompts(plain, 0).source.sha256
+
+
+def test_a_dialogue_under_prompt_is_taken_apart_as_trlx_has_its_sets() -> None:
+    """Dahoas/full-hh-rlhf: the dialogue so far ends with "Assistant:", the answers stand beside it."""
+    row = {
+        "prompt": "\n\nHuman: hi\n\nAssistant: hello\n\nHuman: how?\n\nAssistant:",
+        "chosen": " so",
+        "rejected": " no",
+    }
+    turns = [
+        {"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}, {"role": "user", "content": "how?"},
+    ]  # fmt: skip
+    name, pair = recognised(row, as_preference)
+    assert name == "hh-rlhf transcripts as prompts {prompt, chosen, rejected}"
+    assert pair.prompt == turns  # type: ignore[union-attr]
+    assert recognised({"prompt": row["prompt"]}, as_prompt)[1].prompt == turns  # type: ignore[union-attr]
+    told = {"prompt": row["prompt"], "completion": "so"}
+    assert recognised(told, as_demonstration)[1].prompt == turns  # type: ignore[union-attr]
+    said = {"prompt": "Who says Human: and Assistant: here?"}
+    assert recognised(said, as_prompt)[1].prompt[0]["content"] == said["prompt"]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("row", "convert", "why"),
+    [
+        ({"messages": [*USER, {"role": "assistant", "content": "", "tool_calls": [{}]}]}, as_demonstration, "tool calls"),
+        ({"messages": [*USER, {"role": "tool", "content": "4"}, *ANSWERED]}, as_demonstration, "tool calls"),
+        ({"prompt": "What is in the picture?", "images": ["a.png"]}, as_prompt, "images, audio or video"),
+        ({"prompt": [{"role": "user", "content": [{"type": "image"}]}]}, as_prompt, "images, audio or video"),
+        ({"prompt": "q", "completion": None}, as_demonstration, "empty answer"),
+        ({"prompt": "q", "chosen": "a", "rejected": None}, as_preference, "empty answer"),
+    ],
+)  # fmt: skip
+def test_what_no_text_can_say_is_left_out_and_counted(row: dict, convert: object, why: str) -> None:
+    assert recognised(row, convert)[1] == why  # type: ignore[arg-type]
+
+
+def test_prompts_end_with_the_users_turn_and_roles_have_their_usual_names() -> None:
+    turns = [{"role": "human", "content": "q"}, {"role": "gpt", "content": "a"}]
+    assert recognised({"messages": turns}, as_prompt)[1].prompt == [{"role": "user", "content": "q"}]  # type: ignore[union-attr]
+    assert recognised({"messages": [{"role": "narrator", "content": "q"}]}, as_prompt)[1] is None
+    for odd in (
+        {"prompt": [{"role": "system", "content": "s"}]},
+        {"prompt": ""},
+        {"prompt": [{"role": "user", "content": " "}]},
+    ):
+        row = recognised(odd, as_prompt)[1]
+        assert row.flaw() in ("it does not end with the user's turn", "empty prompt")  # type: ignore[union-attr]
+
+
+def test_a_tables_cells_are_what_they_say(tmp_path: Path) -> None:
+    answers = tmp_path / "answers.csv"
+    answers.write_text("question,answer\nTwo and two?,4\nWho?,None\nWhich?,NA\nWhen?,null\n")
+    data = load_demonstrations(DataSettings(source=str(answers), heldout_fraction=0.0), 0)
+    assert sorted(row.completion[0]["content"] for row in data.train) == ["4", "NA", "None", "null"]
+    marked = tmp_path / "marked.csv"
+    marked.write_text("prompt,completion,label\na?,b,True\nc?,d,false\ne?,f,1\ng?,h,0\n")
+    rows = load_feedback(DataSettings(source=str(marked), heldout_fraction=0.0), 0).train
+    assert sorted((row.completion, row.label) for row in rows) == [("b", True), ("d", False), ("f", True), ("h", False)]
+    assert as_feedback_or_pair({"prompt": "a", "completion": "b", "label": 2}) is None
+    assert as_rewarded_or_pair({"prompt": "a", "response": "b", "reward": "0.5"}).reward == 0.5  # type: ignore[union-attr]
+
+
+def test_a_folder_whose_rows_are_of_two_formats_is_read_as_its_file_is(tmp_path: Path) -> None:
+    rows = [
+        {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]},
+        {"prompt": "p", "completion": "c"},
+    ]
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = [
+        load_demonstrations(DataSettings(source=str(source), heldout_fraction=0.0), 0).train
+        for source in (tmp_path, tmp_path / "train.jsonl")
+    ]
+    assert len(found[0]) == len(found[1]) == 2

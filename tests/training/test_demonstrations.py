@@ -66,7 +66,7 @@ def test_marked_answers_are_read_and_other_marks_are_not() -> None:
     row = {"prompt": "Hi", "completion": "Hello!", "label": True}
     assert as_feedback_or_pair(row) == Feedback(USER, "Hello!", True)
     assert as_feedback_or_pair({**row, "completion": HELLO, "label": False}) == Feedback(USER, "Hello!", False)
-    for label in (1, "yes", None):
+    for label in (2, "yes", None):
         assert as_feedback_or_pair({**row, "label": label}) is None
     assert isinstance(as_feedback_or_pair(ROWS["hh-rlhf"]), Preference)
 

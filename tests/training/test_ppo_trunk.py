@@ -7,6 +7,7 @@ import torch
 from accelerate import Accelerator
 from tiny_model import make_model
 from tiny_ppo import PROMPTS, classifier_of, make_ppo, weights
+from transformers import Gemma2Config, Gemma2ForCausalLM, Olmo3Config, Olmo3ForCausalLM
 
 from training.frozen_trunk import frozen_layers, same_layers
 from training.policy import ActorCritic
@@ -34,6 +35,38 @@ def test_layers_below_the_lowest_adapter_are_computed_once_and_give_the_same_ste
     assert found[0][1] == pytest.approx(found[1][1], rel=1e-4)
     for name, tensor in found[0][2].items():
         assert torch.allclose(tensor, found[1][2][name], atol=1e-5), name
+
+
+OF_TWO_KINDS = {
+    "gemma2": lambda shape: Gemma2ForCausalLM(Gemma2Config(**shape)),
+    "olmo3": lambda shape: Olmo3ForCausalLM(
+        Olmo3Config(**shape, layer_types=["full_attention", "sliding_attention", "sliding_attention", "full_attention"])
+    ),
+}
+
+
+@pytest.mark.parametrize("lowest", [2, 3])
+@pytest.mark.parametrize("kind", OF_TWO_KINDS)
+def test_where_some_layers_see_the_last_tokens_only_the_layers_above_a_cut_still_see_what_they_did(
+    kind: str, lowest: int
+) -> None:
+    torch.manual_seed(0)
+    shape = {
+        "vocab_size": 64, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "head_dim": 8, "initializer_range": 0.2, "sliding_window": 12, "eos_token_id": 1,
+    }  # fmt: skip
+    adapters = LoraSettings(r=4, target_modules=["q_proj", "v_proj"], layers_to_transform=list(range(lowest, 4)))
+    actor = ActorCritic(OF_TWO_KINDS[kind](shape).eval(), adapters)
+    assert actor.frozen_layers == lowest
+    ids = torch.randint(0, 64, (2, 40))
+    mask = torch.ones_like(ids)
+    kinds = list(actor.language_model.config.layer_types)
+    with torch.no_grad():
+        whole = actor(ids, mask, 10, 1.0)[0]
+        cut = actor(ids, mask, 10, 1.0, actor.trunk_states(ids, mask))[0]
+    assert torch.allclose(cut, whole, atol=1e-5)
+    assert actor.language_model.config.layer_types == kinds
+    assert actor.language_model.config.sliding_window == 12
 
 
 def test_a_reward_model_of_the_same_base_reads_the_frozen_layers_states_and_gives_the_same_scores(tmp_path) -> None:

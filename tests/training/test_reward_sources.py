@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from training import reward_sources
+from training import reward_server
 from training.errors import UsageError
 from training.ppo_run import train_ppo
 from training.recipe import DataSettings, Generation, GuardSettings, PPORecipe, PPOSettings
@@ -99,6 +100,8 @@ class Judge(BaseHTTPRequestHandler):
         self.asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
         code, text = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         self.send_response(code)
+        if 300 <= code < 400:
+            self.send_header("Location", text)
         self.end_headers()
         self.wfile.write(text.encode())
 
@@ -108,7 +111,7 @@ class Judge(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def judge(monkeypatch) -> Iterator[tuple[str, type[Judge]]]:
-    monkeypatch.setattr(reward_sources, "PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(reward_server, "PAUSE_SECONDS", 0.0)
     handler = type("ThisJudge", (Judge,), {"asked": [], "answers": []})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever)
@@ -140,7 +143,12 @@ def test_a_server_that_fails_for_a_while_is_asked_again(judge) -> None:
         ([(404, "no such path")], 3, r"HTTP 404[\s\S]*no such path", 1),
         ([(200, "<html>")], 3, r"not understood[\s\S]*no JSON[\s\S]*<html>", 1),
         ([(200, '{"scores": [1]}')], 3, r"not understood[\s\S]*scores", 1),
-        ([(200, '{"rewards": [NaN]}')], 3, r"finite[\s\S]*nan", 1),
+        ([(200, '{"rewards": [NaN]}')], 3, r"float32[\s\S]*nan", 1),
+        ([(200, '{"rewards": [1e39]}')], 3, r"float32[\s\S]*1e\+39", 1),
+        ([(200, '{"rewards": [1' + "0" * 400 + "]}")], 3, r"float32 holds[\s\S]*10000", 1),
+        ([(200, "[" * 100_000)], 3, r"not understood[\s\S]*RecursionError", 1),
+        ([(302, "/elsewhere")], 3, r"sends elsewhere[\s\S]*HTTP 302", 1),
+        ([(308, "/elsewhere")], 3, r"sends elsewhere[\s\S]*HTTP 308", 1),
         ([(200, '{"rewards": [1, 2]}')], 3, r"2 of them", 1),
     ],
 )
@@ -159,6 +167,44 @@ def test_a_server_that_is_down_or_silent_is_an_error_that_names_it(judge) -> Non
         reward_endpoint(url, 0.05, 1).score(["p"], ["a"])
     with pytest.raises(RewardFailed, match=r"gives no rewards[\s\S]*127\.0\.0\.1:9/[\s\S]*refused"):
         reward_endpoint("http://127.0.0.1:9/", 1.0, 2).score(["p"], ["a"])
+
+
+def test_a_server_that_sends_a_little_now_and_then_is_not_waited_for_longer_than_was_said(judge) -> None:
+    url, handler = judge
+    over = threading.Event()
+
+    def trickle(self: Any) -> None:
+        self.send_response(200)
+        self.end_headers()
+        while not over.wait(0.05):
+            try:
+                self.wfile.write(b" ")
+            except OSError:
+                return
+
+    handler.do_POST = trickle
+    with pytest.raises(RewardFailed, match=r"not whole after 0\.3 s"):
+        reward_endpoint(url, 0.3, 1).score(["p"], ["a"])
+    over.set()
+
+
+def test_a_server_that_is_overloaded_is_left_alone_for_as_long_as_it_asks(judge, monkeypatch) -> None:
+    url, handler = judge
+    pauses: list[float] = []
+    monkeypatch.setattr(reward_server.time, "sleep", pauses.append)
+    handler.answers = [(429, "busy"), (200, '{"rewards": [1]}')]
+    handler.end_headers = lambda self: (self.send_header("Retry-After", "20"), BaseHTTPRequestHandler.end_headers(self))
+    assert reward_endpoint(url, 5.0, 2).score(["p"], ["a"]) == [1.0]
+    assert pauses == [20.0]
+
+
+def test_a_function_that_sets_the_directory_or_torchs_type_sets_them_for_itself_alone(tmp_path: Path) -> None:
+    sets = "    os.chdir('/')\n    torch.set_default_dtype(torch.float64)\n"
+    text = f"import os, torch\ndef judge(samples, **_):\n{sets}    return [1]\n"
+    here = Path.cwd()
+    assert load_reward_function(f"{written(tmp_path, text)}:judge").score(["a"], ["b"]) == [1.0]
+    assert Path.cwd() == here
+    assert torch.get_default_dtype() == torch.float32
 
 
 COUNTED = """
@@ -232,3 +278,25 @@ def test_a_function_that_fails_while_the_policy_is_measured_loses_nothing_either
     ]
     assert figures[0] == figures[1]
     assert [place + 1 for place, figure in enumerate(figures[0]) if figure is not None] == [3, 6, 8]
+
+
+def test_random_numbers_of_a_reward_function_are_its_own_and_the_runs_go_on_as_if_it_drew_none(tmp_path: Path) -> None:
+    file = tmp_path / "seeds.py"
+    file.write_text(
+        "import random\nimport numpy\nimport torch\ntorch.manual_seed(7)\n"
+        "def seeds(samples, prompts, outputs):\n"
+        "    drawn = float(torch.rand(1)) + random.random() + float(numpy.random.rand())\n"
+        "    torch.manual_seed(0); random.seed(0); numpy.random.seed(0)\n"
+        "    return [drawn] * len(samples)\n"
+    )
+    torch.manual_seed(1)
+    random.seed(1)
+    expected = torch.rand(4), random.random()
+    torch.manual_seed(1)
+    random.seed(1)
+    rewards = load_reward_function(f"{file}:seeds")
+    first, other = rewards.score(["a"], ["b"]), rewards.score(["a"], ["c"])
+    assert torch.equal(torch.rand(4), expected[0])
+    assert random.random() == expected[1]
+    assert first != other
+    assert rewards.score(["a"], ["b"]) == first, "a run that was interrupted sees the same"

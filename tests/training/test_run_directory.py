@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from tiny_model import save_model
 
 from training.__main__ import main
@@ -16,6 +17,7 @@ from training.errors import UsageError
 from training.recipe import PPORecipe
 from training.run_directory import INPUTS, RunDirectory
 from training.run_record import DataSource, ParentCheckpoint
+from training.saved_state import load_state, save_state
 
 RECIPE = PPORecipe(method="ppo", base="b", reward_model="r", prompts={"source": "starter"})  # type: ignore[arg-type]
 HOLDER = """
@@ -99,6 +101,48 @@ def test_metrics_of_steps_that_come_again_are_cut_by_their_number_not_by_their_p
         file.write('{"st')
     run.cut_metrics(2)
     assert [json.loads(line)["step"] for line in run.metrics.read_text().splitlines()] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "no line of step 1, 2, 3"),
+        ('{"step": 1}\n{"step": 3}\n', "no line of step 2, and the saved state is of step 3"),
+        ('{"step": 1}\n{"step": 2, "x\n{"step": 3}\n', "line 2"),
+    ],
+    ids=["gone", "a step missing", "torn in the middle"],
+)
+def test_metrics_that_do_not_tell_every_step_of_the_saved_state_are_refused(
+    tmp_path: Path, content: str, said: str
+) -> None:
+    run = RunDirectory.open(tmp_path / "run", RECIPE)
+    run.metrics.write_text(content)
+    with pytest.raises(UsageError) as refused:
+        run.cut_metrics(3)
+    assert said in (refused.value.found or "")
+    assert run.metrics.read_text() == content, "nothing is changed"
+
+
+@pytest.mark.parametrize("name", ["recipe.json", INPUTS])
+def test_a_damaged_note_of_a_run_is_named(tmp_path: Path, name: str) -> None:
+    run = RunDirectory.open(tmp_path / "run", RECIPE)
+    run.hold_inputs([base("a")], [rows("1")], continues=False)
+    (run.state / name).write_text("{")
+    with pytest.raises(UsageError, match="damaged") as refused:
+        RunDirectory.open(tmp_path / "run", RECIPE).hold_inputs([base("a")], [rows("1")], continues=True)
+    assert refused.value.where == str(run.state / name)
+
+
+@pytest.mark.parametrize("size", [0, 300])
+def test_a_saved_state_that_is_not_whole_is_named_with_the_way_on(tmp_path: Path, size: int) -> None:
+    file = tmp_path / "state.pt"
+    save_state({"weights": torch.arange(9.0), "step": 3}, file)
+    assert load_state(file)["step"] == 3
+    file.write_bytes(file.read_bytes()[:size])
+    with pytest.raises(UsageError, match="damaged") as refused:
+        load_state(file)
+    assert refused.value.where == str(file)
+    assert "begin again" in (refused.value.next_step or "")
 
 
 def test_a_run_with_another_base_or_other_data_than_it_began_with_is_refused(

@@ -265,7 +265,10 @@ def test_a_row_of_no_known_format_is_shown(
     ("method", "override", "what"),
     [
         ("sft", "args.output_dir=elsewhere", "set by the run itself"),
-        ("dpo", "args.betta=0.1", "unknown key 'args.betta'"),
+        ("dpo", "args.betta=0.1", "did you mean 'args.beta'?"),
+        ("sft", "args.learning_rate=fast", "wrong value for 'args.learning_rate'"),
+        ("sft", "args.max_steps=1.5", "wrong value for 'args.max_steps'"),
+        ("sft", "args.num_train_epochs=0 args.max_steps=-1", "would make no step"),
         ("kto", "args.per_device_train_batch_size=1", "a batch of one has none"),
         ("rloo", "args.num_generations=3", "RLOOConfig refuses"),
         ("grpo", "args.num_generations=3", "GRPOConfig refuses"),
@@ -280,7 +283,7 @@ def test_a_recipe_that_cannot_be_run_is_refused_with_the_reason(
     method: str, override: str, what: str, tmp_path: Path, tiny: Path, colours: Path, judge: Path, capsys
 ) -> None:
     file = recipe(tmp_path, method, tiny, colours, judge)
-    assert train(method, file, tmp_path / "run", override.format(base=tiny)) == 2
+    assert train(method, file, tmp_path / "run", *override.format(base=tiny).split()) == 2
     assert what in capsys.readouterr().err
 
 
@@ -306,3 +309,23 @@ def test_what_is_saved_has_the_precision_of_its_base(tmp_path: Path, tiny: Path,
     assert saved.dtype == "bfloat16"
     header = read_safetensors_header(saved.path / "model.safetensors")
     assert {entry["dtype"] for name, entry in header.items() if name != "__metadata__"} == {"BF16"}
+
+
+@pytest.mark.parametrize(
+    ("passes", "iterations", "accumulated", "wanted", "saved"),
+    [(1, 1, 1, 1, 1), (1, 2, 1, 1, 2), (4, 2, 4, 3, 4), (6, 1, 4, 4, 6)],
+)
+def test_a_state_is_saved_where_no_answers_are_in_hand(
+    passes: int, iterations: int, accumulated: int, wanted: int, saved: int
+) -> None:
+    from types import SimpleNamespace
+
+    from training.online_run import whole_generations
+
+    arguments = SimpleNamespace(
+        steps_per_generation=passes,
+        num_iterations=iterations,
+        gradient_accumulation_steps=accumulated,
+        save_steps=wanted,
+    )
+    assert whole_generations(arguments) == saved

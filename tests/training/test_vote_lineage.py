@@ -13,6 +13,7 @@ from model_cards.feedback import feedback_sentences
 from training.__main__ import main
 from training.data import load_preferences
 from training.errors import UsageError
+from training.feedback_forget import downstream
 from training.pretrained import resolve_base
 from training.recipe import DataSettings
 from training.records import sha256_of_file
@@ -101,3 +102,22 @@ def test_a_deletion_names_best_of_n_what_was_trained_on_its_answers(
     }
     assert main(["feedback", str(folder), "--forget", labeller("eve"), "--runs", str(flywheel), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["used_by"] == []
+
+
+def test_a_run_is_found_by_its_own_marks_where_the_analysis_is_gone_and_one_without_marks_is_named(
+    flywheel: Path, tmp_path: Path
+) -> None:
+    for name in ("reward", "rft"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.json").write_bytes((flywheel / name / "run.json").read_bytes())
+    found = {Path(one.path).parent.name: one.how for one in downstream([tmp_path], labeller("ben"))}
+    assert found == {
+        "reward": "trained on the votes",
+        "rft": "trained on answers scored by a reward model that learned from them",
+    }
+    assert downstream([tmp_path], labeller("eve")) == []
+    file = tmp_path / "reward" / "run.json"
+    record = json.loads(file.read_text())
+    record["data"][0]["feedback"]["labellers"] = []  # as a record from before they were kept
+    file.write_text(json.dumps(record))
+    assert ["cannot be told" in one.how for one in downstream([tmp_path], labeller("eve"))] == [True]

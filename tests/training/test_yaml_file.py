@@ -61,7 +61,7 @@ def test_an_override_takes_precedence_over_the_file(tmp_path: Path) -> None:
         ("1e-5", "-1.0", r"greater than 0[\s\S]*-1\.0"),
         ("base: runs/base\n", "", r"'base' is missing"),
         ("reward_model: runs/reward\n", "", r"exactly one of 'reward_model'[\s\S]*none is"),
-        ("base:", "reward_url: http://127.0.0.1:9\nbase:", r"exactly one of[\s\S]*reward_model and reward_url is"),
+        ("base:", "reward_url: http://127.0.0.1:9\nbase:", r"exactly one of[\s\S]*reward_model and reward_url are"),
         ("ppo:", "base: twice\nppo:", r"stands twice[\s\S]*line 6"),
         ("ppo:", "ppo: [", r"not valid YAML[\s\S]*line"),
         ("method: ppo", "method: pqo", r"wrong value for 'method'[\s\S]*line 1[\s\S]*pqo"),

@@ -9,6 +9,7 @@ from typing import Any
 
 from release.local_hub import discussions
 from release.local_hub.front_matter import split_card
+from release.local_hub.gate_form import fields_of
 from release.local_hub.pages.markdown import render_card
 from release.local_hub.refusals import EntryNotFound, RevisionNotFound
 from release.local_hub.repo_info import app_file, card_data, card_text, list_item, lost_files, repo_info
@@ -115,8 +116,9 @@ def card(repository: Repository, revision: str, barred: str | None = None, proof
     shows_rows = repository.kind == "dataset" and barred is None
     page["rows"] = _first_rows(repository, page["commit"].tree) if shows_rows else None
     page["barred"], page["proof"], page["use"] = barred, proof, _use(repository, page)
-    names = ("prompt", "heading", "button_content") if barred else ()
+    names = ("prompt", "heading", "description", "button_content") if barred else ()
     page["gate"] = {name: _texts(page["info"]["cardData"], f"extra_gated_{name}") for name in names}
+    page["fields"] = fields_of(page["info"]["cardData"] or {}) if barred else []
     return page
 
 

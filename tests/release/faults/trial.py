@@ -11,14 +11,14 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from faults.boot import BOOT, FULL
 from faults.disk import Disk
-from faults.good_end import released_problems, rolled_back_problems, seen_problems
+from faults.good_end import barred_problems, released_problems, rolled_back_problems, seen_problems
 from faults.kinds import FROM_THEN_ON, ONCE
 from faults.orphans import left_behind
 from faults.proxy import Request
@@ -29,6 +29,7 @@ from faults.world import NO_BOOT, OWNER, REPO, SPACE, STEPS, Scenario, World, fi
 
 from release.local_hub.store import Store
 
+NARROWED = "narrowed"  # a line of the journal within the step `promoted`, where a release has fewer readers than before
 EXPECTED_EXITS = {0, 2, 3, 4, 5, KILLED}
 
 
@@ -41,9 +42,9 @@ class Mishap:
 
 
 OWN: dict[str, Mishap] = {
-    "kill -9 before the journal's line": Mishap("kill_before", STEPS),
-    "kill -9 after the journal's line": Mishap("kill_after", STEPS),
-    "publisher's disk full at the journal's line": Mishap("full_at", STEPS),
+    "kill -9 before the journal's line": Mishap("kill_before", (*STEPS, NARROWED)),
+    "kill -9 after the journal's line": Mishap("kill_after", (*STEPS, NARROWED)),
+    "publisher's disk full at the journal's line": Mishap("full_at", (*STEPS, NARROWED)),
 }
 # By its size in bytes, a disk of the publisher's own for what it downloads: only root may make one.
 DOWNLOAD = "publisher's disk full in the download"
@@ -72,7 +73,8 @@ class Outcome:
     exits: list[int]  # of the publication, and of every command after it
     ended_by: str  # publish, resume, or rollback
     booted: bool  # whether the Space was to be run and asked
-    states: list[State] = field(default_factory=list)
+    states: list[State] = field(default_factory=list)  # that a reader without a token saw
+    let_in: list[State] = field(default_factory=list)  # that a reader saw for whom a private or gated release is
     looks: int = 0
     problems: list[str] = field(default_factory=list)
     said: str = ""
@@ -133,10 +135,7 @@ class Trial:
         known = {"old": self.scenario.old, "new": self.scenario.new}
         if self.fault == "second publisher, same tag, other bytes":
             known["other"] = files_of(self.scenario.other)
-        with (
-            Reader(self.world.netloc, REPO, SPACE, known, lambda: self._step() == "booted") as reader,
-            self._servers() as servers,
-        ):
+        with self._readers(known) as readers, self._servers() as servers:
             with Disk(full_at=self.at if self.fault in STORE else None, step=self._step) as disk:
                 code, said = publisher.wait(self._start(sabotage), self.limit)
             self.requests, self.writes, self._full = proxy.seen, disk.steps, disk.full
@@ -153,14 +152,31 @@ class Trial:
             for mend in self.mend:
                 mend()
             self._end(outcome)
-        outcome.states, outcome.looks = reader.states, reader.looks
-        outcome.problems += seen_problems(reader.states, known, self.scenario) + self._end_problems(outcome)
+        anybody, *let_in = readers
+        outcome.states, outcome.looks = anybody.states, sum(reader.looks for reader in readers)
+        outcome.let_in = [state for reader in let_in for state in reader.states]
+        outcome.problems += (barred_problems if let_in else seen_problems)(anybody, self.scenario)
+        outcome.problems += [problem for reader in let_in for problem in seen_problems(reader, self.scenario)]
+        outcome.problems += self._end_problems(outcome)
         outcome.problems += [f"still runs: {command}" for command in left_behind(str(self.folder))]
         if any(code not in EXPECTED_EXITS for code in outcome.exits):
             outcome.problems.append(f"exit codes {outcome.exits}" + (" (hung)" if HUNG in outcome.exits else ""))
         if not outcome.problems and not self.keep:
             shutil.rmtree(self.folder)
         return outcome
+
+    @contextmanager
+    def _readers(self, known: dict[str, dict[str, str]]) -> Iterator[list[Reader]]:
+        """Anybody; and where not everybody may read the release, one who may."""
+        world, scenario = self.world, self.scenario
+        place = (world.netloc, REPO, SPACE, known, lambda: self._step() == "booted")
+        readers = [Reader(*place, unseen=unseen(scenario) if scenario.private else ())]
+        if scenario.private:
+            readers.append(Reader(*place, token=world.reader, member=True))
+        elif scenario.gated:
+            readers.append(Reader(*place, token=world.friend, asks=True))
+        with ExitStack() as stack:
+            yield [stack.enter_context(reader) for reader in readers]
 
     @contextmanager
     def _servers(self) -> Iterator[Servers | None]:
@@ -207,7 +223,8 @@ class Trial:
         return self.world.environment(self.token, run)
 
     def _publish(self, run: Path) -> list[str]:
-        words = ["publish", "--run", str(run), "--repo", REPO, "--tag", self.scenario.tag, "--space"]
+        request = ["--repo", REPO, "--tag", self.scenario.tag, "--space", *self.scenario.options]
+        words = ["publish", "--run", str(run), *request]
         return words if self.boot else [*words, *NO_BOOT]
 
     def _end(self, outcome: Outcome) -> None:
@@ -244,7 +261,7 @@ class Trial:
         if self.fault in BOOT:
             return "booted"
         if self.fault in OWN:
-            return "checked" if self.fault == DOWNLOAD else str(self.at)
+            return {DOWNLOAD: "checked"}.get(self.fault) or ("promoted" if self.at == NARROWED else str(self.at))
         if self.fault in STORE:
             return self._step()
         if self.fault in HUB:
@@ -268,3 +285,10 @@ def step_after(journal: Path) -> str:
         return STEPS[0]
     done = [json.loads(line)["step"] for line in lines]
     return next((step for step in STEPS if step not in done), STEPS[-1])
+
+
+def unseen(scenario: Scenario) -> list[str]:
+    """Words that stand wherever a private release does, and nowhere else."""
+    if not scenario.old:
+        return [REPO]
+    return [scenario.tag, *sorted({sha256 for sha256 in scenario.new.values() if sha256 not in scenario.old.values()})]

@@ -3,13 +3,17 @@
 with World(scratch) as world:
     world.next     # v2.0.0 is to follow v1.0.0, which is public with its Space
     world.first    # v1.0.0 is to be the first release of its repository
+    world.scenario("private next"), world.scenario("gated first"), ...      # the same with other readers
+
+FRIEND is a user whom the owner has let in, or, of a first release, who asks as soon as there is something to ask for.
 """
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -18,17 +22,19 @@ from faults.proxy import Proxy
 from faults.publisher import Publisher
 
 from release.bundle import PLAN
+from release.local_hub.access import grant_access
 from release.local_hub.server import running_hub
 from release.local_hub.store import Store
 from release.records import ReleasePlan
 
-OWNER, REPO = "slipway", "slipway/tiny"
+OWNER, REPO, FRIEND = "slipway", "slipway/tiny", "friend"
 SPACE = f"{REPO}-chat"
 STEPS = ("repository", "staged", "checked", "promoted", "tagged", "space", "cleaned", "booted", "visible", "receipt")
 NO_BOOT = (
     "--no-boot",
     "the faults are of the Hub",
 )  # a Space takes ten seconds of a processor, and there are hundreds of trials
+GATES = {"next": "manual", "first": "auto"}  # of a first release nobody can have been let in yet
 AFTER_BOOT = STEPS[STEPS.index("booted") :]  # what befalls these steps befalls a publication that boots its Space
 
 
@@ -39,8 +45,16 @@ class Scenario:
     other: Path  # the same tag for other bytes
     store: Path
     tag: str
-    old: dict[str, str]  # path -> SHA-256 of the release before; empty where there is none
+    old: dict[str, str]  # path -> SHA-256 of the release before, which anyone may read; empty where there is none
     new: dict[str, str]
+    private: bool = False  # what the plan says of its readers
+    gated: str | bool = False
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Of the command that publishes it."""
+        gate = ("--gated", str(self.gated)) if self.gated else ()
+        return ("--private",) if self.private else gate
 
 
 class World:
@@ -82,26 +96,70 @@ class World:
         self._app = app
         return app
 
+    def scenario(self, name: str) -> Scenario:
+        """`first` or `next`, or one of these with other readers: `private next`. Planned when it is first asked for."""
+        if name not in self._scenarios:
+            readers, _, which = name.partition(" ")
+            like = self._scenarios[which]
+            made = replace(
+                like,
+                name=f"{readers} {which} release",
+                run=self.scratch / f"runs-{readers}" / like.run.name,
+                other=self.scratch / f"runs-{readers}" / like.other.name,
+                private=readers == "private",
+                gated=GATES[which] if readers == "gated" else False,
+            )
+            for run, source in ((made.run, like.run), (made.other, like.other)):
+                shutil.copytree(source, run, ignore=shutil.ignore_patterns(PLAN, "bundle"))
+                if (source / PLAN).is_file():
+                    self._plan(run, made.tag, made.options)
+            self._scenarios[name] = replace(made, new=files_of(made.run))
+        return self._scenarios[name]
+
+    @property
+    def first(self) -> Scenario:
+        return self.scenario("first")
+
+    @property
+    def next(self) -> Scenario:
+        return self.scenario("next")
+
     def _prepare(self) -> None:
         runs, before, after = self.scratch / "runs", self.scratch / "before", self.scratch / "after"
         self._do("prepare", str(runs))
         store = self.serve(before)
-        self.token = store.create_user(OWNER)
+        self.token, self.friend = store.create_user(OWNER), store.create_user(FRIEND)
+        self.reader = store.create_token(OWNER, "read")
         planned = [("first", "v1.0.0"), ("second", "v2.0.0")]
         for run, tag in planned if not self.others else [*planned, *((f"{run}-other", tag) for run, tag in planned)]:
-            self._do("plan", "--run", str(runs / run), "--repo", REPO, "--tag", tag, "--space")
+            self._plan(runs / run, tag)
         shutil.copytree(before, after)
-        self.serve(after)
+        store = self.serve(after)
         released = Path(shutil.copytree(runs / "first", runs / "released"))
         self._do("publish", "--run", str(released), "--repo", REPO, "--tag", "v1.0.0", "--space", *NO_BOOT)
+        _let_in(store, FRIEND)
         old, new = files_of(runs / "first"), files_of(runs / "second")
-        self.first = Scenario("first release", runs / "first", runs / "first-other", before, "v1.0.0", {}, old)
-        self.next = Scenario("next release", runs / "second", runs / "second-other", after, "v2.0.0", old, new)
+        self._scenarios = {
+            "first": Scenario("first release", runs / "first", runs / "first-other", before, "v1.0.0", {}, old),
+            "next": Scenario("next release", runs / "second", runs / "second-other", after, "v2.0.0", old, new),
+        }
+
+    def _plan(self, run: Path, tag: str, options: Sequence[str] = ()) -> None:
+        self._do("plan", "--run", str(run), "--repo", REPO, "--tag", tag, "--space", *options)
 
     def _do(self, *command: str) -> None:
         code, said = self.publisher.run(command, self.environment(getattr(self, "token", ""), self.scratch))
         if code != 0:
             raise RuntimeError(f"{' '.join(command)} ended with {code}:\n{said}")
+
+
+def _let_in(store: Store, user: str) -> None:
+    """Into a repository that anyone may read, for the day on which it is gated."""
+    repository = store.find("model", REPO)
+    assert repository is not None
+    repository.change_settings(gated="manual")
+    grant_access(repository, user)
+    repository.change_settings(gated=False)
 
 
 def files_of(run: Path) -> dict[str, str]:

@@ -215,6 +215,71 @@ def test_a_visitor_asks_by_the_form_of_the_page_and_no_other_site_asks_for_them(
     assert "Your request awaits its authors" in page(VISITOR)
 
 
+FIELDS = """---
+extra_gated_fields:
+  Affiliation: text
+  Date of birth: date_picker
+  Country: country
+  Job title:
+    type: select
+    options:
+    - Student
+    - label: Something else
+      value: other
+  geo: ip_location
+  I accept "the terms": checkbox
+---
+"""
+ANSWERS = {
+    "Affiliation": "Shipyard & Sons",
+    "Date of birth": "1990-02-28",
+    "Country": "nz",
+    "Job title": "other",
+    'I accept "the terms"': "on",
+}
+KEPT = ANSWERS | {"Country": "NZ", 'I accept "the terms"': True}
+
+
+def test_the_fields_of_a_card_are_asked_for_and_the_owner_reads_the_answers(people: Any, gate: Any) -> None:
+    name, me = gate("manual"), people(ME)
+    me.upload_file(path_or_fileobj=FIELDS.encode(), path_in_repo="README.md", repo_id=name)
+    address, login = f"{me.endpoint}/{name}", ("user", str(people(VISITOR).token))
+    page = httpx2.get(address, auth=login).text
+    proof = page.partition('name="proof" value="')[2].partition('"')[0]
+    for shown in (
+        'type="date" name="field:Date of birth"',
+        '<option value="other">Something else',
+        "&#34;the terms&#34;",
+    ):
+        assert shown in page
+    assert "geo" not in page.partition('class="ask"')[2].partition("</form>")[0], "where they are is asked of nobody"
+
+    def sent(filled: dict[str, str]) -> int:
+        form = {"proof": proof, **{f"field:{label}": value for label, value in filled.items()}}
+        return httpx2.post(f"{address}/ask-access", auth=login, data=form).status_code
+
+    wrong = [{"Date of birth": "1990-02-31"}, {"Country": "New Zealand"}, {"Job title": "Pirate"}, {"Affiliation": " "}]
+    left_out = {label: value for label, value in ANSWERS.items() if "terms" not in label}
+    assert [sent(filled) for filled in (left_out, *(ANSWERS | one for one in wrong))] == [400] * 5
+    assert list(me.list_pending_access_requests(name)) == []
+    assert [sent(ANSWERS), sent(ANSWERS | {"Affiliation": "Another"})] == [303, 303]
+    assert [(one.username, one.fields) for one in me.list_pending_access_requests(name)] == [(VISITOR, KEPT)]
+
+
+def test_a_program_answers_the_fields_of_a_card_in_json(people: Any, gate: Any) -> None:
+    name, me, asking = gate("auto"), people(ME), people("program")
+    me.upload_file(path_or_fileobj=FIELDS.encode(), path_in_repo="README.md", repo_id=name)
+    refused = ask_for_access(asking, name)
+    assert (refused.status_code, "fills in 'Affiliation'" in refused.text) == (400, True)
+    token = {"Authorization": f"Bearer {asking.token}"}
+    address = f"{me.endpoint}/{name}/ask-access"
+    assert httpx2.post(address, headers=token, json=KEPT).json() == {"status": "accepted"}
+    assert ask_for_access(asking, name).json() == {"status": "accepted"}, "who is in is asked nothing"
+    assert [one.fields for one in me.list_accepted_access_requests(name)] == [KEPT]
+    with pytest.raises(HfHubHTTPError, match="403"):
+        list(asking.list_accepted_access_requests(name))
+
+
 @pytest.mark.parametrize("kind", ["model", "dataset"])
 def test_our_commands_say_that_access_must_be_asked_for_and_where(
     people: Any, gate: Any, kind: str, tmp_path: Path

@@ -1,0 +1,97 @@
+"""What a release says of itself: its card and its figures held against the records and samples that lie in it, without weights.
+
+    findings = check_claims(snapshot, plan)     # of a download whose files are those that the plan names
+
+That every file is the one that was planned says nothing of what stands in it: whoever edits a card and the plan's hash of
+it publishes another card. So `verify` reads the card like any other promise, and makes every figure again from its samples.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from evals.regenerate import OTHER_STREAM, regenerate
+from evals.saved import SavedRun
+from model_cards.check import check_card
+from release.gates.candidate import SCORECARDS
+from release.gates.paperwork import TEXT, waiver_problems
+from release.records import Finding, ReleasePlan
+from training.errors import SlipwayError
+
+AS_RECORDS = "what its records and samples say"
+
+
+def check_claims(snapshot: Path, plan: ReleasePlan | None) -> list[Finding]:
+    """Findings of the card, of every figure and of the gates' verdicts. `plan` is None where the release has none to read."""
+    findings = [*_card(snapshot, plan), *_figures(snapshot)]
+    return findings if plan is None else [*findings, _gates(plan)]
+
+
+def _card(snapshot: Path, plan: ReleasePlan | None) -> list[Finding]:
+    readme = snapshot / "README.md"
+    try:
+        problems = [problem.as_dict() for problem in check_card(readme)]
+        text = readme.read_text(encoding="utf-8")
+    except SlipwayError as error:
+        return [_wrong("card", "README.md", f"{error.what}: {error.found or error.where}")]
+    except Exception as error:  # noqa: BLE001 - a stranger's card and records: what they raise is what is wrong with them
+        return [_wrong("card", "README.md", f"it cannot be read: {type(error).__name__}: {error}")]
+    noted = {problem["check"] for problem in _noted(plan)}  # by the policy of a checkpoint from elsewhere
+    problems = [problem for problem in problems if problem["check"] not in noted & set(TEXT)]
+    problems += waiver_problems(text, plan.waivers if plan else {})
+    wrong = [_wrong("card", f"README.md, {problem['where']}", problem["what"]) for problem in problems]
+    return wrong or [Finding(check="card", ok=True, subject="README.md", expected=AS_RECORDS, found=AS_RECORDS)]
+
+
+def _noted(plan: ReleasePlan | None) -> list[dict[str, str]]:
+    verdicts = plan.verdicts if plan else []
+    return [
+        problem
+        for verdict in verdicts
+        if verdict.gate == "card_complete"
+        for problem in verdict.evidence.get("noted", [])
+        if isinstance(problem, dict) and "check" in problem
+    ]
+
+
+def _figures(snapshot: Path) -> list[Finding]:
+    files = sorted(file.relative_to(snapshot).as_posix() for file in snapshot.rglob("scorecard.json"))
+    findings: list[Finding] = []
+    for file in (file for file in files if re.fullmatch(SCORECARDS, file)):
+        try:
+            found = regenerate(SavedRun.open(snapshot / file), OTHER_STREAM)
+        except SlipwayError as error:
+            findings.append(_wrong("figures", file, f"{error.what}: {error.found or error.where}"))
+            continue
+        except Exception as error:  # noqa: BLE001 - a stranger's records, as above
+            findings.append(_wrong("figures", file, f"they cannot be made again: {type(error).__name__}: {error}"))
+            continue
+        wrong = [
+            _wrong("figures", f"{file}, {one.score.task}/{one.score.metric}", one.problem)
+            for one in found
+            if one.problem is not None
+        ]
+        unmade = [f"{one.score.task}/{one.score.metric}" for one in found if one.impossible is not None]
+        rest = f", not made again: {', '.join(unmade)}" if unmade else ""
+        said = f"{len(found) - len(unmade)} made again from their samples{rest}"
+        findings += wrong or [Finding(check="figures", ok=True, subject=file, expected=AS_RECORDS, found=said)]
+    return findings
+
+
+def _gates(plan: ReleasePlan) -> Finding:
+    """Under which policy it was released, and what its gates said."""
+    outcomes = [verdict.outcome for verdict in plan.verdicts]
+    said = [f"{outcomes.count(word)} {word}" for word in ("passed", "skipped", "refused") if word in outcomes]
+    said += [f"{gate} waived because: {reason}" for gate, reason in sorted(plan.waivers.items())]
+    return Finding(
+        check="gates",
+        ok="refused" not in outcomes,
+        subject=f"policy {plan.policy} ({plan.policy_digest})",
+        expected="none refused",
+        found=", ".join(said) or "no gate was asked",
+    )
+
+
+def _wrong(check: str, subject: str, found: str) -> Finding:
+    return Finding(check=check, ok=False, subject=subject, expected=AS_RECORDS, found=found)
