@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from typing import Any
 
 from release.gates.candidate import Candidate, passed, refused, skipped
@@ -102,6 +103,20 @@ def behaves_as_saved(candidate: Candidate) -> Verdict:
     return passed(gate, f"as before it was saved, to {found:.2g} nats ({reference.dtype} in memory)", **evidence)
 
 
+def _kernels(settings: Any) -> Iterator[tuple[str, str]]:
+    """Where a config, or one within it, lets attention or experts be computed by code of a Hub's repository: ORG/NAME, which
+    transformers downloads and runs where the package `kernels` is installed."""
+    if isinstance(settings, dict):
+        for key, value in settings.items():
+            names = value.values() if isinstance(value, dict) and key.endswith("_implementation") else [value]
+            yield from (
+                (key, name)
+                for name in names
+                if key.endswith("_implementation") and isinstance(name, str) and "/" in name
+            )
+            yield from _kernels(value)
+
+
 def no_remote_code(candidate: Candidate) -> Verdict:
     """Nothing in the release asks whoever loads it to run its code, unless the policy allows that."""
     gate = "no_remote_code"
@@ -112,6 +127,7 @@ def no_remote_code(candidate: Candidate) -> Verdict:
         if candidate.has(name):
             settings = json.loads((candidate.bundle / name).read_text(encoding="utf-8"))
             found += [f"{name} ({key})" for key in ("auto_map", "custom_pipelines") if settings.get(key)]
+            found += [f"{name} ({key}: {kernel})" for key, kernel in _kernels(settings)]
     if not found:
         return passed(gate, "no code in the files, and none asked for by the configs")
     told = ", ".join(found[:5])
@@ -119,8 +135,9 @@ def no_remote_code(candidate: Candidate) -> Verdict:
         return passed(gate, f"{told}: code that the policy allows", code=found)
     return refused(
         gate,
-        f"{told}: to load it, people would have to trust code with trust_remote_code=True",
-        remedy="use an architecture that transformers has; or remote_code: allowed in a policy of your own",
+        f"{told}: to load it, people would have to trust code, with trust_remote_code=True or of the repository that is named",
+        remedy="use an architecture that transformers has, and leave the implementation of attention to whoever loads it; or "
+        "remote_code: allowed in a policy of your own",
         code=found,
     )
 

@@ -195,6 +195,21 @@ def test_code_that_loading_would_have_to_run_is_refused_unless_the_policy_allows
     assert verdicts(run, str(own))["no_remote_code"].outcome == "passed"
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"attn_implementation": "someone/attention"},
+        {"text_config": {"_attn_implementation": "someone/attention@main"}},
+        {"experts_implementation": {"": "someone/experts:fast"}},
+    ],
+)
+def test_a_config_that_has_attention_computed_by_code_of_another_repository_is_refused(
+    run: Path, settings: dict[str, object]
+) -> None:
+    edit_json(run / "checkpoint" / "config.json", **settings)
+    assert "_implementation: someone/" in refusals(run)["no_remote_code"]
+
+
 def test_no_gate_raises_whatever_the_files_hold(run: Path) -> None:
     spoil: list[Callable[[Path], object]] = [
         lambda file: file.write_bytes(b""),
