@@ -17,6 +17,7 @@ from training.checkpoint import PICKLED_SUFFIXES, read_safetensors_header
 from training.errors import UsageError
 
 OTHER_WEIGHTS = (".safetensors", ".gguf", ".onnx", ".tflite", ".ot", ".mlmodel", ".npz")
+VOCABULARIES = (".model", ".spm")  # of SentencePiece, by names that no digest has: spm.model, source.spm
 # By their first bytes: PNG, JPEG, GIF, WebP (in RIFF), ICO. SVG is text.
 PICTURES = re.compile(
     rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff|GIF8[79]a|RIFF.{4}WEBP|\x00\x00\x01\x00[\x01-\xff]\x00", re.DOTALL
@@ -48,6 +49,8 @@ def why_unread(path: str, file: Path) -> str | None:
         return "weights that nothing here compared with the model"
     if encoding_of(file) is not None or is_picture(file):
         return None
+    if path.casefold().endswith(VOCABULARIES):
+        return "a vocabulary that the digest does not cover: save_pretrained of the tokenizer writes tokenizer.json"
     return "binary, so no gate can read it"
 
 

@@ -117,6 +117,7 @@ def test_what_is_neither_text_nor_picture_is_read_by_no_gate(tmp_path: Path, con
     file.write_bytes(content)
     assert encoding_of(file) is None
     assert why_unread("note.png", file) == "binary, so no gate can read it"
+    assert "save_pretrained of the tokenizer writes tokenizer.json" in (why_unread("spm.model", file) or "")
 
 
 def test_pictures_and_texts_of_any_name_are_read_and_other_weights_are_not(tmp_path: Path) -> None:
