@@ -23,6 +23,7 @@ PICTURES = re.compile(
     rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff|GIF8[79]a|RIFF.{4}WEBP|\x00\x00\x01\x00[\x01-\xff]\x00", re.DOTALL
 )
 HDF5 = b"\x89HDF\r\n\x1a\n"  # Keras models keep code in it
+HEAD = 16 << 20  # bytes that are looked at: an opcode may ask for gigabytes
 IMPORTS = ("GLOBAL", "INST")  # of pickles in letters
 NAME = re.compile(r"[\w.]+ [\w.]+")  # what they import: a module and a name
 STRINGS = re.compile(rb"[\x20-\x7e]{12,}")  # shorter ones stand in any compressed picture
@@ -83,14 +84,15 @@ def _is_whole(file: Path) -> bool:
 def _is_pickle(file: Path) -> bool:
     """Whether it begins with a protocol's mark, which no text does, or parses to its end and imports something, as pickles of
     protocols 0 and 1 do, which are letters."""
+    with file.open("rb") as opened:
+        head = opened.read(HEAD)
     marked = imports = False
     try:
-        with file.open("rb") as opened:
-            for count, (opcode, argument, _) in enumerate(pickletools.genops(opened)):
-                marked = marked or (count == 0 and opcode.name == "PROTO")
-                if marked and count > 0:
-                    return True
-                imports = imports or (opcode.name in IMPORTS and NAME.fullmatch(str(argument)) is not None)
+        for count, (opcode, argument, _) in enumerate(pickletools.genops(head)):
+            marked = marked or (count == 0 and opcode.name == "PROTO")
+            if marked and count > 0:
+                return True
+            imports = imports or (opcode.name in IMPORTS and NAME.fullmatch(str(argument)) is not None)
     except Exception:  # noqa: BLE001 - texts fail in many ways, mostly at their first letter
-        return False
+        return imports and len(head) == HEAD  # what was cut there could have gone on
     return imports

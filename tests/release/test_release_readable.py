@@ -48,6 +48,7 @@ def archive(name: str) -> bytes:
         *((f"protocol-{protocol}", pickled(protocol)) for protocol in range(6)),
         ("short", pickled(4, None)),
         ("long.txt", pickled(0, ["x" * 2_000_000, collections.OrderedDict])),
+        ("longer.txt", pickled(0, [collections.OrderedDict, "x" * (17 << 20)])),
         ("model.BIN", b""),
         ("scaler.Joblib", b""),
         ("opt.npy", array_of_objects()),
