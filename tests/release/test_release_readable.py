@@ -55,6 +55,7 @@ def archive(name: str) -> bytes:
         ("weights", archive("archive/data.pkl")),
         ("keras", b"\x89HDF\r\n\x1a\n"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_runs_code_when_it_is_read_is_known_by_its_content_and_in_any_case(
     tmp_path: Path, name: str, content: bytes
