@@ -19,6 +19,7 @@ from release.gates.paperwork import TEXT, waiver_problems
 from release.records import Finding, ReleasePlan
 from training.errors import SlipwayError
 
+UNTRUE = ("numbers", "author")  # checks of what a card says; the others are of what it lacks
 AS_RECORDS = "what its records and samples say"
 
 
@@ -37,6 +38,8 @@ def _card(snapshot: Path, plan: ReleasePlan | None) -> list[Finding]:
         return [_wrong("card", "README.md", f"{error.what}: {error.found or error.where}")]
     except Exception as error:  # noqa: BLE001 - a stranger's card and records: what they raise is what is wrong with them
         return [_wrong("card", "README.md", f"it cannot be read: {type(error).__name__}: {error}")]
+    if plan is not None and not any(verdict.gate == "card_complete" for verdict in plan.verdicts):
+        problems = [problem for problem in problems if problem["check"] in UNTRUE]  # it was never said to be complete
     noted = {problem["check"] for problem in _noted(plan)}  # by the policy of a checkpoint from elsewhere
     problems = [problem for problem in problems if problem["check"] not in noted & set(TEXT)]
     problems += waiver_problems(text, plan.waivers if plan else {})
