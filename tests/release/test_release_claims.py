@@ -13,6 +13,7 @@ from tiny_run import rescore
 from model_cards.facts import read_facts
 from model_cards.score_table import BEGIN
 from release.bundle import PLAN
+from release.claims import check_claims
 from release.hub_client import HubClient
 from release.hub_files import LocalFile
 from release.plan import make_plan, plan_for
@@ -100,6 +101,25 @@ def test_a_verdict_that_was_edited_is_not_published(run: Path, hub: HubClient, r
     with pytest.raises(GateRefused, match="verdicts are not those of its policy's gates"):
         publish(run, hub)
     assert hub.repository(repo_id) is None
+
+
+@pytest.mark.parametrize(
+    ("was", "edited", "said"),
+    [
+        ("win_rate: 60.0%", "win_rate: 99.0%", "the words of the picture say 99.0"),
+        ("value: 0.6\n", "value: 0.99\n", "win_rate is 0.99 in the metadata"),
+    ],
+)
+def test_figures_beside_the_tables_are_held_against_the_records_too(
+    run: Path, was: str, edited: str, said: str
+) -> None:
+    plan = make_plan(run, Request("owner/name"))
+    assert [one for one in check_claims(run / "bundle", plan) if not one.ok] == []
+    card = run / "bundle" / "README.md"
+    text = card.read_text()
+    assert was in text
+    card.write_text(text.replace(was, edited))
+    assert any(said in str(one.found) for one in check_claims(run / "bundle", plan) if not one.ok)
 
 
 def test_an_edited_card_that_is_on_a_hub_is_found_by_its_figure(
