@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from evals.bias import DISTANCE, STEREOTYPE
+from evals.human_votes import TASK as VOTES
 from evals.presentation import samples_of
 from evals.saved import SavedRun
 from evals.scorecard import Sample, Score
-from evals.scoring import AGGREGATED, MEANS
+from evals.scoring import AGGREGATED, MEANS, WEIGHTED
 from evals.statistics import CUSTOM_RESAMPLES, OF_DISTANCE, Estimate, distance_from_half, estimate, estimate_with
 from evals.task_definition import installed_aggregation
 from training.errors import UsageError
@@ -49,9 +50,11 @@ def regenerate(run: SavedRun, slack: float = CLOSE) -> list[Regenerated]:
 
     Raises UsageError where samples are missing or are not those of the scorecard.
     """
-    samples = {task: run.samples(task) for task in run.scorecard.samples}
+    samples, seed = {task: run.samples(task) for task in run.scorecard.samples}, run.scorecard.settings.seed
+    items = {task.task: task.items for task in run.scorecard.settings.tasks}
     return [
-        again(score, samples.get(score.task, []), run.scorecard.settings.seed, slack) for score in run.scorecard.scores
+        again(score, samples.get(score.task, []), seed, slack, items=items.get(score.task, 0))
+        for score in run.scorecard.scores
     ]
 
 
@@ -62,7 +65,8 @@ def unchecked(run: SavedRun) -> dict[tuple[str, str], str]:
     samples give, where it lies outside of its own interval, or where samples are not those that were scored.
     """
     kept = {task: samples for task in run.scorecard.samples if (samples := samples_of(run, task)) is not None}
-    found = [_shown(score, kept.get(score.task), run.scorecard.settings.seed) for score in run.scorecard.scores]
+    items, seed = {task.task: task.items for task in run.scorecard.settings.tasks}, run.scorecard.settings.seed
+    found = [_shown(score, kept.get(score.task), seed, items.get(score.task, 0)) for score in run.scorecard.scores]
     wrong = [f"{one.score.task}/{one.score.metric}: {one.problem}" for one in found if one.problem]
     if wrong:
         raise UsageError(
@@ -75,9 +79,9 @@ def unchecked(run: SavedRun) -> dict[tuple[str, str], str]:
     return {(one.score.task, one.score.metric): one.impossible for one in found if one.impossible}
 
 
-def _shown(score: Score, samples: Sequence[Sample] | None, seed: int) -> Regenerated:
+def _shown(score: Score, samples: Sequence[Sample] | None, seed: int, items: int) -> Regenerated:
     if samples is not None:
-        return again(score, samples, seed, OTHER_STREAM)
+        return again(score, samples, seed, OTHER_STREAM, items=items)
     low, high = score.interval.low, score.interval.high
     if score.value < low - CLOSE or score.value > high + CLOSE:
         return Regenerated(
@@ -86,9 +90,16 @@ def _shown(score: Score, samples: Sequence[Sample] | None, seed: int) -> Regener
     return Regenerated(score, impossible=NO_SAMPLES)
 
 
-def again(score: Score, samples: Sequence[Sample], seed: int, slack: float = CLOSE) -> Regenerated:
+def again(
+    score: Score, samples: Sequence[Sample], seed: int, slack: float = CLOSE, *, items: int | None = None
+) -> Regenerated:
     """What a figure is, a mean or another aggregation, is told by its samples and by the task that is installed here under its
-    name: never by the scorecard's own words, by which a typed-in figure could say that nothing makes it again."""
+    name: never by the scorecard's own words, by which a typed-in figure could say that nothing makes it again.
+
+    `items` is how many the task has in this evaluation.
+    """
+    if items is not None and (problem := _other_items(samples, items)):
+        return Regenerated(score, problem=problem)
     taken = [given[score.metric] for one in samples if score.metric in (given := one.detail.get(AGGREGATED, {}))]
     mean = _as_mean(score, samples, seed, slack)
     if not taken and mean.problem is None:
@@ -130,6 +141,8 @@ def _as_mean(score: Score, samples: Sequence[Sample], seed: int, slack: float) -
         those = [sample for sample in samples if metric in sample.values]
     if not any(sample.values[metric] is not None for sample in those):
         return Regenerated(score, problem="no item of the samples has a value for it")
+    if problem := _chosen(score, metric, samples) or _weighed(score, metric, those):
+        return Regenerated(score, problem=problem)
     weights = [float(sample.detail.get("weights", {}).get(metric, 1)) for sample in those]
     made = estimate(
         [sample.values[metric] for sample in those],
@@ -140,6 +153,39 @@ def _as_mean(score: Score, samples: Sequence[Sample], seed: int, slack: float) -
     )
     made = distance_from_half(made) if is_distance else made
     return _held(score, made, stderr=CLOSE, ends=_room(made, slack))
+
+
+def _other_items(samples: Sequence[Sample], items: int) -> str | None:
+    """What is wrong where the samples are not of each item once."""
+    distinct = len({sample.item for sample in samples})
+    if distinct < len(samples):
+        return f"{len(samples) - distinct} of its samples are of an item that others are of"
+    return None if distinct == items else f"its samples are of {distinct} items, the task's settings say {items}"
+
+
+def _chosen(score: Score, metric: str, samples: Sequence[Sample]) -> str | None:
+    """What is wrong where only some items have the metric (a value or that there is none): those of one stratum may, which
+    the metric's name ends in, and votes, which are not cast on every pair."""
+    without = [sample for sample in samples if metric not in sample.values]
+    if not without or score.task == VOTES:
+        return None
+    strata = {str(sample.detail.get("stratum")) for sample in samples if metric in sample.values}
+    level = strata.pop() if len(strata) == 1 else None
+    if level and metric.endswith(f"_{level}") and all(sample.detail.get("stratum") != level for sample in without):
+        return None
+    return f"{len(without)} of {len(samples)} items say nothing of it, and they are no stratum's"
+
+
+def _weighed(score: Score, metric: str, those: Sequence[Sample]) -> str | None:
+    """What is wrong where items count differently: only instructions of one prompt do, by their number, and votes on one pair."""
+    weights = {sample.detail.get("weights", {}).get(metric, 1) for sample in those}
+    if weights == {1}:
+        return None
+    installed = installed_aggregation(score.task, metric)
+    if score.task != VOTES and (installed is None or installed[0] != WEIGHTED):
+        return "its items are weighted, and it is no mean over what they are made of"
+    whole = all(isinstance(weight, int) and weight > 0 for weight in weights)
+    return None if whole else "its items have weights that are no numbers of what they are made of"
 
 
 def _room(made: Estimate, slack: float) -> float:

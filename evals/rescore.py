@@ -225,6 +225,11 @@ def _values(
                 wrong.setdefault(metric, {})[sample.item] = (
                     f"its value is recorded as {stated}, its answer gives {found}"
                 )
+        for metric, weight in other.detail.get("weights", {}).items():
+            if (found := sample.detail.get("weights", {}).get(metric, 1)) != weight:
+                wrong.setdefault(metric, {})[sample.item] = (
+                    f"it is recorded to count {found} times, its answer gives {weight}"
+                )
         recorded = sample.detail.get(AGGREGATED, {})  # older samples have none
         for metric, given in other.detail.get(AGGREGATED, {}).items():
             if metric in recorded and not _alike(recorded[metric], given):

@@ -29,7 +29,8 @@ FRACTION = re.compile(r"(?:^|_)(?:acc|accuracy|exact_match|em|f1|mc\d?|pct|preci
 
 
 # lm-eval's aggregations that are means: over items, or over the instructions of all items, which are an item's weight.
-MEANS = frozenset({"mean", "agg_inst_level_acc"})
+WEIGHTED = "agg_inst_level_acc"
+MEANS = frozenset({"mean", WEIGHTED})
 AGGREGATED = "aggregated"  # in a sample's detail: what the aggregation of a metric takes of this item, by metric
 
 

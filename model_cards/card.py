@@ -32,6 +32,7 @@ from model_cards.plots import plots
 from model_cards.score_table import Difference, ScoreRow, comparable_score, score_id, score_rows
 from model_cards.signer import Signer, sentences, verify_options
 from model_cards.training_section import training_section
+from training.checkpoint import dtype_named
 
 # transformers' classes by the Hub's task.
 AUTO_CLASSES = {
@@ -205,7 +206,7 @@ def _glance(facts: Facts) -> list[tuple[str, str]]:
         "Parameters": f"{facts.parameters:,}" if facts.parameters else None,
         "Architecture": f"{(config.get('architectures') or ['unknown'])[0]}{shape}",
         "Context": f"{context:,} tokens" if isinstance(context, int) else None,
-        "Stored as": f"safetensors, {config.get('dtype') or config.get('torch_dtype') or 'float32'}",
+        "Stored as": ", ".join(["safetensors", *([named] if (named := dtype_named(config)) else [])]),
         "Conversation": ("chat template" if facts.chat_template else "no chat template: it continues text")
         if facts.is_generative
         else None,

@@ -22,6 +22,7 @@ from model_cards.author import AuthorCard, read_author_card
 from model_cards.stages import origin
 from training.checkpoint import Checkpoint, read_safetensors_header, weight_files
 from training.errors import UsageError
+from training.records import sha256_of_file
 from training.run_record import DataSource, ParentCheckpoint, RunRecord
 
 HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}$")
@@ -98,7 +99,7 @@ def read_facts(run: Path) -> Facts:
     """Read a run directory, or a bare checkpoint directory.
 
     Raises UsageError where run.json or scorecard.json speak of other bytes than those of the checkpoint, where samples
-    are not those that were scored, or where the baseline is not the parent.
+    are not those that were scored, where the baseline is not the parent, or where metrics.jsonl is not that of run.json.
     """
     directory = run / "checkpoint" if (run / "checkpoint").is_dir() else run
     checkpoint = Checkpoint.open(directory)
@@ -127,7 +128,7 @@ def read_facts(run: Path) -> Facts:
         parent_card=parent_card,
         samples=_samples(scored),
         parent_samples=_samples(parent_scored),
-        steps=_steps(run / "metrics.jsonl"),
+        steps=_steps(run / "metrics.jsonl", record.metrics_sha256 if record else None),
         stored=_stored(directory),
         folder=run,
         beside=tuple(models_beside(run)),
@@ -189,9 +190,18 @@ def _samples(run: SavedRun | None) -> dict[str, list[Sample]]:
     return {task: samples for task, samples in read.items() if samples is not None}
 
 
-def _steps(file: Path) -> list[dict[str, Any]]:
+def _steps(file: Path, pinned: str | None) -> list[dict[str, Any]]:
+    """The course of training. Raises UsageError where it is not the one that run.json pins; older ones pin none."""
     if not file.is_file():
         return []
+    if pinned is not None and (found := sha256_of_file(file)) != pinned:
+        raise UsageError(
+            "this is not the course of training that run.json speaks of, so no card can draw it",
+            where=str(file),
+            expected=f"sha256 {pinned}",
+            found=f"sha256 {found}",
+            next_step="bring back the file as the run wrote it, or train again",
+        )
     steps = []
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
         try:

@@ -97,6 +97,9 @@ def _require_verdicts(plan: ReleasePlan, policy: Policy) -> None:
 
 
 def _require_rendered(run: Path, plan: ReleasePlan) -> None:
+    planned = {entry.path for entry in plan.files}
+    if "README.md" not in planned:  # no card could be rendered, and the policy does not ask for one
+        return
     rendered = render_card(
         run,
         repo_id=plan.repo_id,
@@ -106,7 +109,6 @@ def _require_rendered(run: Path, plan: ReleasePlan) -> None:
         signer=plan.signer,
         waivers=plan.waivers,
     ).files
-    planned = {entry.path for entry in plan.files}
     for name, content in rendered.items():
         if name not in planned or (run / "bundle" / name).read_bytes() != content:
             raise _changed(run, f"{name} as the run's records give it", f"another {name} in the plan and its bundle")

@@ -23,6 +23,8 @@ from training.errors import SlipwayError, UsageError
 from training.records import sha256_of_file, write_atomically
 
 PLAN = "plan.json"
+COURSE = "metrics.jsonl"  # of which the card's picture of training is drawn; in releases since 2026-11-29
+RECORDS = ("run.json", COURSE, "reference.json", "scorecard.json", "baseline/scorecard.json", "contamination.json")
 
 
 def sources_of(run: Path) -> dict[str, Path]:
@@ -42,7 +44,7 @@ def sources_of(run: Path) -> dict[str, Path]:
             else "train one with `python -m training`, or give another --run",
         )
     sources = {name: file for name, file in _visible_files(checkpoint) if name != "README.md"}
-    for name in ("run.json", "reference.json", "scorecard.json", "baseline/scorecard.json", "contamination.json"):
+    for name in RECORDS:
         if (run / name).is_file():
             sources[name] = run / name
     others = [file.parent.relative_to(run).as_posix() + "/" for file in sorted((run / FOLDER).glob("*/scorecard.json"))]

@@ -11,14 +11,21 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import yaml
+
 from evals.regenerate import OTHER_STREAM, regenerate
 from evals.saved import SavedRun
-from model_cards.check import check_card
+from model_cards import score_table
+from model_cards.check import HEAD, check_card
 from release.gates.candidate import SCORECARDS
 from release.gates.paperwork import TEXT, waiver_problems
 from release.records import Finding, ReleasePlan
 from training.errors import SlipwayError
 
+HALF_A_DIGIT = 0.5e-4 + 1e-9  # of the four that the metadata have
+PICTURE = re.compile(r"!\[([^\]]*)\]\(figures/scores\.png\)")
+FIGURE = re.compile(r"\d+\.\d+")
+UNTRUE = ("numbers", "author")  # checks of what a card says; the others are of what it lacks
 AS_RECORDS = "what its records and samples say"
 
 
@@ -33,15 +40,52 @@ def _card(snapshot: Path, plan: ReleasePlan | None) -> list[Finding]:
     try:
         problems = [problem.as_dict() for problem in check_card(readme)]
         text = readme.read_text(encoding="utf-8")
+        beside = _index_problems(snapshot, text) + _picture_problems(text)
     except SlipwayError as error:
         return [_wrong("card", "README.md", f"{error.what}: {error.found or error.where}")]
     except Exception as error:  # noqa: BLE001 - a stranger's card and records: what they raise is what is wrong with them
         return [_wrong("card", "README.md", f"it cannot be read: {type(error).__name__}: {error}")]
+    if plan is not None and not any(verdict.gate == "card_complete" for verdict in plan.verdicts):
+        problems = [problem for problem in problems if problem["check"] in UNTRUE]  # it was never said to be complete
     noted = {problem["check"] for problem in _noted(plan)}  # by the policy of a checkpoint from elsewhere
     problems = [problem for problem in problems if problem["check"] not in noted & set(TEXT)]
     problems += waiver_problems(text, plan.waivers if plan else {})
+    problems += beside
     wrong = [_wrong("card", f"README.md, {problem['where']}", problem["what"]) for problem in problems]
     return wrong or [Finding(check="card", ok=True, subject="README.md", expected=AS_RECORDS, found=AS_RECORDS)]
+
+
+def _index_problems(snapshot: Path, text: str) -> list[dict[str, str]]:
+    """Figures of the metadata's model-index that the scorecard does not have, of tasks that it has."""
+    head = HEAD.match(text)
+    index = (yaml.safe_load(head.group(1)) or {}).get("model-index") if head else None
+    if not index or not (snapshot / "scorecard.json").is_file():
+        return []
+    scores = {(score.task, score.metric): score.value for score in SavedRun.open(snapshot).scorecard.scores}
+    tasks = {task for task, _ in scores}
+    return [
+        {
+            "what": f"{task}/{metric['type']} is {metric['value']} in the metadata, the scorecard says {said}",
+            "where": "model-index",
+        }
+        for model in index
+        for result in model["results"]
+        if (task := result["dataset"]["name"]) in tasks and not result.get("source")
+        for metric in result["metrics"]
+        if (said := scores.get((task, metric["type"]))) is None or abs(float(metric["value"]) - said) > HALF_A_DIGIT
+    ]
+
+
+def _picture_problems(text: str) -> list[dict[str, str]]:
+    """Figures in the words for whoever does not see the picture of the scores, that stand in no table of them."""
+    told = PICTURE.search(text)
+    tables = "".join(text.partition(score_table.BEGIN)[1:])
+    known = set(FIGURE.findall(tables))
+    wrong = [figure for figure in FIGURE.findall(told.group(1)) if figure not in known] if told else []
+    return [
+        {"what": f"the words of the picture say {figure}, the tables do not", "where": "figures/scores.png"}
+        for figure in wrong
+    ]
 
 
 def _noted(plan: ReleasePlan | None) -> list[dict[str, str]]:

@@ -122,8 +122,11 @@ class Checkpoint:
     @property
     def dtype(self) -> str:
         """The weights' type by the config, e.g. "bfloat16"; "float32" where it names none, as transformers has it."""
-        named = self.config.get("dtype") or self.config.get("torch_dtype") or "float32"
-        return str(named)
+        return self.named_dtype or "float32"
+
+    @property
+    def named_dtype(self) -> str | None:
+        return dtype_named(self.config)
 
     @property
     def chat_template(self) -> str | None:
@@ -136,6 +139,14 @@ class Checkpoint:
             template = json.loads(settings.read_text(encoding="utf-8")).get("chat_template")
             return template if isinstance(template, str) else None
         return None
+
+
+def dtype_named(config: dict[str, Any]) -> str | None:
+    """The type that a config names for the weights, or for its text model; None where it names none, and transformers loads
+    them in the files' own."""
+    nested = config.get("text_config")
+    places = (config, nested if isinstance(nested, dict) else {})
+    return next((str(named) for at in places for key in ("dtype", "torch_dtype") if (named := at.get(key))), None)
 
 
 def manifest_digest(manifest: tuple[FileEntry, ...]) -> str:

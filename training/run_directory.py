@@ -23,7 +23,7 @@ from training.energy import meter, price, spent
 from training.energy_record import Energy, total
 from training.errors import UsageError
 from training.precision import chosen_dtype
-from training.records import canonical_json, write_atomically
+from training.records import canonical_json, sha256_of_file, write_atomically
 from training.reference import FILE as REFERENCE
 from training.reference import Reference
 from training.run_record import DataSource, ParentCheckpoint, RunRecord
@@ -214,7 +214,8 @@ class RunDirectory:
             named.write(self.path / REFERENCE)
         attempts = self._energy()
         measured = total(list(attempts.values())) if set(attempts) != {"unmeasured"} else None
-        record = record.model_copy(update={"energy": measured, "price": price()})
+        course = sha256_of_file(self.metrics) if self.metrics.is_file() else None
+        record = record.model_copy(update={"energy": measured, "price": price(), "metrics_sha256": course})
         record.write(self.path / "run.json")
         shutil.rmtree(self.state)
         return record

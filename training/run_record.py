@@ -13,8 +13,10 @@ import subprocess
 from pathlib import Path, PurePath
 from typing import Any
 
+from pydantic import Field
+
 from training.energy_record import Energy, Price
-from training.records import Record
+from training.records import Record, is_none
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers", "safetensors")
 
@@ -153,6 +155,8 @@ class RunRecord(Record):
     stopped: str | None = None  # why the run ended before its last update, in figures
     energy: Energy | None = None  # None: not measured
     price: Price | None = None  # of an hour of the machine, where the user said it
+    # Of metrics.jsonl as it was when the run ended. None where there is none, and in older records, whose JSON stays as it was.
+    metrics_sha256: str | None = Field(default=None, exclude_if=is_none)
 
     def parent(self, role: str) -> ParentCheckpoint | None:
         return next((parent for parent in self.parents if parent.role == role), None)

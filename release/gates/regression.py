@@ -30,6 +30,13 @@ def no_regression(candidate: Candidate) -> Verdict:
     if candidate.baseline is None or candidate.scorecard is None:
         return _without_scores(candidate, remedy)
     parent, measured = candidate.parent_digest, candidate.baseline.model.digest
+    if candidate.run_record is None:
+        return refused(
+            gate,
+            f"the card would call {candidate.baseline.model.name} the parent, and no run.json says that training began from it",
+            remedy="take baseline/ out of the run; `python -m evals beside` puts other models' scores on a card",
+            baseline=measured,
+        )
     if parent is not None and measured != parent:
         return refused(
             gate,

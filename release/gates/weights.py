@@ -81,7 +81,8 @@ def _index_disagreements(candidate: Candidate, tensors: dict[str, list[str]]) ->
 
 
 def dtype_as_config(candidate: Candidate) -> Verdict:
-    """The weights are stored in the type that config.json names, but for a hundredth that may be kept more precisely."""
+    """The weights are stored in the type that config.json names, but for a hundredth that may be kept more precisely; in one
+    type where it names none, for then transformers loads them as they are."""
     gate, checkpoint = "dtype_as_config", Checkpoint(candidate.bundle)
     if "quantization_config" in checkpoint.config:
         return skipped(gate, "config.json says that the weights are quantised, so they are of several types")
@@ -90,17 +91,21 @@ def dtype_as_config(candidate: Candidate) -> Verdict:
         for entry in read_safetensors_header(candidate.bundle / shard).values():
             if (stored := FLOATS.get(entry["dtype"])) is not None:
                 counts[stored] = counts.get(stored, 0) + prod(entry["shape"])
-    values, others = sum(counts.values()), sum(counts.values()) - counts.get(checkpoint.dtype, 0)
-    evidence = {"config": checkpoint.dtype, "values": counts}
+    named = checkpoint.named_dtype
+    kind = named or max(counts, key=lambda name: counts[name], default="float32")
+    values, others = sum(counts.values()), sum(counts.values()) - counts.get(kind, 0)
+    evidence = {"config": named, "values": counts}
     if others > OTHER_TYPES * values:
         told = ", ".join(f"{count:,} values in {name}" for name, count in sorted(counts.items()))
         return refused(
             gate,
-            f"config.json says {checkpoint.dtype}, the files hold {told}: who loads them gets other numbers than were scored",
+            f"config.json {f'says {named}' if named else 'names no type'}, the files hold {told}: who loads them gets other "
+            "numbers than were scored",
             remedy="save the model again with save_pretrained, in the type that it was trained and scored in",
             **evidence,
         )
-    return passed(gate, f"{values:,} values in {checkpoint.dtype}, as config.json says", **evidence)
+    said = "as config.json says" if named else "in which they are loaded, for config.json names no type"
+    return passed(gate, f"{values:,} values in {kind}, {said}", **evidence)
 
 
 def weights_finite(candidate: Candidate) -> Verdict:

@@ -89,7 +89,10 @@ def run_maker(folder: Path) -> Callable[..., Path]:
                         "device": "cpu",
                         "batch_size": 8,
                         "seed": 0,
-                        "tasks": tasks or [some_task(task) for task in sorted({score.task for score in scores})],
+                        "tasks": [
+                            task.model_copy(update={"items": len((samples or {}).get(task.task, range(task.items)))})
+                            for task in tasks or map(some_task, sorted({score.task for score in scores}))
+                        ],
                     }
                     | settings
                 )

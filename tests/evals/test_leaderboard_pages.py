@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from scored_runs import ATTACK, Page, a_score, run_maker, scored
+from scored_runs import ATTACK, Page, a_score, run_maker, scored, some_task
 
 from evals.leaderboard import write
 from evals.scorecard import Sample
@@ -176,7 +176,8 @@ def test_on_a_phone_and_by_keyboard_the_pages_can_be_read_sorted_and_filtered(
     runs = [
         run(f"model_{n}", [scored("truth", "mc2", answered(n))], samples={"truth": answered(n)}) for n in range(1, 4)
     ]
-    write([*runs, run("with_a_very_long_name_" * 5, [a_score("truth", "mc2", 0.5)])], tmp_path / "out")
+    unsampled = run("with_a_very_long_name_" * 5, [a_score("truth", "mc2", 0.5)], tasks=[some_task("truth", items=9)])
+    write([*runs, unsampled], tmp_path / "out")
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 360, "height": 800}, color_scheme="dark")

@@ -50,6 +50,31 @@ def test_an_aggregation_of_lm_eval_is_made_again_from_what_it_takes_of_each_item
     assert again(better.model_copy(update={"task": "a_task_of_nobody"}), kept, seed=0).impossible == NOT_INSTALLED
 
 
+def test_no_figure_is_made_of_chosen_repeated_or_weighted_items() -> None:
+    """True samples, of which some were left out, sent twice or made to count less, each with the figure that they then give."""
+    right = [one for one in HALF if one.values["acc"]]
+    dropped = [one if one in right else one.model_copy(update={"values": {}}) for one in HALF]
+    assert "10 of 20 items say nothing of it" in (again(scored("t", "acc", right), dropped, 0, items=20).problem or "")
+    assert "10 items, the task's settings say 20" in (
+        again(scored("t", "acc", right), right, 0, items=20).problem or ""
+    )
+    twice = [*HALF, *right]
+    assert "10 of its samples" in (again(scored("t", "acc", twice), twice, 0, items=30).problem or "")
+    weighted = [one.model_copy(update={"detail": {"weights": {"acc": 0.001}}}) for one in HALF if one not in right]
+    assert "are weighted" in (again(scored("t", "acc", right), [*right, *weighted], 0, items=20).problem or "")
+    assert again(scored("t", "acc", HALF), HALF, 0, items=20).problem is None
+    stratum = [
+        one.model_copy(update={"values": {**one.values, "acc_even": one.values["acc"]}, "detail": {"stratum": "even"}})
+        if one not in right
+        else one.model_copy(update={"detail": {"stratum": "odd"}})
+        for one in HALF
+    ]
+    of_even = [one for one in stratum if "acc_even" in one.values]
+    assert again(scored("t", "acc_even", of_even, n=10), stratum, 0, items=20).problem is None
+    fewer = [*stratum[1:], stratum[0].model_copy(update={"values": {"acc": 0.0}})]
+    assert "are no stratum's" in (again(scored("t", "acc_even", of_even[1:]), fewer, 0, items=20).problem or "")
+
+
 @pytest.mark.parametrize("name", ["../../../tmp/mine", "/tmp/mine", "a_task_of_nobody", "starter_truthfulness"])
 def test_only_an_installed_task_says_how_a_metric_is_made(name: str) -> None:
     assert installed_aggregation(name, "win_rate") is None

@@ -10,8 +10,10 @@ import pytest
 from gate_verdicts import parent_of
 from tiny_run import rescore
 
+from model_cards.facts import read_facts
 from model_cards.score_table import BEGIN
 from release.bundle import PLAN
+from release.claims import check_claims
 from release.hub_client import HubClient
 from release.hub_files import LocalFile
 from release.plan import make_plan, plan_for
@@ -20,8 +22,9 @@ from release.records import Finding, Receipt, ReleasePlan
 from release.request import Request
 from release.verify import verify
 from training.checkpoint import Checkpoint, FileEntry
-from training.errors import GateRefused
+from training.errors import GateRefused, UsageError
 from training.records import sha256_of_file
+from training.run_record import RunRecord
 
 
 def edit_bundle(run: Path, name: str, change: Callable[[bytes], bytes]) -> None:
@@ -100,6 +103,25 @@ def test_a_verdict_that_was_edited_is_not_published(run: Path, hub: HubClient, r
     assert hub.repository(repo_id) is None
 
 
+@pytest.mark.parametrize(
+    ("was", "edited", "said"),
+    [
+        ("win_rate: 60.0%", "win_rate: 99.0%", "the words of the picture say 99.0"),
+        ("value: 0.6\n", "value: 0.99\n", "win_rate is 0.99 in the metadata"),
+    ],
+)
+def test_figures_beside_the_tables_are_held_against_the_records_too(
+    run: Path, was: str, edited: str, said: str
+) -> None:
+    plan = make_plan(run, Request("owner/name"))
+    assert [one for one in check_claims(run / "bundle", plan) if not one.ok] == []
+    card = run / "bundle" / "README.md"
+    text = card.read_text()
+    assert was in text
+    card.write_text(text.replace(was, edited))
+    assert any(said in str(one.found) for one in check_claims(run / "bundle", plan) if not one.ok)
+
+
 def test_an_edited_card_that_is_on_a_hub_is_found_by_its_figure(
     planned: Path, hub: HubClient, repo_id: str, load_here: None
 ) -> None:
@@ -145,6 +167,25 @@ def test_another_release_under_a_tag_and_a_copy_in_another_repository_are_found(
     for name in (renamed, repo_id):
         assert wrong(hub, name, "v1.0.0") == []
     assert wrong(hub, renamed, Receipt.read(planned / "receipt.json").commit) == []
+
+
+def test_the_course_of_training_is_pinned_by_the_record_and_goes_out_with_the_release(
+    run: Path, hub: HubClient, repo_id: str, load_here: None
+) -> None:
+    course = "".join(json.dumps({"step": step, "reward_mean": step / 10}) + "\n" for step in range(10))
+    (run / "metrics.jsonl").write_text(course)
+    pinned = sha256_of_file(run / "metrics.jsonl")
+    record = RunRecord.read(run / "run.json").model_copy(update={"metrics_sha256": pinned})
+    record.write(run / "run.json")
+    make_plan(run, Request(repo_id))
+    publish(run, hub)
+    assert {"metrics.jsonl", "figures/training.png"} <= set(hub.tree(repo_id, "v1.0.0"))
+    assert wrong(hub, repo_id, "v1.0.0") == []
+    (run / "metrics.jsonl").write_text(course.replace("0.9", "1900"))
+    with pytest.raises(UsageError, match="not the course of training"):
+        read_facts(run)
+    plan = make_plan(run, Request(f"{repo_id}-other"))
+    assert "card_complete" in {verdict.gate for verdict in plan.refused}
 
 
 def test_a_healthy_release_says_what_its_card_figures_and_gates_are(

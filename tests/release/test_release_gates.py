@@ -185,6 +185,26 @@ def test_weights_of_another_type_than_the_config_says_are_refused_with_the_count
     assert "values in float32" in refused
 
 
+def test_weights_of_any_one_type_are_healthy_where_the_config_names_none(run: Path) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+    from transformers import AutoModelForCausalLM
+
+    config = json.loads((run / "checkpoint" / "config.json").read_text())
+    del config["dtype"]
+    (run / "checkpoint" / "config.json").write_text(json.dumps(config))
+    weights = run / "checkpoint" / "model.safetensors"
+    halved = {name: tensor.to(torch.bfloat16) for name, tensor in load_file(weights).items()}
+    save_file(halved, weights, metadata={"format": "pt"})
+    assert AutoModelForCausalLM.from_pretrained(run / "checkpoint").dtype == torch.bfloat16
+    verdict = verdicts(run)["dtype_as_config"]
+    assert verdict.outcome == "passed"
+    assert "in bfloat16, in which they are loaded, for config.json names no type" in verdict.explanation
+    first = next(name for name in halved if "proj" in name)
+    save_file({**halved, first: halved[first].float()}, weights, metadata={"format": "pt"})
+    assert "config.json names no type, the files hold" in refusals(run)["dtype_as_config"]
+
+
 def test_code_that_loading_would_have_to_run_is_refused_unless_the_policy_allows_it(run: Path, tmp_path: Path) -> None:
     (run / "checkpoint" / "modeling_own.py").write_text("print('hello')\n")
     edit_json(run / "checkpoint" / "tokenizer_config.json", auto_map={"AutoTokenizer": ["own.Tokenizer", None]})

@@ -78,6 +78,11 @@ def test_a_baseline_of_another_checkpoint_than_the_parent_is_refused(run: Path) 
     assert parent_of(run) in refusals(run)["no_regression"]
 
 
+def test_scores_of_some_model_are_no_parents_where_no_record_names_one(run: Path) -> None:
+    (run / "run.json").unlink()
+    assert "no run.json says that training began from it" in refusals(run, "external")["no_regression"]
+
+
 def test_a_missing_baseline_is_refused_where_the_policy_asks_for_one(run: Path) -> None:
     (run / "baseline" / "scorecard.json").unlink()
     assert "baseline" in refusals(run)["no_regression"]

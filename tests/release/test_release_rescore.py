@@ -12,6 +12,7 @@ from tiny_model import save_model
 from evals.run import Request as Evaluation
 from evals.run import evaluate
 from evals.scorecard import Scorecard
+from evals.statistics import estimate
 from release.__main__ import main
 from release.hub_client import HubClient
 from release.plan import make_plan
@@ -99,10 +100,11 @@ def test_a_doctored_scorecard_is_exit_4_with_the_task_and_its_items(
     card["samples"]["starter_truthfulness"] = hashlib.sha256(file.read_bytes()).hexdigest()
     for score in card["scores"]:
         if score["task"] == "starter_truthfulness":
-            score |= {"value": 1.0, "stderr": 0.0}
+            made = estimate([1.0] * len(lines), seed=0)
+            score |= {"value": 1.0, "stderr": 0.0, "interval": made.interval.model_dump()}
     (run / "scorecard.json").write_bytes(Scorecard.model_validate(card).to_json())
     target = release(run, hub, repo_id)
-    assert main(["verify", target]) == 0, "the bytes are those that were released"
+    assert main(["verify", target]) == 0, "its figures are those of its samples, which were made up"
     assert main(["verify", target, "--rescore", "2", "--json"]) == 4
     said = json.loads(capsys.readouterr().out.splitlines()[-1])["error"]["what"]
     assert "rescore starter_truthfulness/mc1: expected 1, as the scorecard says, found does not hold (2 items)" in said
