@@ -180,8 +180,7 @@ def _look(hub: HubClient, run: Path, request: Request) -> None:
 
     if not (run / "journal.jsonl").is_file() and base_licences.look(hub, run):
         (run / "plan.json").unlink(missing_ok=True)  # it says that they are not known
-    if not (run / "plan.json").is_file():
-        last_release.look(hub, request.repo_id, run)
+    last_release.look(hub, run, request)
 
 
 def run_resume(args: argparse.Namespace) -> Result:

@@ -3,7 +3,7 @@
     python -m release last-release --run runs/b --repo org/name    # writes runs/b/last_release/
     held = read(Path("runs/b"), "org/name")                        # None where nobody has looked
 
-`publish` looks by itself where the run has no plan yet. The gate `no_regression_since_release` compares.
+`publish` looks by itself before it sends anything. The gate `no_regression_since_release` compares.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from pathlib import Path
 
 from release.bundle import PLAN
 from release.hub_client import HubClient, check_repo_id
+from release.journal import Journal
 from release.records import ReleasePlan
+from release.request import Request
 from training.command import Parser, Result, log, quiet_libraries
 from training.errors import UsageError, VerificationMismatch
 from training.records import Record, sha256_of_file
@@ -109,6 +111,30 @@ def describe(found: LastRelease) -> str:
     return f"the last release of {found.repo_id} is {found.tag}, {found.checkpoint_digest}"
 
 
-def look(hub: HubClient, repo_id: str, run: Path) -> None:
-    """Fetch for a plan that is about to be made, and say what was found."""
-    log(describe(fetch(hub, repo_id, run)))
+def look(hub: HubClient, run: Path, request: Request) -> None:
+    """Fetch it for a publication that is about to begin, and say what was found.
+
+    A plan whose gate saw another release, or none, goes: it is made anew. Raises UsageError where that would lose a signature
+    that was made elsewhere. A publication that has begun is left alone.
+    """
+    file = run / PLAN
+    plan = ReleasePlan.read(file) if file.is_file() else None
+    asked = plan is not None and (plan.endpoint, plan.repo_id, plan.tag) == (hub.endpoint, request.repo_id, request.tag)
+    if plan is not None and asked and Journal(run / "journal.jsonl", plan.content_digest(), hub.endpoint).lines():
+        return
+    before = read(run, request.repo_id)
+    found = fetch(hub, request.repo_id, run)
+    log(describe(found))
+    seen = (before.tag, before.checkpoint_digest) if before is not None else (None, None)
+    if plan is None or not asked or seen == (found.tag, found.checkpoint_digest):
+        return
+    if plan.signer is not None and request.sign is None:
+        raise UsageError(
+            "the plan was signed before anybody looked at the release that it follows",
+            where=f"{hub.endpoint}/{request.repo_id}",
+            expected=f"a plan that was held against {found.tag}",
+            found=seen[0] or "none",
+            next_step=f"where the key is: python -m release last-release --run {run} --repo {request.repo_id}, then plan again",
+        )
+    log(f"the plan was not held against {found.tag or 'what is there now'}: planning anew")
+    file.unlink()

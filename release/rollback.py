@@ -173,6 +173,15 @@ def _go_back(
 ) -> Done:
     """Main at the files of `target`, or (None) nothing to be seen; not over a later release unless `forced`."""
     repo_id = repository.repo_id
+    later = {commit: name for name, commit in repository.tags.items()}.get(repository.main)
+    if not forced and repository.main != released and later not in (None, target):
+        raise UsageError(
+            f"main of {repo_id} has moved on to the release {later}",
+            where=hub.endpoint,
+            expected=f"main at commit {released}",
+            found=repository.main,
+            next_step=f"roll {later} back first" + (f", or say where to: --to {target}" if target else ""),
+        )
     if target is None:
         hub.set_private(repo_id, True)
         return Done(repo_id, "made private", None, repository.main, True)
@@ -182,16 +191,6 @@ def _go_back(
             where=hub.endpoint,
             expected=f"one of {', '.join(sorted(repository.tags)) or 'none'}",
             found=target,
-        )
-    by_commit = {commit: name for name, commit in repository.tags.items()}
-    later = by_commit.get(repository.main)
-    if not forced and repository.main != released and later not in (None, target):
-        raise UsageError(
-            f"main of {repo_id} has moved on to the release {later}",
-            where=hub.endpoint,
-            expected=f"main at commit {released}",
-            found=repository.main,
-            next_step=f"roll {later} back first, or say where to: --to {target}",
         )
     commit = return_to(hub, repo_id, main=repository.main, old=repository.tags[target], name=target)
     return Done(repo_id, "returned main", target, commit, repository.private)

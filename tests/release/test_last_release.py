@@ -60,6 +60,25 @@ def test_what_is_better_than_its_parent_and_worse_than_the_last_release_is_refus
     assert main(["publish", "--run", str(worse), "--repo", repo_id, "--tag", "v2.0.0", "--waive", f"{GATE}=safer"]) == 0
 
 
+@pytest.mark.usefixtures("load_here")
+def test_a_plan_that_nobody_held_against_the_last_release_is_made_anew_when_it_is_published(
+    run: Path, tmp_path: Path, hub: HubClient, repo_id: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    worse = retrained(run, tmp_path / "worse")
+    better = retrained(run, tmp_path / "better", helpfulness=0.95)
+    assert main(["publish", "--run", str(better), "--repo", repo_id]) == 0
+    words = ["--run", str(worse), "--repo", repo_id, "--tag", "v2.0.0"]
+    assert main(["plan", *words]) == 0, "a plan makes no connection"
+    assert main(["publish", *words]) == 3
+    assert f"{GATE}: worse than the last release, v1.0.0" in capsys.readouterr().err
+    parent = RunRecord.read(better / "run.json").parent("base")
+    assert parent is not None
+    digest = change_weights(better / "checkpoint", lambda tensors: tensors["model.norm.weight"].add_(0.2))
+    rescore(better, digest, parent.digest)  # from the run that released v1.0.0
+    assert main(["publish", "--run", str(better), "--repo", repo_id, "--tag", "v2.0.0"]) == 3
+    assert f"{GATE}: worse than the last release, v1.0.0" in capsys.readouterr().err
+
+
 def test_without_an_earlier_release_the_gate_passes_and_a_policy_may_ask_that_somebody_looked(
     run: Path, tmp_path: Path, hub: HubClient, repo_id: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -74,3 +75,22 @@ def test_a_private_release_stays_private_when_it_is_returned_to(run: Path, hub: 
     assert main(["rollback", "--repo", repo_id, "--to", "v1"]) == 0
     assert not is_visible(hub, f"models/{repo_id}")
     assert main(["rollback", "--run", str(run), "--keep-private"]) == 2
+
+
+@pytest.mark.usefixtures("load_here")
+def test_a_first_release_on_which_another_was_built_is_not_undone(
+    run: Path, tmp_path: Path, hub: HubClient, repo_id: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Undoing it would hide the repository, and the later release with it."""
+    release(run, hub, repo_id, "v1", space=False)
+    other = Path(
+        shutil.copytree(
+            run,
+            tmp_path / "other",
+            ignore=shutil.ignore_patterns("plan.json", "journal.jsonl", "receipt.json", "bundle"),
+        )
+    )
+    next_release(other, hub, repo_id)
+    assert main(["rollback", "--run", str(run)]) == 2
+    assert "has moved on to the release v2" in capsys.readouterr().err
+    assert is_visible(hub, f"models/{repo_id}")
