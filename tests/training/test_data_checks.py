@@ -115,7 +115,7 @@ def test_the_data_are_shown_before_they_are_used(tmp_path: Path, capsys: pytest.
     assert line.count("\n") == 1
     for part in (
         "{prompt, chosen, rejected} as text",
-        "1 rows to train on",
+        "1 row to train on",
         "1 exact repeat",
         '"Why?"',
         "So So",
