@@ -130,13 +130,16 @@ class World:
         store = self.serve(before)
         self.token, self.friend = store.create_user(OWNER), store.create_user(FRIEND)
         self.reader = store.create_token(OWNER, "read")
-        planned = [("first", "v1.0.0"), ("second", "v2.0.0")]
-        for run, tag in planned if not self.others else [*planned, *((f"{run}-other", tag) for run, tag in planned)]:
-            self._plan(runs / run, tag)
+        others = ("", "-other") if self.others else ("",)
+        for other in others:
+            self._plan(runs / f"first{other}", "v1.0.0")
         shutil.copytree(before, after)
         store = self.serve(after)
         released = Path(shutil.copytree(runs / "first", runs / "released"))
         self._do("publish", "--run", str(released), "--repo", REPO, "--tag", "v1.0.0", "--space", *NO_BOOT)
+        for other in others:  # planned against the release that it follows, or `publish` would plan it anew
+            self._do("last-release", "--run", str(runs / f"second{other}"), "--repo", REPO)
+            self._plan(runs / f"second{other}", "v2.0.0")
         _let_in(store, FRIEND)
         old, new = files_of(runs / "first"), files_of(runs / "second")
         self._scenarios = {
