@@ -18,7 +18,7 @@ from evals.alignment_tax import tax_rows
 from evals.compare import Comparison
 from evals.presentation import headlines, markdown_text, parameter_count, short_digest
 from model_cards import beside, examples, expenses, more_tables, prompt_shown, score_table
-from model_cards.author import author_part
+from model_cards.author import author_part, mark_of, words_of_authors
 from model_cards.bill_of_materials import BILL, HUB, bill_of_materials
 from model_cards.differences import comparison_with_parent, paired_differences
 from model_cards.eval_results import eval_results
@@ -28,6 +28,7 @@ from model_cards.facts import Facts, read_facts, task_of, without_place
 from model_cards.judges import circular, judged
 from model_cards.metadata import license_metadata, metadata
 from model_cards.methods import PAPERS, method_words
+from model_cards.page_parts import require_same_below
 from model_cards.plots import plots
 from model_cards.score_table import Difference, ScoreRow, comparable_score, score_id, score_rows
 from model_cards.signer import Signer, sentences, verify_options
@@ -81,6 +82,7 @@ def render_card(
     drawn = plots(facts)
     compared = comparison_with_parent(run, facts)
     differences = paired_differences(compared)
+    theirs = "" if facts.author is None else author_part(facts.author.body, tag) + "\n"
     environment = Environment(
         loader=PackageLoader("model_cards", "templates"),
         undefined=StrictUndefined,
@@ -93,6 +95,7 @@ def render_card(
         name=name,
         repo_id=repo_id,
         tag=tag,
+        mark=mark_of(words) if (words := words_of_authors(theirs)) is not None else "",
         space_id=space_id,
         signer=sentences(signer),
         verify_options=verify_options(signer),
@@ -135,7 +138,8 @@ def render_card(
     extras.update(eval_results(facts.card) if facts.card else {})
     extras[BILL] = bill_of_materials(facts, repo_id=repo_id, tag=tag, endpoint=endpoint)
     ours = re.sub(r"\n{3,}", "\n\n", body).strip()
-    theirs = "" if facts.author is None else author_part(facts.author.body, tag) + "\n"
+    if theirs:
+        require_same_below(theirs, ours)
     return CardBundle(f"---\n{head}---\n\n{theirs}{ours}\n", extras)
 
 

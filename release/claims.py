@@ -16,6 +16,7 @@ import yaml
 from evals.regenerate import OTHER_STREAM, regenerate
 from evals.saved import SavedRun
 from model_cards import score_table
+from model_cards.author import without_author
 from model_cards.check import HEAD, check_card
 from release.gates.candidate import SCORECARDS
 from release.gates.paperwork import TEXT, waiver_problems
@@ -40,7 +41,7 @@ def _card(snapshot: Path, plan: ReleasePlan | None) -> list[Finding]:
     try:
         problems = [problem.as_dict() for problem in check_card(readme)]
         text = readme.read_text(encoding="utf-8")
-        beside = _index_problems(snapshot, text) + _picture_problems(text)
+        beside = _index_problems(snapshot, text) + _picture_problems(without_author(text))
     except SlipwayError as error:
         return [_wrong("card", "README.md", f"{error.what}: {error.found or error.where}")]
     except Exception as error:  # noqa: BLE001 - a stranger's card and records: what they raise is what is wrong with them
