@@ -30,6 +30,8 @@ from model_cards.metadata import license_metadata, metadata
 from model_cards.methods import PAPERS, method_words
 from model_cards.page_parts import require_same_below
 from model_cards.plots import plots
+from model_cards.policy_shown import FILE as POLICY
+from model_cards.policy_shown import PolicyShown
 from model_cards.score_table import Difference, ScoreRow, comparable_score, score_id, score_rows
 from model_cards.signer import Signer, sentences, verify_options
 from model_cards.training_section import training_section
@@ -67,12 +69,13 @@ def render_card(
     language: str | None = "en",
     signer: Signer | None = None,
     waivers: Mapping[str, str] | None = None,
+    policy: PolicyShown | None = None,
 ) -> CardBundle:
     """The card of a run, or of a bare checkpoint directory, as it will stand in `repo_id` at `tag`.
 
     `endpoint` is the Hub that it goes to, if not huggingface.co; `language` is what the metadata says (the starter data
     and suites are English); `signer` is who signs the release; `waivers` are
-    gates of the release whose refusals were accepted, each with its reason.
+    gates of the release whose refusals were accepted, each with its reason; `policy` is what asked them, if not the default.
     Raises UsageError where the run's files contradict each other.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -100,6 +103,7 @@ def render_card(
         signer=sentences(signer),
         verify_options=verify_options(signer),
         waivers=dict(sorted((waivers or {}).items())),
+        policy=None if policy and policy.elsewhere and (facts.copied or facts.run is None) else policy,
         hub=(endpoint or HUB).rstrip("/"),
         elsewhere=None if (endpoint or HUB).rstrip("/") == HUB else (endpoint or "").rstrip("/"),
         method=method_words(facts.run) if facts.run else None,
@@ -136,6 +140,8 @@ def render_card(
     head = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=1000)
     extras = {plot.path: plot.png for plot in drawn.values()}
     extras.update(eval_results(facts.card) if facts.card else {})
+    if policy is not None and policy.content is not None:
+        extras[POLICY] = policy.content
     extras[BILL] = bill_of_materials(facts, repo_id=repo_id, tag=tag, endpoint=endpoint)
     ours = re.sub(r"\n{3,}", "\n\n", body).strip()
     if theirs:
