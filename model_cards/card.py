@@ -35,7 +35,6 @@ from model_cards.policy_shown import PolicyShown
 from model_cards.score_table import Difference, ScoreRow, comparable_score, score_id, score_rows
 from model_cards.signer import Signer, sentences, verify_options
 from model_cards.training_section import training_section
-from training.checkpoint import dtype_named
 
 # transformers' classes by the Hub's task.
 AUTO_CLASSES = {
@@ -216,7 +215,7 @@ def _glance(facts: Facts) -> list[tuple[str, str]]:
         "Parameters": f"{facts.parameters:,}" if facts.parameters else None,
         "Architecture": f"{(config.get('architectures') or ['unknown'])[0]}{shape}",
         "Context": f"{context:,} tokens" if isinstance(context, int) else None,
-        "Stored as": ", ".join(["safetensors", *([named] if (named := dtype_named(config)) else [])]),
+        "Stored as": ", ".join(["safetensors", *facts.stored]),
         "Conversation": ("chat template" if facts.chat_template else "no chat template: it continues text")
         if facts.is_generative
         else None,
