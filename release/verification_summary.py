@@ -23,6 +23,11 @@ def summary(verification: Verification, against: str) -> str:
         + f"  digest   {verification.checkpoint_digest}, {parent[verification.differs_from_parent]}\n"
         f"  loads    in a fresh process; largest difference of a logit {logits}, greedy tokens the same"
         + "".join(
+            f"\n  Space    {finding.subject} {finding.found}"
+            for finding in verification.findings
+            if finding.check == "space"
+        )
+        + "".join(
             f"\n  scores   {finding.subject} {(finding.expected or '').partition(',')[0]} {finding.found}"
             for finding in verification.findings
             if finding.check == "rescore"

@@ -21,6 +21,8 @@ from release.downloaded import compare_behaviour, compare_files, describe, fresh
 from release.hub_client import HubClient, HubRepository, check_repo_id
 from release.records import Finding, Probe, Receipt, ReleasePlan, Verification
 from release.signature import SIGNATURE, Trust, check, require_usable
+from release.space_check import CHECK as SPACE
+from release.space_check import check_space
 from training.checkpoint import FileEntry, changes_behaviour, manifest_digest
 from training.command import log
 from training.counted import are, counted
@@ -93,6 +95,8 @@ def verify(
         findings += _behaviour_findings(snapshot, promise.files, entries, promise.probe)
         if rescoring is not None:
             findings += _rescored(snapshot, rescoring, all(finding.ok for finding in findings))
+    if receipt is not None:
+        findings += check_space(hub, receipt)
     return Verification(
         repo_id=repo_id,
         revision=revision,
@@ -137,6 +141,8 @@ def require_true(verification: Verification, endpoint: str, next_step: str | Non
 
 
 def _advice(wrong: list[Finding], verification: Verification) -> str:
+    if {finding.check for finding in wrong} == {SPACE}:
+        return "the model itself is as released; what its Space answers is not known to come from it"
     if {finding.check for finding in wrong} <= {"kind", "signature", "identity"} and verification.signer is not None:
         options = verify_options(verification.signer)
         return f"do not use it, unless you expected another: it names{options}; have that from its owner, not from here"
