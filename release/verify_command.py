@@ -18,7 +18,7 @@ from training.errors import UsageError
 
 if TYPE_CHECKING:
     from release.hub_client import HubClient
-    from release.verify import Rescoring
+    from release.rescoring import Rescoring
 
 _DESCRIPTION = """Download a release, hash it, load it, compare it with its promise.
 
@@ -50,6 +50,7 @@ def run_verify(args: argparse.Namespace) -> Result:
     from release.exports.verify import is_export
     from release.hub_client import HubClient
     from release.records import Receipt
+    from release.rescoring import require_rescored
     from release.verification_summary import summary
     from release.verify import parse_target, require_true, verify
 
@@ -71,6 +72,8 @@ def run_verify(args: argparse.Namespace) -> Result:
     if args.out:
         verification.write(args.out)
     require_true(verification, hub.endpoint)
+    if rescoring is not None:
+        require_rescored(verification, hub.endpoint)
     against = f"the receipt {path}" if path else "the plan.json in the repository itself"
     return {"summary": summary(verification, against), **verification.model_dump(mode="json")}
 
@@ -98,7 +101,7 @@ def _verify_export(hub: HubClient, repo_id: str, revision: str | None, args: arg
 
 def _rescoring(args: argparse.Namespace) -> Rescoring | None:
     """What --rescore, --seed and --suite ask for. Raises UsageError where they do not go together."""
-    from release.verify import Rescoring
+    from release.rescoring import Rescoring
 
     if args.rescore is not None and args.rescore < 1:
         raise UsageError("--rescore needs at least one item of each task", found=str(args.rescore))
