@@ -45,7 +45,7 @@ def rescored(snapshot: Path, rescoring: Rescoring) -> list[Finding]:
     card = run.scorecard
     return [
         *_shares(card, figures),
-        *(_figure(card, figure) for figure in figures),
+        *(figure_finding(card, figure) for figure in figures),
         *(
             Finding(check=NOT_COMPUTED, ok=True, subject=task, found=f"it failed when it was scored: {why}")
             for task, why in sorted(card.failed_tasks.items())
@@ -69,13 +69,14 @@ def require_rescored(verification: Verification, endpoint: str) -> None:
     )
 
 
-def _figure(card: Scorecard, figure: Rescored) -> Finding:
+def figure_finding(card: Scorecard, figure: Rescored, of: str = "") -> Finding:
+    """What was found of one figure; `of` says whose it is, where there are several."""
     computed = figure.outcome != "not re-scored"
     items = f" ({counted(figure.items, 'item')})" if figure.items else ""
     return Finding(
         check=COMPUTED if computed else NOT_COMPUTED,
         ok=figure.outcome != "does not hold",
-        subject=f"{figure.task}/{figure.metric}",
+        subject=f"{of}{figure.task}/{figure.metric}",
         expected=f"{card.score(figure.task, figure.metric).value:.4g}, as the scorecard says",
         found=f"{figure.outcome}{items}: {figure.explanation}" if computed else figure.explanation,
     )

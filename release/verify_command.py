@@ -39,7 +39,9 @@ def add_verify_command(parser: Parser) -> None:
     add_trust_options(verify)
     verify.add_argument("--rescore", type=int, metavar="N", help="compute the scores of N items of each task again")
     verify.add_argument("--seed", type=int, help="which items --rescore draws (default: others each time, and said)")
-    verify.add_argument("--suite", metavar="FILE", help="with --rescore: the suite, where it is none of Slipway's own")
+    verify.add_argument(
+        "--suite", metavar="FILE", help="with --rescore or --remeasure: the suite, if none of Slipway's own"
+    )
     verify.add_argument("--remeasure", action="store_true", help="of GGUF files: what each loses, measured again")
     verify.add_argument("--out", type=Path, metavar="FILE", help="write every finding there as JSON")
 
@@ -91,7 +93,7 @@ def _verify_export(hub: HubClient, repo_id: str, revision: str | None, args: arg
             next_step="of GGUF files: --remeasure; the difference of their scores is held against its samples in any case",
         )
     receipt = ExportReceipt.read(args.receipt) if args.receipt else None
-    verification = verify_export(hub, repo_id, revision, receipt, remeasure=args.remeasure)
+    verification = verify_export(hub, repo_id, revision, receipt, remeasure=args.remeasure, suite=args.suite)
     if args.out:
         verification.write(args.out)
     require_true(verification, hub.endpoint, "do not use this revision; its owner can export it again with --repo")
@@ -106,7 +108,8 @@ def _rescoring(args: argparse.Namespace) -> Rescoring | None:
     if args.rescore is not None and args.rescore < 1:
         raise UsageError("--rescore needs at least one item of each task", found=str(args.rescore))
     for option in ("suite", "seed"):
-        if getattr(args, option) is not None and args.rescore is None:
+        read = args.rescore is not None or (option == "suite" and args.remeasure)
+        if getattr(args, option) is not None and not read:
             raise UsageError(
                 f"--{option} is what --rescore reads", next_step=f"give --rescore N too, or leave --{option} out"
             )
