@@ -14,8 +14,7 @@ import dataclasses
 import difflib
 import json
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args, get_type_hints
 
@@ -33,6 +32,7 @@ from training.progress import Progress
 from training.recipe import TRLRecipe
 from training.records import canonical_json, write_atomically
 from training.reference import save_with_reference
+from training.reward_sources import scored_by
 from training.run_directory import RunDirectory, with_chosen_dtype
 from training.run_record import (
     DataSource,
@@ -76,6 +76,7 @@ class TRLRun(Generic[R]):
     started: str
     clock: float
     saved: dict[str, Any] | None  # SAVED as an earlier attempt left it
+    rewards: list[RewardSource] = field(default_factory=list)  # of a function or a server; the last is in use
 
     @classmethod
     def begin(cls, recipe: R, out: Path) -> TRLRun[R]:
@@ -107,6 +108,12 @@ class TRLRun(Generic[R]):
     def hold_inputs(self, parents: list[ParentCheckpoint], data: DataSource) -> None:
         """Raise UsageError where the run continues and these are not what it began with."""
         self.directory.hold_inputs(parents, [data], continues=self.saved is not None)
+
+    def note_rewards(self, source: RewardSource) -> None:
+        """Enter what gives the rewards from the next step on, beside what gave them before an interruption."""
+        noted = [RewardSource(**each) for each in (self.saved or {}).get("rewards", [])]
+        done = int(self.saved["checkpoint"].rpartition("-")[2]) if self.saved else 0
+        self.rewards[:] = scored_by(noted, source, done)
 
     def arguments(self, config: type[Any], **ours: Any) -> Any:
         """TRL's config: Slipway's defaults, over them the recipe's `args`, over these what the run decides (`ours`).
@@ -226,7 +233,6 @@ class TRLRun(Generic[R]):
         parents: list[ParentCheckpoint],
         data: DataSource,
         metrics: dict[str, float],
-        rewards: Sequence[RewardSource] = (),
     ) -> RunRecord:
         """Move the saved checkpoint into place and write run.json last."""
         record = RunRecord(
@@ -235,7 +241,7 @@ class TRLRun(Generic[R]):
             recipe=self.recipe.model_dump(mode="json"),
             parents=parents,
             data=[data],
-            rewards=list(rewards),
+            rewards=self.rewards,
             seed=self.recipe.seed,
             packages=package_versions(),
             git_revision=git_revision(),
@@ -334,6 +340,7 @@ class _Journal(TrainerCallback):  # type: ignore[misc]  # transformers is read w
                 "seconds": round(self.run.seconds, 2),
                 "sharding": layout(self.accelerator),
                 "processes": self.accelerator.num_processes,
+                "rewards": [source.model_dump() for source in self.run.rewards],
             }
             write_atomically(self.run.directory.state / SAVED, canonical_json(saved))
             self.run.directory.note_energy()
