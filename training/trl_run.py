@@ -26,6 +26,7 @@ from training.allocator import Holes
 from training.checkpoint import Checkpoint
 from training.errors import UsageError
 from training.lora_layers import with_chosen_layers
+from training.merged import merged
 from training.pretrained import BaseModel, load_tokenizer, resolve_base
 from training.processes import launched_processes, require_one_run, require_parts
 from training.progress import Progress
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
 RESERVED_ARGS = (
     *("output_dir", "seed", "bf16", "fp16", "max_length", "push_to_hub", "hub_model_id", "hub_token"),
     *("resume_from_checkpoint", "save_total_limit"),
+    *("save_only_model", "ignore_data_skip"),  # of a run that is to continue where it was
     *("eval_strategy", "load_best_model_at_end"),  # held-out rows are measured by the run, before and after
 )
 SAVED = "saved.json"  # which of the trainer's checkpoints is whole, and the seconds spent until it was
@@ -213,7 +215,7 @@ class TRLRun(Generic[R]):
         if trained is None or not trainer.accelerator.is_main_process:
             return None
         if self.recipe.lora is not None:
-            trained = trained.merge_and_unload()
+            trained = merged(trained)
         return cast_weights(trained, base.checkpoint.dtype)
 
     def save(self, model: Any, tokenizer: PreTrainedTokenizerBase) -> Checkpoint:
