@@ -40,6 +40,7 @@ from training.feedback_pairs import run_feedback_pairs
 from training.ilql_recipe import ILQLRecipe
 from training.plan_command import plan
 from training.plan_options import add_arguments as add_plan_arguments
+from training.processes import alone
 from training.recipe import (
     BestOfNRecipe,
     DPORecipe,
@@ -116,7 +117,11 @@ METHODS = {
 def main(argv: Sequence[str] | None = None) -> int:
     quiet_libraries()
     parser = Parser("python -m training", "Train a checkpoint and record how.")
-    base = parser.command("base", "Unpack a base model (Hub id, directory, GGUF) into a checkpoint.", _base)
+
+    def single(name: str, description: str, run: Callable[[argparse.Namespace], Result]) -> argparse.ArgumentParser:
+        return parser.command(name, description, alone(name, run))
+
+    base = single("base", "Unpack a base model (Hub id, directory, GGUF) into a checkpoint.", _base)
     base.add_argument("source", help="a Hub id[@revision], a directory, a .gguf file, or smollm2-135m-instruct")
     base.add_argument("--out", type=Path, required=True, help="the run's directory, e.g. runs/base")
     base.add_argument(
@@ -126,7 +131,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from_recipes: dict[str, tuple[str, Callable[[argparse.Namespace], Result]]] = {
         name: (method.description, partial(_train, method)) for name, method in METHODS.items()
     }
-    from_recipes["best-of-n"] = ("Choose the best of n sampled answers as demonstrations for sft.", _best_of_n)
+    best_of_n = "Choose the best of n sampled answers as demonstrations for sft."
+    from_recipes["best-of-n"] = (best_of_n, alone("best-of-n", _best_of_n))
     for name, (description, run) in from_recipes.items():
         command = parser.command(name, description, run)
         command.add_argument("--recipe", required=True, help=f"a YAML file, or {name}-starter, which ships")
@@ -135,28 +141,28 @@ def main(argv: Sequence[str] | None = None) -> int:
             "overrides", nargs="*", metavar="key=value", help="values that take precedence over the recipe's"
         )
         add_energy_arguments(command)
-    merge = parser.command("merge", "Merge an adapter into its base model, and check the logits.", _merge)
+    merge = single("merge", "Merge an adapter into its base model, and check the logits.", _merge)
     merge.add_argument("adapter", type=Path, help="a directory that peft's save_pretrained wrote")
     merge.add_argument("--base", help="the base model (what the adapter names, if left out)")
     merge.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16", help="of the merged weights")
     merge.add_argument("--out", type=Path, required=True, help="the run's directory, e.g. runs/merged")
     add_energy_arguments(merge)
-    report = parser.command("report", "Draw the curves of a run's metrics.jsonl as one HTML page.", _report)
+    report = single("report", "Draw the curves of a run's metrics.jsonl as one HTML page.", _report)
     report.add_argument(
         "directory", type=Path, metavar="RUN", help="the run's directory, finished or not, e.g. runs/ppo"
     )
     report.add_argument("--out", type=Path, metavar="FILE", help="the page's file (RUN/report.html, if left out)")
-    add_plan_arguments(parser.command("plan", "Plan model, data, memory and time from a compute budget.", plan))
+    add_plan_arguments(single("plan", "Plan model, data, memory and time from a compute budget.", plan))
     sweep = "Try values of a recipe, each as an ordinary run, and tell which did best."
-    add_sweep_arguments(parser.command("sweep", sweep, _sweep))
+    add_sweep_arguments(single("sweep", sweep, _sweep))
     feedback = "Turn votes into a report, preference and KTO data, and a record."
-    add_feedback_arguments(parser.command("feedback", feedback, run_feedback))
+    add_feedback_arguments(single("feedback", feedback, run_feedback))
     pairs = "Answer prompts with two checkpoints, or twice with one, for people to judge."
-    add_pairs_arguments(parser.command("feedback-pairs", pairs, run_feedback_pairs))
+    add_pairs_arguments(single("feedback-pairs", pairs, run_feedback_pairs))
     thumbs = "Turn the thumbs of a chat Space into KTO data, and a record."
-    add_thumbs_arguments(parser.command("feedback-thumbs", thumbs, run_feedback_thumbs))
+    add_thumbs_arguments(single("feedback-thumbs", thumbs, run_feedback_thumbs))
     exchange = "Pairs and votes to and from the files of Argilla and Label Studio."
-    add_exchange_arguments(parser.command("feedback-exchange", exchange, run_feedback_exchange))
+    add_exchange_arguments(single("feedback-exchange", exchange, run_feedback_exchange))
     return parser.run(argv)
 
 

@@ -24,6 +24,7 @@ from transformers.integrations import TensorBoardCallback
 
 from training.allocator import Holes
 from training.checkpoint import Checkpoint
+from training.command import log
 from training.errors import UsageError
 from training.lora_layers import with_chosen_layers
 from training.merged import merged
@@ -144,6 +145,7 @@ class TRLRun(Generic[R]):
             **ours,
         }
         _require_steps(values)
+        _say_what_is_saved(values["save_strategy"])
         try:
             arguments = config(**values)
         except (TypeError, ValueError) as error:
@@ -289,6 +291,19 @@ def _require_steps(values: dict[str, Any]) -> None:
             where="args.num_train_epochs and args.max_steps",
             expected="one of them above 0",
             found=f"{values['num_train_epochs']} and {values.get('max_steps', 'none')}",
+        )
+
+
+def _say_what_is_saved(strategy: Any) -> None:
+    """Say that nothing is, where a recipe asks for that. Raises UsageError for saves that come when a measurement does."""
+    if strategy == "no":
+        log("nothing is saved on the way (args.save_strategy): interrupted, this run begins again from its first step")
+    if strategy == "best":
+        raise UsageError(
+            "held-out rows are measured before training and after it, so there is no best step to save",
+            where="args.save_strategy",
+            expected="steps, epoch or 'no'",
+            found="best",
         )
 
 
