@@ -114,6 +114,9 @@ METHODS = {
 }
 
 
+NO_INTERVAL = "none, of a single value"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     quiet_libraries()
     parser = Parser("python -m training", "Train a checkpoint and record how.")
@@ -222,9 +225,11 @@ def _best_of_n(args: argparse.Namespace) -> Result:
         files["preferences"] = str(args.out / PREFERENCES)
     lines = [*files.values(), "  n   reward            gain              KL at most"]
     lines += [
-        f"  {row.n:<3} {row.reward:+.3f} ± {row.stderr:.3f}    {row.gain:+.3f} ± {row.gain_stderr:.3f}    {row.kl_bound:.3f}"
+        f"  {row.n:<3} {_with_error(row.reward, row.stderr)}    {_with_error(row.gain, row.gain_stderr)}    {row.kl_bound:.3f}"
         for row in record.best_of
     ]
+    if any(row.stderr is None for row in record.best_of):
+        lines.append("  no standard errors: there was one prompt")
     return {
         **files,
         "rows": record.demonstrations,
@@ -235,14 +240,20 @@ def _best_of_n(args: argparse.Namespace) -> Result:
     }
 
 
+def _with_error(value: float, stderr: float | None) -> str:
+    return f"{value:+.3f}" + (f" ± {stderr:.3f}" if stderr is not None else "        ")
+
+
 def _report(args: argparse.Namespace) -> Result:
     from training.report import report
 
     return report(args.directory, args.out)
 
 
-def _shown(value: float) -> float | int:
+def _shown(value: float | None) -> float | int | None:
     """A metric as the terminal shows it: four digits behind the point, and counts without any."""
+    if value is None:
+        return None
     return int(value) if float(value).is_integer() and abs(value) >= 2 else round(value, 4)
 
 
@@ -250,7 +261,7 @@ def _result(record: RunRecord, out: Path) -> Result:
     figures: dict[str, Any] = {name: _shown(value) for name, value in record.metrics.items()}
     lines = [f"{out / 'checkpoint'}", f"  digest   {record.checkpoint_digest}", f"  seconds  {record.seconds}"]
     width = max([24, *map(len, figures)])
-    lines += [f"  {name:<{width}} {value}" for name, value in figures.items()]
+    lines += [f"  {name:<{width}} {NO_INTERVAL if value is None else value}" for name, value in figures.items()]
     energy = record.energy
     if energy is not None and energy.kwh is not None:
         lines.append(f"  {'energy':<{width}} {energy.kwh:.4g} kWh{', estimated' if energy.estimate else ''}")

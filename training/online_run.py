@@ -81,7 +81,7 @@ def train_online(run: TRLRun[Online], config: type[Any], trainer: type[Any]) -> 
         )
     ids = [prompt_ids(tokenizer, row.prompt) for row in rows + heldout]
     require_room_to_answer(recipe, ids, model.config, rewards)
-    metrics = {}
+    metrics: dict[str, float | None] = {}
     if heldout:
         metrics["heldout_prompts"] = float(len(heldout))
         with as_saved(model, base.checkpoint.dtype):

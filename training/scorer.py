@@ -62,7 +62,7 @@ class Scorer:
         return self.rewards.score(prompts, [answer for _, answer in conversations])
 
 
-def mean_and_stderr(values: Sequence[float]) -> tuple[float, float]:
-    """The mean and its standard error; the latter is 0 for a single value, of which nothing is known."""
-    error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+def mean_and_stderr(values: Sequence[float]) -> tuple[float, float | None]:
+    """The mean and its standard error; None of a single value, which does not say how far others would be from it."""
+    error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
     return statistics.fmean(values), error

@@ -236,7 +236,7 @@ class TRLRun(Generic[R]):
         self,
         parents: list[ParentCheckpoint],
         data: DataSource,
-        metrics: dict[str, float],
+        metrics: dict[str, float | None],
     ) -> RunRecord:
         """Move the saved checkpoint into place and write run.json last."""
         record = RunRecord(
