@@ -4,9 +4,9 @@
     python -m release check   runs/a | CHECKPOINT | org/name[@revision]
     python -m release plan    --run runs/a --repo org/name --tag v1.0.0
     python -m release publish --run runs/a --repo org/name --tag v1.0.0 [--sign KEY [--sign-cert CERT] | --keyless] [--private]
-                              [--space FLAVOUR [--no-boot REASON]] [--dry-run]
+                              [--space FLAVOUR [--no-boot REASON]] [--replace-files] [--dry-run]
     python -m release last-release --run runs/a --repo org/name
-    python -m release resume  --run runs/a [--no-boot REASON]
+    python -m release resume  --run runs/a [--no-boot REASON] [--replace-files]
     python -m release verify  org/name@v1.0.0 [--key slipway.pub | --cert-root root.pem | --identity NAME --identity-provider URL]
                               [--receipt runs/a/receipt.json] [--rescore N]
     python -m release verify  org/name-GGUF [--remeasure]
@@ -76,6 +76,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             "--no-boot",
             metavar="REASON",
             help="show the Space without having run and asked it; the reason goes into receipt.json",
+        )
+        command.add_argument(
+            "--replace-files",
+            action="store_true",
+            help="replace and remove the files on main that no release of Slipway put there (without it they are named, and "
+            "nothing is sent)",
         )
     add_verify_command(parser)
     rollback = parser.command("rollback", "Return main to an earlier release, in one commit.", run_rollback)
@@ -171,7 +177,7 @@ def run_publish(args: argparse.Namespace) -> Result:
         return _planned(plan, run, request)
     if (told := warning(plan, run / "bundle" / "README.md")) is not None:
         log(told)
-    return _publish(run, args.no_boot)
+    return _publish(run, args)
 
 
 def _look(hub: HubClient, run: Path, request: Request) -> None:
@@ -193,7 +199,7 @@ def run_resume(args: argparse.Namespace) -> Result:
             next_step=f"python -m release publish --run {run} --repo OWNER/NAME",
         )
     quiet_libraries()
-    return _publish(run, args.no_boot)
+    return _publish(run, args)
 
 
 def run_rollback(args: argparse.Namespace) -> Result:
@@ -224,16 +230,19 @@ def _rolled_back(done: Done) -> list[str]:
     """What was done, for people: main first, then what readers see of it, then each Space."""
     if done.action == "made private":
         lines = [f"{done.repo_id} had no earlier release: it is private now, and nothing was erased"]
-    elif done.tag is None:
+    elif done.files_of is None:
         seen = "private" if done.private else "public"
         return [f"nothing of this run was released on {done.repo_id}: main is as it was, and {seen}"]
     else:
-        lines = [f"main of {done.repo_id} holds the files of {done.tag} (commit {done.commit})"]
+        held = done.tag or f"commit {done.files_of}, which was there before"
+        lines = [f"main of {done.repo_id} holds the files of {held} (commit {done.commit})"]
         if done.hidden:
             settings = f"hf repos settings {done.repo_id} --public"
             lines.append(
                 f"  it stays private, for {', '.join(done.hidden)} was released so; {settings} shows all of it"
             )
+        elif done.private and done.tag is None:
+            lines.append("  it is private, as it was before")
         elif done.private:
             show = f"python -m release rollback --repo {done.repo_id} --to {done.tag}"
             lines.append(f"  it is private: readers find nothing; {show} shows what was released publicly")
@@ -243,16 +252,17 @@ def _rolled_back(done: Done) -> list[str]:
         if space.action == "left":
             said = f"still serves {space.serves}: it never served {done.tag}, so make it private or publish to it again"
         else:
-            said = f"serves {space.serves}" + (", and is private" if space.private else "")
+            held = "holds what it held before" if space.serves is None else f"serves {space.serves}"
+            said = held + (", and is private" if space.private else "")
         lines.append(f"  the Space {space.space} {said}")
     return lines
 
 
-def _publish(run: Path, no_boot: str | None) -> Result:
+def _publish(run: Path, args: argparse.Namespace) -> Result:
     from release.hub_client import HubClient
     from release.publish import publish
 
-    receipt, already = publish(run, HubClient.connect(), no_boot=no_boot)
+    receipt, already = publish(run, HubClient.connect(), no_boot=args.no_boot, replace_files=args.replace_files)
     return {"summary": _released(receipt, already), "already_released": already, **receipt.model_dump(mode="json")}
 
 

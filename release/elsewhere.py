@@ -49,7 +49,10 @@ def run_for(
             where=str(out),
             expected=record.checkpoint_digest,
             found=now,
-            next_step="give another --run, or another --tag",
+            next_step="give another --run, or another --tag"
+            if (out / "journal.jsonl").is_file()
+            else f"nothing was published from it: rm -r {out}, scores of the old bytes included, and the same command copies the "
+            "checkpoint as it is now; or give another --run",
         )
     if (out / "journal.jsonl").is_file():
         _require_unchanged(directory, out, leave_out)

@@ -17,6 +17,7 @@ from training.command import Parser, Result, quiet_libraries
 from training.errors import UsageError
 
 CARD = "README.md"
+SUPERSEDED = "Superseded by "  # how the title of that commit begins
 BESIDE: tuple[tuple[str, Kind, str], ...] = (
     ("", "model", "the model"),
     ("-chat", "space", "talk to it"),
@@ -108,7 +109,7 @@ def supersede(hub: HubClient, old: str, new: str) -> tuple[str, bool]:
         parent=repository.main,
         additions={CARD: file},
         deletions=[],
-        title=f"Superseded by {successor.repo_id}",
+        title=f"{SUPERSEDED}{successor.repo_id}",
         message="",
         landed=lambda commit: file.is_at(hub.tree(old, commit)[CARD]),
     )

@@ -5,7 +5,7 @@
     journal.find("staged")          # {"commit": "9f2c..."}; None before, or for another plan or Hub
 
 The journal is a memory, not the truth: a kill can fall between a step and its line, so every step also looks at the
-Hub. A last line that a kill has torn is dropped.
+Hub. A last line that a kill has torn is dropped; any other that cannot be read is an error.
 """
 
 from __future__ import annotations
@@ -51,13 +51,16 @@ class Journal:
 
     def under_way(self, step: str) -> dict[str, Any] | None:
         """The oldest line of the step since the plan was last withdrawn: of this publication, however often it was resumed."""
-        found = None
-        for line in self.lines():
-            if line["step"] == WITHDRAWN:
-                found = None
-            elif line["step"] == step:
-                found = found or line
-        return found
+        return next((line for line in self._since_withdrawn() if line["step"] == step), None)
+
+    def latest(self, step: str) -> dict[str, Any] | None:
+        """The newest line of the step since the plan was last withdrawn."""
+        return next((line for line in reversed(self._since_withdrawn()) if line["step"] == step), None)
+
+    def _since_withdrawn(self) -> list[dict[str, Any]]:
+        lines = self.lines()
+        ends = [index for index, line in enumerate(lines) if line["step"] == WITHDRAWN]
+        return lines[ends[-1] + 1 :] if ends else lines
 
     def lines(self) -> list[dict[str, Any]]:
         """The whole lines of this plan on this Hub, oldest first."""
@@ -66,11 +69,32 @@ class Journal:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of every plan, oldest first; none where there is no journal."""
+    """The whole lines of every plan, oldest first; none where there is no journal. Raises UsageError for one that is damaged."""
     if not path.is_file():
         return []
     whole = path.read_bytes().rpartition(b"\n")[0]
-    return [json.loads(line) for line in whole.splitlines()]
+    return (
+        [_parsed(line, f"{path}, line {number}") for number, line in enumerate(whole.split(b"\n"), 1)] if whole else []
+    )
+
+
+def _parsed(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        found = json.loads(line)
+    except ValueError:  # not UTF-8, or not JSON
+        found = None
+    known = isinstance(found, dict) and all(isinstance(found.get(name), str) for name in ("step", "plan", "endpoint"))
+    target = found.get("target", {}) if known else None
+    if not isinstance(target, dict) or set(target) not in (set(), {"repo_id", "tag", "space"}):
+        raise UsageError(
+            "a line of the journal is damaged, so it is not known what of this run was published",
+            where=where,
+            expected="a JSON object with step, plan and endpoint, as it was written",
+            found=repr(line[:80].decode(errors="replace")),
+            next_step="put the line back from a copy of the run; without one, take it out, and the same command again looks at the "
+            "Hub for what was done (who could read the repository before, if that line said it, is not given back then)",
+        )
+    return dict(found)
 
 
 @contextmanager

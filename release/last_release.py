@@ -35,6 +35,7 @@ class LastRelease(Record):
     tag: str | None
     commit: str | None
     checkpoint_digest: str | None
+    hidden: bool = False  # it was released for everybody, and is private now
 
 
 def fetch(hub: HubClient, repo_id: str, run: Path) -> LastRelease:
@@ -58,7 +59,12 @@ def fetch(hub: HubClient, repo_id: str, run: Path) -> LastRelease:
                 if entry.path == "scorecard.json" or entry.path.startswith("samples/"):
                     _take(snapshot / entry.path, made / entry.path, entry.sha256, f"{hub.endpoint}/{repo_id}")
             found = found.model_copy(
-                update={"tag": plan.tag, "commit": repository.main, "checkpoint_digest": plan.checkpoint_digest}
+                update={
+                    "tag": plan.tag,
+                    "commit": repository.main,
+                    "checkpoint_digest": plan.checkpoint_digest,
+                    "hidden": repository.private and not plan.private,
+                }
             )
         found.write(made / FILE)
         target = run / FOLDER
@@ -108,7 +114,13 @@ def run_last_release(args: argparse.Namespace) -> Result:
 def describe(found: LastRelease) -> str:
     if found.tag is None:
         return f"{found.repo_id} has no release on {found.endpoint}"
-    return f"the last release of {found.repo_id} is {found.tag}, {found.checkpoint_digest}"
+    said = f"the last release of {found.repo_id} is {found.tag}, {found.checkpoint_digest}"
+    if not found.hidden:
+        return said
+    return (
+        f"{said}; it was rolled back, or hidden by hand: it is private, and was released for everybody. The next one is held "
+        f"against its scores all the same\n  python -m release rollback --repo {found.repo_id} --to {found.tag} shows it again"
+    )
 
 
 def look(hub: HubClient, run: Path, request: Request) -> None:

@@ -55,9 +55,13 @@ class PlannedRelease:
             hashes[SIGNATURE] = sha256_of_file(bundle / SIGNATURE)
         return {path: LocalFile(bundle / path, sha256) for path, sha256 in hashes.items()}
 
-    def difference(self, revision: str, repo_id: str | None = None) -> str | None:
+    def difference(self, revision: str, repo_id: str | None = None, *, without: str | None = None) -> str | None:
         """The first file by which a revision, of the plan's repository or another, is not this release; None where it is."""
-        return difference(self.files, self.hub.tree(repo_id or self.plan.repo_id, revision))
+        files, tree = ({**self.files}, self.hub.tree(repo_id or self.plan.repo_id, revision))
+        if without is not None:
+            files.pop(without, None)
+            tree.pop(without, None)
+        return difference(files, tree)
 
     def require_same(self, commit: str, repo_id: str | None = None) -> None:
         found = self.difference(commit, repo_id)
@@ -100,16 +104,22 @@ class PlannedRelease:
         )
 
     def released(self, repository: HubRepository | None) -> str | None:
-        """The commit of this release on main, from its tag or from main's history; None before it was promoted."""
+        """The commit of this release on main, from its tag or from main's history; None before it was promoted.
+
+        Raises UsageError where the tag stands for something else.
+        """
         if repository is None:
             return None
+        history = self.hub.history(self.plan.repo_id)
         tagged = repository.tags.get(self.plan.tag)
         if tagged is not None:
             difference = self.difference(tagged)
-            if difference is None:
-                return tagged
-            raise self.taken(repository, difference)
-        for commit in self.hub.history(self.plan.repo_id):
+            if difference is not None:
+                raise self.taken(repository, difference)
+            if tagged not in {commit.commit for commit in history}:
+                raise self._tagged_elsewhere(repository, tagged)
+            return tagged
+        for commit in history:
             if self.journal.plan_digest in commit.message and self.difference(commit.commit) is None:
                 return commit.commit
         return None
@@ -127,10 +137,32 @@ class PlannedRelease:
             next_step="choose a new --tag for this release",
         )
 
-    def receipt_of(self, commit: str) -> Receipt | None:
+    def require_no_branch(self, repository: HubRepository) -> None:
+        """Raises UsageError where a branch has the tag's name: the Hub makes no tag beside it, and a revision would mean both."""
+        if self.plan.tag in repository.branches:
+            raise UsageError(
+                f"{self.plan.repo_id} has a branch {self.plan.tag}, so there can be no tag of this name",
+                where=f"{self.hub.endpoint}/{self.plan.repo_id}",
+                expected="a --tag that nothing else is called by",
+                found=f"the branch {self.plan.tag} at commit {repository.branches[self.plan.tag]}",
+                next_step=f"choose another --tag; or, where the branch is not needed, hf repos branch delete {self.plan.repo_id} "
+                f"{self.plan.tag}, and then the same command again",
+            )
+
+    def _tagged_elsewhere(self, repository: HubRepository, tagged: str) -> UsageError:
+        return UsageError(
+            f"the tag {self.plan.tag} of {self.plan.repo_id} is at a commit that main does not have",
+            where=f"{self.hub.endpoint}/{self.plan.repo_id}",
+            expected="no tag of this name, or one on main",
+            found=f"{self.plan.tag} at commit {tagged}, main at {repository.main}",
+            next_step=f"choose another --tag; or hf repos tag delete {self.plan.repo_id} {self.plan.tag}, "
+            "and then the same command again",
+        )
+
+    def receipt(self) -> Receipt | None:
         """The receipt, if this very plan was released to this Hub to the end."""
         path = self.run / RECEIPT
         receipt = Receipt.read(path) if path.is_file() else None
         if receipt is None or (receipt.endpoint, receipt.plan_digest) != (self.hub.endpoint, self.journal.plan_digest):
             return None
-        return receipt if receipt.commit == commit else None
+        return receipt

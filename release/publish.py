@@ -10,6 +10,7 @@ anywhere continues with the same command and never makes a second commit:
                  is public (release/staging.py)
     checked      the staged commit downloaded into an empty cache, every file hashed, loaded in a fresh process
     narrowed     private or gated where it was not and the plan says so; what it was stands in the journal
+    before       what main is right before the commit, and who may read it, for a rollback
     promoted     one commit on main, on top of the main that was read; nothing before this is visible there
     tagged, space, cleaned
     booted       the Space run from the Hub and asked a question; or the reason why not
@@ -25,29 +26,34 @@ from pathlib import Path
 from release.asked_again import require_as_planned
 from release.bundle import PLAN
 from release.downloaded import compare_behaviour, compare_files, describe, fresh_download
+from release.foreign_files import require_agreed
 from release.hub_client import HubClient, HubRepository
 from release.hub_errors import is_passing
 from release.hub_files import MEND
 from release.journal import ROLLED_BACK, WITHDRAWN, Journal, exclusive
 from release.plan import read_plan, require_current, require_passed
 from release.planned_release import RECEIPT, PlannedRelease
-from release.readers import narrow, require_shown, show
+from release.readers import narrow, note_before, require_shown, show
 from release.records import Receipt, ReleasePlan, SpaceBoot, SpaceReceipt
 from release.signature import SIGNATURE
 from release.space import publish_space, space_files
 from release.space_boot import boot_space, reason_not_to_boot
 from release.staging import Staging
+from release.still_there import require_still_there
 from training.command import log
 from training.counted import counted
 from training.errors import HubError, UsageError, VerificationMismatch
 from training.run_record import now
 
 
-def publish(run: Path, hub: HubClient, *, no_boot: str | None = None) -> tuple[Receipt, bool]:
+def publish(
+    run: Path, hub: HubClient, *, no_boot: str | None = None, replace_files: bool = False
+) -> tuple[Receipt, bool]:
     """Publish `run/plan.json`; the receipt, and whether it had been released before. `no_boot`: why its Space is not run.
 
-    Raises GateRefused where a gate refused or a file changed, UsageError where the tag stands for other bytes,
-    VerificationMismatch where the Hub gives back other bytes than it was given or the Space does not answer, HubError.
+    Raises GateRefused where a gate refused or a file changed, UsageError where the tag stands for other bytes, or main has
+    files of others and not `replace_files`, VerificationMismatch where the Hub gives back other bytes than it was given, the
+    Space does not answer, or what was released is not there any more as it was, HubError.
     """
     plan = read_plan(run)
     if no_boot is not None and (plan.space is None or not no_boot.strip()):
@@ -75,7 +81,7 @@ def publish(run: Path, hub: HubClient, *, no_boot: str | None = None) -> tuple[R
                 next_step=f"python -m release rollback --repo {plan.repo_id} --to {plan.tag} returns to it, whatever it was rolled "
                 "back for; or plan again with a new --tag",
             )
-        return Publication(run, plan, hub, journal, no_boot).carry_out()
+        return Publication(run, plan, hub, journal, no_boot, replace_files).carry_out()
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,7 @@ class Publication:
     hub: HubClient
     journal: Journal
     no_boot: str | None = None
+    replace_files: bool = False
 
     @cached_property
     def planned(self) -> PlannedRelease:
@@ -98,10 +105,15 @@ class Publication:
         if self.plan.space is not None:  # what cannot be built must be known before anything is released
             space_files(self.plan, self.run / "bundle", "0" * 40)
         repository = self.hub.repository(self.plan.repo_id)
-        commit = self.planned.released(repository)
-        if commit is not None and (receipt := self.planned.receipt_of(commit)) is not None:
+        if (receipt := self.planned.receipt()) is not None:
+            require_still_there(self.planned, receipt, repository)
+            if self.journal.lines() and self.journal.find("receipt") is None:  # a kill fell between the two
+                self.journal.record("receipt", digest=receipt.content_digest())
             return receipt, True
+        commit = self.planned.released(repository)
         if commit is None:
+            if repository is not None:
+                self._require_free(repository)
             require_as_planned(self.run, self.plan)
             repository = self._open_repository(repository)
             staging = self.planned.staging(repository)
@@ -115,6 +127,11 @@ class Publication:
             space = space.model_copy(update={"boot": self._boot(space, commit)})
         self._show()
         return self._write_receipt(commit, space), False
+
+    def _require_free(self, repository: HubRepository) -> None:
+        """Raises UsageError where the release could not be tagged, or would take away what others put on main."""
+        self.planned.require_no_branch(repository)
+        require_agreed(self.planned, repository, replace_files=self.replace_files)
 
     def _open_repository(self, repository: HubRepository | None) -> HubRepository:
         """The repository; private if it is new. One that is public stays so for its readers until all is checked."""
@@ -201,6 +218,7 @@ class Publication:
         require_current(self.run, self.plan)
         repository = self._promotable()
         parent = repository.main
+        note_before(self.planned, repository)
         narrow(self.planned, repository)
         log("promoting to main")
         commit = self.planned.commit("main", parent, self.planned.title)
@@ -225,10 +243,16 @@ class Publication:
             found := self.planned.difference(tagged)
         ) is not None:
             raise self.planned.taken(repository, found)
+        self._require_free(repository)
         return repository
 
     def _tag(self, commit: str) -> None:
-        self.hub.create_tag(self.plan.repo_id, self.plan.tag, commit, f"plan {self.journal.plan_digest}")
+        try:
+            self.hub.create_tag(self.plan.repo_id, self.plan.tag, commit, f"plan {self.journal.plan_digest}")
+        except HubError:
+            if (repository := self.hub.repository(self.plan.repo_id)) is not None:
+                self.planned.require_no_branch(repository)  # made since main was promoted
+            raise
         found = self.hub.resolve(self.plan.repo_id, self.plan.tag)
         if found != commit:
             raise UsageError(

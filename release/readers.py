@@ -2,8 +2,10 @@
 
     require_choice(run, request, hub)        # before anything is planned: a gate of the source is not lost unsaid
     require_shown(plan, hub, repository)     # before anything is staged: so is what a private repository has
+    note_before(planned, repository)         # in the journal, before anything that readers see changes
     narrow(planned, repository)              # right before main gets the release's bytes
     widen_again(hub, journal, repository, space)   # rollback of a release that never came
+    narrow_again(hub, journal, repository)         # rollback of one that has come
 
 A repository that is public, or open to all, is closed only when everything has been checked: until then its readers keep
 what was released before. The journal says what it was, so that a rollback gives it back.
@@ -24,7 +26,7 @@ from training.command import log
 from training.errors import UsageError
 from training.run_record import RunRecord
 
-STEP = "narrowed"
+STEP, BEFORE = "narrowed", "before"
 PROMPTS = ("extra_gated_prompt", "extra_gated_heading", "extra_gated_fields")  # what a gated page asks, on the Hub
 
 
@@ -84,6 +86,24 @@ def require_shown(plan: ReleasePlan, hub: HubClient, repository: HubRepository) 
         )
 
 
+def note_before(planned: PlannedRelease, repository: HubRepository) -> None:
+    """What main is and who may read it, the Space too, for the rollback of a release that has come."""
+    plan, journal = planned.plan, planned.journal
+    earlier, latest = journal.under_way(BEFORE), journal.latest(BEFORE)
+    if latest is not None and latest["main"] == repository.main:
+        return
+    if earlier is not None:  # main has moved since, and readers may have been narrowed by this publication already
+        was = {name: earlier[name] for name in ("private", "gated", "space_private")}
+    else:
+        space = planned.hub.repository(plan.space, "space") if plan.space is not None else None
+        was = {
+            "private": repository.private,
+            "gated": repository.gated,
+            "space_private": None if space is None else space.private,
+        }
+    journal.record(BEFORE, main=repository.main, **was)
+
+
 def narrow(planned: PlannedRelease, repository: HubRepository) -> None:
     """Private and gated as the plan asks, before main has the release's bytes; what it was stands in the journal first.
 
@@ -118,6 +138,20 @@ def show(planned: PlannedRelease) -> None:
     hub.set_private(plan.repo_id, plan.private)
     if plan.space is not None:
         hub.set_private(plan.space, plan.private, "space")
+
+
+def narrow_again(hub: HubClient, journal: Journal, repository: HubRepository) -> bool:
+    """No more readers than before the release that is rolled back; whether the repository is private then.
+
+    Nobody is let in again: what was released to some stays theirs, for its tag stands. Journals from before 2026-11-29 do not
+    say who the readers were, so all is left as it is.
+    """
+    line = journal.latest(BEFORE) or {}
+    if (line.get("gated"), repository.gated) in (("manual", False), ("manual", "auto"), ("auto", False)):
+        hub.set_gated(repository.repo_id, line["gated"])
+    if line.get("private") and not repository.private:
+        hub.set_private(repository.repo_id, True)
+    return bool(repository.private or line.get("private"))
 
 
 def widen_again(hub: HubClient, journal: Journal, repository: HubRepository, space: str | None) -> bool:

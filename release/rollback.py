@@ -3,8 +3,9 @@
     python -m release rollback --run runs/a             # undo what this run published, however far it came
     python -m release rollback --repo org/name --to v1.0.0
 
-A publication that stopped before its commit on main loses what it staged, and readers find the repository as before. Where
-there is no earlier release, the repository becomes private: readers find nothing, as before it, and the bytes stay for
+A publication that stopped before its commit on main loses what it staged, and readers find the repository as before. What
+--run published gives main the files of the commit before it, a release's or anybody's, and no more readers than it had then.
+Where there was no file before, the repository becomes private: readers find nothing, as before it, and the bytes stay for
 whoever looks into what went wrong. The Space goes back with its model, or it is said what it still serves. --to shows again
 what was released publicly under that tag, unless --keep-private. Tags are never moved: what was released under a tag can
 still be asked for by it. The commands are safe to repeat, and the run's plan is not published again.
@@ -16,11 +17,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from release.bundle import PLAN
-from release.hub_client import HubClient, HubCommit, HubRepository
+from release.foreign_files import holds_nothing
+from release.hub_client import HubClient, HubRepository
 from release.journal import ROLLED_BACK, WITHDRAWN, Journal, exclusive
-from release.readers import widen_again
+from release.readers import BEFORE, narrow_again, widen_again
 from release.records import Receipt, ReleasePlan
-from release.releases_there import plan_at, releases_of
+from release.releases_there import plan_at, releases_of, same_files
 from release.return_commit import return_to
 from release.space_rollback import SpaceDone, return_before, return_to_release, spaces_of
 from release.staging import Staging
@@ -33,9 +35,10 @@ class Done:
 
     repo_id: str
     action: str  # returned main | made private | withdrew | nothing to undo
-    tag: str | None
+    tag: str | None  # whose files main holds; None where they are no release's
     commit: str | None  # of main
     private: bool | None = None
+    files_of: str | None = None  # the commit that main returned to
     spaces: list[SpaceDone] = field(default_factory=list)
     hidden: list[str] = field(default_factory=list)  # private releases, for whose sake it was not shown again
 
@@ -96,18 +99,31 @@ def roll_back_run(hub: HubClient, run: Path, *, to: str | None = None, keep_priv
             private = widen_again(hub, journal, repository, published.space)
             _withdraw(journal, published)
             return Done(published.repo_id, "withdrew", None, repository.main, private)
-        target = to or _previous_tag(repository, hub.history(published.repo_id, released))
         if to is not None:
             done = _return_all(hub, repository, to, keep_private=keep_private)
         else:
-            done = _go_back(hub, repository, target, forced=False, released=released)
-            if repository.private and target is not None:
-                done.hidden = _private_releases(hub, repository)
-            if published.space is not None:
-                done.spaces = return_before(hub, published.space, repository, released)
+            done = _undo(hub, repository, published, journal, released)
         if journal.find(ROLLED_BACK) is None:
-            journal.record(ROLLED_BACK, commit=done.commit, to=target)
+            journal.record(ROLLED_BACK, commit=done.commit, to=done.tag or done.files_of)
         return done
+
+
+def _undo(hub: HubClient, repository: HubRepository, published: Published, journal: Journal, released: str) -> Done:
+    """Main, readers and Space as they were right before the commit `released`."""
+    before = _commit_before(hub, published, journal, released)
+    target = None if before is None else Target(before, _tag_of(hub, repository, before))
+    done = _go_back(hub, repository, target, forced=False, released=released)
+    if target is not None:
+        done.private = narrow_again(hub, journal, repository)
+        if repository.private:
+            done.hidden = _private_releases(hub, repository)
+    if published.space is not None:
+        done.spaces = return_before(hub, published.space, repository, released)
+        for space in done.spaces:
+            if (journal.latest(BEFORE) or {}).get("space_private") and not space.private:
+                hub.set_private(space.space, True, "space")
+                space.private = True
+    return done
 
 
 def _withdraw(journal: Journal, published: Published) -> None:
@@ -131,7 +147,7 @@ def roll_back(hub: HubClient, repo_id: str, *, to: str, keep_private: bool = Fal
 def _return_all(hub: HubClient, repository: HubRepository, to: str, *, keep_private: bool) -> Done:
     """Main at the files of `to`, then its Spaces, and at last the visibility with which it was released."""
     spaces = spaces_of(hub, repository)  # main will not name the one of a later release any more
-    done = _go_back(hub, repository, to, forced=True)
+    done = _go_back(hub, repository, _tagged(hub, repository, to), forced=True)
     done.spaces = [return_to_release(hub, space, repository, to) for space in spaces]
     plan = plan_at(hub, repository.repo_id, repository.tags[to])
     if plan is None or plan.private or keep_private:
@@ -162,35 +178,70 @@ def _release_of(hub: HubClient, repository: HubRepository, published: Published)
     return None
 
 
-def _previous_tag(repository: HubRepository, history: list[HubCommit]) -> str | None:
-    """The tag of the release before the first commit of `history`; None where it was the first."""
-    by_commit = {commit: name for name, commit in repository.tags.items()}
-    return next((by_commit[entry.commit] for entry in history[1:] if entry.commit in by_commit), None)
+def _commit_before(hub: HubClient, published: Published, journal: Journal, released: str) -> str | None:
+    """The commit of main before the release; None where it had no file of anybody's."""
+    noted = journal.find("promoted") or {}
+    if noted.get("commit") == released and noted.get("parent", released) != released:
+        before = str(noted["parent"])
+    else:  # a kill fell between the commit and its line, or main had the files already
+        earlier = hub.history(published.repo_id, released)[1:]
+        if not earlier:
+            return None
+        before = earlier[0].commit
+    return None if holds_nothing(hub, published.repo_id, before) else before
+
+
+def _tag_of(hub: HubClient, repository: HubRepository, commit: str) -> str | None:
+    """The release whose files a commit holds, as its own or because main returned to them."""
+    tagged = next((name for name, target in repository.tags.items() if target == commit), None)
+    if tagged is not None:
+        return tagged
+    plan = plan_at(hub, repository.repo_id, commit)
+    if plan is None or plan.tag not in repository.tags:
+        return None
+    return plan.tag if same_files(hub, repository.repo_id, commit, repository.tags[plan.tag]) else None
+
+
+@dataclass(frozen=True)
+class Target:
+    """What main returns to: a commit, and the tag of the release that it holds, if it is one."""
+
+    commit: str
+    tag: str | None
+
+    @property
+    def name(self) -> str:
+        return self.tag or f"commit {self.commit[:12]}"
 
 
 def _go_back(
-    hub: HubClient, repository: HubRepository, target: str | None, *, forced: bool, released: str | None = None
+    hub: HubClient, repository: HubRepository, target: Target | None, *, forced: bool, released: str | None = None
 ) -> Done:
     """Main at the files of `target`, or (None) nothing to be seen; not over a later release unless `forced`."""
     repo_id = repository.repo_id
     later = {commit: name for name, commit in repository.tags.items()}.get(repository.main)
-    if not forced and repository.main != released and later not in (None, target):
+    to = target.tag if target else None
+    if not forced and repository.main != released and later not in (None, to):
         raise UsageError(
             f"main of {repo_id} has moved on to the release {later}",
             where=hub.endpoint,
             expected=f"main at commit {released}",
             found=repository.main,
-            next_step=f"roll {later} back first" + (f", or say where to: --to {target}" if target else ""),
+            next_step=f"roll {later} back first" + (f", or say where to: --to {to}" if to else ""),
         )
     if target is None:
         hub.set_private(repo_id, True)
         return Done(repo_id, "made private", None, repository.main, True)
-    if target not in repository.tags:
+    commit = return_to(hub, repo_id, main=repository.main, old=target.commit, name=target.name)
+    return Done(repo_id, "returned main", target.tag, commit, repository.private, target.commit)
+
+
+def _tagged(hub: HubClient, repository: HubRepository, tag: str) -> Target:
+    if tag not in repository.tags:
         raise UsageError(
-            f"{repo_id} has no tag {target}",
+            f"{repository.repo_id} has no tag {tag}",
             where=hub.endpoint,
             expected=f"one of {', '.join(sorted(repository.tags)) or 'none'}",
-            found=target,
+            found=tag,
         )
-    commit = return_to(hub, repo_id, main=repository.main, old=repository.tags[target], name=target)
-    return Done(repo_id, "returned main", target, commit, repository.private)
+    return Target(repository.tags[tag], tag)

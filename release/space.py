@@ -12,6 +12,8 @@ from release.records import ReleasePlan, SpaceReceipt
 from release.space_commit import commit_space
 from training.checkpoint import FileEntry
 
+SERVE = "Serve "  # how the title of the Space's commit begins
+
 
 def space_files(plan: ReleasePlan, bundle: Path, commit: str) -> dict[str, bytes]:
     """The Space's files for the model at `commit`. Raises UsageError where they cannot be made."""
@@ -45,7 +47,7 @@ def publish_space(hub: HubClient, plan: ReleasePlan, bundle: Path, commit: str) 
         repo_id,
         files,
         sdk="gradio",
-        title=f"Serve {plan.repo_id} {plan.tag}",
+        title=f"{SERVE}{plan.repo_id} {plan.tag}",
         message=f"Commit {commit} of {plan.repo_id}",
     )
     entries = [FileEntry(path=path, size=file.size, sha256=file.sha256) for path, file in sorted(files.items())]

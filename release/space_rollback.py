@@ -10,9 +10,12 @@ import json
 from dataclasses import dataclass
 
 from release.hub_client import HubClient, HubRepository
+from release.hub_files import HUB_OWN_FILE
 from release.releases_there import plan_at
 from release.return_commit import return_to
 from training.errors import UsageError
+
+FIRST_FILES = {HUB_OWN_FILE, "README.md"}  # of a Space as the Hub makes it
 
 
 @dataclass
@@ -62,7 +65,7 @@ def return_before(hub: HubClient, space: str, model: HubRepository, released: st
     if pinned is None:
         return []
     before = history[pinned + 1 :]
-    if len(before) <= 1:  # the Hub's own first commit
+    if not before or set(hub.tree(space, before[0].commit, "space")) <= FIRST_FILES:
         hub.set_private(space, True, "space")
         return [SpaceDone(space, "made private", _tag_of(model, served(hub, space)[1]), True)]
     return_to(hub, space, main=repository.main, old=before[0].commit, name=before[0].title, kind="space")

@@ -53,6 +53,7 @@ def test_a_fault_in_a_request_shows_readers_nothing_but_the_old_release_or_the_n
     ("fault", "place", "end"),
     [
         ("kill -9 after the journal's line", "promoted", "rollback"),
+        ("kill -9 after the journal's line", "before", "resume"),
         ("publisher's disk full at the journal's line", "checked", "resume"),
         ("Hub's disk full", 30, "resume"),
         ("Hub kill -9, and twice on restart", 26, "resume"),

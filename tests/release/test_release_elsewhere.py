@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -54,7 +55,10 @@ def test_a_run_directory_of_another_checkpoint_is_not_released_as_this_one(
     assert main(words) == 0
     save_model(source, seed=1)
     assert main(words) == 2
-    assert "has changed since" in capsys.readouterr().err
+    assert "has changed since" in (said := capsys.readouterr().err)
+    assert f"rm -r {run}" in said
+    shutil.rmtree(run)
+    assert main(words) == 0, "as the message said"
 
 
 def test_a_checkpoint_from_elsewhere_gets_a_flavour_of_the_space_that_it_fits(

@@ -24,9 +24,9 @@ from release.plan import make_plan
 from release.publish import publish
 from release.records import Receipt
 from release.request import Request
-from training.errors import HubError, VerificationMismatch
+from training.errors import HubError, UsageError, VerificationMismatch
 
-STEPS = ("repository", "staged", "checked", "promoted", "tagged", "cleaned", "visible", "receipt")
+STEPS = ("repository", "staged", "checked", "before", "promoted", "tagged", "cleaned", "visible", "receipt")
 
 
 class Killed(BaseException):
@@ -155,7 +155,9 @@ def test_somebody_elses_commit_is_never_overwritten_unseen(
         patch.setattr(hub.api, "upload_file", _upload_with(create_commit))
         with pytest.raises(HubError, match="somebody else committed to main"):
             publish(run, hub)
-    receipt, _ = publish(run, hub)  # the same command again, in the knowledge of it
+    with pytest.raises(UsageError, match=r"removed   theirs\.txt"):
+        publish(run, hub)
+    receipt, _ = publish(run, hub, replace_files=True)
     assert hub.resolve(repo_id, "main") == receipt.commit
     assert "theirs.txt" not in hub.tree(repo_id, "main")
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from release.journal import Journal, exclusive
+from release.earlier import Target, require_free
+from release.journal import WITHDRAWN, Journal, exclusive
 from training.errors import UsageError
 
 
@@ -35,3 +36,31 @@ def test_two_publications_of_one_run_at_once_are_refused(tmp_path: Path) -> None
         pass
     with exclusive(tmp_path):
         pass
+
+
+@pytest.mark.parametrize(
+    "damage", [b'{"step": "sta\n', b"\xff\xfe\n", b"[]\n", b'{"step": "staged"}\n', b"\n", b'{"target": 1}\n']
+)
+def test_a_damaged_line_that_is_not_the_last_is_named_with_its_file_and_number(damage: bytes, tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.jsonl", "sha256:a", "http://hub")
+    journal.record("staged", commit="1")
+    first = journal.path.read_bytes()
+    if b"target" in damage:
+        damage = first.replace(b"{", b'{"target": 1, ', 1)
+    journal.path.write_bytes(first + damage + first)
+    with pytest.raises(UsageError, match=r"journal\.jsonl, line 2"):
+        journal.lines()
+    with pytest.raises(UsageError, match=r"journal\.jsonl, line 2"):
+        require_free(tmp_path, Target("http://hub", "me/mine", "v1", None))
+
+
+def test_what_belongs_to_a_publication_ends_where_it_was_withdrawn(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.jsonl", "sha256:a", "http://hub")
+    for step, commit in (("before", "1"), (WITHDRAWN, ""), ("before", "2"), ("before", "3")):
+        journal.record(step, commit=commit)
+    oldest, newest = journal.under_way("before"), journal.latest("before")
+    assert oldest is not None
+    assert newest is not None
+    assert (oldest["commit"], newest["commit"]) == ("2", "3")
+    journal.record(WITHDRAWN)
+    assert journal.latest("before") is None

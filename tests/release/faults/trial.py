@@ -29,7 +29,8 @@ from faults.world import NO_BOOT, OWNER, REPO, SPACE, STEPS, Scenario, World, fi
 
 from release.local_hub.store import Store
 
-NARROWED = "narrowed"  # a line of the journal within the step `promoted`, where a release has fewer readers than before
+BEFORE = "before"  # a line of the journal within the step `promoted`
+NARROWED = "narrowed"  # another, where a release has fewer readers than before
 EXPECTED_EXITS = {0, 2, 3, 4, 5, KILLED}
 
 
@@ -42,9 +43,9 @@ class Mishap:
 
 
 OWN: dict[str, Mishap] = {
-    "kill -9 before the journal's line": Mishap("kill_before", (*STEPS, NARROWED)),
-    "kill -9 after the journal's line": Mishap("kill_after", (*STEPS, NARROWED)),
-    "publisher's disk full at the journal's line": Mishap("full_at", (*STEPS, NARROWED)),
+    "kill -9 before the journal's line": Mishap("kill_before", (*STEPS, BEFORE, NARROWED)),
+    "kill -9 after the journal's line": Mishap("kill_after", (*STEPS, BEFORE, NARROWED)),
+    "publisher's disk full at the journal's line": Mishap("full_at", (*STEPS, BEFORE, NARROWED)),
 }
 # By its size in bytes, a disk of the publisher's own for what it downloads: only root may make one.
 DOWNLOAD = "publisher's disk full in the download"
@@ -261,7 +262,9 @@ class Trial:
         if self.fault in BOOT:
             return "booted"
         if self.fault in OWN:
-            return {DOWNLOAD: "checked"}.get(self.fault) or ("promoted" if self.at == NARROWED else str(self.at))
+            return {DOWNLOAD: "checked"}.get(self.fault) or (
+                "promoted" if self.at in (BEFORE, NARROWED) else str(self.at)
+            )
         if self.fault in STORE:
             return self._step()
         if self.fault in HUB:
