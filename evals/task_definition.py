@@ -170,11 +170,19 @@ def installed_aggregation(name: str, metric: str) -> tuple[str, Callable[[list[A
     Of the definition alone, so it needs neither data nor a network. None where no task of this name is installed, or its
     definition lists no such metric (a suite's scoring has metrics of its own). The name may come from a stranger's record.
     """
-    return _installed_aggregations(name).get(metric.partition(",")[0]) if re.fullmatch(TASK_NAME, name) else None
+    found = _installed_metrics(name).get(metric.partition(",")[0]) if re.fullmatch(TASK_NAME, name) else None
+    return found[:2] if found is not None and found[1] is not None else None  # type: ignore[return-value]
+
+
+def installed_direction(name: str, metric: str) -> bool | None:
+    """Whether a higher figure is better, by the task that is installed here under this name; None as above."""
+    found = _installed_metrics(name).get(metric.partition(",")[0]) if re.fullmatch(TASK_NAME, name) else None
+    return found[2] if found is not None else None
 
 
 @cache
-def _installed_aggregations(name: str) -> dict[str, tuple[str, Callable[[list[Any]], float]]]:
+def _installed_metrics(name: str) -> dict[str, tuple[str, Callable[[list[Any]], float] | None, bool]]:
+    """Metric -> name and function of its aggregation, and whether higher is better."""
     from lm_eval.api import registry
     from lm_eval.tasks._yaml_loader import load_yaml
 
@@ -195,8 +203,8 @@ def _installed_aggregations(name: str) -> dict[str, tuple[str, Callable[[list[An
             metric = str(getattr(metric, "__name__", metric))
             function = given if callable(given) else registry.get_aggregation(given) if given else None
             function = function or registry.get_metric_aggregation(metric)
-            if function is not None:
-                found[metric] = str(getattr(function, "__name__", "custom")), function
+            higher = entry["higher_is_better"] if "higher_is_better" in entry else registry.is_higher_better(metric)
+            found[metric] = str(getattr(function, "__name__", "custom")), function, bool(higher)
         return found
 
 

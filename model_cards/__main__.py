@@ -58,13 +58,18 @@ def run_render(args: argparse.Namespace) -> Result:
 
 
 def run_check(args: argparse.Namespace) -> Result:
-    from model_cards.check import check_card, find_card, read_card
+    from model_cards.author import without_author
+    from model_cards.check import check_card, find_card, read_card, run_of
+    from model_cards.facts import read_facts
+    from model_cards.figures_in_prose import unrecorded
     from model_cards.suggestions import suggestions
     from training.pretrained import download
 
     on_hub = not Path(args.card).exists() and "/" in args.card
     card = find_card(download(args.card, ["README.md"])[0] if on_hub else Path(args.card))
     problems, more = check_card(card), suggestions(read_card(card))
+    if not on_hub and (run := run_of(card)) is not None and read_facts(run).digest in without_author(read_card(card)):
+        problems += unrecorded(card, run)  # of a card of ours: another's may say what it likes
     if on_hub:  # the records that figures are held against were not downloaded
         problems = [problem for problem in problems if problem.check not in ("numbers", "links")]
     found = counted(len(problems), "problem") if problems else "nothing is wrong"

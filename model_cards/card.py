@@ -17,7 +17,7 @@ import yaml
 from evals.alignment_tax import tax_rows
 from evals.compare import Comparison
 from evals.presentation import headlines, markdown_text, parameter_count, short_digest
-from model_cards import beside, examples, expenses, more_tables, prompt_shown, score_table
+from model_cards import beside, examples, expenses, more_tables, policy_shown, prompt_shown, score_table
 from model_cards.author import author_part, mark_of, words_of_authors
 from model_cards.bill_of_materials import BILL, HUB, bill_of_materials
 from model_cards.differences import comparison_with_parent, paired_differences
@@ -30,7 +30,6 @@ from model_cards.metadata import license_metadata, metadata
 from model_cards.methods import PAPERS, method_words
 from model_cards.page_parts import require_same_below
 from model_cards.plots import plots
-from model_cards.policy_shown import FILE as POLICY
 from model_cards.policy_shown import PolicyShown
 from model_cards.score_table import Difference, ScoreRow, comparable_score, score_id, score_rows
 from model_cards.signer import Signer, sentences, verify_options
@@ -130,6 +129,7 @@ def render_card(
             "toxicity": more_tables.TOXICITY,
             "beside": beside.MARKERS,
             "prompt": prompt_shown.MARKERS,
+            "policy": policy_shown.MARKERS,
         },
         year=_year(facts),
         key=re.sub(r"[^a-z0-9]+", "_", f"{name}_{tag}".lower()).strip("_"),
@@ -140,7 +140,7 @@ def render_card(
     extras = {plot.path: plot.png for plot in drawn.values()}
     extras.update(eval_results(facts.card) if facts.card else {})
     if policy is not None and policy.content is not None:
-        extras[POLICY] = policy.content
+        extras[policy_shown.FILE] = policy.content
     extras[BILL] = bill_of_materials(facts, repo_id=repo_id, tag=tag, endpoint=endpoint)
     ours = re.sub(r"\n{3,}", "\n\n", body).strip()
     if theirs:

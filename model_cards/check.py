@@ -53,7 +53,7 @@ PREVIEW = "bundle-preview"
 class Problem:
     """One thing that is wrong with a card: which check found it, what is wrong, and where."""
 
-    check: str  # metadata | numbers | digest | sections | links | paths | author
+    check: str  # metadata | numbers | digest | sections | links | paths | author | prose
     what: str
     where: str
 
@@ -69,7 +69,7 @@ def check_card(run_or_card: Path) -> list[Problem]:
     """
     readme = find_card(run_or_card)
     text = read_card(readme)
-    run = _run_of(readme)
+    run = run_of(readme)
     facts = read_facts(run) if run is not None else None
     problems = metadata_problems(text) + _license_problems(text, facts) + _section_problems(text) + _path_problems(text)
     problems += _link_problems(text, readme.parent, run)
@@ -328,7 +328,7 @@ def _numbers(text: str) -> list[str]:
     return NUMBER.findall(re.sub(r"&#\d+;", " ", text))
 
 
-def _run_of(readme: Path) -> Path | None:
+def run_of(readme: Path) -> Path | None:
     """The directory whose records a card is held against: its own, or the run that its bundle lies in."""
     for place in (readme.parent, readme.parent.parent):
         if (place / "config.json").is_file() or (place / "checkpoint" / "config.json").is_file():

@@ -110,7 +110,9 @@ def read_facts(run: Path) -> Facts:
     checkpoint = Checkpoint.open(directory)
     record = RunRecord.read(run / "run.json") if (run / "run.json").is_file() else None
     scored = _scored(run)
-    parent_scored = _scored(run / "baseline")
+    parent = record.parent("base") if record else None
+    # Scores of a model that no record names as the base are no parent's, whatever gate was waived.
+    parent_scored = _scored(run / "baseline") if parent else None
     card = scored.scorecard if scored else None
     parent_card = parent_scored.scorecard if parent_scored else None
     if record:
@@ -120,7 +122,6 @@ def read_facts(run: Path) -> Facts:
     if card:
         again = f"python -m evals run {directory} --suite {card.settings.suite} --out {run}"
         _require_digest(checkpoint.digest, card.model.digest, run / "scorecard.json", again)
-    parent = record.parent("base") if record else None
     if parent and parent_card:
         again = "evaluate the parent, then give it as --baseline"
         _require_digest(parent.digest, parent_card.model.digest, run / "baseline" / "scorecard.json", again)

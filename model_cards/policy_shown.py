@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 FILE = "policy.yaml"  # in the bundle: the file of a policy of one's own, byte for byte
 
+MARKERS = ("<!-- policy:begin -->", "<!-- policy:end -->")  # around what it asks otherwise
+
 
 @dataclass(frozen=True)
 class PolicyShown:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import yaml
 
+from evals.declared import held_to_definitions
 from evals.regenerate import OTHER_STREAM, regenerate
 from evals.saved import SavedRun
 from model_cards import score_table
@@ -115,7 +116,8 @@ def _figures(snapshot: Path) -> list[Finding]:
     findings: list[Finding] = []
     for file in (file for file in files if re.fullmatch(SCORECARDS, file)):
         try:
-            found = regenerate(SavedRun.open(snapshot / file), OTHER_STREAM)
+            saved = SavedRun.open(snapshot / file)
+            found, held = regenerate(saved, OTHER_STREAM), held_to_definitions(saved.scorecard)
         except SlipwayError as error:
             findings.append(_wrong("figures", file, f"{error.what}: {error.found or error.where}"))
             continue
@@ -127,6 +129,7 @@ def _figures(snapshot: Path) -> list[Finding]:
             for one in found
             if one.problem is not None
         ]
+        wrong += [_wrong("figures", file, problem) for problem in held.problems]
         unmade = [f"{one.score.task}/{one.score.metric}" for one in found if one.impossible is not None]
         rest = f", not made again: {', '.join(unmade)}" if unmade else ""
         said = f"{len(found) - len(unmade)} made again from their samples{rest}"

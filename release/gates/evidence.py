@@ -14,6 +14,7 @@ from training.records import sha256_of_file
 if TYPE_CHECKING:
     from evals.contamination import Contamination
 
+NAMED = 2  # how many things that nothing defines an explanation carries
 EVALUATE = "python -m evals run {run}/checkpoint --suite starter --out {run} --baseline runs/base"
 
 
@@ -69,9 +70,14 @@ def scorecard_pinned(candidate: Candidate) -> Verdict:
             **evidence,
         )
     problems = samples_problems(candidate, scorecard, "samples") + _coverage_problems(candidate, scorecard)
+    wrong, evidence["not_held_against_a_definition"] = _definition_problems(candidate, scorecard)
+    problems += wrong
     if problems:
         return refused(gate, "; ".join(problems[:5]), remedy=remedy, problems=problems, **evidence)
-    return passed(gate, f"{counted(len(scorecard.scores), 'score')} measured on these bytes", **evidence)
+    not_held = evidence["not_held_against_a_definition"]
+    rest = f"; as the scorecard says, which nothing here defines: {'; '.join(not_held[:NAMED])}" if not_held else ""
+    rest += f" and {len(not_held) - NAMED} more" if len(not_held) > NAMED else ""
+    return passed(gate, f"{counted(len(scorecard.scores), 'score')} measured on these bytes{rest}", **evidence)
 
 
 def figures_from_samples(candidate: Candidate) -> Verdict:
@@ -187,6 +193,22 @@ def samples_problems(candidate: Candidate, scorecard: Scorecard, folder: str) ->
         if found != expected:
             problems.append(f"{name} hashes to {found[:16]}..., the scorecard says {expected[:16]}...")
     return problems
+
+
+def _definition_problems(candidate: Candidate, scorecard: Scorecard) -> tuple[list[str], list[str]]:
+    """Where scorecards, this one's and the parent's, say something else of their figures than tasks and suite that are installed
+    here; and what of this one nothing here defines."""
+    from evals.declared import held_to_definitions, left_out
+    from evals.saved import SavedRun
+
+    held = held_to_definitions(scorecard)
+    problems = list(held.problems)
+    if not samples_problems(candidate, scorecard, "samples"):
+        saved = SavedRun.open(candidate.bundle)
+        problems += left_out(scorecard, {task: saved.samples(task) for task in scorecard.samples})
+    if candidate.baseline is not None:
+        problems += [f"baseline/{problem}" for problem in held_to_definitions(candidate.baseline).problems]
+    return problems, held.not_held
 
 
 def _coverage_problems(candidate: Candidate, scorecard: Scorecard) -> list[str]:

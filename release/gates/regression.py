@@ -29,21 +29,23 @@ def no_regression(candidate: Candidate) -> Verdict:
     remedy = EVALUATE.format(run=candidate.run.as_posix())
     if candidate.baseline is None or candidate.scorecard is None:
         return _without_scores(candidate, remedy)
-    parent, measured = candidate.parent_digest, candidate.baseline.model.digest
-    if candidate.run_record is None:
+    measured = candidate.baseline.model.digest
+    base = candidate.run_record.parent("base") if candidate.run_record else None
+    if base is None:
+        lacks = "run.json names no base" if candidate.run_record else "there is no run.json"
         return refused(
             gate,
-            f"the card would call {candidate.baseline.model.name} the parent, and no run.json says that training began from it",
+            f"baseline/ has the scores of {candidate.baseline.model.name}, and nothing says that training began from it: {lacks}",
             remedy="take baseline/ out of the run; `python -m evals beside` puts other models' scores on a card",
             baseline=measured,
         )
-    if parent is not None and measured != parent:
+    if measured != base.digest:
         return refused(
             gate,
-            f"the baseline was measured on {measured}, the run's parent is {parent}",
+            f"the baseline was measured on {measured}, the run's parent is {base.digest}",
             remedy=remedy,
             baseline=measured,
-            parent=parent,
+            parent=base.digest,
         )
     comparison = compare(candidate.bundle / "baseline", candidate.bundle)
     return _judged(gate, comparison, rules, "the parent", remedy, baseline=measured)

@@ -10,7 +10,7 @@ from gate_verdicts import edit_json, parent_of, refusals, verdicts
 from tiny_run import TASKS, change_weights, rescore, write_scores
 
 from evals.contamination import Contamination, TaskContamination
-from release.plan import check_run
+from release.plan import check_run, make_plan
 from release.policy import POLICIES
 from release.request import Request
 from training.checkpoint import Checkpoint
@@ -81,7 +81,9 @@ def test_a_baseline_of_another_checkpoint_than_the_parent_is_refused(run: Path) 
 
 def test_scores_of_some_model_are_no_parents_where_no_record_names_one(run: Path) -> None:
     (run / "run.json").unlink()
-    assert "no run.json says that training began from it" in refusals(run, "external")["no_regression"]
+    assert (
+        "nothing says that training began from it: there is no run.json" in refusals(run, "external")["no_regression"]
+    )
 
 
 def test_a_missing_baseline_is_refused_where_the_policy_asks_for_one(run: Path) -> None:
@@ -166,6 +168,53 @@ def report_contamination(run: Path, share: float, **changes: object) -> None:
         "created": "2026-11-25T00:00:00+00:00",
     }
     Contamination.model_validate(fields | changes).write(run / "contamination.json")
+
+
+@pytest.mark.parametrize("record", ["none", "names no base"])
+def test_scores_of_some_model_are_no_parents_on_the_card_whatever_was_waived(run: Path, record: str) -> None:
+    if record == "none":
+        (run / "run.json").unlink()
+        (run / "checkpoint" / "README.md").write_text("---\nlicense: mit\n---\n# A model\n")
+    else:
+        parents = json.loads((run / "run.json").read_text())["parents"]
+        edit_json(run / "run.json", parents=[{**parent, "role": "reward_model"} for parent in parents])
+    policy = "external" if record == "none" else "default"
+    assert "nothing says that training began from it" in refusals(run, policy)["no_regression"]
+    waived = {"no_regression": "it was compared with a model beside it"}
+    make_plan(run, Request("owner/name", policy=policy, waive=waived))
+    card = (run / "bundle" / "README.md").read_text()
+    assert "waived" in card
+    for untrue in (
+        "the parent 5",
+        "the parent's on its own",
+        "than the parent",
+        "told from the parent",
+        "baseline/scorecard.json",
+    ):
+        assert untrue not in card
+    assert "| **60.0%** [45.0, 75.0] | – | – | 40 |" in card
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"higher_is_better": False}, "the scorecard says that lower is better, its task says higher"),
+        ({"unit": "tokens"}, "its unit is tokens"),
+        ({"group": "other"}, "it is said to speak of other, by its suite of truthfulness"),
+    ],
+)
+def test_a_word_changed_in_the_scorecards_lets_no_worse_model_pass(
+    run: Path, changes: dict[str, object], said: str
+) -> None:
+    rescore(run, Checkpoint.open(run / "checkpoint").digest, parent_of(run), truthfulness=0.1)
+    assert set(refusals(run)) == {"no_regression"}
+    for folder in (run, run / "baseline"):
+        scores = json.loads((folder / "scorecard.json").read_text())["scores"]
+        edited = [{**score, **(changes if score["metric"] == "mc2" else {})} for score in scores]
+        edit_json(folder / "scorecard.json", scores=edited)
+    told = refusals(run)["scorecard_pinned"]
+    assert f"starter_truthfulness/mc2: {said}" in told
+    assert "baseline/starter_truthfulness/mc2" in told
 
 
 @pytest.mark.parametrize("policy", ["default", "external"])
