@@ -47,7 +47,7 @@ def train(
         while ppo.updates_done < ppo.total_updates and carried.stopped is None:
             try:
                 if limited and ppo.updates_done:
-                    keep_policy(ppo, run)  # the update samples from it, and so tells its KL and its length
+                    keep_policy(ppo, run, carried)  # the update samples from it, and so tells its KL and its length
                 metrics = ppo.update()
                 lines.append(metrics)
                 if limited and within_limits(lines, guards) and ppo.updates_done > 1:
@@ -104,7 +104,7 @@ def _measure(
     if ppo.accelerator.is_main_process:
         write_atomically(run.metrics, "".join(json.dumps(line, sort_keys=True) + "\n" for line in lines).encode())
     if best(carried.measured, ppo.recipe.guards.max_kl) is one:
-        keep_policy(ppo, run)
+        keep_policy(ppo, run, carried)
 
 
 def _measure_last_within(ppo: PPO, run: RunDirectory, carried: Carried, heldout: list[list[int]]) -> None:

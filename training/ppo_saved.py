@@ -28,6 +28,14 @@ class Carried:
     measured: list[Measured] = field(default_factory=list)  # on held-out prompts on the way, where guards ask for it
     stopped: Stop | None = None
     within: int | None = None  # the last update whose policy was seen to be within the guards' limits; it is kept
+    named: set[int] = field(
+        default_factory=set
+    )  # updates whose policies the state on disk names, and a run may continue with
+
+    def wanted(self, max_kl: float | None) -> set[int]:
+        """The updates of which one may be the policy to keep: the best so far, and the last within the limits."""
+        one = best(self.measured, max_kl)
+        return {update for update in (one.update if one else None, self.within) if update is not None}
 
 
 def save(ppo: PPO, run: RunDirectory, carried: Carried) -> None:
@@ -45,8 +53,8 @@ def save(ppo: PPO, run: RunDirectory, carried: Carried) -> None:
         run.sync_metrics()
         save_state(state, run.state / STATE_FILE)
         run.note_energy()
-        one = best(carried.measured, ppo.recipe.guards.max_kl)
-        _drop_others(run, {one.update if one else None, carried.within})
+        carried.named = carried.wanted(ppo.recipe.guards.max_kl)
+        _drop_others(run, carried.named)
     ppo.accelerator.wait_for_everyone()
 
 
@@ -69,7 +77,7 @@ def resume(ppo: PPO, run: RunDirectory, state: dict[str, Any]) -> Carried:
         run.cut_metrics(ppo.updates_done)
         log(f"continuing after update {ppo.updates_done} of {ppo.total_updates}")
     ppo.accelerator.wait_for_everyone()
-    return Carried(
+    carried = Carried(
         state["heldout_before"],
         state["mixed_before"],
         [RewardSource(**source) for source in state["rewards"]],
@@ -77,13 +85,19 @@ def resume(ppo: PPO, run: RunDirectory, state: dict[str, Any]) -> Carried:
         Stop(**state["stopped"]) if state["stopped"] else None,
         state.get("within"),
     )
+    carried.named = carried.wanted(ppo.recipe.guards.max_kl)
+    return carried
 
 
-def keep_policy(ppo: PPO, run: RunDirectory) -> None:
-    """Keep what the policy alone has learned so far by the number of its update. Earlier ones go when the next state is saved."""
+def keep_policy(ppo: PPO, run: RunDirectory, carried: Carried) -> None:
+    """Keep what the policy alone has learned so far by the number of its update.
+
+    Of earlier ones stay those that may be kept in the end, and those that the state on disk names: four and this one at most.
+    """
     learned = ppo.place.policy_state()  # every process takes part
     if ppo.accelerator.is_main_process:
         save_state(learned, _kept(run, ppo.updates_done))
+        _drop_others(run, {ppo.updates_done} | carried.named | carried.wanted(ppo.recipe.guards.max_kl))
 
 
 def load_policy(ppo: PPO, run: RunDirectory, update: int) -> None:
@@ -96,9 +110,9 @@ def _kept(run: RunDirectory, update: int) -> Path:
     return run.state / f"policy-{update}.pt"
 
 
-def _drop_others(run: RunDirectory, updates: set[int | None]) -> None:
-    """Remove kept policies that no saved state needs any longer: all but those of `updates`."""
-    kept = [_kept(run, update) for update in updates if update is not None]
+def _drop_others(run: RunDirectory, updates: set[int]) -> None:
+    """Remove kept policies that nothing needs any longer: all but those of `updates`."""
+    kept = [_kept(run, update) for update in updates]
     for file in run.state.glob("policy-*.pt"):
         if file not in kept:
             file.unlink()

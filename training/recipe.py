@@ -38,6 +38,11 @@ class DataSettings(Settings):
     heldout_limit: int | None = Field(default=None, gt=0)  # rows to measure on, the first of those held out
     system: str | None = Field(default=None, min_length=1)  # put before conversations without a system message
 
+    @property
+    def holds_out(self) -> bool:
+        """Whether rows are held out to measure on."""
+        return self.heldout_split is not None or self.heldout_fraction > 0
+
 
 class LoraSettings(Settings):
     """peft's LoraConfig, the part that a run of ours sets."""

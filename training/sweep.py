@@ -11,6 +11,7 @@ the same command continues: the trial in hand from its own last saved step, the 
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from training.directory_lock import hold, is_held, let_go
 from training.energy import add_arguments as add_energy_arguments
 from training.energy import as_options, circumstances
 from training.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_USAGE, UsageError
+from training.metric_names import metric_names
 from training.recipe import find_recipe
 from training.records import canonical_json, write_atomically
 from training.run_directory import STATE
@@ -31,7 +33,7 @@ from training.run_record import RunRecord
 from training.sweep_flaws import flaw_of
 from training.sweep_record import SweepRecord, Trial, as_markdown, as_text, best_of, table
 from training.sweep_settings import OBJECTIVES, SweepSettings, as_overrides, judged_by
-from training.sweep_study import next_trial, open_study, wanted
+from training.sweep_study import any_compared, next_trial, open_study, wanted, was_proposed
 from training.yaml_file import Settings, load
 
 if TYPE_CHECKING:
@@ -82,7 +84,7 @@ class Sweep:
         self.objective, self.direction = judged_by(settings, method)
         common = load(self.file, kind, overrides)
         for values in settings.ends():
-            load(self.file, kind, [*overrides, *as_overrides(values)])
+            self._require_objective(load(self.file, kind, [*overrides, *as_overrides(values)]))
         self.begun: dict[str, Any] = {
             "method": method,
             "objective": self.objective,
@@ -93,7 +95,11 @@ class Sweep:
         file = out / BEGUN
         found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else self.begun
         changed = sorted(key for key in self.begun if found.get(key) != self.begun[key])
-        if changed:
+        if changed and self._only_judged_otherwise(found):
+            (out / JOURNAL).unlink(
+                missing_ok=True
+            )  # it has the direction; trials are proposed as before, and find their runs
+        elif changed:
             raise UsageError(
                 "this directory holds another sweep",
                 where=str(out),
@@ -103,6 +109,26 @@ class Sweep:
             )
         write_atomically(file, canonical_json(self.begun))
 
+    def _require_objective(self, recipe: Settings) -> None:
+        """Raise UsageError where no run of this recipe has the metric that trials are to be compared by."""
+        known = metric_names(recipe)
+        if self.objective not in known:
+            close = difflib.get_close_matches(self.objective, known, n=1)
+            raise UsageError(
+                f"runs of {self.method} with this recipe have no metric of the name {self.objective}",
+                where="the sweep's objective",
+                expected="one of " + ", ".join(sorted(known)),
+                found=self.objective,
+                next_step=f"did you mean {close[0]}?" if close else "name one of them, or let the recipe hold rows out",
+            )
+
+    def _only_judged_otherwise(self, found: dict[str, Any]) -> bool:
+        """Whether `found` was begun with the same trials, by another objective that none of them has been compared by yet."""
+        judged = ("objective", "direction")
+        was, now = ({**each, "sweep": {**each["sweep"], **dict.fromkeys(judged)}} for each in (found, self.begun))
+        same = all(was.get(key) == now[key] for key in now if key not in judged)
+        return same and not (self.out / RECORD).is_file() and not any_compared(self.out / JOURNAL)
+
     def run(self, train: Train) -> SweepRecord:
         """Run the trials that are missing, and write table and record. Where these are there already, nothing is done."""
         if (self.out / RECORD).is_file():
@@ -111,7 +137,7 @@ class Sweep:
         study = open_study(self.out / JOURNAL, self.direction)
         while (trial := next_trial(study, self.settings)) is not None:
             self._run_trial(trial, study, train)
-        trials = [self._told(trial) for trial in study.get_trials(deepcopy=False) if trial.params]
+        trials = [self._told(trial) for trial in study.get_trials(deepcopy=False) if was_proposed(trial, self.settings)]
         record = SweepRecord(**self.begun, trials=trials, best=best_of(trials, self.direction))
         write_atomically(self.out / TABLE, as_markdown(record).encode())
         record.write(self.out / RECORD)
@@ -132,7 +158,7 @@ class Sweep:
         code, said = train(words)
         if code == 0:
             value, flaw = self._objective_of(run), flaw_of(run, self.objective)
-            if flaw is None:
+            if value is not None and flaw is None:
                 study.tell(trial.number, value)
                 return
             code, said = EXIT_USAGE, f"not trained to a usable end: {flaw}"
@@ -157,18 +183,17 @@ class Sweep:
                 next_step="python -m training " + " ".join(words),
             )
 
-    def _objective_of(self, run: Path) -> float:
+    def _objective_of(self, run: Path) -> float | None:
         metrics = RunRecord.read(run / "run.json").metrics
-        value = metrics.get(self.objective)
-        if value is None:
+        if self.objective not in metrics:
             raise UsageError(
                 f"the runs have no metric of the name {self.objective}",
                 where=str(run / "run.json"),
                 expected="one of " + ", ".join(sorted(metrics)),
                 found=self.objective,
-                next_step="name one of them as the sweep's objective, with another --out",
+                next_step="name one of them as the sweep's objective, and run the same command again: the trial is there",
             )
-        return value
+        return metrics[self.objective]
 
     def _told(self, trial: optuna.trial.FrozenTrial) -> Trial:
         place = _place(trial.number)

@@ -21,11 +21,13 @@ from training.checkpoint import Checkpoint
 from training.errors import UsageError
 from training.ilql import ILQL
 from training.ilql_data import Rewarded, Transitions, collate, load_rewarded, scale_of, scaled, tokenize
-from training.ilql_recipe import Steering
+from training.ilql_recipe import ILQLRecipe, Steering
 from training.ilql_steering import HEADS_FILE, SteeredPolicy, save_heads
+from training.metric_names import metric_names
 from training.recipe import DataSettings
 from training.run_directory import RunDirectory
 from training.run_record import RunRecord
+from training.yaml_file import load
 
 
 def steered(ilql: ILQL) -> SteeredPolicy:
@@ -216,6 +218,7 @@ def test_the_prompts_that_answers_are_measured_on_are_recorded_and_may_not_chang
     asked.write_text(begun)
     assert main([*words]) == 0
     record = RunRecord.read(tmp_path / "run" / "run.json")
+    assert set(record.metrics) <= metric_names(load(recipe, ILQLRecipe, words[5:]))
     assert [(source.rows, len(source.sha256)) for source in record.measured_on] == [(2, len(record.data[0].sha256))]
     assert str(asked) not in [source.id for source in record.data], "nothing was learned from them"
 

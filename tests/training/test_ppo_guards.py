@@ -10,6 +10,7 @@ import pytest
 from training.checkpoint import Checkpoint
 from training.compute_plan import PostTraining
 from training.errors import UsageError
+from training.metric_names import metric_names
 from training.plan_command import recipes
 from training.ppo_guards import Measured, best, reason_to_stop
 from training.ppo_run import train_ppo
@@ -123,7 +124,9 @@ def run_ppo(tiny: Path, out: Path, function: str, guards: GuardSettings, **setti
         guards=guards,
         ppo=PPOSettings(**{**values, **settings}),
     )
-    return train_ppo(recipe, out)
+    record = train_ppo(recipe, out)
+    assert set(record.metrics) <= metric_names(recipe)
+    return record
 
 
 def test_a_run_that_leaves_the_kl_limit_keeps_the_best_policy_that_was_within_it(tiny: Path, tmp_path: Path) -> None:

@@ -208,6 +208,9 @@ def test_what_makes_a_run_no_candidate(
         ({"over": {"seed": {"low": 0, "high": 8, "log": True}}}, "log needs a low above 0"),
         ({"sampler": "grid"}, "a grid is of lists"),
         ({"objective": "heldout_loss_after"}, "needs a direction"),
+        ({"objective": "heldout_los_after", "direction": "minimize"}, "did you mean heldout_loss_after?"),
+        ({"objective": "steered_reward", "direction": "maximize"}, "runs of sft with this recipe have no metric"),
+        ({"over": {"data.heldout_fraction": [0.2, 0.0]}}, "no metric of the name heldout_loss_after"),
         ({"over": {"lora.rank": [2, 4]}}, "unknown key 'lora.rank'"),
         ({"over": {"lora.r": [2, 0]}}, "wrong value for 'lora.r'"),
         ({"trails": 3}, "unknown key 'trails'"),
@@ -223,11 +226,29 @@ def test_a_sweep_that_cannot_be_run_is_refused_before_anything_is_trained(
     assert not (tmp_path / "out").exists()
 
 
-def test_another_sweep_an_unknown_metric_and_trials_that_all_fail_are_refused(tmp_path: Path, recipe: Path) -> None:
-    over = settings(tmp_path, objective="heldout_acuracy", direction="maximize")
-    with pytest.raises(UsageError, match="no metric of the name heldout_acuracy") as refused:
-        sweep(over, recipe, tmp_path / "out").run(in_this_process)
+def test_a_metric_that_only_the_first_trial_shows_to_be_missing_costs_no_trial(
+    tmp_path: Path, recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a class of lengths that no held-out pair is of. The other objective is to be lowered, where this one was to be raised."""
+    monkeypatch.setattr(
+        "training.sweep.metric_names", lambda _: {"heldout_accuracy_chosen_alike", "heldout_loss_after"}
+    )
+    straight = sweep(settings(tmp_path, trials=2), recipe, tmp_path / "straight").run(in_this_process)
+    missing, out = {"objective": "heldout_accuracy_chosen_alike", "direction": "maximize"}, tmp_path / "out"
+    with pytest.raises(UsageError, match="no metric of the name heldout_accuracy_chosen_alike") as refused:
+        sweep(settings(tmp_path, trials=2, **missing), recipe, out).run(in_this_process)
     assert "heldout_loss_after" in refused.value.render()
+    written = (out / "trials" / "000" / "run.json").stat().st_mtime_ns
+    found = sweep(settings(tmp_path, trials=2), recipe, out).run(in_this_process)
+    assert (out / "trials" / "000" / "run.json").stat().st_mtime_ns == written
+    assert [each.value for each in found.trials] == [each.value for each in straight.trials]
+    assert (found.best, found.direction) == (straight.best, "minimize")
+    with pytest.raises(UsageError, match="holds another sweep"):
+        sweep(settings(tmp_path, trials=2, **missing), recipe, out)
+
+
+def test_another_sweep_and_trials_that_all_fail_are_refused(tmp_path: Path, recipe: Path) -> None:
+    sweep(settings(tmp_path, seed=3), recipe, tmp_path / "out")
     with pytest.raises(UsageError, match="holds another sweep"):
         sweep(settings(tmp_path), recipe, tmp_path / "out")
     tried: list[list[str]] = []

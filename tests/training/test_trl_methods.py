@@ -18,6 +18,7 @@ from training import trl_run
 from training.__main__ import METHODS as TRAINED_BY
 from training.__main__ import main
 from training.checkpoint import Checkpoint, read_safetensors_header
+from training.metric_names import metric_names
 from training.recipe import find_recipe
 from training.reference import Reference, difference
 from training.run_record import RunRecord
@@ -86,6 +87,7 @@ def test_a_run_is_a_whole_checkpoint_with_its_record_and_metrics(
     assert [parent.role for parent in record.parents] == ["base", *(["reward_model"] if method in ONLINE else [])]
     assert record.data[0].rows == {"kto": 64}.get(method, 32)
     assert any(name.startswith("heldout_") for name in record.metrics)
+    assert set(record.metrics) <= metric_names(load(file, TRAINED_BY[method].recipe))
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "loss" in line] == [1, 2, 3, 4, 5, 6]
     assert not (out / ".state").exists()
