@@ -73,12 +73,18 @@ class _Answered:
 
 
 def rescore(
-    run: SavedRun, evaluated: Evaluated, items: int, seed: int, device: str = "cpu", suite: str | None = None
+    run: SavedRun,
+    evaluated: Evaluated,
+    items: int,
+    seed: int,
+    device: str = "cpu",
+    suite: str | None = None,
+    weights: Weights | None = None,
 ) -> list[Rescored]:
     """Every figure of the scorecard, by `items` items of each task that `seed` draws.
 
-    `suite` is the file of a suite that is none of ours. Raises UsageError where it is not the scorecard's, where the samples
-    are not, or where the weights cannot be used.
+    `suite` is the file of a suite that is none of ours; `weights` are those that answer, where they are not the checkpoint's.
+    Raises UsageError where it is not the scorecard's suite, where the samples are not, or where the weights cannot be used.
     """
     from evals.backends import Backend
     from evals.evaluated import Weights
@@ -86,7 +92,7 @@ def rescore(
     card = run.scorecard
     named = stated_suite(card, suite)
     regenerated = {(found.score.task, found.score.metric): found for found in regenerate(run, OTHER_STREAM)}
-    weights = Weights(evaluated, card.settings.dtype, device)
+    weights = weights or Weights(evaluated, card.settings.dtype, device)
     backend = Backend(card.settings.backend, weights, card.settings.seed)
     answered: dict[str, _Answered | str] = {}
     with TemporaryDirectory(prefix="slipway-rescore-") as scratch:

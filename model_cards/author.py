@@ -5,22 +5,27 @@
     merged(author.metadata, ours, name=..., where=url)     # their metadata, completed by ours
 
 Every number of ours is held against a record. Those of the authors have none here, so the card says whose they are, and
-checks of numbers look at the rest (`without_author`).
+checks of numbers look at the rest (`without_author`). Anybody can write a heading like ours: ours carry a mark that stands
+nowhere in the authors' words (`mark_of`), and what these leave open is closed (model_cards/page_parts.py).
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from model_cards.page_parts import closed
 from training.errors import UsageError
 
 BEGIN, END = "<!-- author:begin -->", "<!-- author:end -->"
+# In cards of before 2026-11-29, whose headings carry no mark.
 NOTE = (
     "The text below, down to “This release”, is its authors' own card. Its figures are theirs; none was measured here."
 )
@@ -52,8 +57,8 @@ def read_author_card(file: Path) -> AuthorCard | None:
     if not isinstance(metadata, dict):
         raise _unreadable(file, f"a {type(metadata).__name__}")
     body = (text[head.end() :] if head else text).strip()
-    if (earlier := re.search(re.escape(BEGIN) + r"\n(.*)\n" + re.escape(END), body, re.DOTALL)) is not None:
-        body = earlier.group(1)  # the card of a release of ours: its authors' words, not what we said of other bytes
+    if (earlier := words_of_authors(body)) is not None:
+        body = earlier  # the card of a release of ours: its authors' words, not what we said of other bytes
     return AuthorCard({str(key): value for key, value in metadata.items()}, body) if metadata or body else None
 
 
@@ -69,9 +74,33 @@ def licence_of(author: AuthorCard | None) -> str | None:
 
 
 def author_part(body: str, tag: str) -> str:
-    """The authors' words as they stand in a release's card. Markers of ours among them lose their meaning."""
-    words = re.sub(r"<!-- (author:(?:begin|end)) -->", r"<!-- \1, as they wrote it -->", body)
-    return f"> **Release `{tag}`.** {NOTE}\n\n{BEGIN}\n{words}\n{END}\n"
+    """The authors' words as they stand in a release's card. Markers of ours among them lose their meaning, and what they
+    leave open is closed. Raises UsageError where nothing closes it."""
+    words, closings = closed(re.sub(r"<!-- (author:(?:begin|end)) -->", r"<!-- \1, as they wrote it -->", body))
+    ends = ", ".join(f"`` {' '.join(end.split())} ``" for end in closings)
+    mended = f" What it left open is closed at its end, by {ends}." if closings else ""
+    return f"> **Release `{tag}`.** {note(mark_of(words))}{mended}\n\n{BEGIN}\n{words}\n{END}\n"
+
+
+def mark_of(words: str) -> str:
+    """Six hexadecimal digits that are nowhere in the authors' words, made of these words: what has them in its heading is not
+    theirs."""
+    marks = (hashlib.sha256(f"{number}\n{words}".encode()).hexdigest()[:6] for number in count())
+    return next(mark for mark in marks if mark not in words.casefold())
+
+
+def note(mark: str) -> str:
+    """Whose words the ones below are, and how those of the release are told from them."""
+    return (
+        f"The text below, down to the heading “This release `{mark}`”, is its authors' own card. Its figures are theirs; none was "
+        f"measured here. What the release says has `{mark}` in its headings, and the authors' text has that nowhere."
+    )
+
+
+def words_of_authors(text: str) -> str | None:
+    """The authors' words within a card; None where it has none."""
+    found = re.search(re.escape(BEGIN) + r"\n(.*)\n" + re.escape(END), text, re.DOTALL)
+    return found.group(1) if found else None
 
 
 def without_author(text: str) -> str:

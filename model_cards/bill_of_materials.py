@@ -117,7 +117,7 @@ def _model(facts: Facts, purl: str, repo_id: str, tag: str, data: list[str]) -> 
         "slipway:checkpoint_digest": facts.digest,
         "slipway:method": method,
         "slipway:seed": str(facts.run.seed) if facts.run and not facts.copied else None,
-        "slipway:parameters": str(facts.card.model.parameters) if facts.card else None,
+        "slipway:parameters": str(facts.parameters) if facts.parameters else None,
     }
     scores = facts.card.scores if facts.card else []
     return {

@@ -18,7 +18,7 @@ from evals.alignment_tax import tax_rows
 from evals.compare import Comparison
 from evals.presentation import headlines, markdown_text, parameter_count, short_digest
 from model_cards import beside, examples, expenses, more_tables, prompt_shown, score_table
-from model_cards.author import author_part
+from model_cards.author import author_part, mark_of, words_of_authors
 from model_cards.bill_of_materials import BILL, HUB, bill_of_materials
 from model_cards.differences import comparison_with_parent, paired_differences
 from model_cards.eval_results import eval_results
@@ -28,11 +28,13 @@ from model_cards.facts import Facts, read_facts, task_of, without_place
 from model_cards.judges import circular, judged
 from model_cards.metadata import license_metadata, metadata
 from model_cards.methods import PAPERS, method_words
+from model_cards.page_parts import require_same_below
 from model_cards.plots import plots
+from model_cards.policy_shown import FILE as POLICY
+from model_cards.policy_shown import PolicyShown
 from model_cards.score_table import Difference, ScoreRow, comparable_score, score_id, score_rows
 from model_cards.signer import Signer, sentences, verify_options
 from model_cards.training_section import training_section
-from training.checkpoint import dtype_named
 
 # transformers' classes by the Hub's task.
 AUTO_CLASSES = {
@@ -66,12 +68,13 @@ def render_card(
     language: str | None = "en",
     signer: Signer | None = None,
     waivers: Mapping[str, str] | None = None,
+    policy: PolicyShown | None = None,
 ) -> CardBundle:
     """The card of a run, or of a bare checkpoint directory, as it will stand in `repo_id` at `tag`.
 
     `endpoint` is the Hub that it goes to, if not huggingface.co; `language` is what the metadata says (the starter data
     and suites are English); `signer` is who signs the release; `waivers` are
-    gates of the release whose refusals were accepted, each with its reason.
+    gates of the release whose refusals were accepted, each with its reason; `policy` is what asked them, if not the default.
     Raises UsageError where the run's files contradict each other.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -81,6 +84,7 @@ def render_card(
     drawn = plots(facts)
     compared = comparison_with_parent(run, facts)
     differences = paired_differences(compared)
+    theirs = "" if facts.author is None else author_part(facts.author.body, tag) + "\n"
     environment = Environment(
         loader=PackageLoader("model_cards", "templates"),
         undefined=StrictUndefined,
@@ -93,10 +97,12 @@ def render_card(
         name=name,
         repo_id=repo_id,
         tag=tag,
+        mark=mark_of(words) if (words := words_of_authors(theirs)) is not None else "",
         space_id=space_id,
         signer=sentences(signer),
         verify_options=verify_options(signer),
         waivers=dict(sorted((waivers or {}).items())),
+        policy=None if policy and policy.elsewhere and (facts.copied or facts.run is None) else policy,
         hub=(endpoint or HUB).rstrip("/"),
         elsewhere=None if (endpoint or HUB).rstrip("/") == HUB else (endpoint or "").rstrip("/"),
         method=method_words(facts.run) if facts.run else None,
@@ -133,9 +139,12 @@ def render_card(
     head = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=1000)
     extras = {plot.path: plot.png for plot in drawn.values()}
     extras.update(eval_results(facts.card) if facts.card else {})
+    if policy is not None and policy.content is not None:
+        extras[POLICY] = policy.content
     extras[BILL] = bill_of_materials(facts, repo_id=repo_id, tag=tag, endpoint=endpoint)
     ours = re.sub(r"\n{3,}", "\n\n", body).strip()
-    theirs = "" if facts.author is None else author_part(facts.author.body, tag) + "\n"
+    if theirs:
+        require_same_below(theirs, ours)
     return CardBundle(f"---\n{head}---\n\n{theirs}{ours}\n", extras)
 
 
@@ -206,7 +215,7 @@ def _glance(facts: Facts) -> list[tuple[str, str]]:
         "Parameters": f"{facts.parameters:,}" if facts.parameters else None,
         "Architecture": f"{(config.get('architectures') or ['unknown'])[0]}{shape}",
         "Context": f"{context:,} tokens" if isinstance(context, int) else None,
-        "Stored as": ", ".join(["safetensors", *([named] if (named := dtype_named(config)) else [])]),
+        "Stored as": ", ".join(["safetensors", *facts.stored]),
         "Conversation": ("chat template" if facts.chat_template else "no chat template: it continues text")
         if facts.is_generative
         else None,

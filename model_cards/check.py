@@ -16,10 +16,20 @@ import yaml
 from evals.compare import Comparison
 from evals.scorecard import Scorecard
 from model_cards import beside, examples, expenses, more_tables, prompt_shown, score_table
-from model_cards.author import BEGIN, NOTE, author_part, read_author_card, without_author
+from model_cards.author import (
+    BEGIN,
+    NOTE,
+    author_part,
+    mark_of,
+    note,
+    read_author_card,
+    without_author,
+    words_of_authors,
+)
 from model_cards.differences import as_once_written, comparison_with_parent, paired_differences
 from model_cards.facts import HUB_ID, LOCAL_PATH, Facts, read_facts
 from model_cards.hub_vocabulary import LICENSES, TASKS
+from model_cards.page_parts import headings
 from model_cards.score_table import score_rows
 from training.errors import UsageError
 
@@ -160,11 +170,11 @@ def _wrong_index(data: dict[str, Any]) -> list[str]:
 
 
 def _section_problems(text: str) -> list[Problem]:
-    headings = re.findall(r"^#{1,4} (.+?)\s*$", FENCED.sub("", text), re.MULTILINE)
+    there = [name for level, name in headings(HEAD.sub("", text, count=1)) if level < 5]
     return [
         Problem("sections", f"no section such as “{name}”", "README.md")
         for name, words in SECTIONS.items()
-        if not any(re.search(rf"\b(?:{words})\b", heading, re.IGNORECASE) for heading in headings)
+        if not any(re.search(rf"\b(?:{words})\b", heading, re.IGNORECASE) for heading in there)
     ]
 
 
@@ -193,13 +203,24 @@ def _link_problems(text: str, folder: Path, run: Path | None) -> list[Problem]:
 
 
 def _author_problems(text: str, original: Path) -> list[Problem]:
-    """Where the authors' own card is part of this one, it is so with the note on whose figures it has, and as they wrote it
-    (where that is still there to be looked at)."""
-    if BEGIN not in text:
+    """Where the authors' own card is part of this one, it is so with the note on whose figures it has, with a mark in the
+    headings that are ours, and as they wrote it (where that is still there to be looked at)."""
+    if (words := words_of_authors(text)) is None:
         return []
-    told = [] if NOTE in text.partition(BEGIN)[0] else ["nothing says that the figures of the authors' part are theirs"]
+    mark, told = mark_of(words), []
+    if note(mark) in text.partition(BEGIN)[0]:
+        ours = headings(HEAD.sub("", without_author(text), count=1))
+        told += [
+            f"the heading “{name}” is not the authors' and has no `{mark}`"
+            for level, name in ours
+            if level < 3 and mark not in name
+        ]
+    elif NOTE not in text.partition(BEGIN)[0]:  # as it was before headings had a mark
+        told.append(
+            f"nothing says that the figures of the authors' part are theirs, and how ours are told from it ({mark})"
+        )
     theirs = read_author_card(original)
-    if theirs is not None and author_part(theirs.body, "").partition(BEGIN)[2] not in text:
+    if theirs is not None and words_of_authors(author_part(theirs.body, "")) != words:
         told.append("the authors' part is not what they wrote")
     return [Problem("author", what, "README.md") for what in told]
 

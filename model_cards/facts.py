@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -29,6 +30,8 @@ HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}$")
 # The first directories of a machine's own paths. A path like /v1/models in a text about an API is not one.
 PLACES = "home|tmp|work|root|Users|mnt|var|opt|srv|data|scratch|content|private"
 LOCAL_PATH = re.compile(rf"(?<![\w.:/-])(?:file://|(?:/(?:{PLACES})/)|~/|[A-Za-z]:\\)[^\s`'\"|)>]*")
+# Of safetensors' headers, as torch calls them.
+TYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "U8": "uint8", "I8": "int8"}
 TASKS_BY_CLASS = {
     "ForSequenceClassification": "text-classification",
     "ForTokenClassification": "token-classification",
@@ -53,7 +56,9 @@ class Facts:
     parent_samples: dict[str, list[Sample]]
     steps: list[dict[str, Any]]
     author: AuthorCard | None = None  # what came with a checkpoint that was trained elsewhere
-    stored: int | None = None  # values in the weight files
+    stored: dict[str, int] = field(
+        default_factory=dict
+    )  # values in the weight files, by their type: {"bfloat16": 134515008}
     folder: Path = Path()
     beside: tuple[SavedRun, ...] = ()  # other models that were measured like this one
 
@@ -79,11 +84,11 @@ class Facts:
 
     @property
     def parameters(self) -> int | None:
-        """As they were counted when it was scored; of a checkpoint that was only copied, the values in its files (packed ones
-        are no parameters)."""
-        if self.card is not None:
-            return self.card.model.parameters
-        return self.stored if self.copied and "quantization_config" not in self.config else None
+        """The values in the weight files, which the digest covers. Packed ones are no parameters: of a quantised checkpoint it is
+        what was counted when it was scored."""
+        if "quantization_config" in self.config:
+            return self.card.model.parameters if self.card is not None else None
+        return sum(self.stored.values()) or None
 
     @property
     def architecture(self) -> str:
@@ -136,9 +141,12 @@ def read_facts(run: Path) -> Facts:
     )
 
 
-def _stored(directory: Path) -> int:
-    headers = (read_safetensors_header(directory / name) for name in weight_files(directory))
-    return sum(prod(entry["shape"]) for header in headers for entry in header.values())
+def _stored(directory: Path) -> dict[str, int]:
+    counts: Counter[str] = Counter()
+    for name in weight_files(directory):
+        for entry in read_safetensors_header(directory / name).values():
+            counts[TYPES.get(entry["dtype"], str(entry["dtype"]).lower())] += prod(entry["shape"])
+    return dict(counts.most_common())
 
 
 def task_of(architecture: str) -> str:

@@ -119,7 +119,7 @@ def run_plan(args: argparse.Namespace) -> Result:
     run = run_to_release(args)
     request = as_request(args, run)
     require_choice(run, request, None)
-    return _planned(make_plan(run, request), run)
+    return _planned(make_plan(run, request), run, request)
 
 
 def run_check(args: argparse.Namespace) -> Result:
@@ -168,7 +168,7 @@ def run_publish(args: argparse.Namespace) -> Result:
         _look(hub, run, request)
     plan = plan_for(run, request)
     if args.dry_run or plan.refused:
-        return _planned(plan, run)
+        return _planned(plan, run, request)
     if (told := warning(plan, run / "bundle" / "README.md")) is not None:
         log(told)
     return _publish(run, args.no_boot)
@@ -275,7 +275,7 @@ def _released(receipt: Receipt, already: bool) -> str:
     return "\n".join([*lines, f"  next: python -m release verify {receipt.repo_id}@{receipt.tag}{options}"])
 
 
-def _planned(plan: ReleasePlan, run: Path) -> Result:
+def _planned(plan: ReleasePlan, run: Path, request: Request) -> Result:
     from release.readers import warning
 
     size = sum(entry.size for entry in plan.files)
@@ -288,7 +288,7 @@ def _planned(plan: ReleasePlan, run: Path) -> Result:
     if not plan.refused:
         space = _space_words(plan)
         private = (" --private" if plan.private else "") + (f" --gated {plan.gated}" if plan.gated else "")
-        policy = "" if plan.policy == "default" else f" --policy {plan.policy}"
+        policy = "" if request.policy == "default" else f" --policy {shlex.quote(request.policy)}"
         waived = "".join(f" --waive {shlex.quote(f'{gate}={reason}')}" for gate, reason in plan.waivers.items())
         command = f"publish --run {run} --repo {plan.repo_id} --tag {plan.tag}{policy}{private}{space}{waived}"
         result["summary"] += f"\n  next: python -m release {command}"

@@ -16,7 +16,8 @@ from model_cards.card import render_card
 from release import base_licences
 from release.gates.ask import ask
 from release.gates.candidate import Candidate
-from release.policy import GateName, Policy, load_policy, policy_digest
+from release.policy import GateName, Policy, load_policy, require_never_waived
+from release.policy_told import kept_policy, told
 from release.records import ReleasePlan
 from training.command import log
 from training.errors import GateRefused, UsageError
@@ -40,9 +41,11 @@ def require_as_planned(run: Path, plan: ReleasePlan) -> None:
     """Raises GateRefused where the bundle's card is not the one that the run's records give, where the plan has no verdict
     of a gate that its policy asks, or where a gate says something else than the plan; UsageError where the policy changed."""
     log("holding the plan against the run once more")
-    policy = _policy(plan)
+    name = kept_policy(run, plan)
+    policy = load_policy(name)
+    require_never_waived(policy, plan.policy)
     _require_verdicts(plan, policy)
-    _require_rendered(run, plan)
+    _require_rendered(run, plan, name)
     asked = [gate for gate in policy.gates if gate in AGAIN]
     lineage = base_licences.read(run)
     candidate = Candidate(
@@ -70,19 +73,6 @@ def require_as_planned(run: Path, plan: ReleasePlan) -> None:
         )
 
 
-def _policy(plan: ReleasePlan) -> Policy:
-    policy, found = load_policy(plan.policy), policy_digest(plan.policy)
-    if found != plan.policy_digest:
-        raise UsageError(
-            "the policy is not the one that the plan was made under",
-            where=plan.policy,
-            expected=plan.policy_digest,
-            found=found,
-            next_step=PLAN_AGAIN,
-        )
-    return policy
-
-
 def _require_verdicts(plan: ReleasePlan, policy: Policy) -> None:
     given = [verdict.gate for verdict in plan.verdicts]
     waived = {verdict.gate for verdict in plan.verdicts if verdict.outcome == "waived"}
@@ -96,7 +86,7 @@ def _require_verdicts(plan: ReleasePlan, policy: Policy) -> None:
         )
 
 
-def _require_rendered(run: Path, plan: ReleasePlan) -> None:
+def _require_rendered(run: Path, plan: ReleasePlan, policy: str) -> None:
     planned = {entry.path for entry in plan.files}
     if "README.md" not in planned:  # no card could be rendered, and the policy does not ask for one
         return
@@ -108,6 +98,7 @@ def _require_rendered(run: Path, plan: ReleasePlan) -> None:
         endpoint=plan.endpoint,
         signer=plan.signer,
         waivers=plan.waivers,
+        policy=told(policy, plan.policy),
     ).files
     for name, content in rendered.items():
         if name not in planned or (run / "bundle" / name).read_bytes() != content:

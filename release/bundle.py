@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from evals.beside import FOLDER
+from model_cards.policy_shown import PolicyShown
 from model_cards.signer import Signer
 from training.checkpoint import FileEntry
 from training.errors import SlipwayError, UsageError
@@ -77,11 +78,12 @@ def build_bundle(
     target: Path,
     signer: Signer | None = None,
     waivers: Mapping[str, str] | None = None,
+    policy: PolicyShown | None = None,
 ) -> SlipwayError | None:
     """Write the bundle to `target`, replacing what was there; the error if no card could be rendered.
 
     `signer` is who will sign the release, `waivers` the gates whose refusals are
-    accepted, with the reasons; the card names them.
+    accepted, with the reasons, and `policy` what let it through where that is not the default; the card names them.
     """
     from model_cards.card import render_card
 
@@ -89,7 +91,14 @@ def build_bundle(
     rendered, error = {}, None
     try:
         rendered = render_card(
-            run, repo_id=repo_id, tag=tag, space_id=space_id, endpoint=endpoint, signer=signer, waivers=waivers
+            run,
+            repo_id=repo_id,
+            tag=tag,
+            space_id=space_id,
+            endpoint=endpoint,
+            signer=signer,
+            waivers=waivers,
+            policy=policy,
         ).files
     except SlipwayError as refusal:  # a gate's decision, which names it
         error = refusal

@@ -28,6 +28,7 @@ OWN_FILES = frozenset(
     {
         *("plan.json", "run.json", "reference.json", "scorecard.json", "contamination.json", "receipt.json"),
         *("bom.cdx.json", "slipway.sigstore.json", "figures/scores.png", "figures/training.png"),
+        *("policy.yaml", "metrics.jsonl"),
     }
 )
 OWN_FOLDERS = ("samples", "baseline", "beside")

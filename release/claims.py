@@ -16,11 +16,15 @@ import yaml
 from evals.regenerate import OTHER_STREAM, regenerate
 from evals.saved import SavedRun
 from model_cards import score_table
+from model_cards.author import without_author
 from model_cards.check import HEAD, check_card
+from model_cards.policy_shown import FILE as POLICY
 from release.gates.candidate import SCORECARDS
 from release.gates.paperwork import TEXT, waiver_problems
+from release.policy import NEVER_WAIVED
 from release.records import Finding, ReleasePlan
 from training.errors import SlipwayError
+from training.records import sha256_of_file
 
 HALF_A_DIGIT = 0.5e-4 + 1e-9  # of the four that the metadata have
 PICTURE = re.compile(r"!\[([^\]]*)\]\(figures/scores\.png\)")
@@ -32,7 +36,7 @@ AS_RECORDS = "what its records and samples say"
 def check_claims(snapshot: Path, plan: ReleasePlan | None) -> list[Finding]:
     """Findings of the card, of every figure and of the gates' verdicts. `plan` is None where the release has none to read."""
     findings = [*_card(snapshot, plan), *_figures(snapshot)]
-    return findings if plan is None else [*findings, _gates(plan)]
+    return findings if plan is None else [*findings, _gates(snapshot, plan)]
 
 
 def _card(snapshot: Path, plan: ReleasePlan | None) -> list[Finding]:
@@ -40,7 +44,7 @@ def _card(snapshot: Path, plan: ReleasePlan | None) -> list[Finding]:
     try:
         problems = [problem.as_dict() for problem in check_card(readme)]
         text = readme.read_text(encoding="utf-8")
-        beside = _index_problems(snapshot, text) + _picture_problems(text)
+        beside = _index_problems(snapshot, text) + _picture_problems(without_author(text))
     except SlipwayError as error:
         return [_wrong("card", "README.md", f"{error.what}: {error.found or error.where}")]
     except Exception as error:  # noqa: BLE001 - a stranger's card and records: what they raise is what is wrong with them
@@ -50,7 +54,7 @@ def _card(snapshot: Path, plan: ReleasePlan | None) -> list[Finding]:
     noted = {problem["check"] for problem in _noted(plan)}  # by the policy of a checkpoint from elsewhere
     problems = [problem for problem in problems if problem["check"] not in noted & set(TEXT)]
     problems += waiver_problems(text, plan.waivers if plan else {})
-    problems += beside
+    problems += beside + _policy_problems(text, plan)
     wrong = [_wrong("card", f"README.md, {problem['where']}", problem["what"]) for problem in problems]
     return wrong or [Finding(check="card", ok=True, subject="README.md", expected=AS_RECORDS, found=AS_RECORDS)]
 
@@ -88,6 +92,13 @@ def _picture_problems(text: str) -> list[dict[str, str]]:
     ]
 
 
+def _policy_problems(text: str, plan: ReleasePlan | None) -> list[dict[str, str]]:
+    """A policy of the publisher's own, which the card does not name."""
+    if plan is None or POLICY not in {entry.path for entry in plan.files} or plan.policy_digest in without_author(text):
+        return []
+    return [{"what": f"it does not say that the policy {plan.policy} is not the default", "where": POLICY}]
+
+
 def _noted(plan: ReleasePlan | None) -> list[dict[str, str]]:
     verdicts = plan.verdicts if plan else []
     return [
@@ -123,14 +134,21 @@ def _figures(snapshot: Path) -> list[Finding]:
     return findings
 
 
-def _gates(plan: ReleasePlan) -> Finding:
+def _gates(snapshot: Path, plan: ReleasePlan) -> Finding:
     """Under which policy it was released, and what its gates said."""
     outcomes = [verdict.outcome for verdict in plan.verdicts]
     said = [f"{outcomes.count(word)} {word}" for word in ("passed", "skipped", "refused") if word in outcomes]
     said += [f"{gate} waived because: {reason}" for gate, reason in sorted(plan.waivers.items())]
+    not_asked = sorted(set(NEVER_WAIVED) - {verdict.gate for verdict in plan.verdicts})
+    said += [f"not asked: {', '.join(not_asked)}"] if not_asked else []  # by versions before it, or its policy
+    file = snapshot / POLICY
+    others = POLICY in {entry.path for entry in plan.files} and (
+        not file.is_file() or f"sha256:{sha256_of_file(file)}" != plan.policy_digest
+    )
+    said += [f"another policy in {POLICY}"] if others else []
     return Finding(
         check="gates",
-        ok="refused" not in outcomes,
+        ok="refused" not in outcomes and not others,
         subject=f"policy {plan.policy} ({plan.policy_digest})",
         expected="none refused",
         found=", ".join(said) or "no gate was asked",

@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from release.bundle import PLAN, files_of
-from release.hub_client import HubClient
+from release.hub_client import HubClient, Kind
 from release.hub_files import HUB_OWN_FILE
 from release.probe import TOLERANCE, load_in_fresh_process, probe_difference
 from release.records import Finding, Probe
@@ -23,10 +23,10 @@ from training.errors import UsageError
 
 
 @contextmanager
-def fresh_download(hub: HubClient, repo_id: str, commit: str) -> Iterator[Path]:
+def fresh_download(hub: HubClient, repo_id: str, commit: str, kind: Kind = "model") -> Iterator[Path]:
     """A revision downloaded into an empty cache, which is removed afterwards: nothing seen before can answer for it."""
     with TemporaryDirectory(prefix="slipway-download-") as cache:
-        yield hub.download(repo_id, commit, Path(cache))
+        yield hub.download(repo_id, commit, Path(cache), kind)
 
 
 def compare_files(

@@ -11,6 +11,7 @@ where there is one, covers plan.json too, so it is made last and stands in no li
 
 from __future__ import annotations
 
+import math
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -23,8 +24,8 @@ from release.gates.ask import ask
 from release.gates.candidate import Candidate
 from release.hub_client import chosen_endpoint, source_changed
 from release.hub_files import HUB_OWN_FILE
-from release.policy import Policy, check_waivers, load_policy, policy_digest
-from release.probe import take_probe
+from release.policy import Policy, check_waivers, load_policy, policy_digest, require_never_waived
+from release.policy_told import name_of, told
 from release.records import Probe, ReleasePlan, Verdict
 from release.request import Request
 from release.signature import SIGNATURE, sign, signer_of, subject
@@ -47,7 +48,9 @@ def make_plan(run: Path, request: Request) -> ReleasePlan:
         return done
     signer = signer_of(request.sign) if request.sign else None
     policy = load_policy(request.policy)
+    require_never_waived(policy, request.policy)
     log(f"building {run / 'bundle'}")
+    digest = policy_digest(request.policy)  # of a file that may lie in the bundle which is about to be replaced
     candidate = _candidate(run, request, policy, run / "bundle", signer)
     verdicts = _ask(candidate)
     plan = ReleasePlan(
@@ -59,8 +62,8 @@ def make_plan(run: Path, request: Request) -> ReleasePlan:
         parent_digest=_parent_digest(candidate),
         scorecard_digest=_digest_of(candidate, "scorecard.json"),
         run_record_digest=_digest_of(candidate, "run.json"),
-        policy=request.policy,
-        policy_digest=policy_digest(request.policy),
+        policy=name_of(request.policy),
+        policy_digest=digest,
         files=list(candidate.files),
         verdicts=verdicts,
         probe=_probe(candidate),
@@ -224,6 +227,7 @@ def _candidate(run: Path, request: Request, policy: Policy, bundle: Path, signer
         target=bundle,
         signer=signer,
         waivers=waivers,
+        policy=told(request.policy),
     )
     lineage = base_licences.read(run)
     return Candidate(
@@ -251,13 +255,13 @@ def _ask(candidate: Candidate) -> list[Verdict]:
 
 
 def _probe(candidate: Candidate) -> Probe | None:
-    """None where the model does not load; such a plan can only be a refused one."""
+    """None where the model does not load, or says what is no number; such a plan can only be a refused one."""
     try:
-        loaded = candidate.loaded
+        probe = candidate.probe
     except UsageError as error:
         log(f"no probe: {error.what}")
         return None
-    return take_probe(loaded)
+    return probe if all(map(math.isfinite, probe.top_logits)) else None
 
 
 def _parent_digest(candidate: Candidate) -> str | None:

@@ -14,6 +14,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from training.counted import counted
 from training.errors import UsageError
 from training.records import sha256_of_file
 from training.yaml_file import Settings, load
@@ -113,6 +114,19 @@ def check_waivers(waivers: Mapping[str, str], policy: Policy, where: str) -> Non
                 expected=f"one of {', '.join(known)}",
                 found=gate,
             )
+
+
+def require_never_waived(policy: Policy, where: str) -> None:
+    """Raises UsageError for a policy that does not ask a gate which is never waived: to leave it out would be to waive it."""
+    left_out = [gate for gate in NEVER_WAIVED if gate not in policy.gates]
+    if left_out:
+        raise UsageError(
+            f"the policy leaves out {counted(len(left_out), 'gate')} without which nothing is released",
+            where=where,
+            expected=f"{', '.join(NEVER_WAIVED)} among its gates",
+            found=f"no {', no '.join(left_out)}",
+            next_step=f"add {', '.join(left_out)} to the list `gates` of the policy; `release check` asks any list",
+        )
 
 
 def policy_file(name: str) -> Path:

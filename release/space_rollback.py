@@ -30,7 +30,7 @@ def spaces_of(hub: HubClient, repository: HubRepository) -> list[str]:
     revisions = dict.fromkeys([repository.main, *repository.tags.values()])
     plans = [plan_at(hub, repository.repo_id, revision) for revision in revisions]
     named = dict.fromkeys(plan.space for plan in plans if plan is not None and plan.space is not None)
-    return [space for space in named if _served(hub, space)[0] == repository.repo_id]
+    return [space for space in named if served(hub, space)[0] == repository.repo_id]
 
 
 def return_to_release(hub: HubClient, space: str, model: HubRepository, tag: str) -> SpaceDone:
@@ -40,7 +40,7 @@ def return_to_release(hub: HubClient, space: str, model: HubRepository, tag: str
     """
     repository, commit = hub.repository(space, "space"), model.tags[tag]
     assert repository is not None  # spaces_of has just seen it
-    serves = _served(hub, space)[1]
+    serves = served(hub, space)[1]
     if serves == commit:
         return SpaceDone(space, "serves it", tag, repository.private)
     message = f"Commit {commit} of {model.repo_id}"  # of the commit that publish_space made
@@ -64,12 +64,12 @@ def return_before(hub: HubClient, space: str, model: HubRepository, released: st
     before = history[pinned + 1 :]
     if len(before) <= 1:  # the Hub's own first commit
         hub.set_private(space, True, "space")
-        return [SpaceDone(space, "made private", _tag_of(model, _served(hub, space)[1]), True)]
+        return [SpaceDone(space, "made private", _tag_of(model, served(hub, space)[1]), True)]
     return_to(hub, space, main=repository.main, old=before[0].commit, name=before[0].title, kind="space")
-    return [SpaceDone(space, "returned", _tag_of(model, _served(hub, space)[1]), repository.private)]
+    return [SpaceDone(space, "returned", _tag_of(model, served(hub, space)[1]), repository.private)]
 
 
-def _served(hub: HubClient, space: str) -> tuple[str | None, str | None]:
+def served(hub: HubClient, space: str) -> tuple[str | None, str | None]:
     """The model and its commit that a Space's main names; None, None where there is no such Space, or it is none of ours."""
     if hub.repository(space, "space") is None:
         return None, None

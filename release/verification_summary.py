@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from model_cards.signer import told, verify_options
 from release.records import Verification
+from release.rescoring import COMPUTED, NOT_COMPUTED, SHARE
 
 
 def summary(verification: Verification, against: str) -> str:
@@ -23,11 +24,22 @@ def summary(verification: Verification, against: str) -> str:
         + f"  digest   {verification.checkpoint_digest}, {parent[verification.differs_from_parent]}\n"
         f"  loads    in a fresh process; largest difference of a logit {logits}, greedy tokens the same"
         + "".join(
-            f"\n  scores   {finding.subject} {(finding.expected or '').partition(',')[0]} {finding.found}"
+            f"\n  Space    {finding.subject} {finding.found}"
             for finding in verification.findings
-            if finding.check == "rescore"
+            if finding.check == "space"
         )
+        + _scores(verification)
     )
+
+
+def _scores(verification: Verification) -> str:
+    """What was re-scored: of each task how much, then its figures; those that could not be say why."""
+    told = ""
+    for finding in verification.findings:
+        value = f" {finding.expected.partition(',')[0]}" if finding.expected else ""
+        words = {SHARE: ":", COMPUTED: value, NOT_COMPUTED: f"{value} not re-scored:"}.get(finding.check)
+        told += "" if words is None else f"\n  scores   {finding.subject}{words} {finding.found}"
+    return told
 
 
 def _claims(verification: Verification) -> str:

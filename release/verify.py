@@ -11,7 +11,6 @@ release is signed, it also shows whether somebody replaced all of them.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 from model_cards.signer import told, verify_options
@@ -20,22 +19,15 @@ from release.claims import check_claims
 from release.downloaded import compare_behaviour, compare_files, describe, fresh_download
 from release.hub_client import HubClient, HubRepository, check_repo_id
 from release.records import Finding, Probe, Receipt, ReleasePlan, Verification
+from release.rescoring import Rescoring, rescored
 from release.signature import SIGNATURE, Trust, check, require_usable
+from release.space_check import CHECK as SPACE
+from release.space_check import check_space
 from training.checkpoint import FileEntry, changes_behaviour, manifest_digest
 from training.command import log
 from training.counted import are, counted
 from training.errors import UsageError, VerificationMismatch
 from training.run_record import now
-
-
-@dataclass(frozen=True)
-class Rescoring:
-    """How many items of each task to answer again, the seed that draws them, and the file of a suite that is none of ours."""
-
-    items: int
-    seed: int
-    suite: str | None = None
-
 
 ANNOUNCED = re.compile(r"^Plan (sha256:[0-9a-f]{64})$", re.MULTILINE)  # in the message of a release's commit
 
@@ -92,7 +84,12 @@ def verify(
             findings += check_claims(snapshot, _own_plan(snapshot))
         findings += _behaviour_findings(snapshot, promise.files, entries, promise.probe)
         if rescoring is not None:
-            findings += _rescored(snapshot, rescoring, all(finding.ok for finding in findings))
+            if all(finding.ok for finding in findings):
+                findings += rescored(snapshot, rescoring)
+            else:
+                log("not re-scored: the download is not what was released")
+    if receipt is not None:
+        findings += check_space(hub, receipt)
     return Verification(
         repo_id=repo_id,
         revision=revision,
@@ -137,40 +134,12 @@ def require_true(verification: Verification, endpoint: str, next_step: str | Non
 
 
 def _advice(wrong: list[Finding], verification: Verification) -> str:
+    if {finding.check for finding in wrong} == {SPACE}:
+        return "the model itself is as released; what its Space answers is not known to come from it"
     if {finding.check for finding in wrong} <= {"kind", "signature", "identity"} and verification.signer is not None:
         options = verify_options(verification.signer)
         return f"do not use it, unless you expected another: it names{options}; have that from its owner, not from here"
     return "do not use this revision; `python -m release rollback` returns main to the previous release"
-
-
-def _rescored(snapshot: Path, rescoring: Rescoring, whole: bool) -> list[Finding]:
-    """A finding for every figure of the scorecard; those that could not be computed here say why."""
-    from evals.evaluated import find
-    from evals.rescore import rescore
-    from evals.saved import SavedRun
-
-    if not whole:
-        log("not re-scored: the download is not what was released")
-        return []
-    if not (snapshot / "scorecard.json").is_file():
-        raise UsageError("the release has no scorecard.json, so there is nothing to re-score")
-    run = SavedRun.open(snapshot)
-    figures = rescore(run, find(str(snapshot)), rescoring.items, rescoring.seed, suite=rescoring.suite)
-    return [
-        Finding(
-            check="rescore",
-            ok=figure.outcome != "does not hold",
-            subject=f"{figure.task}/{figure.metric}",
-            expected=f"{run.scorecard.score(figure.task, figure.metric).value:.4g}, as the scorecard says",
-            found=figure.outcome
-            + (f" ({counted(figure.items, 'item')})" if figure.items else "")
-            + f": {figure.explanation}",
-        )
-        for figure in figures
-    ] + [
-        Finding(check="rescore", ok=True, subject=task, found=f"not re-scored: it failed when it was scored: {why}")
-        for task, why in sorted(run.scorecard.failed_tasks.items())
-    ]
 
 
 def plan_in(snapshot: Path, where: str, trust: Trust | None) -> ReleasePlan:

@@ -18,7 +18,7 @@ from training.errors import UsageError
 
 if TYPE_CHECKING:
     from release.hub_client import HubClient
-    from release.verify import Rescoring
+    from release.rescoring import Rescoring
 
 _DESCRIPTION = """Download a release, hash it, load it, compare it with its promise.
 
@@ -39,7 +39,9 @@ def add_verify_command(parser: Parser) -> None:
     add_trust_options(verify)
     verify.add_argument("--rescore", type=int, metavar="N", help="compute the scores of N items of each task again")
     verify.add_argument("--seed", type=int, help="which items --rescore draws (default: others each time, and said)")
-    verify.add_argument("--suite", metavar="FILE", help="with --rescore: the suite, where it is none of Slipway's own")
+    verify.add_argument(
+        "--suite", metavar="FILE", help="with --rescore or --remeasure: the suite, if none of Slipway's own"
+    )
     verify.add_argument("--remeasure", action="store_true", help="of GGUF files: what each loses, measured again")
     verify.add_argument("--out", type=Path, metavar="FILE", help="write every finding there as JSON")
 
@@ -50,6 +52,7 @@ def run_verify(args: argparse.Namespace) -> Result:
     from release.exports.verify import is_export
     from release.hub_client import HubClient
     from release.records import Receipt
+    from release.rescoring import require_rescored
     from release.verification_summary import summary
     from release.verify import parse_target, require_true, verify
 
@@ -71,6 +74,8 @@ def run_verify(args: argparse.Namespace) -> Result:
     if args.out:
         verification.write(args.out)
     require_true(verification, hub.endpoint)
+    if rescoring is not None:
+        require_rescored(verification, hub.endpoint)
     against = f"the receipt {path}" if path else "the plan.json in the repository itself"
     return {"summary": summary(verification, against), **verification.model_dump(mode="json")}
 
@@ -88,7 +93,7 @@ def _verify_export(hub: HubClient, repo_id: str, revision: str | None, args: arg
             next_step="of GGUF files: --remeasure; the difference of their scores is held against its samples in any case",
         )
     receipt = ExportReceipt.read(args.receipt) if args.receipt else None
-    verification = verify_export(hub, repo_id, revision, receipt, remeasure=args.remeasure)
+    verification = verify_export(hub, repo_id, revision, receipt, remeasure=args.remeasure, suite=args.suite)
     if args.out:
         verification.write(args.out)
     require_true(verification, hub.endpoint, "do not use this revision; its owner can export it again with --repo")
@@ -98,12 +103,13 @@ def _verify_export(hub: HubClient, repo_id: str, revision: str | None, args: arg
 
 def _rescoring(args: argparse.Namespace) -> Rescoring | None:
     """What --rescore, --seed and --suite ask for. Raises UsageError where they do not go together."""
-    from release.verify import Rescoring
+    from release.rescoring import Rescoring
 
     if args.rescore is not None and args.rescore < 1:
         raise UsageError("--rescore needs at least one item of each task", found=str(args.rescore))
     for option in ("suite", "seed"):
-        if getattr(args, option) is not None and args.rescore is None:
+        read = args.rescore is not None or (option == "suite" and args.remeasure)
+        if getattr(args, option) is not None and not read:
             raise UsageError(
                 f"--{option} is what --rescore reads", next_step=f"give --rescore N too, or leave --{option} out"
             )

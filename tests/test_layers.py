@@ -35,7 +35,7 @@ OWNERS = {
     "codecarbon": {"training/energy.py"},
     "sklearn": {"evals/ngram_model.py"},
     "matplotlib": {"model_cards/plots.py", "training/isoflop_plot.py"},
-    "nh3": {"release/local_hub/pages/markdown.py"},
+    "nh3": {"release/local_hub/pages/markdown.py", "model_cards/page_parts.py"},
 }
 
 

@@ -40,6 +40,7 @@ from training.feedback_pairs import run_feedback_pairs
 from training.ilql_recipe import ILQLRecipe
 from training.plan_command import plan
 from training.plan_options import add_arguments as add_plan_arguments
+from training.processes import alone
 from training.recipe import (
     BestOfNRecipe,
     DPORecipe,
@@ -113,10 +114,17 @@ METHODS = {
 }
 
 
+NO_INTERVAL = "none, of a single value"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     quiet_libraries()
     parser = Parser("python -m training", "Train a checkpoint and record how.")
-    base = parser.command("base", "Unpack a base model (Hub id, directory, GGUF) into a checkpoint.", _base)
+
+    def single(name: str, description: str, run: Callable[[argparse.Namespace], Result]) -> argparse.ArgumentParser:
+        return parser.command(name, description, alone(name, run))
+
+    base = single("base", "Unpack a base model (Hub id, directory, GGUF) into a checkpoint.", _base)
     base.add_argument("source", help="a Hub id[@revision], a directory, a .gguf file, or smollm2-135m-instruct")
     base.add_argument("--out", type=Path, required=True, help="the run's directory, e.g. runs/base")
     base.add_argument(
@@ -126,7 +134,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from_recipes: dict[str, tuple[str, Callable[[argparse.Namespace], Result]]] = {
         name: (method.description, partial(_train, method)) for name, method in METHODS.items()
     }
-    from_recipes["best-of-n"] = ("Choose the best of n sampled answers as demonstrations for sft.", _best_of_n)
+    best_of_n = "Choose the best of n sampled answers as demonstrations for sft."
+    from_recipes["best-of-n"] = (best_of_n, alone("best-of-n", _best_of_n))
     for name, (description, run) in from_recipes.items():
         command = parser.command(name, description, run)
         command.add_argument("--recipe", required=True, help=f"a YAML file, or {name}-starter, which ships")
@@ -135,28 +144,28 @@ def main(argv: Sequence[str] | None = None) -> int:
             "overrides", nargs="*", metavar="key=value", help="values that take precedence over the recipe's"
         )
         add_energy_arguments(command)
-    merge = parser.command("merge", "Merge an adapter into its base model, and check the logits.", _merge)
+    merge = single("merge", "Merge an adapter into its base model, and check the logits.", _merge)
     merge.add_argument("adapter", type=Path, help="a directory that peft's save_pretrained wrote")
     merge.add_argument("--base", help="the base model (what the adapter names, if left out)")
     merge.add_argument("--dtype", choices=("float32", "bfloat16"), default="bfloat16", help="of the merged weights")
     merge.add_argument("--out", type=Path, required=True, help="the run's directory, e.g. runs/merged")
     add_energy_arguments(merge)
-    report = parser.command("report", "Draw the curves of a run's metrics.jsonl as one HTML page.", _report)
+    report = single("report", "Draw the curves of a run's metrics.jsonl as one HTML page.", _report)
     report.add_argument(
         "directory", type=Path, metavar="RUN", help="the run's directory, finished or not, e.g. runs/ppo"
     )
     report.add_argument("--out", type=Path, metavar="FILE", help="the page's file (RUN/report.html, if left out)")
-    add_plan_arguments(parser.command("plan", "Plan model, data, memory and time from a compute budget.", plan))
+    add_plan_arguments(single("plan", "Plan model, data, memory and time from a compute budget.", plan))
     sweep = "Try values of a recipe, each as an ordinary run, and tell which did best."
-    add_sweep_arguments(parser.command("sweep", sweep, _sweep))
+    add_sweep_arguments(single("sweep", sweep, _sweep))
     feedback = "Turn votes into a report, preference and KTO data, and a record."
-    add_feedback_arguments(parser.command("feedback", feedback, run_feedback))
+    add_feedback_arguments(single("feedback", feedback, run_feedback))
     pairs = "Answer prompts with two checkpoints, or twice with one, for people to judge."
-    add_pairs_arguments(parser.command("feedback-pairs", pairs, run_feedback_pairs))
+    add_pairs_arguments(single("feedback-pairs", pairs, run_feedback_pairs))
     thumbs = "Turn the thumbs of a chat Space into KTO data, and a record."
-    add_thumbs_arguments(parser.command("feedback-thumbs", thumbs, run_feedback_thumbs))
+    add_thumbs_arguments(single("feedback-thumbs", thumbs, run_feedback_thumbs))
     exchange = "Pairs and votes to and from the files of Argilla and Label Studio."
-    add_exchange_arguments(parser.command("feedback-exchange", exchange, run_feedback_exchange))
+    add_exchange_arguments(single("feedback-exchange", exchange, run_feedback_exchange))
     return parser.run(argv)
 
 
@@ -216,9 +225,11 @@ def _best_of_n(args: argparse.Namespace) -> Result:
         files["preferences"] = str(args.out / PREFERENCES)
     lines = [*files.values(), "  n   reward            gain              KL at most"]
     lines += [
-        f"  {row.n:<3} {row.reward:+.3f} ± {row.stderr:.3f}    {row.gain:+.3f} ± {row.gain_stderr:.3f}    {row.kl_bound:.3f}"
+        f"  {row.n:<3} {_with_error(row.reward, row.stderr)}    {_with_error(row.gain, row.gain_stderr)}    {row.kl_bound:.3f}"
         for row in record.best_of
     ]
+    if any(row.stderr is None for row in record.best_of):
+        lines.append("  no standard errors: there was one prompt")
     return {
         **files,
         "rows": record.demonstrations,
@@ -229,14 +240,20 @@ def _best_of_n(args: argparse.Namespace) -> Result:
     }
 
 
+def _with_error(value: float, stderr: float | None) -> str:
+    return f"{value:+.3f}" + (f" ± {stderr:.3f}" if stderr is not None else "        ")
+
+
 def _report(args: argparse.Namespace) -> Result:
     from training.report import report
 
     return report(args.directory, args.out)
 
 
-def _shown(value: float) -> float | int:
+def _shown(value: float | None) -> float | int | None:
     """A metric as the terminal shows it: four digits behind the point, and counts without any."""
+    if value is None:
+        return None
     return int(value) if float(value).is_integer() and abs(value) >= 2 else round(value, 4)
 
 
@@ -244,7 +261,7 @@ def _result(record: RunRecord, out: Path) -> Result:
     figures: dict[str, Any] = {name: _shown(value) for name, value in record.metrics.items()}
     lines = [f"{out / 'checkpoint'}", f"  digest   {record.checkpoint_digest}", f"  seconds  {record.seconds}"]
     width = max([24, *map(len, figures)])
-    lines += [f"  {name:<{width}} {value}" for name, value in figures.items()]
+    lines += [f"  {name:<{width}} {NO_INTERVAL if value is None else value}" for name, value in figures.items()]
     energy = record.energy
     if energy is not None and energy.kwh is not None:
         lines.append(f"  {'energy':<{width}} {energy.kwh:.4g} kWh{', estimated' if energy.estimate else ''}")

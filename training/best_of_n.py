@@ -12,7 +12,8 @@ the third DPO on the policy's own answers, a reward model having judged them (Gu
     runs/ID/samples.jsonl           {prompt, response, reward}: all answers, as `training ilql` takes them
     runs/ID/best_of_n.json          the record, written last: rewards and the bound on the KL divergence over n
 
-Killed, the same command continues with the next prompts, and what it samples is what it would have sampled.
+Killed, the same command continues with the next prompts, and what it samples is what it would have sampled. Where the reward
+function was changed in between, the answers that are there are scored anew: one function gives all rewards of a file.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ from typing import TYPE_CHECKING, Any
 
 from training.best_of_n_record import DEMONSTRATIONS, PREFERENCES, RECORD, SAMPLES, BestOf, BestOfNRecord
 from training.chat import prompt_ids, stop_tokens
+from training.command import log
 from training.context_length import require_context
+from training.counted import counted
 from training.data import Prompt, load_prompts
 from training.energy import price, spent
 from training.errors import UsageError
@@ -199,7 +202,7 @@ def _answers(
     kept: Path,
 ) -> list[dict[str, Any]]:
     """n scored answers to each prompt: those that `kept` has of an earlier attempt, then the rest, each batch added to it."""
-    rows = _sampled_before(kept, recipe.n)
+    rows = _scored_alike(_sampled_before(kept, recipe.n), tokenizer, scorer, recipe.batch_size * recipe.n, kept)
     with Progress("best-of-n", len(prompts), len(rows) // recipe.n) as progress:
         for first in range(len(rows) // recipe.n, len(prompts), recipe.batch_size):
             batch = prompts[first : first + recipe.batch_size]
@@ -258,7 +261,13 @@ def _sample(
     texts = [tokenizer.decode(row, skip_special_tokens=True) for row in tokens]
     scores = scorer.score(tokenizer, list(zip(asked, texts, strict=True)))
     return [
-        {"prompt": prompt, "response": text, "reward": score, "ended": len(row) < longest}
+        {
+            "prompt": prompt,
+            "response": text,
+            "reward": score,
+            "scored_by": scorer.identity,
+            "ended": len(row) < longest,
+        }
         for prompt, text, score, row in zip(asked, texts, scores, tokens, strict=True)
     ]
 
@@ -271,6 +280,23 @@ def _sampled_before(file: Path, n: int) -> list[dict[str, Any]]:
     lines = lines[: len(lines) // n * n]
     write_atomically(file, b"".join(lines))
     return [json.loads(line) for line in lines]
+
+
+def _scored_alike(
+    rows: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, scorer: Scorer, at_once: int, kept: Path
+) -> list[dict[str, Any]]:
+    """An earlier attempt's rows with rewards by `scorer`: those that something else gave, or nobody knows what, are replaced."""
+    others = sum(row.get("scored_by") != scorer.identity for row in rows)
+    if not others:
+        return rows
+    log(f"what gives the rewards has changed: scoring {counted(others, 'answer')} of before anew")
+    scores: list[float] = []
+    for start in range(0, len(rows), at_once):
+        asked = [(row["prompt"], row["response"]) for row in rows[start : start + at_once]]
+        scores += scorer.score(tokenizer, asked)
+    again = [{**row, "reward": score, "scored_by": scorer.identity} for row, score in zip(rows, scores, strict=True)]
+    write_atomically(kept, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in again).encode())
+    return again
 
 
 def _write(file: Path, rows: Sequence[dict[str, Any]]) -> str:

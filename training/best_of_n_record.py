@@ -19,9 +19,9 @@ class BestOf(Record):
 
     n: int
     reward: float  # expected, over prompts
-    stderr: float  # of `reward`, over prompts
+    stderr: float | None  # of `reward`, over prompts; None of a single one
     gain: float  # over n = 1
-    gain_stderr: float  # paired by prompt
+    gain_stderr: float | None  # paired by prompt
     kl_bound: float  # nats
 
 

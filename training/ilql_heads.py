@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from training.ilql_math import polyak
 from training.layer_checkpointing import checkpoint_layers
+from training.merged import merged
 from training.policy import decided_from
 from training.ppo_math import token_logprobs
 from training.recipe import LoraSettings
@@ -139,4 +140,4 @@ class ValuedPolicy(nn.Module):
 
     def merged(self) -> Any:
         """The policy as a plain causal language model, adapters merged."""
-        return self.model.merge_and_unload() if self.uses_adapters else self.model
+        return merged(self.model) if self.uses_adapters else self.model

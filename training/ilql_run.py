@@ -113,7 +113,7 @@ def train_ilql(recipe: ILQLRecipe, out: Path) -> RunRecord:
     told: Tracker | list[Tracker] = recipe.report_to if accelerator.is_main_process else "none"
     with tracked(told, run.path, recipe, ilql.steps_done) as tell:
         learn(ilql, run, tell)
-    figures = {**behaviour(data.train), "steps": float(ilql.steps_done), **last_losses(run), **answers.scale()}
+    figures = behaviour(data.train) | {"steps": float(ilql.steps_done), **last_losses(run), **answers.scale()}
     if answers.heldout:
         figures |= {f"heldout_{name}": value for name, value in ilql.heldout_losses(answers.heldout).items()}
         figures["heldout_value_correlation"] = ilql.value_correlation(answers.heldout)
@@ -216,7 +216,7 @@ def write_policy(
     return checkpoint, sha256_of_file(save_heads(heads, checkpoint))
 
 
-def behaviour(rows: Sequence[Rewarded]) -> dict[str, float]:
+def behaviour(rows: Sequence[Rewarded]) -> dict[str, float | None]:
     """What the data's own answers are worth by the rewards that they came with."""
     mean, error = mean_and_stderr([row.reward for row in rows])
     return {"behaviour_rows": float(len(rows)), "behaviour_reward": mean, "behaviour_reward_stderr": error}
@@ -224,7 +224,7 @@ def behaviour(rows: Sequence[Rewarded]) -> dict[str, float]:
 
 def steered_figures(
     policy: SteeredPolicy, recipe: ILQLRecipe, scorer: Scorer, rows: Sequence[Rewarded], prompts: Sequence[Prompt]
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """Mean rewards of sampled answers without steering and with it, over prompts; and the latter's gain over the behaviour.
 
     `steering_change` is what steering adds, paired by prompt: both are drawn with the same random numbers.
@@ -234,8 +234,12 @@ def steered_figures(
     """
     assert recipe.evaluation is not None
     settings = recipe.evaluation
-    found = {"evaluation_prompts": float(len(prompts)), "evaluation_samples": float(settings.samples)}
+    found: dict[str, float | None] = {
+        "evaluation_prompts": float(len(prompts)),
+        "evaluation_samples": float(settings.samples),
+    }
     rewards: dict[str, list[float]] = {}  # each prompt's mean
+    worth: dict[str, tuple[float, float | None]] = {}
     for name, beta in (("unsteered", 0.0), ("steered", recipe.steering.beta)):
         steering = recipe.steering.model_copy(update={"beta": beta})
         answers = policy.answers([row.prompt for row in prompts], settings.samples, steering, recipe.seed)
@@ -246,14 +250,17 @@ def steered_figures(
             )
         )
         rewards[name] = [statistics.fmean([next(scores) for _ in given]) for given in answers]
-        found[f"{name}_reward"], found[f"{name}_reward_stderr"] = mean_and_stderr(rewards[name])
+        worth[name] = mean_and_stderr(rewards[name])
+        found[f"{name}_reward"], found[f"{name}_reward_stderr"] = worth[name]
     changes = [after - before for before, after in zip(rewards["unsteered"], rewards["steered"], strict=True)]
     found |= with_interval("steering_change", *mean_and_stderr(changes))
     drawn = random.Random(recipe.seed).sample(rows, min(len(rows), BEHAVIOUR_SCORED))
     mean, error = mean_and_stderr(scorer.score(policy.tokenizer, [(row.prompt, row.response) for row in drawn]))
     found |= {"behaviour_scored": float(len(drawn)), "behaviour_score": mean, "behaviour_score_stderr": error}
-    found["steered_gain"] = found["steered_reward"] - mean
-    found["steered_gain_stderr"] = math.hypot(found["steered_reward_stderr"], error)
+    steered, steered_error = worth["steered"]
+    found["steered_gain"] = steered - mean
+    known = steered_error is not None and error is not None
+    found["steered_gain_stderr"] = math.hypot(steered_error or 0.0, error or 0.0) if known else None
     return found
 
 

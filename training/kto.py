@@ -111,11 +111,11 @@ def in_rounds(rows: list[Feedback], seed: int) -> list[Feedback]:
     return ordered
 
 
-def feedback_report(rows: list[Feedback], rewards: list[float]) -> dict[str, float]:
+def feedback_report(rows: list[Feedback], rewards: list[float]) -> dict[str, float | None]:
     """Good and bad answers' implicit rewards, as far as there are any of either."""
     good = [(json.dumps(row.prompt), reward) for row, reward in zip(rows, rewards, strict=True) if row.label]
     bad = [(json.dumps(row.prompt), reward) for row, reward in zip(rows, rewards, strict=True) if not row.label]
-    found = {"heldout_good": float(len(good)), "heldout_bad": float(len(bad))}
+    found: dict[str, float | None] = {"heldout_good": float(len(good)), "heldout_bad": float(len(bad))}
     if good:
         found["heldout_reward_good"] = sum(reward for _, reward in good) / len(good)
     if bad:

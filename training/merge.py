@@ -3,28 +3,26 @@
     python -m training merge runs/lora --base runs/base --out runs/merged
 
 The adapter is a directory that peft's save_pretrained wrote. What is written loads without peft, and a run.json says how far its
-logits are from those of the base with the adapter on top.
+logits are from those of the base with the adapter on top. The tokenizer is the adapter's own, where one lies beside it.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from training.checkpoint import Checkpoint, FileEntry, manifest_digest, read_safetensors_header
+from training.adapter import CONFIG, MODELS, WEIGHTS, adapter_digest, adapter_settings, tokenizer_for
+from training.checkpoint import Checkpoint, read_safetensors_header
 from training.energy import price, spent
 from training.errors import UsageError
-from training.pretrained import load_tokenizer, require_finite, resolve_base
-from training.records import sha256_of_file
+from training.merged import merged, tied_embeddings_allowed
+from training.pretrained import require_finite, resolve_base
 from training.run_record import ParentCheckpoint, RunRecord, git_revision, hardware, now, package_versions
 from training.weights_dtype import cast_weights
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-MODELS = {"CAUSAL_LM": "AutoModelForCausalLM", "SEQ_CLS": "AutoModelForSequenceClassification"}
 # How far the merged model's outputs may be from the unmerged one's. Rounding weights to bfloat16 costs about 1e-3 nats.
 MOST_KL = {"float32": 1e-5, "bfloat16": 2e-2}  # nats a token, of the distributions over the vocabulary
 MOST_SCORE = {"float32": 1e-3, "bfloat16": 0.2}  # of a reward model's score
@@ -46,14 +44,7 @@ def merge_adapter(adapter: Path, base: str | None, out: Path, dtype: str) -> Run
     wanted = {"adapter": str(adapter), "base": base or settings["base_model_name_or_path"], "dtype": dtype}
     if (out / "run.json").is_file():
         record = RunRecord.read(out / "run.json")
-        if record.recipe != wanted:
-            raise UsageError(
-                "this directory holds another merge",
-                where=str(out),
-                expected=json.dumps(record.recipe),
-                found=json.dumps(wanted),
-                next_step="choose another --out",
-            )
+        require_same_merge(record, wanted, out)
         return record
     if not wanted["base"]:
         raise UsageError(
@@ -89,37 +80,30 @@ def merge_adapter(adapter: Path, base: str | None, out: Path, dtype: str) -> Run
     return record
 
 
-def adapter_settings(adapter: Path) -> dict[str, Any]:
-    """adapter_config.json of a directory that holds a whole adapter for a kind of model that can be merged here."""
-    for name in (CONFIG, WEIGHTS):
-        if not (adapter / name).is_file():
-            raise UsageError(
-                "there is no adapter here",
-                where=str(adapter),
-                expected=f"{CONFIG} and {WEIGHTS}, as peft's save_pretrained writes them",
-                found=f"no {name}",
-                next_step="give the directory that holds them",
-            )
-    settings: dict[str, Any] = json.loads((adapter / CONFIG).read_text(encoding="utf-8"))
-    if settings.get("task_type") not in MODELS:
+def require_same_merge(record: RunRecord, wanted: dict[str, Any], out: Path) -> None:
+    """Raise UsageError where `out` holds the merge of another adapter, base or precision than is wanted, or of what they were.
+
+    Digests count, not paths. A base on the Hub is known by its name alone: nothing is downloaded for a merge that is done.
+    """
+    base = record.parent("base")
+    adapter = record.parent("adapter")
+    here = Path(wanted["base"] or "").expanduser().is_dir()
+    found = [
+        ("dtype", record.recipe["dtype"], wanted["dtype"]),
+        ("the adapter", adapter and adapter.digest, adapter_digest(Path(wanted["adapter"]))),
+        ("the base model", base and base.digest, resolve_base(wanted["base"]).checkpoint.digest)
+        if here
+        else ("base", record.recipe["base"], wanted["base"]),
+    ]
+    changed = [(name, was, now) for name, was, now in found if was != now]
+    if changed:
         raise UsageError(
-            "adapters of this kind are not merged here",
-            where=str(adapter / CONFIG),
-            expected="task_type " + " or ".join(MODELS),
-            found=str(settings.get("task_type")),
-            next_step="set task_type to what the adapter was trained as",
+            "this directory holds another merge",
+            where=str(out),
+            expected=", ".join(f"{name} {was}" for name, was, _ in changed),
+            found=", ".join(f"{name} {now}" for name, _, now in changed),
+            next_step="choose another --out, or remove the directory to merge anew",
         )
-    return settings
-
-
-def adapter_digest(adapter: Path) -> str:
-    """A digest as a checkpoint's, of the adapter's two files."""
-    return manifest_digest(
-        tuple(
-            FileEntry(path=name, size=(adapter / name).stat().st_size, sha256=sha256_of_file(adapter / name))
-            for name in (CONFIG, WEIGHTS)
-        )
-    )
 
 
 def _merge(adapter: Path, base: Checkpoint, task: str, made: Path, dtype: str) -> dict[str, float]:
@@ -129,11 +113,12 @@ def _merge(adapter: Path, base: Checkpoint, task: str, made: Path, dtype: str) -
 
     loader = getattr(transformers, MODELS[task])
     labels = {"num_labels": 1} if task == "SEQ_CLS" else {}
-    tokenizer = load_tokenizer(base)
     model = loader.from_pretrained(base.path, dtype=torch.float32, **labels)
     require_finite(model, base)
+    tokenizer = tokenizer_for(adapter, base, model.get_input_embeddings().num_embeddings)
     try:
-        model = PeftModel.from_pretrained(model, adapter)
+        with tied_embeddings_allowed():
+            model = PeftModel.from_pretrained(model, adapter)
     except (RuntimeError, ValueError) as error:  # peft's words for tensors of other shapes, and for modules not there
         raise UsageError(
             "the adapter does not fit the base model",
@@ -155,9 +140,9 @@ def _merge(adapter: Path, base: Checkpoint, task: str, made: Path, dtype: str) -
         )
     model.eval()
     before = _outputs(model, tokenizer)
-    merged = cast_weights(model.merge_and_unload(), dtype)
-    require_finite(merged, base)
-    merged.save_pretrained(made)
+    whole = cast_weights(merged(model), dtype)
+    require_finite(whole, base)
+    whole.save_pretrained(made)
     tokenizer.save_pretrained(made)
     saved = loader.from_pretrained(made, dtype=torch.float32).eval()
     return compare(before, _outputs(saved, tokenizer), task, dtype)

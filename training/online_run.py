@@ -24,7 +24,7 @@ from training.pair_report import with_interval
 from training.ppo_setup import check_same_tokens, load_rewards, require_room_to_answer
 from training.pretrained import load_policy
 from training.recipe import Generation, OnlineRecipe
-from training.reward_sources import TextRewards
+from training.reward_sources import TextRewards, scored_alike_from
 from training.run_directory import training_device
 from training.run_record import RunRecord, kept
 from training.scorer import mean_and_stderr
@@ -47,9 +47,9 @@ def train_online(run: TRLRun[Online], config: type[Any], trainer: type[Any]) -> 
 
     Metrics: heldout_reward_before and heldout_reward_after of one sampled answer to each held-out prompt, by the same random
     numbers, heldout_reward_change paired by prompt with its standard error and 95% interval (_stderr, _low, _high), and the mean
-    reward and KL (TRL's, nats a token, none where beta is 0) in the first and the last fifth of the logged steps. Raises
-    RewardFailed where a function or a server gives no rewards: the last saved step stays, and the same command continues
-    from it.
+    reward and KL (TRL's, nats a token, none where beta is 0) in the first and the last fifth of the logged steps; of the reward,
+    where its function was changed on the way, the steps that the last one scored. Raises RewardFailed where a function or a
+    server gives no rewards: the last saved step stays, and the same command continues from it.
     """
     from datasets import Dataset
 
@@ -62,6 +62,8 @@ def train_online(run: TRLRun[Online], config: type[Any], trainer: type[Any]) -> 
     rewards, parents = load_rewards(recipe, training_device())
     data = load_prompts(recipe.prompts, recipe.seed)
     run.hold_inputs([base.parent, *parents], data.source)
+    if isinstance(rewards, TextRewards):
+        run.note_rewards(rewards.source)
     model, tokenizer = load_policy(base.checkpoint, run.load_dtype)
     data = words_only(data, tokenizer)
     stops = stop_tokens(tokenizer, model.generation_config)
@@ -79,7 +81,7 @@ def train_online(run: TRLRun[Online], config: type[Any], trainer: type[Any]) -> 
         )
     ids = [prompt_ids(tokenizer, row.prompt) for row in rows + heldout]
     require_room_to_answer(recipe, ids, model.config, rewards)
-    metrics = {}
+    metrics: dict[str, float | None] = {}
     if heldout:
         metrics["heldout_prompts"] = float(len(heldout))
         with as_saved(model, base.checkpoint.dtype):
@@ -106,13 +108,13 @@ def train_online(run: TRLRun[Online], config: type[Any], trainer: type[Any]) -> 
         changes = [now - then for now, then in zip(after, before, strict=True)]
         metrics |= with_interval("heldout_reward_change", *mean_and_stderr(changes))
     logged = [json.loads(line) for line in run.directory.metrics.read_bytes().splitlines()]
-    metrics |= fifths("reward", [line["reward"] for line in logged if "reward" in line])
+    rewarded = [line for line in logged if "reward" in line]
+    since = scored_alike_from(run.rewards, rewarded[-1]["step"]) if rewarded else 1
+    metrics |= fifths("reward", [line["reward"] for line in rewarded if line["step"] >= since])
     metrics |= fifths("kl", [line["kl"] for line in logged if "kl" in line])
     run.save_policy(trained, base)
     source = kept(data.source, len(rows), len(data.train) - len(rows), recipe.max_prompt_length)
-    return run.finish(
-        [base.parent, *parents], source, metrics, [rewards.source] if isinstance(rewards, TextRewards) else []
-    )
+    return run.finish([base.parent, *parents], source, metrics)
 
 
 def epochs(arguments: Any, rows: int) -> int:

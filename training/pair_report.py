@@ -16,12 +16,14 @@ BINS = 10  # of confidence, from 0.5 to 1
 LENGTHS = ((-0.5, "much_shorter"), (-0.1, "shorter"), (0.1, "alike"), (0.5, "longer"), (math.inf, "much_longer"))
 
 
-def pair_report(rows: Sequence[Preference], chosen: Sequence[float], rejected: Sequence[float]) -> dict[str, float]:
+def pair_report(
+    rows: Sequence[Preference], chosen: Sequence[float], rejected: Sequence[float]
+) -> dict[str, float | None]:
     """Accuracy with its interval, calibration, and agreement by difference of length, each under a `heldout_` name.
 
-    `chosen` and `rejected` are the scores of each row's answers. Keys: pairs, accuracy with accuracy_stderr (binomial) and
-    accuracy_low and accuracy_high (Wilson, 95%), longer_wins (the baseline that prefers the longer answer; ties half), margin,
-    log_loss (of the Bradley-Terry probability, nats), calibration_error, length_correlation (of margins with differences
+    `chosen` and `rejected` are the scores of each row's answers. Keys: pairs, accuracy with accuracy_stderr (binomial; None of one
+    pair) and accuracy_low and accuracy_high (Wilson, 95%), longer_wins (the baseline that prefers the longer answer; ties half),
+    margin, log_loss (of the Bradley-Terry probability, nats), calibration_error, length_correlation (of margins with differences
     of length), and accuracy_chosen_X with pairs_chosen_X for each X of LENGTHS that has pairs.
     """
     n = len(rows)
@@ -30,10 +32,10 @@ def pair_report(rows: Sequence[Preference], chosen: Sequence[float], rejected: S
     accuracy = sum(right) / n
     low, high = wilson(accuracy, n)
     lengths = [len(row.chosen) - len(row.rejected) for row in rows]
-    found = {
+    found: dict[str, float | None] = {
         "pairs": float(n),
         "accuracy": accuracy,
-        "accuracy_stderr": math.sqrt(accuracy * (1 - accuracy) / n),
+        "accuracy_stderr": math.sqrt(accuracy * (1 - accuracy) / n) if n > 1 else None,
         "accuracy_low": low,
         "accuracy_high": high,
         "longer_wins": sum(_half(length) for length in lengths) / n,
@@ -79,15 +81,16 @@ def wilson(share: float, n: int, z: float = 1.959964) -> tuple[float, float]:
     return max(0.0, middle - reach), min(1.0, middle + reach)
 
 
-def clustered_auc(good: Sequence[tuple[str, float]], bad: Sequence[tuple[str, float]]) -> tuple[float, float]:
+def clustered_auc(good: Sequence[tuple[str, float]], bad: Sequence[tuple[str, float]]) -> tuple[float, float | None]:
     """The probability that a good answer's score is above a bad one's (Mann and Whitney's; ties half), and its standard error.
 
     Each answer is (prompt, score). Answers to one prompt do not count as independent: the error is Obuchowski's for clusters
-    (1997), which without repeated prompts is DeLong's but for n / (n - 1) taken of all answers; 0 where there is one prompt, of
-    which nothing is known.
+    (1997), which without repeated prompts is DeLong's but for n / (n - 1) taken of all answers. It is None where it is not known
+    how much other prompts' would differ: where good or bad answers are to one prompt only, and where no place varies, as where
+    all good ones are above.
     """
     below, above = sorted(score for _, score in bad), sorted(score for _, score in good)
-    auc, stderr = 0.0, 0.0
+    auc = 0.0
     sums: dict[
         str, float
     ] = {}  # by prompt: how far its answers' places are from what the AUC says, over each side's count
@@ -98,13 +101,17 @@ def clustered_auc(good: Sequence[tuple[str, float]], bad: Sequence[tuple[str, fl
         auc = sum(places) / len(places)  # the same from either side
         for (prompt, _), place in zip(side, places, strict=True):
             sums[prompt] = sums.get(prompt, 0.0) + (place - auc) / len(side)
-    if len(sums) > 1:
-        stderr = math.sqrt(len(sums) / (len(sums) - 1) * sum(value * value for value in sums.values()))
-    return auc, stderr
+    if any(len({prompt for prompt, _ in side}) < 2 for side in (good, bad)) or not any(sums.values()):
+        return auc, None
+    return auc, math.sqrt(len(sums) / (len(sums) - 1) * sum(value * value for value in sums.values()))
 
 
-def with_interval(name: str, value: float, stderr: float) -> dict[str, float]:
-    """A metric with its standard error and its 95% interval, under `name`, `name`_stderr, _low and _high."""
+def with_interval(name: str, value: float, stderr: float | None) -> dict[str, float | None]:
+    """A metric with its standard error and its 95% interval, under `name`, `name`_stderr, _low and _high; the three are None where
+    there is no standard error.
+    """
+    if stderr is None:
+        return {name: value, f"{name}_stderr": None, f"{name}_low": None, f"{name}_high": None}
     reach = 1.959964 * stderr
     return {name: value, f"{name}_stderr": stderr, f"{name}_low": value - reach, f"{name}_high": value + reach}
 

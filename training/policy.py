@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from training.chosen_tokens import chosen_logprobs
 from training.frozen_trunk import frozen_layers, layers_from, same_layers, trunk_states
 from training.layer_checkpointing import checkpoint_layers
+from training.merged import merged
 from training.ppo_math import entropy, tempered, token_logprobs
 from training.recipe import LoraSettings
 from training.sharding import in_parts_like
@@ -154,7 +155,7 @@ class ActorCritic(nn.Module):
 
     def merged(self) -> Any:
         """The policy as a plain causal language model, adapters merged. The actor is of no use afterwards."""
-        return self.model.merge_and_unload() if self.uses_adapters else self.model
+        return merged(self.model) if self.uses_adapters else self.model
 
     def _decode(
         self, model: Any, input_ids: Tensor, attention_mask: Tensor, response_length: int, trunk: Tensor | None

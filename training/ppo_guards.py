@@ -48,9 +48,12 @@ def best(measured: Sequence[Measured], max_kl: float | None) -> Measured | None:
     return max(fit, key=lambda one: one.reward) if fit else None
 
 
-def reason_to_stop(lines: Sequence[dict[str, Any]], measured: Sequence[Measured], guards: GuardSettings) -> Stop | None:
-    """The first of the guards that the run has tripped, or None."""
-    for found in (_kl(lines, guards), _length(lines, guards), _hacking(lines, measured, guards)):
+def reason_to_stop(
+    lines: Sequence[dict[str, Any]], measured: Sequence[Measured], guards: GuardSettings, since: int = 1
+) -> Stop | None:
+    """The first of the guards that the run has tripped, or None. Rewards before update `since` were another function's."""
+    scored = [line for line in lines if line["step"] >= since]
+    for found in (_kl(lines, guards), _length(lines, guards), _hacking(scored, measured, guards)):
         if found is not None:
             return found
     return None

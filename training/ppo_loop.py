@@ -16,7 +16,7 @@ from training.ppo_guards import Measured, Stop, best, reason_to_stop, within_lim
 from training.ppo_saved import Carried, keep_policy, load_policy, save
 from training.progress import Progress
 from training.records import write_atomically
-from training.reward_sources import RewardFailed
+from training.reward_sources import RewardFailed, scored_alike_from
 from training.run_directory import RunDirectory
 
 if TYPE_CHECKING:
@@ -74,7 +74,9 @@ def train(
                 f"reward {metrics['reward_mean']:+.3f}  kl {metrics['kl']:.2f}  tokens {metrics['response_tokens']:.0f}  "
                 f"{ppo.episodes_per_update / metrics['seconds']:.1f} episodes/s"
             )
-            carried.stopped = reason_to_stop(lines, carried.measured, guards)
+            carried.stopped = reason_to_stop(
+                lines, carried.measured, guards, scored_alike_from(carried.rewards, ppo.updates_done)
+            )
             if carried.stopped is not None and carried.measured:
                 if carried.measured[-1].update != ppo.updates_done:
                     _measure(ppo, run, carried, lines, heldout)

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from training.master_weights import MasterAdamW
+from training.merged import merged
 from training.recipe import PPORecipe
 from training.sharding import gathered, layout, optimizer_state_for, rebuilt, say_how_it_lies, shard, whole_weights
 
@@ -137,7 +138,7 @@ class InParts(Placement):
         if not self.accelerator.is_main_process:
             return None
         policy = rebuilt(self.actor.model, weights)
-        return policy.merge_and_unload() if self.actor.uses_adapters else policy
+        return merged(policy) if self.actor.uses_adapters else policy
 
     def _policy_weights(self) -> dict[str, Tensor]:
         found: dict[str, Tensor] = gathered(self.actor.model.state_dict())

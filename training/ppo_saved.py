@@ -50,16 +50,20 @@ def save(ppo: PPO, run: RunDirectory, carried: Carried) -> None:
     ppo.accelerator.wait_for_everyone()
 
 
-def resume(ppo: PPO, run: RunDirectory) -> Carried | None:
-    """Continue from the saved state, or return None where there is none.
-
-    Metrics of updates after it are cut off, for they come again. Raises UsageError where the state or a line of metrics is damaged.
-    """
+def saved(run: RunDirectory) -> dict[str, Any] | None:
+    """What an earlier attempt saved, or None where there is nothing. Raises UsageError where it is damaged."""
     file = run.state / STATE_FILE
     if not file.is_file():
         run.metrics.unlink(missing_ok=True)
         return None
-    state = load_state(file)
+    return load_state(file)
+
+
+def resume(ppo: PPO, run: RunDirectory, state: dict[str, Any]) -> Carried:
+    """Continue from what was `saved`.
+
+    Metrics of updates after it are cut off, for they come again. Raises UsageError where a line of metrics is damaged.
+    """
     ppo.load_state(state["ppo"])
     if ppo.accelerator.is_main_process:
         run.cut_metrics(ppo.updates_done)
@@ -98,13 +102,3 @@ def _drop_others(run: RunDirectory, updates: set[int | None]) -> None:
     for file in run.state.glob("policy-*.pt"):
         if file not in kept:
             file.unlink()
-
-
-def note_reward_source(carried: Carried, source: RewardSource, updates_done: int) -> None:
-    """Enter what gives the rewards from the next update on, where it is not what gave them before."""
-    last = carried.rewards[-1] if carried.rewards else None
-    if last is not None and (last.name, last.sha256) == (source.name, source.sha256):
-        return
-    if last is not None:
-        log(f"{source.name} has changed; the record names both, this one from update {updates_done + 1} on")
-    carried.rewards.append(source.model_copy(update={"from_update": updates_done + 1}))

@@ -283,11 +283,16 @@ def load_policy(checkpoint: Checkpoint, dtype: str) -> tuple[PreTrainedModel, Pr
     return model, tokenizer
 
 
-def load_tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
-    """The tokenizer, with a padding token. Raises UsageError where it has no chat template, or no end token."""
+def load_tokenizer(checkpoint: Checkpoint, template: str | None = None) -> PreTrainedTokenizerBase:
+    """The tokenizer, with a padding token; `template` is its chat template where it has none of its own.
+
+    Raises UsageError where there is no chat template, or no end token.
+    """
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(checkpoint.path)
+    if tokenizer.chat_template is None:
+        tokenizer.chat_template = template
     if tokenizer.chat_template is None:
         raise UsageError(
             "the tokenizer has no chat template, so there is no telling how a conversation is written",

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from argparse import Namespace
+from collections.abc import Callable
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from training.command import Result
 from training.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,6 +21,23 @@ if TYPE_CHECKING:
 def launched_processes() -> int:
     """How many processes torchrun or `accelerate launch` started for this run; 1 where neither did."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def alone(name: str, run: Callable[[Namespace], Result]) -> Callable[[Namespace], Result]:
+    """The command `name` as one process: launched as several, each would do all of it, into the same files."""
+
+    def run_alone(args: Namespace) -> Result:
+        processes = launched_processes()
+        if processes > 1:
+            raise UsageError(
+                f"{name} is work for one process",
+                expected="one process",
+                found=f"{processes}, by accelerate launch or torchrun (WORLD_SIZE)",
+                next_step=f"python -m training {name} ..., without the launcher",
+            )
+        return run(args)
+
+    return run_alone
 
 
 def launched_accelerator(recipe: PPORecipe | ILQLRecipe) -> Accelerator:

@@ -74,6 +74,15 @@ class TRLRecipe(Settings):
     memory_check: bool = Field(default=True, exclude=True)  # refuse a run that surely needs more memory than is free
     seed: int = 0
 
+    @model_validator(mode="after")
+    def _adapters_are_trained(self) -> Self:
+        if self.lora is not None and "lm_head" in self.lora.target_modules and self.method != "reward":
+            raise ValueError(
+                "'lora.target_modules' must not name lm_head: TRL computes from its weights alone, so its adapter would never be "
+                "trained; leave it away, or use 'lora: null'"
+            )
+        return self
+
 
 class RewardRecipe(TRLRecipe):
     """A reward model: a base model with one output, trained on pairs (Ouyang et al. 2022, equation 1)."""

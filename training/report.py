@@ -172,7 +172,8 @@ def _about(lines: Sequence[dict[str, Any]], record: RunRecord | None) -> str:
     if record is None:
         return f"<p>{counted(len(lines), 'line')} so far; the run is not finished.</p>"
     rows = "".join(
-        f"<tr><td>{escape(key)}</td><td>{value:.6g}</td></tr>" for key, value in sorted(record.metrics.items())
+        f"<tr><td>{escape(key)}</td><td>{'none, of a single value' if value is None else f'{value:.6g}'}</td></tr>"
+        for key, value in sorted(record.metrics.items())
     )
     base = record.parent("base")
     stopped = f'<p class="stopped">Stopped: {escape(record.stopped)}</p>' if record.stopped else ""

@@ -117,7 +117,7 @@ def tokenize_pairs(
     return pairs, len(rows) - len(pairs)
 
 
-def held_out_metrics(model: RewardModel, rows: list[Preference]) -> dict[str, float]:
+def held_out_metrics(model: RewardModel, rows: list[Preference]) -> dict[str, float | None]:
     """`pair_report` of the model's scores on pairs that were not trained on."""
     chosen = model.score([(row.prompt, row.chosen) for row in rows])
     rejected = model.score([(row.prompt, row.rejected) for row in rows])

@@ -129,6 +129,28 @@ def reward_endpoint(url: str, timeout: float, tries: int) -> TextRewards:
     return TextRewards(RewardSource(kind="url", name=url), call)
 
 
+def scored_by(noted: Sequence[RewardSource], source: RewardSource, done: int) -> list[RewardSource]:
+    """What gave a run's rewards so far, with `source` for those after `done` updates, where something else gave the last ones.
+
+    What was noted and has scored no update is left out.
+    """
+    if noted and same_source(noted[-1], source):
+        return list(noted)
+    if noted:
+        log(f"{source.name} has changed; the record names both, this one from update {done + 1} on")
+    scored = [one for one in noted if one.from_update <= done]
+    return [*scored, source.model_copy(update={"from_update": done + 1})]
+
+
+def same_source(one: RewardSource, other: RewardSource) -> bool:
+    return (one.name, one.sha256) == (other.name, other.sha256)
+
+
+def scored_alike_from(noted: Sequence[RewardSource], last: int) -> int:
+    """The first of the updates up to `last` that whatever scored `last` scored too: rewards of earlier ones are another's."""
+    return max((one.from_update for one in noted if one.from_update <= last), default=1)
+
+
 def checked(found: Any, samples: Sequence[str], name: str) -> list[float]:
     """`found` as one finite float for each sample; a tensor or an array of one dimension will do. Else RewardFailed."""
     values = found.tolist() if hasattr(found, "tolist") else found

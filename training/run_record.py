@@ -151,7 +151,9 @@ class RunRecord(Record):
     hardware: Hardware
     started: str
     seconds: float
-    metrics: dict[str, float]
+    metrics: dict[
+        str, float | None
+    ]  # null: a standard error or an end of an interval that a single value does not have
     stopped: str | None = None  # why the run ended before its last update, in figures
     energy: Energy | None = None  # None: not measured
     price: Price | None = None  # of an hour of the machine, where the user said it

@@ -45,6 +45,13 @@ class Scorer:
         parent = found.parent.model_copy(update={"role": "reward_model", "hub_id": None})
         return cls(RewardModel.load(found.checkpoint, dtype, device=device), [parent], [])
 
+    @property
+    def identity(self) -> str:
+        """What scores, by its bytes: a reward model by its digest, a function by its name and the hash of its file."""
+        if self.sources:
+            return f"{self.sources[0].name.rpartition(':')[2]} of sha256:{self.sources[0].sha256}"
+        return self.parents[0].digest
+
     def score(self, tokenizer: PreTrainedTokenizerBase, conversations: Sequence[tuple[Messages, str]]) -> list[float]:
         """A score for each (prompt, answer), in their order. `tokenizer` is the answering policy's: a function is given the
         prompt as that policy read it. Raises RewardFailed where a function does not give one finite number each.
@@ -55,7 +62,7 @@ class Scorer:
         return self.rewards.score(prompts, [answer for _, answer in conversations])
 
 
-def mean_and_stderr(values: Sequence[float]) -> tuple[float, float]:
-    """The mean and its standard error; the latter is 0 for a single value, of which nothing is known."""
-    error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+def mean_and_stderr(values: Sequence[float]) -> tuple[float, float | None]:
+    """The mean and its standard error; None of a single value, which does not say how far others would be from it."""
+    error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
     return statistics.fmean(values), error

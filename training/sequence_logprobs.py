@@ -63,16 +63,16 @@ def loss_per_token(learned: Sequence[Learned]) -> float:
     return -sum(each.total for each in learned) / sum(each.tokens for each in learned)
 
 
-def loss_change(before: Sequence[Learned], after: Sequence[Learned]) -> tuple[float, float]:
+def loss_change(before: Sequence[Learned], after: Sequence[Learned]) -> tuple[float, float | None]:
     """By how much the loss of the same rows changed, in nats a learned token, and its standard error.
 
-    The error is that of a ratio of sums over rows (Cochran 1977, section 6.4); it is 0 for a single row, of which nothing is known.
+    The error is that of a ratio of sums over rows (Cochran 1977, section 6.4); there is none of a single row.
     """
     tokens = sum(row.tokens for row in after)
     rows = [then.total - now.total for now, then in zip(after, before, strict=True)]
     change = sum(rows) / tokens
     rest = [row_change - change * row.tokens for row_change, row in zip(rows, after, strict=True)]
-    return change, math.sqrt(len(rest) * statistics.variance(rest)) / tokens if len(rest) > 1 else 0.0
+    return change, math.sqrt(len(rest) * statistics.variance(rest)) / tokens if len(rest) > 1 else None
 
 
 def answer_logprobs(

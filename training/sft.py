@@ -52,7 +52,7 @@ def train_sft(recipe: SFTRecipe, out: Path) -> RunRecord:
     rows, too_long = tokenize(tokenizer, fit.train, recipe.max_length)
     heldout = tokenize(tokenizer, fit.heldout, recipe.max_length)[0] if fit.heldout else []
     require_context(model.config, [len(ids) for ids, _ in rows + heldout], "lower max_length", limit=recipe.max_length)
-    metrics = {}
+    metrics: dict[str, float | None] = {}
     if heldout:
         with as_saved(model, base.checkpoint.dtype):
             before = learned_logprobs(model, heldout, tokenizer.pad_token_id)

@@ -159,7 +159,8 @@ class Sweep:
 
     def _objective_of(self, run: Path) -> float:
         metrics = RunRecord.read(run / "run.json").metrics
-        if self.objective not in metrics:
+        value = metrics.get(self.objective)
+        if value is None:
             raise UsageError(
                 f"the runs have no metric of the name {self.objective}",
                 where=str(run / "run.json"),
@@ -167,7 +168,7 @@ class Sweep:
                 found=self.objective,
                 next_step="name one of them as the sweep's objective, with another --out",
             )
-        return metrics[self.objective]
+        return value
 
     def _told(self, trial: optuna.trial.FrozenTrial) -> Trial:
         place = _place(trial.number)

@@ -22,6 +22,8 @@ def flaw_of(run: Path, objective: str) -> str | None:
     """What is wrong with a complete run, in words; None where nothing is."""
     record = RunRecord.read(run / "run.json")
     value = record.metrics.get(objective)
+    if objective in record.metrics and value is None:
+        return f"{objective} is none: what it is told of is a single value"
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     for line in lines:
         for name in WATCHED:

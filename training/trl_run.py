@@ -14,8 +14,7 @@ import dataclasses
 import difflib
 import json
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args, get_type_hints
 
@@ -25,14 +24,17 @@ from transformers.integrations import TensorBoardCallback
 
 from training.allocator import Holes
 from training.checkpoint import Checkpoint
+from training.command import log
 from training.errors import UsageError
 from training.lora_layers import with_chosen_layers
+from training.merged import merged
 from training.pretrained import BaseModel, load_tokenizer, resolve_base
 from training.processes import launched_processes, require_one_run, require_parts
 from training.progress import Progress
 from training.recipe import TRLRecipe
 from training.records import canonical_json, write_atomically
 from training.reference import save_with_reference
+from training.reward_sources import scored_by
 from training.run_directory import RunDirectory, with_chosen_dtype
 from training.run_record import (
     DataSource,
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
 RESERVED_ARGS = (
     *("output_dir", "seed", "bf16", "fp16", "max_length", "push_to_hub", "hub_model_id", "hub_token"),
     *("resume_from_checkpoint", "save_total_limit"),
+    *("save_only_model", "ignore_data_skip"),  # of a run that is to continue where it was
     *("eval_strategy", "load_best_model_at_end"),  # held-out rows are measured by the run, before and after
 )
 SAVED = "saved.json"  # which of the trainer's checkpoints is whole, and the seconds spent until it was
@@ -76,6 +79,7 @@ class TRLRun(Generic[R]):
     started: str
     clock: float
     saved: dict[str, Any] | None  # SAVED as an earlier attempt left it
+    rewards: list[RewardSource] = field(default_factory=list)  # of a function or a server; the last is in use
 
     @classmethod
     def begin(cls, recipe: R, out: Path) -> TRLRun[R]:
@@ -108,6 +112,12 @@ class TRLRun(Generic[R]):
         """Raise UsageError where the run continues and these are not what it began with."""
         self.directory.hold_inputs(parents, [data], continues=self.saved is not None)
 
+    def note_rewards(self, source: RewardSource) -> None:
+        """Enter what gives the rewards from the next step on, beside what gave them before an interruption."""
+        noted = [RewardSource(**each) for each in (self.saved or {}).get("rewards", [])]
+        done = int(self.saved["checkpoint"].rpartition("-")[2]) if self.saved else 0
+        self.rewards[:] = scored_by(noted, source, done)
+
     def arguments(self, config: type[Any], **ours: Any) -> Any:
         """TRL's config: Slipway's defaults, over them the recipe's `args`, over these what the run decides (`ours`).
 
@@ -135,6 +145,7 @@ class TRLRun(Generic[R]):
             **ours,
         }
         _require_steps(values)
+        _say_what_is_saved(values["save_strategy"])
         try:
             arguments = config(**values)
         except (TypeError, ValueError) as error:
@@ -206,7 +217,7 @@ class TRLRun(Generic[R]):
         if trained is None or not trainer.accelerator.is_main_process:
             return None
         if self.recipe.lora is not None:
-            trained = trained.merge_and_unload()
+            trained = merged(trained)
         return cast_weights(trained, base.checkpoint.dtype)
 
     def save(self, model: Any, tokenizer: PreTrainedTokenizerBase) -> Checkpoint:
@@ -225,8 +236,7 @@ class TRLRun(Generic[R]):
         self,
         parents: list[ParentCheckpoint],
         data: DataSource,
-        metrics: dict[str, float],
-        rewards: Sequence[RewardSource] = (),
+        metrics: dict[str, float | None],
     ) -> RunRecord:
         """Move the saved checkpoint into place and write run.json last."""
         record = RunRecord(
@@ -235,7 +245,7 @@ class TRLRun(Generic[R]):
             recipe=self.recipe.model_dump(mode="json"),
             parents=parents,
             data=[data],
-            rewards=list(rewards),
+            rewards=self.rewards,
             seed=self.recipe.seed,
             packages=package_versions(),
             git_revision=git_revision(),
@@ -281,6 +291,19 @@ def _require_steps(values: dict[str, Any]) -> None:
             where="args.num_train_epochs and args.max_steps",
             expected="one of them above 0",
             found=f"{values['num_train_epochs']} and {values.get('max_steps', 'none')}",
+        )
+
+
+def _say_what_is_saved(strategy: Any) -> None:
+    """Say that nothing is, where a recipe asks for that. Raises UsageError for saves that come when a measurement does."""
+    if strategy == "no":
+        log("nothing is saved on the way (args.save_strategy): interrupted, this run begins again from its first step")
+    if strategy == "best":
+        raise UsageError(
+            "held-out rows are measured before training and after it, so there is no best step to save",
+            where="args.save_strategy",
+            expected="steps, epoch or 'no'",
+            found="best",
         )
 
 
@@ -334,6 +357,7 @@ class _Journal(TrainerCallback):  # type: ignore[misc]  # transformers is read w
                 "seconds": round(self.run.seconds, 2),
                 "sharding": layout(self.accelerator),
                 "processes": self.accelerator.num_processes,
+                "rewards": [source.model_dump() for source in self.run.rewards],
             }
             write_atomically(self.run.directory.state / SAVED, canonical_json(saved))
             self.run.directory.note_energy()

@@ -14,6 +14,7 @@ from pathlib import Path
 from release.downloaded import compare_files, describe, fresh_download
 from release.exports.card import render_card
 from release.exports.record import CARD, EXPORT, RECEIPT, ExportReceipt, ExportRecord
+from release.exports.record_check import check_figures
 from release.exports.scores import files_of
 from release.gates.candidate import Candidate
 from release.gates.private import no_local_paths, no_secrets
@@ -70,7 +71,7 @@ def publish_export(
 def _files(directory: Path, record: ExportRecord, repo_id: str, endpoint: str) -> dict[str, LocalFile]:
     """What is pushed, with the scorecards and samples behind each change of scores.
 
-    Raises UsageError where a file is not the one that was measured, figures are not, or its origin is not known.
+    Raises UsageError where a file is not the one that was measured, figures cannot be, or its origin is not known.
     """
     if not record.files:
         raise UsageError("no file of this export passed, so there is nothing to publish", where=str(directory))
@@ -90,6 +91,15 @@ def _files(directory: Path, record: ExportRecord, repo_id: str, endpoint: str) -
                 expected=f"sha256 {file.sha256}",
                 found=found,
                 next_step="export it again",
+            )
+    for finding in check_figures(directory, record):
+        if not finding.ok:
+            raise UsageError(
+                f"{EXPORT} does not agree with itself or with what lies beside it",
+                where=str(directory / finding.subject),
+                expected=finding.expected,
+                found=finding.found,
+                next_step="figures are measured, never typed in: export to a new --out",
             )
     files = {file.path: LocalFile(directory / file.path, file.sha256) for file in record.files}
     behind = [path for file in record.files for path in files_of(directory, file)]

@@ -4,7 +4,8 @@
     verification.mismatches
 
 The message of the repository's commit names export.json and the card by their hashes; export.json names the files and the
-scorecards, and these their samples. `remeasure` runs every file in llama.cpp again, beside the released model that it is of.
+scorecards, and these their samples (record_check.py holds what they say against each other and the model that they name).
+`remeasure` runs every file in llama.cpp again, beside the released model that it is of (remeasure.py).
 """
 
 from __future__ import annotations
@@ -14,20 +15,19 @@ from pathlib import Path
 
 from release.bundle import PLAN, files_of
 from release.downloaded import compare_files, fresh_download
-from release.exports.parity import BOUNDS, Loss, measure, prompts_digest, refusal, take_reference
 from release.exports.record import CARD, EXPORT, ExportedFile, ExportReceipt, ExportRecord
+from release.exports.record_check import base_finding, check_card, check_figures, find_base
+from release.exports.remeasure import remeasured
 from release.hub_client import HubClient
 from release.hub_files import HUB_OWN_FILE
 from release.records import Finding, Verification
-from training.checkpoint import Checkpoint, FileEntry
+from training.checkpoint import FileEntry
 from training.command import log
 from training.errors import SlipwayError, UsageError, VerificationMismatch
 from training.run_record import now
 
 # Files and their hashes in the message of the commit.
 ANNOUNCED = re.compile(rf"^({re.escape(EXPORT)}|{re.escape(CARD)}) sha256:([0-9a-f]{{64}})$", re.MULTILINE)
-# How far another processor's arithmetic may move a loss: nats a token, of which part, and share of likeliest tokens.
-KL_SLACK, KL_PART, AGREEMENT_SLACK = 0.0005, 0.1, 0.02
 
 
 def is_export(hub: HubClient, repo_id: str, revision: str | None) -> bool:
@@ -37,9 +37,16 @@ def is_export(hub: HubClient, repo_id: str, revision: str | None) -> bool:
 
 
 def verify_export(
-    hub: HubClient, repo_id: str, revision: str | None, receipt: ExportReceipt | None, *, remeasure: bool
+    hub: HubClient,
+    repo_id: str,
+    revision: str | None,
+    receipt: ExportReceipt | None,
+    *,
+    remeasure: bool,
+    suite: str | None = None,
 ) -> Verification:
     """Everything that was looked at, agreeing or not. `revision` defaults to the receipt's commit, else to main.
+    `suite` is the file of that by which the scores were measured, where it is none of ours and `remeasure` is to read it.
 
     Raises VerificationMismatch where export.json cannot be read, UsageError where the losses cannot be measured here, HubError.
     """
@@ -56,8 +63,12 @@ def verify_export(
         findings += [_figures(snapshot, file) for file in record.files if file.scores is not None]
         if receipt is not None:
             findings += compare_files(snapshot, receipt.files, entries)
-        if remeasure and all(finding.ok for finding in findings):
-            findings += _remeasured(hub, snapshot, record)
+        findings += [*check_figures(snapshot, record), check_card(snapshot, record)]
+        if all(finding.ok for finding in findings):  # else there are other bytes to speak of than what they are of
+            base, digest = find_base(hub, record)
+            findings += (
+                remeasured(hub, snapshot, record, base, suite) if remeasure else [base_finding(record, base, digest)]
+            )
     return Verification(
         repo_id=repo_id,
         revision=revision,
@@ -141,55 +152,3 @@ def _figures(snapshot: Path, file: ExportedFile) -> Finding:
     else:
         found, ok = f"{len(file.scores.rows) if file.scores else 0} differences, as the samples give them", True
     return Finding(check="scores", ok=ok, subject=file.path, expected="what the samples give", found=found)
-
-
-def _remeasured(hub: HubClient, snapshot: Path, record: ExportRecord) -> list[Finding]:
-    """The released model has the recorded bytes, and each file loses against it what the card says."""
-    from release.exports.export import describe
-
-    if record.prompts_digest != prompts_digest():
-        raise UsageError(
-            "the losses were measured on other prompts than this version of Slipway has",
-            expected=record.prompts_digest,
-            found=prompts_digest(),
-            next_step="install the version that wrote export.json, or leave --remeasure out",
-        )
-    if record.base_model is None:
-        raise UsageError(
-            f"{EXPORT} does not say which released model the files are of, so there is nothing to measure them by"
-        )
-    base = hub.resolve(record.base_model, record.base_revision or "main")
-    log(f"downloading {record.base_model}@{base}, of which the files are")
-    with fresh_download(hub, record.base_model, base) as place:
-        checkpoint = Checkpoint.open(place)
-        origin = Finding(
-            check="base",
-            ok=checkpoint.digest == record.checkpoint_digest,
-            subject=f"{record.base_model}@{record.base_revision or 'main'}",
-            expected=record.checkpoint_digest,
-            found=checkpoint.digest,
-        )
-        if not origin.ok:
-            return [origin]
-        references = take_reference(checkpoint)
-
-    losses = [(file, measure(snapshot / file.path, references)) for file in record.files]
-    return [origin] + [
-        Finding(
-            check="loss",
-            ok=_holds(file, loss),
-            subject=file.path,
-            expected=describe(file.loss),
-            found=describe(loss),
-        )
-        for file, loss in losses
-    ]
-
-
-def _holds(file: ExportedFile, loss: Loss) -> bool:
-    """Whether a loss that was measured now keeps the bound of the precision, and is the recorded one up to rounding."""
-    return (
-        refusal(loss, BOUNDS[file.precision]) is None
-        and abs(loss.kl_mean - file.loss.kl_mean) <= max(KL_SLACK, KL_PART * file.loss.kl_mean)
-        and abs(loss.greedy_agreement - file.loss.greedy_agreement) <= AGREEMENT_SLACK
-    )

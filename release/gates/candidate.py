@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from evals.scorecard import Scorecard
 from model_cards.signer import Signer
 from release.policy import Policy
-from release.probe import Loaded, load
-from release.records import Verdict
+from release.probe import Loaded, load, take_probe
+from release.records import Probe, Verdict
 from training.checkpoint import FileEntry, changes_behaviour, manifest_digest
 from training.errors import SlipwayError
 from training.run_record import RunRecord
@@ -64,6 +64,11 @@ class Candidate:
     def loaded(self) -> Loaded:
         """The model as `from_pretrained` loads it. Raises UsageError where it does not."""
         return load(self.bundle)
+
+    @cached_property
+    def probe(self) -> Probe:
+        """What the loaded model says to a fixed text. Raises UsageError where it does not load."""
+        return take_probe(self.loaded)
 
     @cached_property
     def regenerated(self) -> dict[str, Regenerated]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evals.scorecard import Scorecard
 from release.gates.candidate import Candidate, passed, refused, skipped
 from release.records import Verdict
 from training.counted import counted
 from training.records import sha256_of_file
+
+if TYPE_CHECKING:
+    from evals.contamination import Contamination
 
 EVALUATE = "python -m evals run {run}/checkpoint --suite starter --out {run} --baseline runs/base"
 
@@ -125,12 +128,14 @@ def contamination_bounded(candidate: Candidate) -> Verdict:
             gate, f"there is no {FILE}, so nobody knows which items were trained on", remedy=remedy, data=named
         )
     report = Contamination.read(candidate.bundle / FILE)
-    shares = {task.task: task.share for task in report.tasks}
+    shares = {task.task: task.contaminated / max(task.items - task.too_short, 1) for task in report.tasks}
     evidence = {"shares": shares, "maximum_share": rules.maximum_share, "record_covered": report.record_covered}
     scored = next((entry.sha256 for entry in candidate.files if entry.path == "scorecard.json"), None)
     if report.checkpoint_digest != candidate.digest or report.scorecard_sha256 != scored:
         said = f"{FILE} is of the checkpoint {report.checkpoint_digest} and scores {report.scorecard_sha256[:16]}..."
         return refused(gate, f"{said}, not of these", remedy=remedy, **evidence)
+    if problems := _search_problems(candidate, report):
+        return refused(gate, "; ".join(problems[:5]), remedy=remedy, problems=problems, **evidence)
     above = {task: share for task, share in shares.items() if share > rules.maximum_share}
     if above:
         told = ", ".join(f"{task} {share:.1%}" for task, share in sorted(above.items()))
@@ -141,7 +146,33 @@ def contamination_bounded(candidate: Candidate) -> Verdict:
             **evidence,
         )
     rest = "" if report.record_covered else "; not all of the data that run.json names were searched"
-    return passed(gate, f"at most {report.highest_share:.1%} of a task's items in the training data{rest}", **evidence)
+    highest = max(shares.values(), default=0.0)
+    return passed(gate, f"at most {highest:.1%} of a task's items in the training data{rest}", **evidence)
+
+
+def _search_problems(candidate: Candidate, report: Contamination) -> list[str]:
+    """What a report did not search: tasks that the scorecard scores, items of these, training data."""
+    from evals.contamination import FILE
+
+    scorecard = candidate.scorecard
+    scored = sorted({score.task for score in scorecard.scores} | set(scorecard.samples)) if scorecard else []
+    searched = {task.task: task for task in report.tasks}
+    missing = [task for task in scored if task not in searched]
+    problems = (
+        [f"{FILE} has not looked for the items of {', '.join(missing)}, which the scorecard scores"] if missing else []
+    )
+    problems += [] if report.data else [f"{FILE} names no training data that was searched"]
+    for task in scored:
+        file = candidate.bundle / "samples" / f"{task}.jsonl"
+        items = sum(bool(line.strip()) for line in file.read_bytes().splitlines()) if file.is_file() else 0
+        if task in searched and searched[task].items != items:
+            found = f"looked for {counted(searched[task].items, 'item')} of {task}, {items} were scored"
+            problems.append(f"{FILE} {found}")
+    named = {source.sha256: source.id for source in candidate.run_record.data} if candidate.run_record else {}
+    unread = [name for sha256, name in named.items() if sha256 not in {one.sha256 for one in report.data}]
+    if report.record_covered and unread:
+        problems.append(f"{FILE} says that all of run.json's data were searched, and {', '.join(unread)} was not")
+    return problems
 
 
 def samples_problems(candidate: Candidate, scorecard: Scorecard, folder: str) -> list[str]:

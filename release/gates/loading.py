@@ -17,7 +17,8 @@ from training.reference import FILE, MOST, Reference, difference
 
 
 def loads_clean(candidate: Candidate) -> Verdict:
-    """A load with stock settings fills every parameter from the files: none missing, none left over, tied ones tied."""
+    """A load with stock settings fills every parameter from the files: none missing, none left over, tied ones tied; and what
+    it makes of a text are numbers, for nothing that comes back could be compared with anything else."""
     gate = "loads_clean"
     loaded = candidate.loaded
     evidence: dict[str, Any] = {
@@ -48,6 +49,13 @@ def loads_clean(candidate: Candidate) -> Verdict:
             gate,
             broken,
             remedy="set tie_word_embeddings in config.json as the weights are, or save the model again",
+            **evidence,
+        )
+    if not all(map(math.isfinite, candidate.probe.top_logits)):
+        return refused(
+            gate,
+            f"to {candidate.probe.text!r} the model answers logits that are no numbers (NaN or infinite)",
+            remedy="the training diverged: lower the learning rate, or release an earlier checkpoint",
             **evidence,
         )
     return passed(

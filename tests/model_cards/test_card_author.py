@@ -12,10 +12,12 @@ import yaml
 from from_elsewhere import copied
 from huggingface_hub import ModelCardData
 
-from model_cards.author import NOTE, figures_of_authors, read_author_card
+from model_cards.author import NOTE, figures_of_authors, mark_of, note, read_author_card, words_of_authors
 from model_cards.card import render_card
 from model_cards.check import check_card
+from model_cards.page_parts import headings
 from release.local_hub.card_check import check_card as check_as_the_hub
+from release.local_hub.pages.markdown import render_card as shown
 from training.errors import UsageError
 
 MakeRun = Callable[..., Path]
@@ -61,7 +63,11 @@ def test_the_authors_words_and_metadata_go_on_and_ours_stand_below_them(make_run
     run = copied(make_run(scored=False, baseline=False), CARD)
     text = written(run)
     assert CARD.partition("---\n# ")[2].strip() in text
-    assert text.index(NOTE) < text.index("# Harbour") < text.index("## This release")
+    assert (
+        text.index(note(mark_of(words_of_authors(text) or "")))
+        < text.index("# Harbour")
+        < text.index("## This release")
+    )
     head = yaml.safe_load(text.split("---\n")[1])
     assert (head["license"], head["language"], head["base_model"]) == ("mit", ["en", "de"], "Qwen/Qwen2.5-0.5B")
     assert head["tags"] == ["ships", "slipway", "conversational"]
@@ -85,13 +91,91 @@ def test_figures_measured_here_stand_apart_from_the_authors_and_are_held_against
     assert "source" not in results[-1]
     (run / "bundle" / "README.md").write_text(text.replace("Ends here.", "MMLU is 99.9."))
     assert "the authors' part is not what they wrote" in {problem.what for problem in check_card(run)}
-    (run / "bundle" / "README.md").write_text(text.replace(NOTE, ""))
+    (run / "bundle" / "README.md").write_text(text.replace("Its figures are theirs", ""))
     assert any("are theirs" in problem.what for problem in check_card(run))
     line = next(line for line in text.splitlines() if line.startswith("|") and "`help/win_rate`" in line)
     digit = re.search(r"\d", line.partition("%")[0][::-1])
     assert digit
     (run / "bundle" / "README.md").write_text(text.replace(line, line.replace("%", "9%", 1)))
     assert any(problem.check == "numbers" for problem in check_card(run))
+
+
+@pytest.mark.parametrize(
+    ("end", "closing"),
+    [
+        ("```python\nimport harbour", "```"),
+        ("<details>\n<summary>More</summary>\n\n~~~\ncode", "`` ~~~ ``, `` </details> ``"),
+        ("<table>\n<tr><td>45.2", "`` </td> </tr> </table> ``"),
+        ("- <table>\n\nIn a list", "`` </table> </li> </ul> ``"),
+        ("<!-- a remark", "-->"),
+        ("<div><!--\n\na remark", "-->"),
+        ("In <b>bold letters", "</b>"),
+    ],
+)
+def test_what_the_authors_leave_open_is_closed_and_hides_nothing_of_ours(
+    make_run: MakeRun, end: str, closing: str
+) -> None:
+    run = copied(make_run(scored=False, baseline=False), f"---\nlicense: mit\n---\n# Harbour\n\n{end}\n")
+    text = written(run)
+    mark = mark_of(words_of_authors(text) or "")
+    assert closing in text.partition("<!-- author:begin")[0]
+    assert [name for _, name in headings(text.partition("author:begin")[2]) if mark in name] == [
+        f"{name} `{mark}`" for name in ("This release", "How to load this release", "How to verify it")
+    ]
+    page = shown(text, base="/slipway/harbour", revision="main")
+    assert f"<h2>This release <code>{mark}</code></h2>" in re.sub(r" id=\"[^\"]*\"", "", page)
+    assert [problem for problem in check_card(run) if problem.check != "sections"] == []
+
+
+@pytest.mark.parametrize(
+    ("end", "what"),
+    [
+        ('<div title="\n\nan attribute', "never closes"),
+        ("<plaintext>\n\nall", "never closes"),
+        ("[run.json]: https://elsewhere.example\n[bill of materials]: x\n[plan]: x", None),
+        ("[95% interval]: https://elsewhere.example", "how the words of the release below it are shown"),
+    ],
+)
+def test_a_card_that_nothing_closes_or_that_gives_our_words_another_meaning_is_refused(
+    make_run: MakeRun, end: str, what: str | None
+) -> None:
+    run = copied(make_run(baseline=False), f"---\nlicense: mit\n---\n# Harbour\n\n{end}\n")
+    if what is None:
+        written(run)
+        return
+    with pytest.raises(UsageError, match=what) as caught:
+        written(run)
+    assert "README.md beside the weights" in (caught.value.next_step or "")
+
+
+def test_headings_like_ours_in_the_authors_words_are_told_from_ours_by_a_mark_that_these_do_not_hold(
+    make_run: MakeRun,
+) -> None:
+    ours = "## This release\n\nScored here.\n\n## Scores measured here\n\n| help | 99.9% |\n|---|---|\n"
+    ours += "\n## How to verify it\n\nTrust us."
+    run = copied(make_run(baseline=False), f"---\nlicense: mit\n---\n# Harbour\n\n{ours}\n")
+    text = written(run)
+    words = words_of_authors(text) or ""
+    mark = mark_of(words)
+    assert mark not in words
+    second = [name for level, name in headings(text.partition("author:begin")[2]) if level == 2]
+    assert [name for name in second if mark not in name] == ["This release", "Scores measured here", "How to verify it"]
+    assert f"down to the heading “This release `{mark}`”" in text
+    beyond = text.replace(
+        f"## Scores measured here `{mark}`", f"## Scores\n\nHelp is 99.9%.\n\n## Scores measured here `{mark}`"
+    )
+    (run / "bundle" / "README.md").write_text(beyond)
+    assert "the heading “Scores” is not the authors'" in str([problem.what for problem in check_card(run)])
+    (run / "bundle" / "README.md").write_text(text.replace("Trust us.", f"Trust `{mark}`."))
+    assert any(problem.check == "author" for problem in check_card(run))
+
+
+def test_a_card_of_before_headings_had_a_mark_is_still_one(make_run: MakeRun) -> None:
+    run = copied(make_run(scored=False, baseline=False), CARD)
+    text = written(run)
+    mark = mark_of(words_of_authors(text) or "")
+    (run / "bundle" / "README.md").write_text(text.replace(note(mark), NOTE).replace(f" `{mark}`", ""))
+    assert [problem for problem in check_card(run) if problem.check != "sections"] == []
 
 
 def test_without_a_card_only_what_is_known_is_said(make_run: MakeRun) -> None:

@@ -13,6 +13,7 @@ from model_cards.__main__ import main
 from model_cards.card import render_card
 from model_cards.check import check_card
 from model_cards.more_tables import judge_lines, toxicity_lines, toxicity_tables
+from training.run_record import RunRecord
 
 MakeRun = Callable[..., Path]
 
@@ -130,3 +131,11 @@ def test_a_card_of_a_release_from_before_equal_differences_had_a_rule_is_still_r
     shutil.copytree(released, copied)
     (copied / "README.md").write_text(text.replace("[+0.0, +0.0]", "[+0.0, +0.1]"))
     assert {problem.check for problem in check_card(copied)} == {"numbers"}
+
+
+def test_a_metric_of_a_single_value_stands_without_an_interval(make_run: MakeRun) -> None:
+    run = make_run()
+    record = RunRecord.read(run / "run.json")
+    record.model_copy(update={"metrics": {"heldout_auc": 1.0, "heldout_auc_low": None}}).write(run / "run.json")
+    text = render_card(run, repo_id="slipway/tiny", tag="v1.0.0").readme
+    assert "| `heldout_auc_low` | none, of a single value |" in text

@@ -86,7 +86,7 @@ def test_a_card_tells_every_stage_from_the_model_on_the_hub_on(make_run: MakeRun
     record.model_copy(update={"parents": [sft, *record.parents[1:]]}).write(run / "run.json")
     text = render_card(run, repo_id="slipway/tiny", tag="v1.0.0").readme
     assert "base_model: HuggingFaceTB/SmolLM2-135M-Instruct" in text
-    said = "(134.5 M parameters), fine-tuned on demonstrations, then aligned by PPO"
+    said = "(4 parameters), fine-tuned on demonstrations, then aligned by PPO"
     assert said in text
     assert "| sft | fine-tuned on demonstrations | prompts.jsonl, 300 rows, eeeeeeeeeeee | `555555555555` |" in text
     assert "/home/me/runs" not in text
@@ -129,3 +129,13 @@ def test_of_a_long_prompt_the_end_is_shown_where_the_question_is(make_run: MakeR
     block = text.partition("**`truth`**")[2].partition("answer:")[0]
     assert "Question 16 of truth?" in block
     assert "characters before) ..." in block
+
+
+def test_size_and_type_are_those_of_the_weights_whatever_scorecard_and_config_say(make_run: MakeRun) -> None:
+    run = make_run()
+    assert "134_515_008" in f"{Scorecard.read(run / 'scorecard.json').model.parameters:_}"
+    bundle = render_card(run, repo_id="slipway/tiny", tag="v1.0.0")
+    assert "(4 parameters)" in bundle.readme
+    assert "| Parameters | 4 |" in bundle.readme
+    assert "| Stored as | safetensors, uint8 |" in bundle.readme
+    assert "134" not in bundle.extras["bom.cdx.json"].decode().partition("slipway:parameters")[2][:30]

@@ -15,6 +15,8 @@ from tiny_run import OWNER, write_run_record, write_scores
 from evals.compare import compare
 from evals.evaluated import find
 from evals.presentation import short_digest
+from evals.scorecard import Scorecard
+from evals.statistics import estimate
 from evals.suite import open_suite
 from release.__main__ import main
 from release.exports import parity
@@ -24,10 +26,12 @@ from release.exports.gguf_file import read_weights, write_gguf
 from release.exports.parity import Bound
 from release.exports.publish import publish_export
 from release.exports.record import EXPORT, ExportedFile, ExportRecord, ScoreChange
-from release.exports.scores import Asked, Plan, plan_scores
+from release.exports.record_check import check_figures
+from release.exports.scores import Asked, Plan, differences, plan_scores
 from release.hub_client import HubClient
 from training.checkpoint import Checkpoint
 from training.errors import GateRefused, UsageError
+from training.records import sha256_of_file
 from training.run_record import ParentCheckpoint, RunRecord
 
 pytest.importorskip("xllamacpp")
@@ -293,6 +297,77 @@ def test_scorecards_and_samples_are_published_with_the_file(
     there = Path(hub.api.snapshot_download(repo_id))
     assert compare(there / "scores/Q4_0/checkpoint", there / "scores/Q4_0/file").rows
     assert ExportRecord.read(there / EXPORT) == exported.record
+
+
+def test_scores_of_a_file_are_answered_again_with_its_weights_and_made_up_ones_are_found(
+    exported: Exported,
+    tiny: Path,
+    suite: str,
+    copied: Path,
+    hub: HubClient,
+    repo_id: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    release(hub, f"{OWNER}/tiny", tiny / "checkpoint")
+    publish_export(copied, exported.checkpoint, repo_id, hub)
+    words = ["verify", repo_id, "--remeasure", "--suite", suite]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "tiny-Q4_0.gguf, checkpoint, starter_truthfulness/mc1: holds (4 items)" in said
+    assert "tiny-Q4_0.gguf, file, starter_truthfulness/mc1: holds (4 items)" in said
+    assert main(["verify", repo_id, "--remeasure"]) == 0
+    assert "starter_truthfulness/mc1: its suite two is none of those installed here" in capsys.readouterr().out
+    make_up(copied, exported.record)
+    publish_export(copied, exported.checkpoint, repo_id, hub)
+    assert main(["verify", repo_id]) == 0, "its samples say so"
+    assert main(words) == 4
+    said = capsys.readouterr().err
+    assert (
+        "rescore tiny-Q4_0.gguf, file, starter_truthfulness/mc1: expected 1, as the scorecard says, found does not hold"
+        in said
+    )
+    assert "tiny-Q4_0.gguf, checkpoint" not in said
+
+
+def make_up(export: Path, record: ExportRecord) -> None:
+    """Every answer of the file right, in its samples, its scorecard and export.json."""
+    side = export / "scores" / "Q4_0" / "file"
+    samples, card = side / "samples" / "starter_truthfulness.jsonl", Scorecard.read(side / "scorecard.json")
+    lines = [json.loads(line) for line in samples.read_text().splitlines()]
+    for line in lines:
+        line["values"] = dict.fromkeys(line["values"], 1.0)
+        line["detail"]["log_likelihoods"] = [-1.0] + [-90.0] * (len(line["detail"]["log_likelihoods"]) - 1)
+    samples.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    made = estimate([1.0] * len(lines), seed=0)
+    scores = [
+        score.model_copy(update={"value": 1.0, "stderr": 0.0, "interval": made.interval}) for score in card.scores
+    ]
+    hashes = {"starter_truthfulness": sha256_of_file(samples)}
+    card.model_copy(update={"scores": scores, "samples": hashes}).write(side / "scorecard.json")
+    change = measured(record)
+    cards = change.scorecards | {"scores/Q4_0/file/scorecard.json": sha256_of_file(side / "scorecard.json")}
+    typed = change.model_copy(update={"rows": differences(export / "scores" / "Q4_0"), "scorecards": cards})
+    files = [file.model_copy(update={"scores": typed}) if file.scores else file for file in record.files]
+    record.model_copy(update={"files": files}).write(export / EXPORT)
+
+
+def test_a_scorecard_of_other_weights_or_with_figures_that_its_samples_do_not_give_is_found(
+    exported: Exported, copied: Path
+) -> None:
+    def wrong(**changes: object) -> list[str]:
+        file = copied / "scores" / "Q4_0" / "file" / "scorecard.json"
+        Scorecard.read(file).model_copy(update=changes).write(file)
+        return [finding.found or "" for finding in check_figures(copied, exported.record) if not finding.ok]
+
+    card = Scorecard.read(copied / "scores" / "Q4_0" / "file" / "scorecard.json")
+    assert wrong() == []
+    (said,) = wrong(model=card.model.model_copy(update={"digest": exported.record.checkpoint_digest}))
+    assert "not of the file's" in said
+    (said,) = wrong(model=card.model, settings=card.settings.model_copy(update={"seed": 9}))
+    assert "export.json says" in said
+    best = [score.model_copy(update={"value": 0.987}) for score in card.scores]
+    (said,) = wrong(settings=card.settings, scores=best)
+    assert "starter_truthfulness/mc1" in said
 
 
 def test_a_record_from_before_scores_keeps_its_digest(exported: Exported) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from tiny_run import OWNER
 from release.__main__ import main
 from release.exports import parity
 from release.exports import publish as publishing
+from release.exports.card import render_card
 from release.exports.export import Identity, export
 from release.exports.publish import publish_export
 from release.exports.record import ExportRecord
@@ -58,10 +60,22 @@ def verify(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, dict[
     return run_command
 
 
+def retype(hub: HubClient, repo_id: str, run: Path, loss: dict[str, Any] | None = None, **changes: Any) -> ExportRecord:
+    """Somebody who may write changes figures of export.json."""
+    record = ExportRecord.read(run / "gguf" / "export.json")
+    (file,) = record.files
+    typed = file.model_copy(update={"loss": file.loss.model_copy(update=loss or {}), **changes})
+    record = record.model_copy(update={"files": [typed]})
+    hub.api.upload_file(path_or_fileobj=record.to_json(), path_in_repo="export.json", repo_id=repo_id)
+    return record
+
+
 def test_every_file_is_held_against_the_commits_message_and_the_record(published: str, verify: Any) -> None:
     code, told, _ = verify(published)
     assert code == 0, told
-    assert {finding["subject"] for finding in told["findings"]} == {"README.md", "export.json", "tiny-F16.gguf"}
+    held = {finding["subject"] for finding in told["findings"] if finding["check"] == "file"}
+    assert held == {"README.md", "export.json", "tiny-F16.gguf"}
+    assert {finding["check"] for finding in told["findings"]} == {"file", "record", "card", "base"}
 
 
 @pytest.mark.parametrize("path", ["README.md", "export.json", "tiny-F16.gguf", "another.txt"])
@@ -86,15 +100,87 @@ def test_the_losses_are_measured_again_beside_the_released_model(
 ) -> None:
     code, told, _ = verify(published, "--remeasure")
     assert code == 0
-    assert {finding["check"] for finding in told["findings"]} == {"file", "base", "loss"}
+    assert {finding["check"] for finding in told["findings"]} == {"file", "record", "card", "base", "loss"}
     config = json.loads((run / "checkpoint" / "config.json").read_bytes())
     changed = json.dumps(config | {"rope_theta": 5.0}).encode()
     hub.api.upload_file(path_or_fileobj=changed, path_in_repo="config.json", repo_id=BASE)
+    hub.api.delete_tag(BASE, tag="v1.0.0")
     code, told, _ = verify(published, "--remeasure")
     assert code == 4
     assert BASE in told["error"]["what"]
     hub.api.delete_repo(BASE)
     assert verify(published, "--remeasure")[0] == 5, "nobody can, where the model is not to be had"
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ({"kl_max": 0.0}, "a largest divergence of 0 with a mean of"),
+        ({"greedy_agreement": 0.9901}, "which is no share of 72"),
+        ({"same_texts": 13}, "the same texts for 13 of 12 prompts"),
+        ({"prompts": 400, "same_tokens": 400, "same_texts": 400}, "400 prompts; those that it names are 12"),
+        ({"kl_mean": 0.5, "kl_max": 0.6}, "a file with this loss is not kept"),
+    ],
+)
+def test_figures_that_no_measurement_gives_are_found_without_running_anything(
+    typed: dict[str, Any], said: str, published: str, hub: HubClient, run: Path, verify: Any
+) -> None:
+    retype(hub, published, run, loss=typed)
+    code, told, _ = verify(published)
+    assert code == 4
+    assert said in told["error"]["what"]
+
+
+def test_figures_that_no_measurement_gives_are_not_published(run: Path, hub: HubClient, tmp_path: Path) -> None:
+    release(hub, BASE, run / "checkpoint")
+    typed = Path(shutil.copytree(run / "gguf", tmp_path / "gguf"))
+    record = ExportRecord.read(typed / "export.json")
+    (file,) = record.files
+    loss = file.loss.model_copy(update={"kl_max": 0.5})
+    record.model_copy(update={"files": [file.model_copy(update={"loss": loss})]}).write(typed / "export.json")
+    with pytest.raises(UsageError, match="does not agree with itself"):
+        publish_export(typed, Checkpoint.open(run / "checkpoint"), f"{OWNER}/never", hub)
+    assert hub.repository(f"{OWNER}/never") is None
+
+
+def test_tensors_and_a_card_that_are_not_the_files_are_found_without_running_anything(
+    published: str, hub: HubClient, run: Path, verify: Any
+) -> None:
+    retype(hub, published, run, tensors={"F16": 99})
+    assert "recorded as {'F16': 99}" in verify(published)[1]["error"]["what"]
+    retype(hub, published, run)
+    card = re.sub(r"\d+ of 12 \|", "2 of 12 |", (run / "gguf" / "README.md").read_text())
+    hub.api.upload_file(path_or_fileobj=card.encode(), path_in_repo="README.md", repo_id=published)
+    code, told, _ = verify(published)
+    assert code == 4
+    assert "card README.md" in told["error"]["what"]
+
+
+@pytest.mark.parametrize("typed", [{"same_texts": 2}, {"kl_max": 0.004, "kl_mean": 0.0009}])
+def test_figures_that_only_a_run_can_tell_are_found_where_they_are_measured_again(
+    typed: dict[str, Any], published: str, hub: HubClient, run: Path, verify: Any
+) -> None:
+    record = retype(hub, published, run, loss=typed)
+    card = render_card(record, repo_id=published, endpoint=hub.endpoint).encode()
+    hub.api.upload_file(path_or_fileobj=card, path_in_repo="README.md", repo_id=published)
+    assert verify(published)[0] == 0, "nothing but a run could tell"
+    code, told, _ = verify(published, "--remeasure")
+    assert code == 4
+    assert "loss tiny-F16.gguf" in told["error"]["what"]
+
+
+def test_files_of_another_checkpoint_than_the_release_that_they_name_are_found_by_its_hashes(
+    published: str, hub: HubClient, run: Path, verify: Any
+) -> None:
+    config = json.loads((run / "checkpoint" / "config.json").read_bytes())
+    changed = json.dumps(config | {"rope_theta": 5.0}).encode()
+    hub.api.upload_file(path_or_fileobj=changed, path_in_repo="config.json", repo_id=BASE)
+    assert verify(published)[0] == 0, "the record names no revision, and v1.0.0 has these bytes"
+    record = ExportRecord.read(run / "gguf" / "export.json").model_copy(update={"base_revision": "main"})
+    hub.api.upload_file(path_or_fileobj=record.to_json(), path_in_repo="export.json", repo_id=published)
+    code, told, _ = verify(published)
+    assert code == 4
+    assert f"base {BASE}@main" in told["error"]["what"]
 
 
 def test_what_the_released_model_does_not_show_its_files_do_not_show(run: Path, hub: HubClient, repo_id: str) -> None:

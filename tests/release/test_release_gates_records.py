@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from gate_verdicts import edit_json, parent_of, refusals, verdicts
-from tiny_run import change_weights, rescore, write_scores
+from tiny_run import TASKS, change_weights, rescore, write_scores
 
 from evals.contamination import Contamination, TaskContamination
 from release.plan import check_run
@@ -138,28 +139,59 @@ def test_scores_of_what_an_endpoint_served_are_refused_for_nothing_pins_its_byte
 
 
 def report_contamination(run: Path, share: float, **changes: object) -> None:
-    task = TaskContamination(
-        task="starter_truthfulness",
-        items=40,
-        too_short=0,
-        contaminated=round(40 * share),
-        share=share,
-        examples=[],
-        scores=[],
-    )
+    """A whole search, of whose items of starter_truthfulness this share was found."""
+    tasks = [
+        TaskContamination(
+            task=task,
+            items=40,
+            too_short=0,
+            contaminated=round(40 * share) if task == "starter_truthfulness" else 0,
+            share=share if task == "starter_truthfulness" else 0.0,
+            examples=[],
+            scores=[],
+        )
+        for task in TASKS
+    ]
+    rows = {"revision": None, "split": "train", "sha256": "0" * 64, "rows": 8, "of_record": True}
     fields = {
         "checkpoint_digest": Checkpoint.open(run / "checkpoint").digest,
         "scorecard_sha256": sha256_of_file(run / "scorecard.json"),
         "run_record_sha256": None,
         "n": 13,
         "shortest": 5,
-        "data": [],
+        "data": [{"id": "org/prompts", **rows}],
         "record_covered": True,
-        "tasks": [task],
+        "tasks": [task.model_dump() for task in tasks],
         "highest_share": share,
         "created": "2026-11-25T00:00:00+00:00",
     }
     Contamination.model_validate(fields | changes).write(run / "contamination.json")
+
+
+@pytest.mark.parametrize("policy", ["default", "external"])
+def test_a_search_that_left_out_what_is_scored_or_was_trained_on_is_refused_with_what_is_missing(
+    run: Path, policy: str
+) -> None:
+    def said() -> str:
+        verdict = verdicts(run, policy)["contamination_bounded"]
+        assert (verdict.outcome, verdict.remedy) == ("refused", f"python -m evals contamination {run.as_posix()}")
+        return verdict.explanation
+
+    report_contamination(run, 0.0, tasks=[], data=[])
+    told = said()
+    assert "the items of starter_helpfulness, starter_toxicity, starter_truthfulness" in told
+    assert "names no training data that was searched" in told
+    report_contamination(run, 0.0)
+    whole = json.loads((run / "contamination.json").read_text())["tasks"]
+    report_contamination(run, 0.0, tasks=whole[1:])
+    assert "the items of starter_helpfulness, which the scorecard scores" in said()
+    report_contamination(run, 0.0, tasks=[{**whole[0], "items": 3}, *whole[1:]])
+    assert "looked for 3 items of starter_helpfulness, 40 were scored" in said()
+    report_contamination(run, 0.0, tasks=[{**whole[0], "contaminated": 20}, *whole[1:]])
+    assert "starter_helpfulness 50.0%" in verdicts(run, policy)["contamination_bounded"].explanation
+    report_contamination(run, 0.0)
+    edit_json(run / "run.json", data=[{"id": "org/others", "split": "train", "sha256": "1" * 64, "rows": 8}])
+    assert "all of run.json's data were searched, and org/others was not" in said()
 
 
 def test_more_items_from_the_training_data_than_the_policy_allows_are_refused_by_task(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from tiny_model import save_model
@@ -50,8 +51,10 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def release(run: Path, hub: HubClient, repo_id: str) -> str:
     policy = run.parent / "policy.yaml"
     policy.write_text(POLICY)
-    make_plan(run, Request(repo_id, policy=str(policy)))
-    publish(run, hub)
+    # As a publisher does whose Slipway lets such a policy through: ours refuses it.
+    with patch("release.plan.require_never_waived"), patch("release.asked_again.require_never_waived"):
+        make_plan(run, Request(repo_id, policy=str(policy)))
+        publish(run, hub)
     return f"{repo_id}@v1.0.0"
 
 
@@ -62,8 +65,17 @@ def test_an_honest_scorecard_holds_and_each_figure_says_how(
     assert main(["verify", target, "--rescore", "2", "--seed", "5"]) == 0
     out = capsys.readouterr()
     assert "starter_truthfulness/mc1" in out.out
+    assert "starter_truthfulness: 2 of 4 items, 2 of 2 figures re-scored" in out.out
     assert "holds (2 items): log-likelihoods within 0.01 nats" in out.out
     assert "drawn by --seed 5" in out.err
+
+
+def test_more_items_than_there_are_is_all_of_them_and_is_said_so(
+    scored: Path, tmp_path: Path, hub: HubClient, repo_id: str, load_here: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = release(Path(shutil.copytree(scored, tmp_path / "run")), hub, repo_id)
+    assert main(["verify", target, "--rescore", "900"]) == 0
+    assert "starter_truthfulness: 4 of 4 items, 2 of 2 figures re-scored" in capsys.readouterr().out
 
 
 def test_figures_of_a_suite_of_ones_own_are_computed_again_with_its_file_and_with_no_other(
@@ -74,8 +86,13 @@ def test_figures_of_a_suite_of_ones_own_are_computed_again_with_its_file_and_wit
     suite.write_text(SUITE)
     evaluate(Evaluation(source=str(run / "checkpoint"), suite=str(suite), out=run, limit=4, dtype="float32"))
     target = release(run, hub, repo_id)
-    assert main(["verify", target, "--rescore", "2"]) == 0
-    assert "its suite mine is none of those installed here; --suite FILE takes another" in capsys.readouterr().out
+    assert main(["verify", target, "--rescore", "2"]) == 2, "nothing was computed"
+    said = capsys.readouterr().err
+    assert "not one of 2 figures could be re-scored here; all else is as released" in said
+    assert (
+        "starter_truthfulness/mc1: its suite mine is none of those installed here; --suite FILE takes another" in said
+    )
+    assert "next:     give --suite FILE" in said
     assert main(["verify", target, "--rescore", "2", "--suite", str(suite)]) == 0
     assert "holds (2 items): log-likelihoods within 0.01 nats" in capsys.readouterr().out
     assert main(["verify", target, "--suite", str(suite)]) == 2

@@ -71,14 +71,16 @@ def test_an_auc_counts_the_pairs_that_are_in_order_and_ties_as_half() -> None:
     good, bad = [("a", 2.0), ("b", 1.0)], [("c", 1.0), ("d", 0.0), ("e", 3.0)]
     auc, _ = clustered_auc(good, bad)  # 2 above 1 and 0, 1 level with 1 and above 0
     assert auc == pytest.approx((2 + 0.5 + 1) / 6)
-    assert clustered_auc([("a", 1.0)], [("a", 0.0)]) == (1.0, 0.0)  # one prompt says nothing of others
+    assert clustered_auc([("a", 1.0)], [("a", 0.0)]) == (1.0, None)  # one prompt says nothing of others
+    assert clustered_auc([("a", 1.0)], [("b", 0.0), ("c", 0.0)]) == (1.0, None)  # nor does one good answer of good ones
+    assert clustered_auc([("a", 1.0), ("b", 2.0)], [("c", 0.0), ("d", 0.5)]) == (1.0, None)  # 0 would claim certainty
 
 
 @pytest.mark.parametrize("shared", [False, True])
 def test_the_error_of_an_auc_is_how_it_varies_when_prompts_are_drawn_anew(shared: bool) -> None:
     """Prompts in common make good and bad answers' scores go together, so the difference between them varies less."""
 
-    def drawn(number: random.Random) -> tuple[float, float]:
+    def drawn(number: random.Random) -> tuple[float, float | None]:
         good, bad = [], []
         for prompt in range(80):
             level = number.gauss(0, 1)
@@ -90,7 +92,7 @@ def test_the_error_of_an_auc_is_how_it_varies_when_prompts_are_drawn_anew(shared
     numbers = random.Random(0)
     found = [drawn(numbers) for _ in range(400)]
     spread = statistics.stdev(auc for auc, _ in found)
-    assert statistics.fmean(stderr for _, stderr in found) == pytest.approx(spread, rel=0.12)
+    assert statistics.fmean(stderr for _, stderr in found if stderr is not None) == pytest.approx(spread, rel=0.12)
     assert (spread < 0.03) == shared
 
 
@@ -101,9 +103,16 @@ def test_a_change_of_loss_is_over_all_tokens_and_its_error_over_rows() -> None:
     assert change == pytest.approx(-2 / 10)
     # what each row changed, less what its tokens would at the mean: -2 + .8, 1 + .2, -1 + 1
     assert stderr == pytest.approx(math.sqrt(3 * (1.44 + 1.44 + 0.0) / 2) / 10)
-    assert loss_change(before[:1], [Learned(-6.0, 4)]) == (-0.5, 0.0)
+    assert loss_change(before[:1], [Learned(-6.0, 4)]) == (-0.5, None), "a single row says nothing of others"
 
 
 def test_an_interval_is_two_standard_errors_wide_on_either_side() -> None:
     found = with_interval("gain", 0.5, 0.1)
     assert found == pytest.approx({"gain": 0.5, "gain_stderr": 0.1, "gain_low": 0.304, "gain_high": 0.696}, abs=1e-3)
+    assert with_interval("gain", 0.5, None) == {"gain": 0.5, "gain_stderr": None, "gain_low": None, "gain_high": None}
+
+
+def test_one_pair_has_no_standard_error_and_the_interval_that_wilson_gives_one() -> None:
+    found = pair_report([pair(30, 10)], [2.0], [0.0])
+    assert (found["heldout_accuracy"], found["heldout_accuracy_stderr"]) == (1.0, None)
+    assert found["heldout_accuracy_low"] == pytest.approx(0.207, abs=1e-3)

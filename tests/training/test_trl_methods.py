@@ -265,6 +265,10 @@ def test_a_row_of_no_known_format_is_shown(
     ("method", "override", "what"),
     [
         ("sft", "args.output_dir=elsewhere", "set by the run itself"),
+        ("sft", "args.save_only_model=true", "set by the run itself"),
+        ("sft", "args.save_strategy=best", "there is no best step to save"),
+        ("grpo", "args.ignore_data_skip=true", "set by the run itself"),
+        ("sft", "lora.target_modules=[q_proj,lm_head]", "its adapter would never be trained"),
         ("dpo", "args.betta=0.1", "did you mean 'args.beta'?"),
         ("sft", "args.learning_rate=fast", "wrong value for 'args.learning_rate'"),
         ("sft", "args.max_steps=1.5", "wrong value for 'args.max_steps'"),
