@@ -17,7 +17,7 @@ from evals.presentation import short_digest
 from evals.saved import SavedRun, reported_differences, require_comparable
 from evals.scorecard import Interval, Sample, Score, against_others
 from evals.statistics import holm, paired_difference
-from training.counted import shortened
+from training.counted import counted, shortened
 from training.errors import UsageError
 from training.records import Record
 
@@ -195,7 +195,7 @@ def _is_mean(run: SavedRun, score: Score, samples: Sequence[Sample]) -> bool:
     raise UsageError(
         f"{score.task}/{score.metric} of the scorecard is not what its samples say",
         where=str(run.folder / "scorecard.json"),
-        expected=f"{mean:.6g}, the mean of {len(scored)} items",
+        expected=f"{mean:.6g}, the mean of {counted(len(scored), 'item')}",
         found=f"{score.value:.6g}",
         next_step="run the evaluation again: figures are measured, never typed in",
     )

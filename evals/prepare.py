@@ -140,7 +140,7 @@ def _prepare(
     unscorable = missing_punkt([task.documents[index] for index in indices])
     if unscorable and 1 - unscorable / len(indices) < spec.minimum_coverage:
         raise Unavailable(
-            f"{unscorable} of {len(indices)} items of {spec.task} cannot be scored without NLTK's data punkt_tab",
+            f"{unscorable} of {counted(len(indices), 'item')} of {spec.task} cannot be scored without NLTK's data punkt_tab",
             expected=f"at least {spec.minimum_coverage:.0%} of the items scorable (minimum_coverage)",
             found=f"{1 - unscorable / len(indices):.1%}",
             next_step="python -m nltk.downloader punkt_tab",

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from evals.scorecard import Sample, TaskSettings
+from training.counted import counted
 from training.errors import UsageError
 
 if TYPE_CHECKING:
@@ -69,8 +70,8 @@ def require_same_items(spec: SuiteTask, settings: TaskSettings, requests: Sequen
     raise UsageError(
         f"{spec.task} and {spec.follows}, which it follows, are not of the same items",
         where=spec.at("follows"),
-        expected=f"the same data, limit and stratum: {len(begun)} items",
-        found=f"{len(items)} items, {len(set(items) & set(begun))} of them in both, data "
+        expected=f"the same data, limit and stratum: {counted(len(begun), 'item')}",
+        found=f"{counted(len(items), 'item')}, {len(set(items) & set(begun))} of them in both, data "
         + ("equal" if settings.data_sha256 == first.settings.data_sha256 else "not equal"),
         next_step="give both tasks one data set, limit and stratum",
     )
