@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from evals.compare import UNDIRECTED, Comparison, Row, compare, decided
+from evals.compare import UNDIRECTED, Comparison, Row, by_reason, compare, decided
 from evals.saved import SavedRun
 from evals.scorecard import Scorecard
 from evals.show import comparison_table
 from training.command import Result
+from training.counted import shortened
 from training.errors import UsageError
 
 GROUP = "other"  # of figures that speak of none of what alignment is for
@@ -32,9 +33,10 @@ def alignment_tax(parent: Path, child: Path, tasks: Sequence[str] = ()) -> Compa
     missing = sorted(wanted - {row.task for row in rows})
     if missing or not wanted:
         raise UsageError(
-            "the scorecards do not both have figures of " + (", ".join(missing) or f"a task in the group {GROUP}"),
+            "the scorecards do not both have figures of " + (shortened(missing) or f"a task in the group {GROUP}"),
             where=f"{parent} and {child}",
-            expected="one of " + ", ".join(sorted({row.task for row in rows})),
+            expected=f"one of {shortened(sorted({row.task for row in rows}), most=12)}, which both have",
+            found=shortened(by_reason(whole.not_compared), lines=True) or "no such figure in either",
             next_step="evaluate both with a suite that has gsm8k, hellaswag and the like, or name tasks with --tasks",
         )
     kept = decided([row for row in rows if row.task in wanted], set())

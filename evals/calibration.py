@@ -6,6 +6,7 @@ The card, in DIR/card.json, says which scorer it is of, in full, and its area un
 set. A suite that names the folder among its scorers (`scorers: [runs/detoxify]`) gets the scorer with these figures beside its
 own. Texts that the scorer could not score are left out, and counted. What the scorer learned from tells nothing new of it: a
 file that it was trained on is marked, and the names of all are listed, for a part of one, or another form, is not recognised.
+A folder has the card of one scorer; sets that it was measured on before stay on it.
 """
 
 from __future__ import annotations
@@ -73,11 +74,17 @@ def kind_of(file: Path) -> str | None:
 
 
 def calibrate(name: str, tests: Sequence[LabelledTexts], out: Path) -> Result:
-    """Score every text, write OUT/card.json. Raises UsageError where a scorer is not there or scores nothing of a set."""
+    """Score every text, write OUT/card.json.
+
+    Raises UsageError where a scorer is not there or scores nothing of a set, or where OUT has the card of another.
+    """
     scorer = open_scorer(name, out / ".evals")
+    before = _of_before(name, scorer.scorer, out)
     scorer.check()
     learned = set(scorer.trained_on.values())
     found = [_on(one, scorer.scores(one.texts), trained_on=one.sha256 in learned) for one in tests]
+    now = {one.sha256 for one in found}
+    found = [*(one for one in before if one.sha256 not in now), *found]
     card = CalibrationCard(opened_as=name, scorer=scorer.scorer, trained_on=list(scorer.trained_on), calibration=found)
     card.write(out / CARD)
     rows = [
@@ -103,6 +110,34 @@ def calibrate(name: str, tests: Sequence[LabelledTexts], out: Path) -> Result:
         f"written: {out / CARD}",
     ]
     return {"summary": "\n".join(lines), **card.model_dump(mode="json")}
+
+
+def _of_before(name: str, scorer: str, out: Path) -> list[CalibratedOn]:
+    """What OUT's card says of this very scorer; nothing where there is none, or one of another version of it.
+
+    Raises UsageError where the card is of another scorer, or is no calibration: it would be replaced.
+    """
+    file = out / CARD
+    if not file.is_file():
+        return []
+    kind = kind_of(file)
+    card = CalibrationCard.read(file) if kind == KIND else None
+    if card is not None and card.scorer == scorer:
+        return card.calibration
+    if card is not None and card.opened_as == name:
+        log(f"{file}: was of {card.scorer}, and is now of {scorer}")
+        return []
+    raise UsageError(
+        "the folder has the card of another scorer, which this one would replace"
+        if card
+        else "the folder is a scorer's own",
+        where=str(file),
+        expected=f"no card, or a calibration of {scorer}",
+        found=f"a calibration of {card.scorer}"
+        if card
+        else f"the card of a trained scorer{f' ({kind})' if kind else ''}",
+        next_step=f"python -m evals calibrate {name} --test FILE --out {out.with_name(out.name + '-calibration')}",
+    )
 
 
 def _on(one: LabelledTexts, scores: Sequence[float | None], *, trained_on: bool) -> CalibratedOn:

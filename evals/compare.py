@@ -17,6 +17,7 @@ from evals.presentation import short_digest
 from evals.saved import SavedRun, reported_differences, require_comparable
 from evals.scorecard import Interval, Sample, Score, against_others
 from evals.statistics import holm, paired_difference
+from training.counted import counted, shortened
 from training.errors import UsageError
 from training.records import Record
 
@@ -131,7 +132,7 @@ def compare(a: Path, b: Path) -> Comparison:
         raise UsageError(
             "the two scorecards share no figure",
             where=f"{a} and {b}",
-            found="; ".join(f"{name}: {why}" for name, why in not_compared.items()) or "no scores",
+            found=shortened(by_reason(not_compared), lines=True) or "no scores",
             next_step="evaluate both with the same suite",
         )
     return Comparison(
@@ -143,6 +144,15 @@ def compare(a: Path, b: Path) -> Comparison:
         not_compared=not_compared,
         settings_differ=reported_differences(before.scorecard, after.scorecard),
     )
+
+
+def by_reason(not_compared: dict[str, str]) -> list[str]:
+    """What is not compared and why, a line for a task's figures of one reason: "ifeval, 4 figures: only B has it"."""
+    together: dict[tuple[str, str], list[str]] = {}
+    for name, why in not_compared.items():
+        together.setdefault((name.partition("/")[0], why), []).append(name)
+    of = {at: names[0] if len(names) == 1 else f"{at[0]}, {len(names)} figures" for at, names in together.items()}
+    return [f"{of[at]}: {at[1]}" for at in together]
 
 
 def regressions(
@@ -185,7 +195,7 @@ def _is_mean(run: SavedRun, score: Score, samples: Sequence[Sample]) -> bool:
     raise UsageError(
         f"{score.task}/{score.metric} of the scorecard is not what its samples say",
         where=str(run.folder / "scorecard.json"),
-        expected=f"{mean:.6g}, the mean of {len(scored)} items",
+        expected=f"{mean:.6g}, the mean of {counted(len(scored), 'item')}",
         found=f"{score.value:.6g}",
         next_step="run the evaluation again: figures are measured, never typed in",
     )

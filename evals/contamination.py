@@ -20,7 +20,7 @@ from evals.show import table
 from evals.statistics import estimate
 from training.ancestry import stages_before
 from training.command import Result, log
-from training.counted import counted
+from training.counted import are, counted
 from training.data import Conversation, Data, Prompt, load_preferences, load_prompts, load_rows
 from training.demonstrations import load_demonstrations, load_feedback
 from training.errors import SlipwayError, UsageError
@@ -84,6 +84,11 @@ class TaskContamination(Record):
     # Its prompts have shots, and its samples do not hold the items' own words (older ones do not): what follows
     # a prompt's last blank line was searched, which is nothing or too much where a template or a question has blank lines.
     own_words_guessed: bool = False
+
+    @property
+    def told(self) -> str:
+        """The share in words: where no item is long enough, nothing was searched, and there is no share of that."""
+        return f"{self.share:.1%}" if self.items > self.too_short else "nothing was searched"
 
 
 class Contamination(Record):
@@ -154,7 +159,8 @@ def contamination(run: Path, sources: Sequence[str], split: str = "train", confi
         for row in data.train
         for text in strings_of(vars(row))
     ]
-    log(f"{run}: {counted(len(saved.scorecard.samples), 'task')} against {counted(len(texts), 'training text')}")
+    rows = sum(one.rows for one in searched)
+    log(f"{run}: {counted(len(saved.scorecard.samples), 'task')} against {counted(rows, 'training row')}")
     tasks = [_task(saved, task, texts) for task in sorted(saved.scorecard.samples)]
     made = Contamination(
         checkpoint_digest=saved.scorecard.model.digest,
@@ -175,10 +181,7 @@ def contamination(run: Path, sources: Sequence[str], split: str = "train", confi
 
 def run_contamination(run: Path, sources: Sequence[str], split: str, config: str | None) -> Result:
     found = contamination(run, sources, split, config)
-    rows = [
-        [one.task, str(one.items), str(one.too_short), str(one.contaminated), f"{100 * one.share:.1f}%"]
-        for one in found.tasks
-    ]
+    rows = [[one.task, str(one.items), str(one.too_short), str(one.contaminated), one.told] for one in found.tasks]
     scores = [
         [
             task.task,
@@ -201,7 +204,9 @@ def run_contamination(run: Path, sources: Sequence[str], split: str, config: str
             f"{', '.join(guessed)}: shots, and the samples do not say which words are the item's own. What follows the last blank "
             "line of each prompt was searched; evaluate again for samples that say it",
         ]
-    if not found.record_covered:
+    if found.run_record_sha256 is None:
+        lines += ["", "there is no run.json, so nothing says whether this is what the checkpoint was trained on"]
+    elif not found.record_covered:
         lines += ["", "not all of the data that run.json names were searched: give the rest with --data"]
     lines += [f"- {why}" for why in found.not_searched]
     lines += ["", f"{N}-grams of words, shorter texts of {SHORTEST} words or more whole; written: {run / FILE}"]
@@ -301,7 +306,10 @@ def _of_parents(record: RunRecord, searched: set[str]) -> tuple[list[tuple[str, 
                 searched.add(data.source.sha256)
                 del wanted[data.source.sha256]
                 found.append((name, data))
-        missing += [f"{name}: {source.id}, {source.rows:,} rows, which are not here" for source in wanted.values()]
+        missing += [
+            f"{name}: {source.id}, {counted(source.rows, 'row')}, which {are(source.rows)} not here"
+            for source in wanted.values()
+        ]
     return found, missing
 
 

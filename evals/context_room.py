@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from evals.task_definition import Unavailable
+from training.counted import counted
 
 if TYPE_CHECKING:
     from evals.evaluated import Evaluated
@@ -42,7 +43,7 @@ def require_fit(name: str, requests: Sequence[Request], evaluated: Evaluated, wr
         return
     item, longest = max(too_long.items(), key=lambda pair: pair[1])
     raise Unavailable(
-        f"{len(too_long)} of {len(requests)} items of {name} do not fit into the model's context, and would be asked "
+        f"{len(too_long)} of {counted(len(requests), 'item')} of {name} do not fit into the model's context, and would be asked "
         "without their beginning",
         where=f"item {item}",
         expected=f"at most {context} tokens" + (f", {written} of them for the answer" if written else ""),

@@ -144,6 +144,7 @@ def _score(
         "person": f"{labellers} {'person' if labellers == 1 else 'people'}",
         "script": f"{labellers} rule-following {'labeller' if labellers == 1 else 'labellers'} (scripts, not people)",
     }
+    prefer = f"{counted(len(votes), 'vote')} that {'prefers' if len(votes) == 1 else 'prefer'}"
     opponent = f"the checkpoint {against}" if against else "other checkpoints"
     return Score(
         task=TASK,
@@ -157,7 +158,7 @@ def _score(
         higher_is_better=True,
         headline=kind == "person" and number is None,
         scorer=names[kind],
-        description=f"share of {len(votes)} votes that prefer this answer to that of {opponent}, ties and both bad half"
+        description=f"share of {prefer} this answer to that of {opponent}, ties and both bad half"
         + (f"; turn {number} only" if number else ""),
         baseline=beside_length(wins, longer),
         against=against,

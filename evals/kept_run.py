@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evals.evaluated import Evaluated, Weights, open_tokenizer
-from evals.human_votes import TASK as VOTES
+from evals.out_directory import require_judges
 from evals.prepare import DEFAULT_BATCH
 from evals.run import Request, evaluate
 from evals.saved import SavedRun
@@ -85,7 +85,7 @@ def rescore_run(run: Path, suite: str | None = None, **judges: Any) -> Scorecard
     request = replace(as_it_was(saved, named), **{name: value for name, value in judges.items() if value})
     if request.baseline is None and (saved.folder / "baseline" / "scorecard.json").is_file():
         request = replace(request, baseline=saved.folder / "baseline")
-    _require_judges(card, named, request)
+    require_judges(card, named, request)
     path = _files(saved.folder, card)
     checkpoint = Checkpoint(path)
     evaluated = KeptAnswers(card.model.name, checkpoint, card.model.revision, open_tokenizer(checkpoint), card)
@@ -148,25 +148,6 @@ def as_it_was(saved: SavedRun, named: NamedSuite) -> Request:
         chat_template=templates.pop() if len(templates) == 1 and other else None,
         bos=tasks[0].bos,
     )
-
-
-def _require_judges(card: Scorecard, named: NamedSuite, request: Request) -> None:
-    """Raise UsageError where figures would be lost, for whoever judged them is not named."""
-    judged = {task.task for task in named.suite.tasks if task.scoring == "judge"}
-    lost = [
-        (f"{score.task}/{score.metric}", "--votes" if score.task == VOTES else "--judge or --judge-endpoint")
-        for score in card.scores
-        if (score.task == VOTES and not request.votes)
-        or (score.task in judged and score.scorer and not (request.judge or request.judge_endpoint))
-    ]
-    if lost:
-        raise UsageError(
-            "figures of the scorecard would be lost",
-            where="the command line",
-            expected=" and ".join(sorted({option for _, option in lost})),
-            found="nobody who judges " + ", ".join(name for name, _ in lost),
-            next_step="name who judged them, as `evals run` was told",
-        )
 
 
 def _files(run: Path, card: Scorecard) -> Path:

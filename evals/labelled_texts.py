@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from training.data_checks import normalised
 from training.errors import UsageError
 
 MODERATION = ("S", "H", "V", "HR", "SH", "S3", "H2", "V2")
@@ -87,9 +88,9 @@ def read(path: Path, threshold: float = 0.5) -> LabelledTexts:
 
 
 def without(one: LabelledTexts, others: Sequence[LabelledTexts]) -> LabelledTexts:
-    """The set without the texts that another of these holds too, whatever their case and spaces."""
-    held_out = {_plain(text) for other in others for text in other.texts}
-    keep = [place for place, text in enumerate(one.texts) if _plain(text) not in held_out]
+    """The set without the texts that another of these holds too, as `normalised` compares them."""
+    held_out = {normalised(text) for other in others for text in other.texts}
+    keep = [place for place, text in enumerate(one.texts) if normalised(text) not in held_out]
     return LabelledTexts(
         one.name,
         one.sha256,
@@ -97,10 +98,6 @@ def without(one: LabelledTexts, others: Sequence[LabelledTexts]) -> LabelledText
         [one.targets[place] for place in keep],
         [one.labels[place] for place in keep],
     )
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.lower().split())
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

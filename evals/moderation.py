@@ -88,12 +88,11 @@ def open_moderation(named: str, keep: Path | None, pauses: tuple[float, ...] = P
     if not model or not url:
         raise UsageError(
             "a moderation endpoint is named with its model and address",
-            where="scorers of the suite",
             expected=EXAMPLE,
             found=f"moderation:{named}",
             next_step="correct the scorer",
         )
-    made = Moderation(model, plain_address(url, "scorers of the suite", EXAMPLE), keep, pauses)
+    made = Moderation(model, plain_address(url, "the address of the moderation endpoint", EXAMPLE), keep, pauses)
     return TextScorer(made.metric, made.scorer, metrics_of(made.metric), made.scores, {}, made.check)
 
 

@@ -12,14 +12,16 @@ import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from training.data_checks import normalised
+
 N = 13
 SHORTEST = 8
 WORD = re.compile(r"[^\W_]+")
 
 
 def words(text: str) -> list[str]:
-    """Lower-case letters and digits, in runs."""
-    return WORD.findall(text.lower())
+    """Letters and digits in runs, without regard to case, to the form of letters and to characters that nobody sees."""
+    return WORD.findall(normalised(text))
 
 
 def grams(text: str, n: int = N, shortest: int = SHORTEST) -> set[tuple[str, ...]]:

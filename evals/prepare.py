@@ -12,7 +12,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from evals.backends import OWN
 from evals.endpoint import Served
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from training.decoding import Decoding
 
 DEFAULT_BATCH = 16
+Problem = TypeVar("Problem", bound=UsageError)
 
 
 @dataclass(frozen=True)
@@ -94,9 +95,9 @@ def prepare(
             first = followed(spec, ready, unavailable, without) if spec.follows else None
             ready.append(_prepare(spec, evaluated, choices, named.file.parent, first))
         except Unavailable as error:
-            unavailable[spec.task] = error
+            unavailable[spec.task] = _placed(error, named, spec)
         except UsageError as error:
-            problems.append(error)
+            problems.append(_placed(error, named, spec))
     required = {spec.task for spec in named.suite.tasks if spec.required}
     problems += [error for task, error in unavailable.items() if task in required or not ready]
     if len(problems) == 1:
@@ -109,6 +110,15 @@ def prepare(
             next_step="mend these, or leave the tasks out in a suite of your own",
         )
     return ready, {task: error.render() for task, error in unavailable.items()}
+
+
+def _placed(error: Problem, named: NamedSuite, spec: SuiteTask) -> Problem:
+    """The error of a task, with the place in the user's suite where the task stands."""
+    stands = spec.at("task")
+    if str(named.file) in (error.where or "") or not stands.startswith(str(named.file)):
+        return error
+    error.put_at(stands)
+    return error
 
 
 def _prepare(
@@ -130,7 +140,7 @@ def _prepare(
     unscorable = missing_punkt([task.documents[index] for index in indices])
     if unscorable and 1 - unscorable / len(indices) < spec.minimum_coverage:
         raise Unavailable(
-            f"{unscorable} of {len(indices)} items of {spec.task} cannot be scored without NLTK's data punkt_tab",
+            f"{unscorable} of {counted(len(indices), 'item')} of {spec.task} cannot be scored without NLTK's data punkt_tab",
             expected=f"at least {spec.minimum_coverage:.0%} of the items scorable (minimum_coverage)",
             found=f"{1 - unscorable / len(indices):.1%}",
             next_step="python -m nltk.downloader punkt_tab",
@@ -187,7 +197,7 @@ def _reference(
     if spec.scoring != "judge":
         raise UsageError(
             f"{spec.task}: a reference is what answers are judged against",
-            where=f"reference of {spec.task} in the suite",
+            where=spec.at("reference"),
             expected="scoring: judge",
             found=f"scoring: {spec.scoring}",
             next_step="correct the suite",
@@ -211,7 +221,7 @@ def _chosen(documents: Sequence[dict[str, Any]], spec: SuiteTask, limit: int | N
     if spec.stratum is not None and spec.stratum not in documents[0]:
         raise UsageError(
             f"the documents of {spec.task} have no field '{spec.stratum}' to be stratified by",
-            where=f"stratum of {spec.task} in the suite",
+            where=spec.at("stratum"),
             expected="one of " + ", ".join(sorted(documents[0])),
             found=spec.stratum,
             next_step="correct the suite",

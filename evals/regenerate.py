@@ -23,6 +23,7 @@ from evals.scorecard import Sample, Score
 from evals.scoring import AGGREGATED, MEANS, WEIGHTED
 from evals.statistics import CUSTOM_RESAMPLES, OF_DISTANCE, Estimate, distance_from_half, estimate, estimate_with
 from evals.task_definition import installed_aggregation
+from training.counted import counted
 from training.errors import UsageError
 
 Aggregate = Callable[[list[Any]], float]
@@ -160,7 +161,11 @@ def _other_items(samples: Sequence[Sample], items: int) -> str | None:
     distinct = len({sample.item for sample in samples})
     if distinct < len(samples):
         return f"{len(samples) - distinct} of its samples are of an item that others are of"
-    return None if distinct == items else f"its samples are of {distinct} items, the task's settings say {items}"
+    return (
+        None
+        if distinct == items
+        else f"its samples are of {counted(distinct, 'item')}, the task's settings say {items}"
+    )
 
 
 def _chosen(score: Score, metric: str, samples: Sequence[Sample]) -> str | None:
@@ -173,7 +178,7 @@ def _chosen(score: Score, metric: str, samples: Sequence[Sample]) -> str | None:
     level = strata.pop() if len(strata) == 1 else None
     if level and metric.endswith(f"_{level}") and all(sample.detail.get("stratum") != level for sample in without):
         return None
-    return f"{len(without)} of {len(samples)} items say nothing of it, and they are no stratum's"
+    return f"{len(without)} of {counted(len(samples), 'item')} say nothing of it, and they are no stratum's"
 
 
 def _weighed(score: Score, metric: str, those: Sequence[Sample]) -> str | None:

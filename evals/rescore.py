@@ -25,6 +25,7 @@ from evals.scoring import AGGREGATED
 from evals.stated_task import stated_suite, stated_task
 from evals.statistics import paired_difference, sample_of
 from training.command import log
+from training.counted import counted
 from training.errors import HubError, UsageError
 from training.records import Record
 
@@ -136,7 +137,7 @@ def _answer(
     strata = [str(recorded[request.item].detail.get("stratum", "")) for request in prepared.requests]
     drawn = [prepared.requests[place] for place in sample_of(strata, items, seed)]
     prepared = replace(prepared, requests=drawn)
-    log(f"re-scoring {len(drawn)} of {len(recorded)} items of {settings.task}")
+    log(f"re-scoring {len(drawn)} of {counted(len(recorded), 'item')} of {settings.task}")
     circumstances = Circumstances(
         card.model.digest, card.settings.dtype, weights.device, card.settings.backend, card.settings.seed
     )

@@ -17,6 +17,7 @@ from evals.backends import OWN, Backend, ChoiceScorer, Writer
 from evals.evaluated import Weights
 from evals.generation import cut_at, stop_at, uniform_numbers
 from evals.processes import Processes
+from training.counted import are, counted
 from training.errors import UsageError
 from training.progress import Progress
 
@@ -165,7 +166,7 @@ def _generator(prepared: Prepared, weights: Weights, seed: int) -> Writer:
         too_long = [request.item for request, ids in zip(requests, prompts, strict=True) if len(ids) > room]
         if too_long:  # a second question, after an answer that nobody knew before
             raise UsageError(
-                f"{len(too_long)} conversations are longer than the model's context",
+                f"{counted(len(too_long), 'conversation')} {are(len(too_long))} longer than the model's context",
                 where=f"{prepared.settings.task}, item {too_long[0]}",
                 expected=f"at most {room} tokens before an answer of {decoding.max_new_tokens}",
                 next_step="a shorter answer (generation: {max_gen_toks: ...}) in a suite of your own",

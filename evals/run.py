@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evals.earlier_work import counting
-from evals.out_directory import require_no_other_model, writable
+from evals.out_directory import require_no_other_model, require_no_other_suite, writable
 from evals.saved import SavedRun, require_comparable, samples_as_bytes
 from evals.scorecard import EvaluatedModel, Sample, Scorecard, Settings
 from evals.suite import NamedSuite, TruthJudges, open_suite
@@ -105,6 +105,7 @@ def evaluate(request: Request, weights: Weights | None = None, named: NamedSuite
     writable(request.out)
     if weights is None:
         require_no_other_model(request.out, request.source, evaluated.digest)
+        require_no_other_suite(request, named, evaluated.digest)
     processes = joined(request.device)
     say = log if processes.first else _silent
     device = _device(request.device)
@@ -143,6 +144,8 @@ def evaluate(request: Request, weights: Weights | None = None, named: NamedSuite
         outcome.scores += voted.scores
         outcome.samples[voted.settings.task] = voted.samples
         settings = settings.model_copy(update={"tasks": [*settings.tasks, voted.settings]})
+    if weights is None:  # once more, for another evaluation may have ended here since
+        require_no_other_suite(request, named, digest)
     card = _card(request, evaluated, settings, outcome, time.monotonic() - started + earlier.seconds)
     card = card.model_copy(update={"energy": earlier.with_own(card.energy)})
     if voted:

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from evals.scorecard import Sample, Scorecard, Settings, TaskSettings
 from training.checkpoint import Checkpoint
+from training.counted import shortened
 from training.errors import UsageError
 
 # What moves figures beside a task's own settings. Device, batch size and packages move them too little to forbid a
@@ -135,7 +136,7 @@ def require_comparable(a: Settings, b: Settings, where: str) -> None:
             "the two were evaluated under different settings, so their scores are not comparable",
             where=where,
             expected="equal settings",
-            found="; ".join(differing),
+            found=shortened(differing, lines=True),
             next_step="evaluate both with the same suite, --backend, --dtype, --seed and --limit",
         )
 

@@ -18,6 +18,7 @@ from evals.scorecard import Sample, Score
 from evals.statistics import distance_from_half, estimate, estimate_with
 from evals.suite import Group
 from training.command import log
+from training.counted import counted
 
 if TYPE_CHECKING:
     from evals.prepare import Prepared
@@ -94,7 +95,7 @@ def score_by_task(prepared: Prepared, answers: Sequence[Sequence[Any]]) -> tuple
         )
     failed = [sample.detail["unscored"] for sample in samples if "unscored" in sample.detail]
     if failed:
-        log(f"{task.name}: {len(failed)} of {len(samples)} items could not be scored, e.g. {failed[0]}")
+        log(f"{task.name}: {len(failed)} of {counted(len(samples), 'item')} could not be scored, e.g. {failed[0]}")
     kept = {metric: _kept(items, aggregations[metric][1]) for metric, items in raw.items()}
     samples = [_with_aggregated(sample, kept) for sample in samples]
     figures = [
@@ -138,7 +139,7 @@ def as_scores(
         scored = len(figure.items) if figure.aggregate else sum(value is not None for value in values)
         if scored == 0 or scored / len(those) < prepared.spec.minimum_coverage:
             refused.append(
-                f"{figure.metric}: only {scored} of {len(those)} items could be scored, "
+                f"{figure.metric}: only {scored} of {counted(len(those), 'item')} could be scored, "
                 f"and minimum_coverage is {prepared.spec.minimum_coverage:g}"
             )
             continue

@@ -54,9 +54,7 @@ def _misfit(
     spec: SuiteTask, what: str, *, key: str, expected: str, found: str, next_step: str = "correct the suite"
 ) -> UsageError:
     """The error that what a suite says of a task under `key` does not fit it."""
-    return UsageError(
-        what, where=f"{key} of {spec.task} in the suite", expected=expected, found=found, next_step=next_step
-    )
+    return UsageError(what, where=spec.at(key), expected=expected, found=found, next_step=next_step)
 
 
 def _check_own_metrics(spec: SuiteTask, task: Task) -> None:
@@ -79,7 +77,8 @@ def _check_own_metrics(spec: SuiteTask, task: Task) -> None:
             found=f"{task.repeats} samples, scoring: {spec.scoring}",
         )
     ours = ("distance_from_half", "entropy") if spec.scoring == "bias" else ()
-    _check_named(spec, [*spec.headline, *(spec.metrics or [])], [*task.metrics, *ours], "headline and metrics")
+    for key, metrics in (("headline", spec.headline), ("metrics", spec.metrics or [])):
+        _check_named(spec, metrics, [*task.metrics, *ours], key)
     if list(task.metrics) == ["bypass"]:
         raise _misfit(
             spec,
@@ -108,7 +107,7 @@ def _check_truth_judges(spec: SuiteTask, task: Task) -> None:
     if spec.judges is None or "question" not in task.documents[0]:
         raise UsageError(
             f"{spec.task}: scoring: truthfulness needs judges, and documents with a field 'question'",
-            where=f"judges of {spec.task} in the suite, or --truth-judges",
+            where=f"--truth-judges, or {spec.at('judges')}",
             expected="judges: {truthful: runs/truthful, informative: runs/informative}, or the Hub's as org/name@revision",
             found="no judges" if spec.judges is None else "the fields " + ", ".join(sorted(task.documents[0])),
             next_step="--truth-judges truthful=DIR informative=DIR; python -m evals train-scorer truthful --data FILE --out DIR "
@@ -139,7 +138,11 @@ def _check_text_scorers(spec: SuiteTask) -> None:
         raise UsageError(
             f"the scorer of {spec.task} is not installed", next_step=f"pip install {SCORER_PACKAGE}"
         ) from error
-    scorers = [open_scorer(name) for name in spec.text_scorers]
+    try:
+        scorers = [open_scorer(name) for name in spec.text_scorers]
+    except UsageError as error:
+        error.put_at(spec.at("scorers"))
+        raise
     known = [metric for scorer in scorers for metric in scorer.metrics.values()]
     _check_named(spec, spec.headline, known, "headline")
     for scorer in scorers:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from evals.scorecard import Sample, TaskSettings
+from training.counted import counted
 from training.errors import UsageError
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def followed(
         )
     raise UsageError(
         f"{spec.task} cannot be the second turn of {spec.follows}",
-        where=f"follows of {spec.task} in the suite",
+        where=spec.at("follows"),
         expected="an earlier task of the suite, and scoring: judge and chat_template: true for both",
         found=found,
         next_step="correct the suite",
@@ -68,9 +69,9 @@ def require_same_items(spec: SuiteTask, settings: TaskSettings, requests: Sequen
         return
     raise UsageError(
         f"{spec.task} and {spec.follows}, which it follows, are not of the same items",
-        where=f"follows of {spec.task} in the suite",
-        expected=f"the same data, limit and stratum: {len(begun)} items",
-        found=f"{len(items)} items, {len(set(items) & set(begun))} of them in both, data "
+        where=spec.at("follows"),
+        expected=f"the same data, limit and stratum: {counted(len(begun), 'item')}",
+        found=f"{counted(len(items), 'item')}, {len(set(items) & set(begun))} of them in both, data "
         + ("equal" if settings.data_sha256 == first.settings.data_sha256 else "not equal"),
         next_step="give both tasks one data set, limit and stratum",
     )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evals.compare import UNDIRECTED
+from evals.compare import UNDIRECTED, by_reason
 from evals.presentation import between
 from evals.scorecard import Scorecard
 
@@ -65,7 +65,7 @@ def comparison_table(comparison: Comparison) -> str:
     ]
     head = ["task", "metric", "A", "B", "B - A", "95% interval", "p", "p (Holm)", "pairs", "verdict"]
     lines = [f"A {comparison.a_digest}", f"B {comparison.b_digest}", "", *table(head, rows)]
-    lines += [f"not compared: {task}: {why}" for task, why in comparison.not_compared.items()]
+    lines += [f"not compared: {line}" for line in by_reason(comparison.not_compared)]
     lines += [f"differs: {line}" for line in comparison.settings_differ]
     return "\n".join([*lines, "", comparison.method])
 

@@ -19,10 +19,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
+from training.counted import counted
 from training.errors import UsageError
-from training.yaml_file import Settings, load
+from training.yaml_file import Settings, line_of, load
 
 FOLDER = Path(__file__).parent / "suites"
 TASK_NAME = r"^[A-Za-z0-9][\w.+-]*$"  # it names files
@@ -74,6 +75,20 @@ class SuiteTask(Settings):
     minimum_coverage: float = Field(default=1.0, ge=0, le=1)  # of items that must have a value, or there is no figure
     headline: list[str] = []  # metrics that stand on the leaderboard
     metrics: list[str] | None = None  # only these; all where unset
+    _stands: tuple[Path, int] | None = PrivateAttr(default=None)  # in which file, as which of its tasks
+
+    def at(self, key: str) -> str:
+        """Where what the suite says under `key` stands, for an error: file and line of a user's suite, the name of one of ours."""
+        if self._stands is None or self._stands[0].parent == FOLDER:
+            return f"{key} of {self.task} in the suite" + (f" {self._stands[0].stem}" if self._stands else "")
+        file, number = self._stands
+        return f"{file}, line {line_of(file, ('tasks', number, key))}: {key} of {self.task}"
+
+    def from_file(self, file: Path, number: int) -> SuiteTask:
+        """The same task, which knows where it stands: the file, and its place among the tasks there, from 0."""
+        known = self.model_copy()
+        known._stands = (file, number)
+        return known
 
     @property
     def text_scorers(self) -> list[str]:
@@ -141,13 +156,16 @@ def open_suite(name: str) -> NamedSuite:
             next_step="python -m evals run CHECKPOINT --suite starter --out runs/ID",
         )
     suite = load(path, Suite)
-    names = [task.task for task in suite.tasks]
-    for twice in {name for name in names if names.count(name) > 1}:
-        raise UsageError(
-            f"the task {twice} stands twice in the suite",
-            where=str(path),
-            expected="each task once",
-            found=f"{names.count(twice)} times {twice}",
-            next_step="remove one; a task in two settings needs two suites",
-        )
+    tasks = [task.from_file(path, number) for number, task in enumerate(suite.tasks)]
+    suite = suite.model_copy(update={"tasks": tasks})
+    names = [task.task for task in tasks]
+    for place, twice in enumerate(names):
+        if twice in names[:place]:
+            raise UsageError(
+                f"the task {twice} stands twice in the suite",
+                where=tasks[place].at("task"),
+                expected="each task once",
+                found=f"{counted(names.count(twice), 'task')} of this name",
+                next_step="remove one; a task in two settings needs two suites",
+            )
     return NamedSuite(path.stem, hashlib.sha256(path.read_bytes()).hexdigest(), suite, path)

@@ -85,7 +85,6 @@ def _offline(name: str, keep: Path | None) -> TextScorer:
     if name != "ngram" and not folder.is_dir():
         raise UsageError(
             "there is no scorer of this name",
-            where="scorers of the suite",
             expected="one of " + ", ".join(KINDS) + ", or the folder of one",
             found=name,
             next_step="correct the name, or train one: python -m evals train-scorer toxicity --data FILE --out DIR",

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from evals.auc import Auc, auc
 from evals.ngram_model import FOLDS, NgramModel, fit, fold_of, ngrams
+from training.counted import counted
 from training.errors import UsageError
 from training.records import Record, write_atomically
 
@@ -179,7 +180,7 @@ def _labelled_answers(path: Path) -> tuple[list[Pair], list[int]]:
             "there are too few labelled answers to train a judge",
             where=str(path),
             expected=f"both labels, and questions for each of {FOLDS} folds",
-            found=f"{len(pairs)} answers to {len({question for question, _ in pairs})} questions",
+            found=f"{counted(len(pairs), 'answer')} to {counted(len({question for question, _ in pairs}), 'question')}",
         )
     return pairs, labels
 

@@ -3,7 +3,8 @@
     hold_out(rows, 34, by="prompt")         # rows of one prompt stay on one side
     seen = {prompt_key(row, "prompt") for row in train}     # and a held-out row whose key is among them is no measurement
 
-Texts are compared as `normalised`: a repeat that differs in case, spaces or the form of its letters is one.
+Texts are compared as `normalised`: a repeat that differs in case, spaces, characters that nobody sees, the form of its letters or
+of its quotes and dashes is one. What is trained on stays as it was written.
 """
 
 from __future__ import annotations
@@ -21,9 +22,22 @@ if TYPE_CHECKING:
     from training.data import Conversation, Row
 
 
+# What word processors write for signs that keyboards have, and selectors of a sign's look. \N{ACUTE ACCENT} would become a space.
+TYPOGRAPHIC = str.maketrans(
+    dict.fromkeys("\u2018\u2019\u201a\u201b\u2039\u203a\u2032\u02bc\u00b4", "'")
+    | dict.fromkeys("\u201c\u201d\u201e\u201f\u00ab\u00bb\u2033", '"')
+    | dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212", "-")
+    | dict.fromkeys([*map(chr, range(0xFE00, 0xFE10)), "\u034f"], "")
+)
+
+
 def normalised(text: str) -> str:
-    """Compatibility forms of letters made one (NFKC), case folded, runs of white space one space."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    """Without invisible characters (Unicode's category Cf: zero width, soft hyphens, marks of direction), with quotes and dashes as
+    keyboards have them, compatibility forms of letters made one (NFKC), case folded, runs of white space one space."""
+    if not text.isascii():
+        seen = "".join(sign for sign in text if unicodedata.category(sign) != "Cf")
+        text = unicodedata.normalize("NFKC", seen.translate(TYPOGRAPHIC))
+    return " ".join(text.casefold().split())
 
 
 def row_key(row: Conversation) -> str:

@@ -48,6 +48,11 @@ class SlipwayError(Exception):
                 lines.append(f"  {label + ':':<10}{value}")
         return "\n".join(lines)
 
+    def put_at(self, where: str) -> None:
+        """Say where it is from the outside in: `where`, before what the error itself says of the place."""
+        self.where = "; ".join(filter(None, [where, self.where]))
+        self.args = (self.render(),)
+
     def as_dict(self) -> dict[str, str | int | None]:
         """The same for `--json`."""
         return {

@@ -209,7 +209,7 @@ def summary(record: FeedbackRecord, out: Path) -> str:
     excluded = sum(record.why_excluded.values())
     lines = [
         f"{out / 'report.md'}",
-        f"  votes        {record.votes} on {record.pairs} pairs, {record.gold_votes} on gold items, {excluded} excluded",
+        f"  votes        {record.votes} on {counted(record.pairs, 'pair')}, {record.gold_votes} on gold items, {excluded} excluded",
         f"  labellers    {who_voted(record.people, record.scripts)}",
         f"  alpha        {alpha}{interval}",
         f"  preferences  {rows.get('preferences/train.jsonl', 0)} to train on, {rows.get('preferences/test.jsonl', 0)} held out",

@@ -56,7 +56,7 @@ def run_feedback_exchange(args: argparse.Namespace) -> Result:
             "records": len(shown),
             "votes": votes,
             "files": files,
-            "summary": f"{' and '.join(files)}: {len(shown)} records with {votes} votes",
+            "summary": f"{' and '.join(files)}: {counted(len(shown), 'record')} with {counted(votes, 'vote')}",
         }
     if not args.salt or not args.consent:
         raise UsageError(

@@ -17,6 +17,7 @@ from typing import Any
 
 from training.best_of_n_record import RECORD as BEST_OF_N
 from training.best_of_n_record import BestOfNRecord
+from training.counted import counted
 from training.errors import HubError, UsageError
 from training.feedback_record import RECORD, FeedbackRecord
 from training.pretrained import endpoint, feedback_behind
@@ -139,7 +140,9 @@ def downstream(roots: list[Path], labeller: str) -> list[Used]:
         theirs.known.add(digest)
         if labeller in record.labellers:
             theirs.records.add(digest)
-            found.append(Used(str(file), "feedback", digest, f"{record.labellers[labeller].votes} votes counted"))
+            found.append(
+                Used(str(file), "feedback", digest, f"{counted(record.labellers[labeller].votes, 'vote')} counted")
+            )
     for file in _files(roots, BEST_OF_N):
         best = BestOfNRecord.read(file)
         if how := _sampled(best.policy, best.reward_models, best.data, theirs):

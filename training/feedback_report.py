@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from training.agreement import Agreement, agreement, nominal, ordinal
+from training.counted import counted
 from training.ratings import RIDGE, Comparison, rate
 from training.records import Record
 from training.vote_checks import Exclusion, by_labeller, gold_result, position_bias
@@ -170,8 +171,8 @@ def markdown(report: Report, inputs: Sequence[str]) -> str:
     lines = [
         "# Feedback",
         "",
-        f"{report.votes} votes on {report.pairs} pairs of answers to {report.prompts} prompts, and {report.gold_votes} "
-        f"{'vote' if report.gold_votes == 1 else 'votes'} on gold items, by {who_voted(report.people, report.scripts)}. Choices: "
+        f"{counted(report.votes, 'vote')} on {counted(report.pairs, 'pair')} of answers to {counted(report.prompts, 'prompt')}, "
+        f"and {counted(report.gold_votes, 'vote')} on gold items, by {who_voted(report.people, report.scripts)}. Choices: "
         + (", ".join(f"{name} {count}" for name, count in report.choices.items()) or "none")
         + ".",
         *_cut(report),

@@ -96,7 +96,7 @@ def parse(value: dict[str, Any], cls: type[S], where: Any = None) -> S:
             raise UsageError(
                 f"the key '{dotted}' is missing",
                 where=place,
-                expected=first["msg"],
+                expected="the keys " + ", ".join(_required_at(cls, keys[:-1])),
                 found=", ".join(map(str, first["input"])) or "no keys",
                 next_step="add the key",
             ) from error
@@ -115,6 +115,11 @@ def parse(value: dict[str, Any], cls: type[S], where: Any = None) -> S:
             found=repr(first.get("input"))[:120],
             next_step="correct the value",
         ) from error
+
+
+def line_of(path: Path, keys: tuple[Any, ...]) -> int:
+    """The 1-based line of a key path in a YAML file that was read already, or of the deepest part of it that is there."""
+    return _line(yaml.compose(path.read_text(encoding="utf-8"), Loader=_Loader), keys)
 
 
 def _text_at(text: str, line: int) -> str:
@@ -197,15 +202,25 @@ def _line(node: yaml.Node | None, keys: tuple[Any, ...]) -> int:
 
 def _fields_at(cls: type[BaseModel], keys: tuple[Any, ...]) -> list[str]:
     """The names of the fields that `cls` allows under the key path."""
-    current: Any = cls
+    model = _model_at(cls, keys)
+    return list(model.model_fields) if model else []
+
+
+def _required_at(cls: type[BaseModel], keys: tuple[Any, ...]) -> list[str]:
+    """The names of those that must be there."""
+    model = _model_at(cls, keys)
+    return [name for name, field in model.model_fields.items() if field.is_required()] if model else []
+
+
+def _model_at(cls: type[BaseModel], keys: tuple[Any, ...]) -> type[BaseModel] | None:
+    """The model class under the key path."""
+    current: type[BaseModel] | None = cls
     for key in keys:
         if isinstance(key, int):
             continue
-        field = current.model_fields.get(key) if isinstance(current, type) and issubclass(current, BaseModel) else None
+        field = current.model_fields.get(key) if current else None
         current = _model_in(field.annotation) if field else None
-        if current is None:
-            return []
-    return list(current.model_fields)
+    return current
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:

@@ -153,6 +153,8 @@ def contamination_bounded(candidate: Candidate) -> Verdict:
         )
     rest = "" if report.record_covered else "; not all of the data that run.json names were searched"
     highest = max(shares.values(), default=0.0)
+    if all(task.items == task.too_short for task in report.tasks):
+        return passed(gate, f"nothing was searched, for every item is too short to be looked for{rest}", **evidence)
     return passed(gate, f"at most {highest:.1%} of a task's items in the training data{rest}", **evidence)
 
 

@@ -79,7 +79,9 @@ def _scores(space: dict[str, Any]) -> str:
 
 def _score(score: dict[str, Any]) -> str:
     direction = "higher is better" if score["higher_is_better"] else "lower is better"
-    items = f"{score['n']:,} items" + (f", {score['unscored']:,} unscored" if score["unscored"] else "")
+    items = f"{score['n']:,} item{'s' * (score['n'] != 1)}" + (
+        f", {score['unscored']:,} unscored" if score["unscored"] else ""
+    )
     scorer = f" · judged by {escape(score['scorer'])}" if score.get("scorer") else ""
     meaning = f"<small>{escape(score['meaning'])}</small>" if score.get("meaning") else ""
     unit = "" if score["unit"] == "fraction" else f" {escape(score['unit'])}"

@@ -221,7 +221,10 @@ async def _wait_for_place(place: visitors.Place) -> None:
 
 def note(progress: Progress, left_out: int, context_tokens: int) -> str:
     """The line under the conversation."""
-    parts = [f"{progress.tokens:,} tokens", f"first after {progress.first_token_seconds:.1f} s"]
+    parts = [
+        f"{progress.tokens:,} token{'s' * (progress.tokens != 1)}",
+        f"first after {progress.first_token_seconds:.1f} s",
+    ]
     if progress.tokens_per_second:
         parts.append(f"{progress.tokens_per_second:.0f} tokens/s")
     if progress.ended == "end" and not progress.text.strip():

@@ -137,6 +137,12 @@ class Place:
             self._gate.remove(self)
 
 
+def _busy(ahead: int, whose: str) -> str:
+    """What somebody is told for whom there is no place."""
+    come = "answer{} comes" if ahead == 1 else "answers{} come"
+    return f"This page is busy: {ahead} {come.format(whose)} before yours. Try again in a minute."
+
+
 class Gate:
     """Admits ANSWERS_AT_ONCE visitors, lets ANSWERS_WAITING wait, and refuses the next in clear words.
 
@@ -155,12 +161,10 @@ class Gate:
     def enter(self, address: str) -> Place:
         """Take a place; it is `admitted` at once or later. Raises Refused where all, or those of this address, are taken."""
         if len(self._places) >= self._all:
-            raise Refused(f"This page is busy: {len(self._places)} answers come before yours. Try again in a minute.")
+            raise Refused(_busy(len(self._places), ""))
         turns = [place.turn for place in self._places if place.address == address]
         if len(turns) >= self._share:
-            raise Refused(
-                f"This page is busy: {len(turns)} answers to your network come before yours. Try again in a minute."
-            )
+            raise Refused(_busy(len(turns), " to your network"))
         place = Place(self, address, max([self._turn, *(turn + 1 for turn in turns)]))
         self._places.append(place)
         self._admit()

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from own_task import TEXTS, write_suite, write_task
+from own_task import CHOICES, TEXTS, write_suite, write_task
 
 from evals.__main__ import main
 from evals.contamination import FILE, Contamination, segments
@@ -217,3 +217,19 @@ def record_run(run: Path, settings: DataSettings) -> None:
         seconds=1,
         metrics={},
     ).write(run / "run.json")
+
+
+def test_a_task_of_which_nothing_is_long_enough_is_told_as_not_searched_and_has_no_share(
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_task(tmp_path, CHOICES)  # questions of four words
+    suite = write_suite(tmp_path, "task: words, group: other, file: words.yaml")
+    run = tmp_path / "run"
+    assert main(["run", str(models / "parent"), "--suite", str(suite), "--out", str(run), "--limit", "1"]) == 0
+    capsys.readouterr()
+    assert main(["contamination", str(run), "--data", str(preferences(tmp_path, ["One?"]))]) == 0
+    said = capsys.readouterr()
+    assert "nothing was searched" in said.out
+    assert "0.0%" not in said.out
+    assert "there is no run.json" in said.out
+    assert "1 task against 1 training row\n" in said.err

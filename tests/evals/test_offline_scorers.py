@@ -323,8 +323,9 @@ def test_another_scorer_scores_the_same_continuations_without_a_model(
         "stratum: level, batch_size: 16}\n"
     )
     monkeypatch.setattr(Weights, "model", property(lambda _: pytest.fail("weights were loaded")))
-    evaluate(replace(asked, suite=str(suite), out=out))
-    before, after = SavedRun.open(parent), SavedRun.open(out)
+    again = tmp_path / "again"
+    evaluate(replace(asked, suite=str(suite), out=again, answers=out / ".evals"))
+    before, after = SavedRun.open(parent), SavedRun.open(again)
     responses = [[sample.detail["responses"] for sample in one.samples("starter_toxicity")] for one in (before, after)]
     assert responses[0] == responses[1]
     assert {score.scorer for score in before.scorecard.scores if score.task == "starter_toxicity"}.isdisjoint(

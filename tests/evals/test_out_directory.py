@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from evals.out_directory import writable
+from evals.out_directory import require_judges, require_no_other_suite, writable
 from evals.run import Request, evaluate
 from evals.saved import SavedRun
+from evals.suite import open_suite
 from training.errors import UsageError
 
 
@@ -41,3 +42,52 @@ def test_a_run_directory_is_its_own_checkpoints_and_takes_a_new_scorecard_when_t
         evaluate(replace(asked, out=out))
     card = evaluate(replace(asked, source=str(out), out=out, limit=1))
     assert card.model.digest != SavedRun.open(parent).scorecard.model.digest
+
+
+TOXICITY_ALONE = """
+description: one task
+tasks:
+  - {task: starter_toxicity, group: toxicity, scoring: profanity, samples: 1}
+"""
+
+
+def test_a_second_suite_does_not_replace_the_scores_of_the_first_and_the_error_says_where_to_write(
+    asked: Request, parent: Path, tmp_path: Path
+) -> None:
+    out = Path(shutil.copytree(parent, tmp_path / "run"))
+    suite = tmp_path / "mine.yaml"
+    suite.write_text(TOXICITY_ALONE)
+    with pytest.raises(UsageError, match="scores of another suite, which this one would replace") as error:
+        evaluate(replace(asked, suite=str(suite), out=out))
+    assert "starter_truthfulness" in str(error.value.found)
+    assert f"--out {tmp_path / 'run-mine'}" in str(error.value.next_step)
+    for file in ["scorecard.json", *(f"samples/{one.name}" for one in (parent / "samples").iterdir())]:
+        assert (out / file).read_bytes() == (parent / file).read_bytes()
+
+
+def test_a_suite_with_the_tasks_of_both_takes_the_place_of_the_first(asked: Request, tmp_path: Path) -> None:
+    one, both = tmp_path / "one.yaml", tmp_path / "both.yaml"
+    one.write_text(TOXICITY_ALONE)
+    both.write_text(TOXICITY_ALONE + "  - {task: starter_truthfulness, group: truthfulness}\n")
+    asked = replace(asked, out=tmp_path / "run", limit=2)
+    first = evaluate(replace(asked, suite=str(one)))
+    second = evaluate(replace(asked, suite=str(both)))
+    assert first.scores == [score for score in second.scores if score.task == "starter_toxicity"]
+    assert {score.task for score in second.scores} == {"starter_toxicity", "starter_truthfulness"}
+
+
+def test_scores_of_judges_are_not_lost_to_an_evaluation_that_names_none(
+    asked: Request, child: Path, models: Path
+) -> None:
+    card, named = SavedRun.open(child).scorecard, open_suite("starter")
+    request = replace(asked, source=str(models / "child"), out=child, judge=None)
+    with pytest.raises(UsageError, match="figures of the scorecard would be lost") as error:
+        require_no_other_suite(request, named, card.model.digest)
+    assert error.value.expected == "--baseline and --judge or --judge-endpoint"
+    require_judges(card, named, replace(asked, out=child, baseline=child.parent / "parent"))
+
+
+def test_scores_of_weights_that_are_no_more_stand_in_no_suites_way(asked: Request, child: Path, tmp_path: Path) -> None:
+    suite = tmp_path / "mine.yaml"
+    suite.write_text(TOXICITY_ALONE)
+    require_no_other_suite(replace(asked, out=child), open_suite(str(suite)), "sha256:" + "0" * 64)

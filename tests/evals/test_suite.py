@@ -57,6 +57,26 @@ def test_an_unknown_key_or_a_wrong_type_names_file_and_line(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("task", "line", "where"),
+    [
+        ("starter_truthfulness", "    headline: [f1]", "line 5: headline of starter_truthfulness"),
+        ("starter_truthfulness", "    stratum: colour", "line 5: stratum of starter_truthfulness"),
+        ("starter_toxicity", "    scoring: toxicity\n    scorers: [profane]", "line 6: scorers of starter_toxicity"),
+        ("starter_helpfulness", "    scoring: judge\n    follows: nobody", "line 6: follows of starter_helpfulness"),
+        ("no_such_task", "", "line 3: task of no_such_task; "),
+    ],
+)
+def test_what_does_not_fit_a_task_names_the_suites_file_line_and_key(
+    tmp_path: Path, models: Path, task: str, line: str, where: str
+) -> None:
+    file = a_suite(tmp_path, f"  - task: {task}\n    group: other\n{line}\n")
+    with pytest.raises(UsageError) as refused:
+        prepared(models, file)
+    assert str(refused.value.where).startswith(f"{file}, {where}")
+    assert f"{file}, {where}" in str(refused.value), "what is printed says it too"
+
+
 def test_an_unknown_suite_lists_those_there_are(models: Path, tmp_path: Path, capsys) -> None:
     assert main(run_command(models, "strater", tmp_path / "out")) == 2
     assert json.loads(capsys.readouterr().out)["error"]["expected"].startswith("helpfulness, official, starter")

@@ -318,6 +318,27 @@ def test_a_calibration_stands_beside_the_scorers_figures_and_only_its_own(tmp_pa
         open_scorer("profanty")
 
 
+def test_a_calibration_replaces_no_card_of_another_scorer_and_keeps_what_the_same_was_measured_on(
+    tmp_path: Path,
+) -> None:
+    first, second = tmp_path / "first.jsonl", tmp_path / "second.jsonl"
+    for file, texts in ((first, ["you are shit", "rain again"]), (second, ["what an idiot", "a garden"])):
+        rows = [{"text": text, "label": label} for text, label in zip(texts, (1, 0), strict=True)]
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    card, trained = tmp_path / "card", tmp_path / "trained"
+    calibrate("profanity", [read(first)], card)
+    with pytest.raises(UsageError, match="card of another scorer, which this one would replace") as error:
+        calibrate("ngram", [read(first)], card)
+    assert f"--out {tmp_path / 'card-calibration'}" in str(error.value.next_step)
+    assert open_scorer(str(card)).metrics == open_scorer("profanity").metrics
+    calibrate("profanity", [read(second)], card)
+    assert list(open_scorer(str(card)).beside) == ["the scorer's AUC on first", "the scorer's AUC on second"]
+    trained.mkdir()
+    (trained / "card.json").write_text('{"schema_version": 1}')  # of train-scorer toxicity, which names no kind
+    with pytest.raises(UsageError, match="a scorer's own"):
+        calibrate("profanity", [read(first)], trained)
+
+
 def test_a_calibration_says_what_the_scorer_learned_from_and_marks_the_very_file(tmp_path: Path) -> None:
     from evals.train_scorer import train_toxicity
 

@@ -40,6 +40,32 @@ def test_a_repeat_may_differ_in_case_spaces_and_forms_of_letters(tmp_path: Path)
     assert normalised("A\u00a0 b\n") == "a b"
 
 
+@pytest.mark.parametrize(
+    "written",
+    [
+        "What\u2019s the \u201ccapital\u201d \u2013 now?",
+        'What\'s\u00a0the "cap\u00adital" - now?\ufeff',
+        'Wh\u200ba\u200dt\'s the "capital" \u2014 now?',
+        "\uff37hat\u00b4s the \u00abcapital\u00bb \u2011 now\uff1f",
+    ],
+)
+def test_a_prompts_copy_in_other_quotes_or_with_invisible_characters_is_no_measurement_and_stays_as_it_was_written(
+    tmp_path: Path, written: str
+) -> None:
+    plain = 'What\'s the "capital" - now?'
+    settings = splits(tmp_path, [pair(plain)], [pair(written), pair("Another one?")])
+    data = load_preferences(settings, seed=0)
+    assert [row.prompt[0]["content"] for row in data.heldout] == ["Another one?"]
+    swapped = splits(tmp_path, [pair(written), pair(plain)], [pair("Another one?")])
+    data = load_preferences(swapped, seed=0)
+    assert [row.prompt[0]["content"] for row in data.train] == [written]
+    assert data.source.why_dropped == {"repeat but for case and spaces": 1}
+
+
+def test_texts_that_differ_in_what_people_see_are_no_copies() -> None:
+    assert len({normalised(text) for text in ("don't", "dont", "don\u2019t!", '"don"t', "do n't", "d\u00f6n't")}) == 6
+
+
 def test_held_out_rows_whose_prompt_is_trained_on_are_left_out_and_counted(tmp_path: Path) -> None:
     settings = splits(tmp_path, [pair("a"), pair("b")], [pair("A ", chosen="other"), pair("c")])
     data = load_preferences(settings, seed=0)
