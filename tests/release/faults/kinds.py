@@ -192,7 +192,7 @@ def flip_in_store(trial: Trial) -> Fault:
 
     def fault(request: Request, forward: Forward) -> Answer:
         blob = trial.store.blobs.path(trial.scenario.new["model.safetensors"])
-        checked = any("/resolve/" in seen.path for seen in trial.world.proxy.seen)
+        checked = any("/model.safetensors" in seen.path for seen in trial.world.proxy.seen)
         if blob.is_file() and not checked:
             blob.chmod(0o644)
             blob.write_bytes(flipped(blob.read_bytes()))
