@@ -247,7 +247,9 @@ def _rolled_back(done: Done) -> list[str]:
             show = f"python -m release rollback --repo {done.repo_id} --to {done.tag}"
             lines.append(f"  it is private: readers find nothing; {show} shows what was released publicly")
         else:
-            lines.append("  it is public")
+            lines.append(
+                "  it is public" + ("" if done.tag else ", and what was rolled back can still be asked for by its tag")
+            )
     for space in done.spaces:
         if space.action == "left":
             said = f"still serves {space.serves}: it never served {done.tag}, so make it private or publish to it again"

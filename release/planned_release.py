@@ -117,7 +117,7 @@ class PlannedRelease:
             if difference is not None:
                 raise self.taken(repository, difference)
             if tagged not in {commit.commit for commit in history}:
-                raise self._tagged_elsewhere(repository, tagged)
+                raise self.tagged_elsewhere(repository, tagged)
             return tagged
         for commit in history:
             if self.journal.plan_digest in commit.message and self.difference(commit.commit) is None:
@@ -149,7 +149,8 @@ class PlannedRelease:
                 f"{self.plan.tag}, and then the same command again",
             )
 
-    def _tagged_elsewhere(self, repository: HubRepository, tagged: str) -> UsageError:
+    def tagged_elsewhere(self, repository: HubRepository, tagged: str) -> UsageError:
+        """The error of a tag that is at these very files, on a branch or nowhere, and not on main."""
         return UsageError(
             f"the tag {self.plan.tag} of {self.plan.repo_id} is at a commit that main does not have",
             where=f"{self.hub.endpoint}/{self.plan.repo_id}",

@@ -235,14 +235,16 @@ class Publication:
                 where=self.hub.endpoint,
                 next_step="run the same command again; it begins anew",
             )
-        newest = self.hub.history(self.plan.repo_id, repository.main)[0]
+        history = self.hub.history(self.plan.repo_id, repository.main)
+        newest = history[0]
         # Their tag comes after their commit: between the two only the commit says that the tag is taken.
         if newest.title == self.planned.title and (found := self.planned.difference(newest.commit)) is not None:
             raise self.planned.taken(repository, found)
-        if (tagged := repository.tags.get(self.plan.tag)) is not None and (
-            found := self.planned.difference(tagged)
-        ) is not None:
-            raise self.planned.taken(repository, found)
+        if (tagged := repository.tags.get(self.plan.tag)) is not None:
+            if (found := self.planned.difference(tagged)) is not None:
+                raise self.planned.taken(repository, found)
+            if tagged not in {commit.commit for commit in history}:
+                raise self.planned.tagged_elsewhere(repository, tagged)
         self._require_free(repository)
         return repository
 

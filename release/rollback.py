@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from release.bundle import PLAN
-from release.foreign_files import holds_nothing
+from release.foreign_files import foreign_files, holds_nothing
 from release.hub_client import HubClient, HubRepository
 from release.journal import ROLLED_BACK, WITHDRAWN, Journal, exclusive
 from release.readers import BEFORE, narrow_again, widen_again
@@ -26,6 +26,7 @@ from release.releases_there import plan_at, releases_of, same_files
 from release.return_commit import return_to
 from release.space_rollback import SpaceDone, return_before, return_to_release, spaces_of
 from release.staging import Staging
+from training.command import log
 from training.errors import HubError, UsageError
 
 
@@ -112,6 +113,8 @@ def _undo(hub: HubClient, repository: HubRepository, published: Published, journ
     """Main, readers and Space as they were right before the commit `released`."""
     before = _commit_before(hub, published, journal, released)
     target = None if before is None else Target(before, _tag_of(hub, repository, before))
+    if target is not None and repository.main != released:
+        _say_what_goes(hub, repository, target)
     done = _go_back(hub, repository, target, forced=False, released=released)
     if target is not None:
         done.private = narrow_again(hub, journal, repository)
@@ -176,6 +179,20 @@ def _release_of(hub: HubClient, repository: HubRepository, published: Published)
         if published.plan_digest in commit.message or commit.commit == published.commit:
             return commit.commit
     return None
+
+
+def _say_what_goes(hub: HubClient, repository: HubRepository, target: Target) -> None:
+    """What others have put on main since, and its history alone keeps."""
+    kept = hub.tree(repository.repo_id, target.commit)
+    going = [
+        file
+        for file in foreign_files(hub, repository, {})
+        if (there := kept.get(file.path)) is None or there.git_oid != file.git_oid
+    ]
+    if going:
+        log(
+            f"main had been changed since by others; commit {repository.main} keeps {', '.join(file.path for file in going)}"
+        )
 
 
 def _commit_before(hub: HubClient, published: Published, journal: Journal, released: str) -> str | None:

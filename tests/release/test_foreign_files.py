@@ -94,7 +94,10 @@ def test_what_was_changed_on_main_since_our_release_is_named_and_comes_back_with
     assert "replaced  README.md" in said
     assert "notes.txt" not in said, "it is our own"
     assert main([*words, "--replace-files"]) == 0
+    upload(hub, repo_id, {"since.txt": b"since"})
+    capsys.readouterr()
     assert main(["rollback", "--run", str(run)]) == 0
+    assert "keeps since.txt" in capsys.readouterr().err
     assert files_at(hub, repo_id) == files_at(hub, repo_id, edited)
 
 
@@ -171,8 +174,8 @@ def test_a_branch_with_the_name_of_the_tag_is_told_before_anything_is_sent_and_a
     assert main(words) == 0
 
 
-def test_a_tag_that_is_not_on_main_is_told_before_anything_is_sent(
-    run: Path, hub: HubClient, repo_id: str, capsys: pytest.CaptureFixture[str]
+def test_a_tag_that_is_not_on_main_is_told_before_anything_is_sent_and_before_main_is_promoted(
+    run: Path, hub: HubClient, repo_id: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Of these very files, as one who tagged what was staged; of other files it is refused as ever."""
     make_plan(run, Request(repo_id))
@@ -184,6 +187,18 @@ def test_a_tag_that_is_not_on_main_is_told_before_anything_is_sent(
     assert main(["publish", "--run", str(run), "--repo", repo_id]) == 2
     assert "is at a commit that main does not have" in (said := capsys.readouterr().err)
     assert f"hf repos tag delete {repo_id} v1.0.0" in said
+    assert hub.resolve(repo_id, "main") == main_before
+    hub.api.delete_tag(repo_id, tag="v1.0.0")
+    whole = PlannedRelease.commit
+
+    def meanwhile(planned: PlannedRelease, branch: str, *_: Any) -> str:
+        hub.api.create_tag(repo_id, tag="v1.0.0", revision="mine")
+        return whole(planned, branch, *_)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PlannedRelease, "commit", meanwhile)
+        assert main(["publish", "--run", str(run), "--repo", repo_id]) == 2
+    assert "is at a commit that main does not have" in capsys.readouterr().err
     assert hub.resolve(repo_id, "main") == main_before
 
 

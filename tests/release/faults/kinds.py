@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from faults.proxy import Answer, Fault, Request, flipped, with_body
 from faults.publisher import ANSWER_LIMIT
-from faults.world import STEPS
 
 if TYPE_CHECKING:
     from faults.trial import Trial
@@ -193,8 +192,7 @@ def flip_in_store(trial: Trial) -> Fault:
 
     def fault(request: Request, forward: Forward) -> Answer:
         blob = trial.store.blobs.path(trial.scenario.new["model.safetensors"])
-        # What is read in the first step is of the last release.
-        checked = any("/resolve/" in seen.path and seen.step != STEPS[0] for seen in trial.world.proxy.seen)
+        checked = any("/model.safetensors" in seen.path for seen in trial.world.proxy.seen)
         if blob.is_file() and not checked:
             blob.chmod(0o644)
             blob.write_bytes(flipped(blob.read_bytes()))
