@@ -34,6 +34,8 @@ def sources_of(run: Path) -> dict[str, Path]:
     Raises UsageError where the run has no checkpoint.
     """
     checkpoint = run / "checkpoint"
+    if not run.is_dir():
+        raise UsageError("there is no such run", where=str(run), next_step="give the directory of a run as --run")
     if not checkpoint.is_dir():
         bare = (run / "config.json").is_file()
         raise UsageError(

@@ -19,8 +19,10 @@ from release.carried import carry, read, why_left_out
 from release.gates.licences import MADE_FROM
 from training.command import log
 from training.errors import HubError, SlipwayError, UsageError
+from training.records import Record
 from training.run_record import RunRecord
 
+SAID = "named_licence.json"
 POLICY = "external"  # where none is named: nothing is known of how it was trained
 
 
@@ -129,14 +131,15 @@ def _require_known(license_id: str) -> None:
     """Raises UsageError for a licence that the Hub has no name for: nothing could be released under it."""
     from model_cards.hub_vocabulary import LICENSES
 
-    if license_id.lower() in LICENSES and license_id.lower() not in ("other", "unknown"):
+    names = [name for name in LICENSES if name not in ("other", "unknown")]
+    if license_id.lower() in names:
         return
-    near = get_close_matches(license_id.lower(), LICENSES)
+    near = get_close_matches(license_id.lower(), names)
     raise UsageError(
         "not a licence that the Hub has a name for",
         expected=f"one like {', '.join(near)}" if near else "an id such as apache-2.0, mit or llama3.1",
         found=f"--license {license_id}",
-        next_step=f"--license {near[0]}?"
+        next_step=f"the same command with --license {near[0]}, if that is meant"
         if near
         else "for a licence of its own write license: other, license_name and "
         "license_link between the --- lines of the README.md beside the weights, and leave --license out",
@@ -170,6 +173,14 @@ def _licence(source: Path, out: Path, recorded: str | None, said: str | None) ->
     return now
 
 
+class NamedLicence(Record):
+    """named_licence.json: what --license said of the parents, by digest, of which the record knew no licence. It can be said
+    again otherwise until the run's publication begins; a licence that the record knows cannot."""
+
+    license: str
+    parents: list[str]
+
+
 def name_licence(run: Path, license_id: str) -> None:
     """Let the record of a run name the licence of the parents of which it knows none, such as an adapter and its base.
 
@@ -180,10 +191,19 @@ def name_licence(run: Path, license_id: str) -> None:
         raise UsageError(
             "there is no run with a record", where=str(run), next_step="give another --run, or a --checkpoint"
         )
-    record = RunRecord.read(run / "run.json")
+    record, said = RunRecord.read(run / "run.json"), _said_before(run)
     made_from = [parent for parent in record.parents if parent.role in MADE_FROM]
-    others = sorted({parent.license for parent in made_from if parent.license not in (None, license_id)})
-    begun = (run / "journal.jsonl").is_file() and any(parent.license is None for parent in made_from)
+    open_ones = {
+        parent.digest for parent in made_from if parent.license is None or (parent.digest, parent.license) in said
+    }
+    others = sorted({str(one.license) for one in made_from if one.digest not in open_ones} - {license_id})
+    named = [
+        parent.model_copy(update={"license": license_id})
+        if parent.role in MADE_FROM and parent.digest in open_ones
+        else parent
+        for parent in record.parents
+    ]
+    begun = (run / "journal.jsonl").is_file() and named != record.parents
     if others or begun:
         raise UsageError(
             "the publication of this run has begun" if begun else "the run's record names the licence",
@@ -192,12 +212,15 @@ def name_licence(run: Path, license_id: str) -> None:
             found=f"--license {license_id}",
             next_step="leave --license out",
         )
-    named = [
-        parent.model_copy(update={"license": parent.license or license_id}) if parent.role in MADE_FROM else parent
-        for parent in record.parents
-    ]
     if named != record.parents:
+        NamedLicence(license=license_id, parents=sorted(open_ones)).write(run / SAID)
         record.model_copy(update={"parents": named}).write(run / "run.json")
+
+
+def _said_before(run: Path) -> set[tuple[str, str]]:
+    """Parents by digest, with the licence that an earlier --license gave them."""
+    said = NamedLicence.read(run / SAID) if (run / SAID).is_file() else None
+    return {(digest, said.license) for digest in said.parents} if said else set()
 
 
 def _carry(directory: Path, out: Path, record: RunRecord, leave_out: Sequence[str]) -> bool:

@@ -49,6 +49,7 @@ def make_plan(run: Path, request: Request) -> ReleasePlan:
     signer = signer_of(request.sign) if request.sign else None
     policy = load_policy(request.policy)
     require_never_waived(policy, request.policy)
+    sources_of(run)  # says what is missing before anything is begun
     log(f"building {run / 'bundle'}")
     digest = policy_digest(request.policy)  # of a file that may lie in the bundle which is about to be replaced
     candidate = _candidate(run, request, policy, run / "bundle", signer)
@@ -153,11 +154,16 @@ def refusal(verdicts: list[Verdict], subject: str, *, checked_only: bool = False
     refused = [verdict for verdict in verdicts if verdict.outcome == "refused"]
     if not refused:
         return None
+    remedies = list(dict.fromkeys(verdict.remedy for verdict in refused if verdict.remedy))
+    lines = []
+    for verdict in refused:
+        lines.append(f"  {verdict.gate}: {verdict.explanation}")
+        lines += [f"    -> {verdict.remedy}"] if verdict.remedy and len(remedies) > 1 else []
     return GateRefused(
         f"{len(refused)} of {len(verdicts)} gates refused{'' if checked_only else ', so nothing was sent to the Hub'}\n"
-        + "\n".join(f"  {verdict.gate}: {verdict.explanation}" for verdict in refused),
+        + "\n".join(lines),
         where=subject,
-        next_step="; ".join(dict.fromkeys(verdict.remedy for verdict in refused if verdict.remedy)),
+        next_step="; ".join(remedies) if len(remedies) < 2 else "mend what each gate says, then the same command again",
     )
 
 
@@ -206,12 +212,11 @@ def _require_signature(run: Path) -> None:
 
 
 def describe(verdicts: list[Verdict]) -> str:
-    """Each gate on a line, with a remedy beneath each refusal."""
+    """Each gate on a line. Why one refused, and what to do, stands in the error (`refusal`), and not here a second time."""
     lines = []
     for verdict in verdicts:
-        lines.append(f"  {verdict.outcome:<8}{verdict.gate:<28}{verdict.explanation}")
-        if verdict.outcome == "refused" and verdict.remedy:
-            lines.append(f"{'':<36}-> {verdict.remedy}")
+        said = "see the error" if verdict.outcome == "refused" else verdict.explanation
+        lines.append(f"  {verdict.outcome:<8}{verdict.gate:<28}{said}")
     return "\n".join(lines)
 
 

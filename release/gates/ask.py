@@ -6,6 +6,8 @@ refused = [verdict for verdict in verdicts if verdict.outcome == "refused"]
 
 from __future__ import annotations
 
+from textwrap import shorten
+
 from release.gates.candidate import Candidate, Gate, refused
 from release.gates.evidence import (
     contamination_bounded,
@@ -72,7 +74,9 @@ def _waived(verdict: Verdict, reason: str | None) -> Verdict:
     if reason is None:
         return verdict
     said = f"waived because: {reason} (it said: {verdict.explanation})"
-    return verdict.model_copy(update={"outcome": "waived", "explanation": said})
+    return verdict.model_copy(
+        update={"outcome": "waived", "explanation": said, "remedy": None}
+    )  # which names paths of here
 
 
 def _ask_one(name: GateName, candidate: Candidate) -> Verdict:
@@ -80,6 +84,6 @@ def _ask_one(name: GateName, candidate: Candidate) -> Verdict:
         return GATES[name](candidate)
     except Exception as error:  # noqa: BLE001 - tokenizers, jinja2 and safetensors raise what they like at broken files
         evidence = error.as_dict() if isinstance(error, SlipwayError) else {"type": type(error).__name__}
-        what = " ".join(str(error.what if isinstance(error, SlipwayError) else error).split())[:500]
+        what = shorten(str(error.what if isinstance(error, SlipwayError) else error), 500, placeholder=" ...")
         remedy = (error.next_step if isinstance(error, SlipwayError) else None) or "mend the file, then plan again"
         return refused(name, f"the evidence cannot be read: {what}", remedy=remedy, **evidence)

@@ -115,3 +115,9 @@ def refused(gate: str, explanation: str, *, remedy: str, **evidence: Any) -> Ver
 
 def skipped(gate: str, explanation: str, **evidence: Any) -> Verdict:
     return Verdict(gate=gate, outcome="skipped", evidence=evidence, explanation=explanation)
+
+
+def first_of(problems: Sequence[str], most: int = 5) -> str:
+    """Problems as one explanation, which says how many it leaves out; the evidence has them all."""
+    rest = f"; and {len(problems) - most} more" if len(problems) > most else ""
+    return "; ".join(problems[:most]) + rest

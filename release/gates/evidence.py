@@ -6,7 +6,8 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from evals.scorecard import Scorecard
-from release.gates.candidate import Candidate, passed, refused, skipped
+from release.gates.advice import evaluate_again
+from release.gates.candidate import Candidate, first_of, passed, refused, skipped
 from release.records import Verdict
 from training.counted import counted
 from training.records import sha256_of_file
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from evals.contamination import Contamination
 
 NAMED = 2  # how many things that nothing defines an explanation carries
-EVALUATE = "python -m evals run {run}/checkpoint --suite starter --out {run} --baseline runs/base"
 
 
 def run_record_pinned(candidate: Candidate) -> Verdict:
@@ -43,7 +43,7 @@ def run_record_pinned(candidate: Candidate) -> Verdict:
 def scorecard_pinned(candidate: Candidate) -> Verdict:
     """scorecard.json was measured on exactly these bytes, its samples are there, and it covers what the policy asks."""
     gate, rules, scorecard = "scorecard_pinned", candidate.policy.scorecard, candidate.scorecard
-    remedy = EVALUATE.format(run=candidate.run.as_posix())
+    remedy = evaluate_again(candidate)
     if scorecard is None:
         if not rules.required:
             return skipped(gate, "there is no scorecard.json, and the policy does not ask for one")
@@ -73,7 +73,7 @@ def scorecard_pinned(candidate: Candidate) -> Verdict:
     wrong, evidence["not_held_against_a_definition"] = _definition_problems(candidate, scorecard)
     problems += wrong
     if problems:
-        return refused(gate, "; ".join(problems[:5]), remedy=remedy, problems=problems, **evidence)
+        return refused(gate, first_of(problems), remedy=remedy, problems=problems, **evidence)
     not_held = evidence["not_held_against_a_definition"]
     rest = f"; as the scorecard says, which nothing here defines: {'; '.join(not_held[:NAMED])}" if not_held else ""
     rest += f" and {len(not_held) - NAMED} more" if len(not_held) > NAMED else ""
@@ -92,7 +92,7 @@ def figures_from_samples(candidate: Candidate) -> Verdict:
         return refused(
             gate,
             f"{len(wrong)} of {len(found)} figures are not what their samples give; first {wrong[0]}",
-            remedy=EVALUATE.format(run=candidate.run.as_posix()),
+            remedy=evaluate_again(candidate),
             wrong=wrong[:50],
             **evidence,
         )
@@ -103,6 +103,8 @@ def figures_from_samples(candidate: Candidate) -> Verdict:
 def headlines_regenerable(candidate: Candidate) -> Verdict:
     """No headline figure is one that nothing can make again from its samples."""
     gate, found = "headlines_regenerable", candidate.regenerated
+    if not found:
+        return skipped(gate, "there is no scorecard.json")
     headlines = [name for name, one in found.items() if one.score.headline]
     unmade = {name: why for name in headlines if (why := found[name].impossible)}
     if unmade:
@@ -110,7 +112,7 @@ def headlines_regenerable(candidate: Candidate) -> Verdict:
         return refused(
             gate,
             f"nothing makes the headline figure {name} again: {why}",
-            remedy=f"{EVALUATE.format(run=candidate.run.as_posix())}, whose samples keep what lm-eval's own aggregations take; "
+            remedy=f"{evaluate_again(candidate)}, whose samples keep what lm-eval's own aggregations take; "
             f"or --waive '{gate}=REASON', which the card will say",
             not_made_again=unmade,
         )
@@ -141,7 +143,7 @@ def contamination_bounded(candidate: Candidate) -> Verdict:
         said = f"{FILE} is of the checkpoint {report.checkpoint_digest} and scores {report.scorecard_sha256[:16]}..."
         return refused(gate, f"{said}, not of these", remedy=remedy, **evidence)
     if problems := _search_problems(candidate, report):
-        return refused(gate, "; ".join(problems[:5]), remedy=remedy, problems=problems, **evidence)
+        return refused(gate, first_of(problems), remedy=remedy, problems=problems, **evidence)
     above = {task: share for task, share in shares.items() if share > rules.maximum_share}
     if above:
         told = ", ".join(f"{task} {share:.1%}" for task, share in sorted(above.items()))

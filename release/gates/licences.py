@@ -71,7 +71,7 @@ def license_compatible(candidate: Candidate) -> Verdict:
     asked = [*known.items(), *further.items(), *answers.items()]
     problems = [problem for name, theirs in asked if (problem := _incompatible(name, theirs, ours))]
     if problems:
-        return refused(gate, "; ".join(problems), remedy=_remedy(elsewhere), **evidence)
+        return refused(gate, "; ".join(problems), remedy=_remedy(elsewhere, asked), **evidence)
     unknown = [f"{name}, which the card names as its base," for name in sorted(set(parents) - set(known))]
     unknown += [f"{name}, from which {one['made']} was made," for name, one in behind.items() if not one["license"]]
     if unknown:
@@ -130,16 +130,16 @@ def _own(candidate: Candidate) -> set[str]:
     return {candidate.repo_id, *([copied.hub_id] if copied is not None and copied.hub_id else [])}
 
 
-def _remedy(elsewhere: bool) -> str:
+def _remedy(elsewhere: bool, asked: Sequence[tuple[str, str | None]]) -> str:
     if elsewhere:
         return (
             "release under the base's licence: write it as `license` into the README.md of the checkpoint; or, where its "
             "authors allow another, say where: --waive license_compatible=REASON"
         )
-    return (
-        "release under the parent's licence, or begin from another parent; "
-        "--license ID of `training base`, or of `release publish`, names one that no record has"
-    )
+    unknown = [name for name, licence in asked if licence is None]
+    if unknown:
+        return f"the same command with --license ID, the licence of {' and '.join(unknown)}, which its own card names"
+    return "release under the parent's licence, or begin from another parent"
 
 
 def _incompatible(name: str, theirs: str | None, ours: str) -> str | None:
@@ -148,4 +148,4 @@ def _incompatible(name: str, theirs: str | None, ours: str) -> str | None:
         return f"the licence of {name} is not known"
     if parent == ours or parent in PERMISSIVE or ours in ALSO.get(parent, ()):
         return f"{name} is under {parent}, which allows no derivatives" if "-nd-" in parent else None
-    return f"{name} is under {parent}, which does not allow {ours or 'no licence'}"
+    return f"{name} is under {parent}, which does not allow {ours or 'a release without a licence'}"

@@ -11,6 +11,7 @@ import yaml
 
 from release.gates.candidate import Candidate, passed, refused
 from release.records import Verdict
+from training.counted import counted
 
 TEXT = ("sections", "links", "digest")  # checks of a card that a policy may only note: others write what they like
 
@@ -37,7 +38,7 @@ def card_complete(candidate: Candidate) -> Verdict:
         first = problems[0]
         return refused(
             gate,
-            f"{len(problems)} thing(s) wrong with the card; first: {first['what']} ({first['where']})",
+            f"{counted(len(problems), 'thing')} wrong with the card; first: {first['what']} ({first['where']})",
             remedy=f"python -m model_cards check {candidate.run.as_posix()} lists them",
             problems=problems,
             noted=noted,
@@ -90,7 +91,9 @@ def license_present(candidate: Candidate) -> Verdict:
             gate,
             f"the card's metadata names no license{misspelt}",
             remedy="name the licence of the checkpoint that it began from: the same command with --license ID, e.g. --license "
-            "apache-2.0",
+            "apache-2.0"
+            if record is not None or candidate.only_looked_at
+            else "write license: ID between --- lines at the top of the README.md beside the checkpoint's weights",
             license=license,
             parents=parents,
         )

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from release.gates.advice import evaluate_again
 from release.gates.candidate import Candidate, passed, refused, skipped
-from release.gates.evidence import EVALUATE
 from release.last_release import FOLDER, read
 from release.policy import RegressionRules
 from release.records import Verdict
@@ -26,7 +26,7 @@ def no_regression(candidate: Candidate) -> Verdict:
     from evals.compare import compare
 
     gate, rules = "no_regression", candidate.policy.no_regression
-    remedy = EVALUATE.format(run=candidate.run.as_posix())
+    remedy = evaluate_again(candidate)
     if candidate.baseline is None or candidate.scorecard is None:
         return _without_scores(candidate, remedy)
     measured = candidate.baseline.model.digest
@@ -66,7 +66,7 @@ def no_regression_since_release(candidate: Candidate) -> Verdict:
     evidence = {"tag": last.tag, "commit": last.commit, "released": last.checkpoint_digest}
     if last.checkpoint_digest == candidate.digest:
         return passed(gate, f"the last release, {last.tag}, has these bytes", **evidence)
-    before, remedy = candidate.run / FOLDER, EVALUATE.format(run=candidate.run.as_posix())
+    before, remedy = candidate.run / FOLDER, evaluate_again(candidate)
     if candidate.scorecard is None or not (before / "scorecard.json").is_file():
         lacking = "this checkpoint" if candidate.scorecard is None else f"the last release, {last.tag},"
         return _missing(gate, f"{lacking} has no scores", rules, remedy=remedy, **evidence)

@@ -32,7 +32,7 @@ def test_a_mistyped_licence_is_told_before_anything_is_copied_and_a_wrong_one_is
     source, run = Path(shutil.copytree(model, tmp_path / "mine")), tmp_path / "run"
     words = ["plan", "--checkpoint", str(source), "--run", str(run), "--repo", "me/mine", "--license"]
     assert main([*words, "apach-2.0"]) == 2
-    assert "--license apache-2.0?" in capsys.readouterr().err
+    assert "the same command with --license apache-2.0, if that is meant" in capsys.readouterr().err
     assert main([*words, "ours"]) == 2
     assert "license_name and license_link" in capsys.readouterr().err
     assert not run.exists()
@@ -55,8 +55,59 @@ def test_the_licence_of_what_a_run_was_made_from_can_be_named_where_no_record_ha
     record.model_copy(update={"parents": [base, adapter]}).write(run / "run.json")
     name_licence(run, "apache-2.0")
     assert [parent.license for parent in RunRecord.read(run / "run.json").parents] == ["apache-2.0", "apache-2.0"]
+    name_licence(run, "mit")
+    assert [parent.license for parent in RunRecord.read(run / "run.json").parents] == ["mit", "mit"], "it was a slip"
+    (run / "journal.jsonl").write_text("")
+    name_licence(run, "mit")
+    with pytest.raises(UsageError, match="publication of this run has begun"):
+        name_licence(run, "apache-2.0")
+
+
+def test_a_licence_that_the_record_itself_knows_is_not_named_otherwise(run: Path) -> None:
     with pytest.raises(UsageError, match="record names the licence"):
         name_licence(run, "mit")
+    assert not (run / "named_licence.json").exists()
+
+
+def test_a_refused_plan_says_each_thing_once_and_what_to_type_for_it(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = RunRecord.read(run / "run.json")
+    unknown = record.parents[0].model_copy(update={"license": None, "name": str(tmp_path / "sft" / "checkpoint")})
+    record.model_copy(update={"parents": [unknown]}).write(run / "run.json")
+    baseline = run / "baseline" / "scorecard.json"
+    words = ["plan", "--run", str(run), "--repo", "me/mine"]
+    content = baseline.read_bytes()
+    baseline.unlink()
+    assert main(words) == 3
+    told = capsys.readouterr()
+    both = told.out + told.err
+    assert both.count("the card's metadata names no license") == both.count("no baseline/scorecard.json") == 1
+    assert f"--license ID, the licence of {tmp_path}/sft/checkpoint, which its own card names" in told.err
+    again = f"python -m evals run {run}/checkpoint --suite starter --out {run} --baseline"
+    first = f"python -m evals run {tmp_path}/sft/checkpoint --suite starter --out runs/parent"
+    assert f"-> {first}, then {again} runs/parent" in told.err
+    (tmp_path / "sft").mkdir()
+    (tmp_path / "sft" / "scorecard.json").write_bytes(content)
+    assert main([*words, "--license", "apache-2.0"]) == 3
+    assert f"-> {again} {tmp_path}/sft\n" in capsys.readouterr().err
+
+
+def test_a_run_that_is_not_there_is_said_to_be_missing_before_anything_is_begun(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", "--run", str(tmp_path / "none"), "--repo", "me/mine"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: there is no such run")
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_licence_that_is_none_is_not_proposed_again(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["plan", "--checkpoint", str(model), "--run", str(tmp_path / "run"), "--repo", "me/mine"]
+    assert main([*words, "--license", "other"]) == 2
+    assert "--license other," not in capsys.readouterr().err
 
 
 def test_an_adapter_is_told_how_to_be_merged_and_a_folder_too_high_which_one_is_meant(

@@ -90,7 +90,7 @@ def test_publish_asks_the_hub_for_the_licence_of_the_base_and_check_of_an_id_too
     assert main(["plan", *words]) == 0, "a plan has no network"
     assert "is not known here" in capsys.readouterr().out
     assert main(["publish", *words]) == 3
-    assert f"{base} is under cc-by-nc-4.0, which does not allow mit" in capsys.readouterr().out
+    assert f"{base} is under cc-by-nc-4.0, which does not allow mit" in capsys.readouterr().err
     assert base_licences.read(run) == Lineage({base: "cc-by-nc-4.0"})
     assert hub.repository(repo_id) is None
 
@@ -136,4 +136,4 @@ def test_what_lies_behind_the_parent_of_a_run_is_asked_as_well(
     parents = [parent.model_copy(update={"hub_id": near}) for parent in record.parents]
     record.model_copy(update={"parents": parents}).write(run / "run.json")
     assert main(["publish", "--run", str(run), "--repo", repo_id, "--license", "apache-2.0"]) == 3
-    assert f"{far}, from which {near} was made, is under cc-by-nc-4.0" in capsys.readouterr().out
+    assert f"{far}, from which {near} was made, is under cc-by-nc-4.0" in capsys.readouterr().err
