@@ -262,9 +262,14 @@ def _rolled_back(done: Done) -> list[str]:
 
 def _publish(run: Path, args: argparse.Namespace) -> Result:
     from release.hub_client import HubClient
+    from release.plan import read_plan
     from release.publish import publish
+    from release.signed_before import signed_before
 
-    receipt, already = publish(run, HubClient.connect(), no_boot=args.no_boot, replace_files=args.replace_files)
+    hub, plan = HubClient.connect(), read_plan(run)
+    if plan.endpoint == hub.endpoint and (told := signed_before(hub, plan)) is not None:
+        log(f"warning: {told}")
+    receipt, already = publish(run, hub, no_boot=args.no_boot, replace_files=args.replace_files)
     return {"summary": _released(receipt, already), "already_released": already, **receipt.model_dump(mode="json")}
 
 

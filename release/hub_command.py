@@ -31,6 +31,7 @@ OF_ACTION = {
     "public_host": "serve",
     "organisation": "user",
     "read_only": "user",
+    "create": "user",
     "grace": "gc",
     "dry_run": "gc",
     "set_aside": "fsck",
@@ -78,6 +79,7 @@ def add_hub_command(parser: Parser) -> None:
         help="run the Spaces: whoever may write here then runs code on this machine, as you, without a sandbox",
     )
     hub.add_argument("--organisation", action="append", default=[], metavar="ORG", help="with `user`: a member of ORG")
+    hub.add_argument("--create", action="store_true", help="with `user`: begin a Hub in DIR where there is none")
     hub.add_argument("--read-only", action="store_true", help="with `user`: a token that cannot write")
     hub.add_argument(
         "--grace",
@@ -183,6 +185,14 @@ def _mirror(args: argparse.Namespace) -> Result:
 def _user(args: argparse.Namespace) -> Result:
     from release.local_hub.store import Store
 
+    if not args.create and not (args.root / "store.json").is_file():
+        raise UsageError(
+            "there is no Hub, so nobody would know this user",
+            where=str(args.root),
+            expected="the folder that `hub --root` serves",
+            found="a folder without a Hub" if args.root.is_dir() else "no such folder",
+            next_step="correct --root, or give --create to begin a Hub there",
+        )
     store, name = Store(args.root), str(args.subject[0])
     if store.accounts.kind_of(name) is None:
         store.accounts.create_user(name)

@@ -55,8 +55,10 @@ def _add_digest(request: httpx2.Request) -> None:
     """To bodies that are in memory; large files are streamed, and named by their SHA-256 anyway."""
     import httpx2
 
-    if isinstance(request.stream, httpx2.ByteStream) and request.content:
-        request.headers[HEADER] = content_digest(request.content)
+    if isinstance(request.stream, httpx2.ByteStream) and (
+        content := request.read()
+    ):  # one that is led elsewhere is not read yet
+        request.headers[HEADER] = content_digest(content)
 
 
 def _check_digest(response: httpx2.Response) -> None:

@@ -22,12 +22,19 @@ from typing import IO, Any
 from training.errors import UsageError
 
 COMPLETE = "complete.json"  # written last
+# Whoever waits for minutes reads what is fetched and installed; bars are for terminals.
+PIP_OPTIONS = ("--progress-bar", "off", "--no-input", "--disable-pip-version-check")
 
 
 def environment_folder(requirements: str, kept: Path, python: str = sys.executable) -> Path:
     """Where the environment of these requirements lies, whether or not it was made."""
     key = hashlib.sha256(f"{python}\n{sys.version}\n{requirements}".encode()).hexdigest()[:16]
     return kept / key
+
+
+def is_made(home: Path) -> bool:
+    """Whether the environment in this folder was finished."""
+    return (home / COMPLETE).is_file()
 
 
 def isolated_python(
@@ -47,7 +54,7 @@ def isolated_python(
     kept.mkdir(parents=True, exist_ok=True)
     with home.with_name(f"{home.name}.lock").open("ab") as lock:
         fcntl.flock(lock.fileno(), fcntl.LOCK_EX)
-        if anew or not (home / COMPLETE).is_file():
+        if anew or not is_made(home):
             try:
                 _make(home, requirements, output, python, variables)
             except OSError as error:
@@ -64,9 +71,9 @@ def _make(home: Path, requirements: str, output: IO[Any], python: str, variables
     file.write_text(requirements, encoding="utf-8")
     for command in (
         [python, "-m", "venv", str(home)],
-        [str(made), "-m", "pip", "install", "--quiet", "-r", str(file)],
+        [str(made), "-m", "pip", "install", *PIP_OPTIONS, "-r", str(file)],
     ):
-        environment = dict(os.environ if variables is None else variables)
+        environment = dict(os.environ if variables is None else variables) | {"PYTHONUNBUFFERED": "1"}
         done = subprocess.run(command, stdout=output, stderr=output, env=environment, check=False)
         if done.returncode != 0:
             raise UsageError(

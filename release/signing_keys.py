@@ -64,7 +64,13 @@ def load_public_key(file: Path) -> EllipticCurvePublicKey:
     try:
         key = load_pem_public_key(file.read_bytes())
     except OSError as error:
-        raise _no_key(file, error.strerror or str(error)) from error
+        raise UsageError(
+            "this is not a key to check with, for no such file can be read",
+            where=str(file),
+            expected="the file of a public key, as `release keygen` writes slipway.pub; not a name or a fingerprint",
+            found=error.strerror or str(error),
+            next_step="get that file from whoever signs the releases, not from the repository",
+        ) from error
     except ValueError as error:
         raise _no_key(file, str(error)) from error
     if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name not in CURVES:

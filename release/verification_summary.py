@@ -56,6 +56,11 @@ def _claims(verification: Verification) -> str:
 
 def _signed(verification: Verification) -> str:
     checked = {finding.check: finding.found for finding in verification.findings}
+    earlier = checked.get("signed before")
+    return _signed_here(verification, checked) + (f"\n           warning: {earlier}" if earlier else "")
+
+
+def _signed_here(verification: Verification, checked: dict[str, str | None]) -> str:
     if "signature" in checked:
         valid = f"\n           the certificate was {checked['valid']}" if "valid" in checked else ""
         return f"{checked['signature']}, over every file{valid}"

@@ -21,6 +21,7 @@ from release.hub_client import HubClient, HubRepository, check_repo_id
 from release.records import Finding, Probe, Receipt, ReleasePlan, Verification
 from release.rescoring import Rescoring, rescored
 from release.signature import SIGNATURE, Trust, check, require_usable
+from release.signed_before import signed_before
 from release.space_check import CHECK as SPACE
 from release.space_check import check_space
 from training.checkpoint import FileEntry, changes_behaviour, manifest_digest
@@ -83,6 +84,7 @@ def verify(
             log("holding its card and its figures against its records and samples")
             findings += check_claims(snapshot, _own_plan(snapshot))
         findings += _behaviour_findings(snapshot, promise.files, entries, promise.probe)
+        findings += _earlier_signer(hub, repo_id, commit, _own_plan(snapshot))
         if rescoring is not None:
             if all(finding.ok for finding in findings):
                 findings += rescored(snapshot, rescoring)
@@ -225,6 +227,19 @@ def _named(
 
 def _own_plan(snapshot: Path) -> ReleasePlan | None:
     return ReleasePlan.read(snapshot / PLAN) if (snapshot / PLAN).is_file() else None
+
+
+def _earlier_signer(hub: HubClient, repo_id: str, commit: str, plan: ReleasePlan | None) -> list[Finding]:
+    """A warning, not a mismatch, where an earlier release was signed by another than who signed this one, or this by nobody."""
+    said = signed_before(hub, plan.model_copy(update={"repo_id": repo_id}), commit) if plan is not None else None
+    if said is None:
+        return []
+    log(f"warning: {said}")
+    return [
+        Finding(
+            check="signed before", ok=True, subject=SIGNATURE, expected="the signer of earlier releases", found=said
+        )
+    ]
 
 
 def _announced(hub: HubClient, repo_id: str, commit: str, entries: list[FileEntry]) -> list[Finding]:

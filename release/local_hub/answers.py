@@ -6,11 +6,11 @@ import logging
 import uuid
 
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from release.content_digest import HEADER, content_digest
-from release.local_hub.refusals import Refusal
+from release.local_hub.refusals import Moved, Refusal
 from training.command import explain_os_error
 
 log = logging.getLogger("slipway.hub")
@@ -19,6 +19,8 @@ log = logging.getLogger("slipway.hub")
 def answer_refusal(_: Request, error: Exception) -> Response:
     """A refusal in the Hub's own shape: headers by which clients choose their exception, and a JSON body."""
     assert isinstance(error, Refusal)
+    if isinstance(error, Moved):
+        return PlainTextResponse(error.message, error.status, error.headers)
     headers = {**error.headers, "X-Error-Message": _header_safe(error.message)}
     if error.code:
         headers["X-Error-Code"] = error.code

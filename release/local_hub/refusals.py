@@ -52,6 +52,13 @@ class StaleParent(Refusal):
         super().__init__(412, "A commit has happened since. Please refresh and try again.")
 
 
+class Moved(Refusal):
+    """The repository has another name now. 307, so that a client sends the same request with the same body there."""
+
+    def __init__(self, location: str) -> None:
+        super().__init__(307, f"Temporary Redirect. Redirecting to {location}", headers={"Location": location})
+
+
 class BadPath(Refusal):
     """A path that no repository may contain."""
 

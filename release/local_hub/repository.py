@@ -193,6 +193,22 @@ class Repository:
             pulls = {ref: oid for ref, oid in self.refs().items() if ref.startswith("refs/pr/")}
             self._write_refs({**pulls, **refs})
 
+    def copy_history(self, source: Repository) -> None:
+        """Take the branches and tags of another repository of this Hub, with all their commits, into this one that has none.
+        Raises 422 where content of theirs has been lost."""
+        with source._locked():  # of both files, refs and messages, one state
+            found = read_json(source.folder / "refs.json", {"refs": {}, "messages": {}})
+        refs = {ref: oid for ref, oid in found["refs"].items() if not ref.startswith("refs/pr/")}
+        with self.blobs.in_use():
+            for oid in set(refs.values()):
+                for commit in source.history(oid):
+                    if self.has_commit(commit.oid):
+                        break  # and so what came before it
+                    self._require_content(commit.tree)
+                    name = f"{commit.oid}.json"
+                    create_json(self.folder / "commits" / name, read_json(source.folder / "commits" / name))
+            self._write_refs(refs, found["messages"])
+
     def squash(self, ref: str, author: str, title: str) -> Commit:
         """Replace the history of a branch by one commit with its files."""
         with self._locked():

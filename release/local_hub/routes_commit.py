@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -15,7 +16,7 @@ from release.local_hub.bodies import body_blocks
 from release.local_hub.card_check import check_card
 from release.local_hub.discussions import open_pull_request, opened_by
 from release.local_hub.fields import objects, parsed, text
-from release.local_hub.refusals import Refusal, RevisionNotFound
+from release.local_hub.refusals import Moved, Refusal, RevisionNotFound
 from release.local_hub.repository import Commit, Repository
 from release.local_hub.starting_files import is_ignored, is_large
 from release.local_hub.tree import Change, Delete, Put, checked_path, large, regular
@@ -25,6 +26,9 @@ from release.local_hub.webhook_events import announce
 LINE_LIMIT = 64 << 20  # bytes of one operation; a regular file travels within its line
 COMMIT_LIMIT = 4 << 30  # bytes of a whole commit's text
 OPERATIONS_LIMIT = 25_000
+POINTER = re.compile(
+    rb"version https://git-lfs\.github\.com/spec/v1\n(?:ext-[^\n]*\n)*oid sha256:([0-9a-f]{64})\nsize ([0-9]{1,18})\n?"
+)
 PREUPLOAD_LIMIT = 16 << 20  # bytes; each of at most 256 files brings a sample
 
 
@@ -76,7 +80,12 @@ def _small_text(repository: Repository, commit: Commit, path: str) -> str:
 
 async def commit(call: Call) -> Response:
     """Newline-separated JSON: a header, then file, lfsFile, deletedFile and deletedFolder operations."""
-    draft = await run_in_threadpool(Draft, call)
+    try:
+        draft = await run_in_threadpool(Draft, call)
+    except Moved:
+        async for _ in body_blocks(call.request, COMMIT_LIMIT):
+            pass  # a client that is answered in mid-sentence may not read where to
+        raise
     try:
         async for lines in _lines(call):
             await run_in_threadpool(draft.add_all, lines)
@@ -151,6 +160,11 @@ class Draft:
             content = _decoded(value)
             if path == "README.md":
                 self._refuse_bad_card(content)
+            if (
+                pointer := POINTER.fullmatch(content)
+            ) is not None:  # what git takes for a large file is one, or none at all
+                named = {"oid": pointer[1].decode(), "size": int(pointer[2])}
+                return Put(path, large(*self._stored(path, named)))
             return Put(path, regular(self.small_files, content))
         if key == "lfsFile":
             return Put(path, large(*self._stored(path, value)))

@@ -55,7 +55,7 @@ def receive_pack(call: Call) -> Response:
 def readable_by_git(call: Call) -> Repository:
     """Raises 401 with the header at which git asks for a user and a password, which is a token."""
     try:
-        return call.find(call.kind, call.repo_id.removesuffix(".git"), content=True)
+        return call.by_its_name(call.find(call.kind, call.repo_id.removesuffix(".git"), content=True))
     except Refusal as refusal:
         if refusal.status == 401:
             refusal.headers["WWW-Authenticate"] = 'Basic realm="a token of this Hub is the password"'

@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 from release.local_hub.refusals import Refusal, RevisionNotFound
 from release.local_hub.repo_info import card_data, list_item, parameter_counts, repo_info, texts
 from release.local_hub.repository import Commit, Repository
+from release.local_hub.store import KINDS
 from release.local_hub.web import Call, json_route
 
 LIST_PAGE = 1000
@@ -120,4 +121,39 @@ def _told(call: Call, one: Found) -> dict[str, Any]:
     return item
 
 
-routes = [json_route("/api/{kind:kinds}", listing)]
+def storage(call: Call) -> Response:
+    """The repositories of the user, or of an organisation of theirs, the largest first: bytes of the contents of all commits."""
+    user = call.require_user()
+    owner = call.param("account") if "account" in call.request.path_params else user
+    if not call.caller.may_read(owner):
+        raise Refusal(403, f"You are no member of {owner}")
+    found = []
+    for kind in KINDS:
+        for repository in call.store.repositories(kind):
+            if repository.namespace.lower() == owner.lower():
+                try:
+                    found.append(_stored(repository))
+                except (RevisionNotFound, FileNotFoundError):
+                    continue  # it was deleted, or is just being created
+    whole = sum(one["storage"] for one in found) or 1
+    found.sort(key=lambda one: (-one["storage"], one["id"]))
+    return JSONResponse([{**one, "storagePercent": 100 * one["storage"] / whole} for one in found])
+
+
+def _stored(repository: Repository) -> dict[str, Any]:
+    commits = {commit.oid: commit for oid in set(repository.refs().values()) for commit in repository.history(oid)}
+    sizes = {entry.sha256: entry.size for commit in commits.values() for entry in commit.tree.values()}
+    return {
+        "id": repository.id,
+        "type": repository.kind,
+        "updatedAt": repository.resolve("main").date,
+        "visibility": "private" if repository.private else "public",
+        "storage": sum(sizes.values()),
+    }
+
+
+routes = [
+    json_route("/api/{kind:kinds}", listing),
+    json_route("/api/settings/repositories", storage),
+    json_route("/api/organizations/{account}/settings/repositories", storage),
+]

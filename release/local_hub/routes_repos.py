@@ -51,12 +51,33 @@ def create(call: Call) -> Response:
     if kind == "space":
         space, secret_values = _space_settings(asked)
         settings |= space
+    return _created(call, kind, f"{namespace}/{name}", user, secret_values=secret_values, **settings)
+
+
+def duplicate(call: Call) -> Response:
+    """A copy of all branches and tags under another name. Its content is shared, so that nothing is pending; whoever had to be let
+    in to the original has to be to the copy."""
+    source, asked = call.repository(content=True), call.json()
+    new_id = text(asked, "repository") or ""
+    namespace, _ = split_id(new_id)
+    user = call.require_write(namespace, f"create a {source.kind} under the namespace {namespace}")
+    private, there = _asks_private(asked), source.settings
+    settings: dict[str, Any] = {
+        "private": source.private if private is None else private,
+        "gated": there.get("gated", False),
+    }
+    secret_values: dict[str, str] = {}
+    if source.kind == "space":
+        space, secret_values = _space_settings({**asked, "sdk": there.get("sdk")})
+        settings |= space if "variables" in asked else {**space, "variables": there.get("variables", {})}
+    return _created(call, source.kind, new_id, user, secret_values=secret_values, copy_of=source, **settings)
+
+
+def _created(call: Call, kind: str, repo_id: str, user: str, **settings: Any) -> Response:
     try:
-        repository = call.store.create_repository(
-            kind, f"{namespace}/{name}", user, secret_values=secret_values, **settings
-        )
+        repository = call.store.create_repository(kind, repo_id, user, **settings)
     except Conflict as error:
-        existing = call.find(kind, f"{namespace}/{name}")
+        existing = call.find(kind, repo_id)
         body = {"error": error.message, "url": call.web_url(existing)}
         return JSONResponse(body, 409, {"X-Error-Message": error.message})
     announce(call, repository, "create", "repo")
@@ -170,6 +191,7 @@ routes = [
     json_route("/api/{kind:kinds}/{org}/{name}", information),
     json_route("/api/{kind:kinds}/{org}/{name}/revision/{revision}", information),
     json_route("/api/{kind:kinds}/{org}/{name}/settings", change_settings, ("PUT",)),
+    json_route("/api/{kind:kinds}/{org}/{name}/duplicate", duplicate, ("POST",)),
     json_route("/api/{kind:kinds}/{org}/{name}/auth-check", check_access),
     json_route("/api/{kind:kinds}/{org}/{name}/auth-check/write", check_access),
 ]

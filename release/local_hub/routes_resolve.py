@@ -69,6 +69,9 @@ def _safety(path: str, *, download: bool) -> dict[str, str]:
 def content(call: Call, file: Path, entry: Entry, headers: dict[str, str]) -> Response:
     """The bytes of a file, or the range of them that was asked for, under these headers (ETag among them)."""
     request = call.request
+    wanted = [tag.strip() for tag in request.headers.get("if-match", "*").split(",")]
+    if headers["ETag"] not in wanted and wanted != ["*"]:  # compared strongly, RFC 9110, 13.1.1
+        return Response(status_code=412, headers=headers)
     known = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
     if headers["ETag"] in known or known == ["*"]:  # compared weakly, RFC 9110, 13.1.2
         return Response(status_code=304, headers=headers)

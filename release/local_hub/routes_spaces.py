@@ -57,7 +57,7 @@ def sleep_time(call: Call) -> Response:
 
 
 def _space(call: Call, *, write: bool = False) -> Repository:
-    return call.find("space", call.repo_id, write=write)
+    return call.by_its_name(call.find("space", call.repo_id, write=write))
 
 
 def _changed(space: Repository, **changes: Any) -> Response:

@@ -17,12 +17,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from release.isolated_python import environment_folder, isolated_python
+from release.isolated_python import environment_folder, is_made, isolated_python
 from release.local_hub.repo_info import app_file, card_data
 from release.local_hub.repository import Commit, Repository
 from training.errors import UsageError
@@ -81,13 +82,18 @@ def build(app: SpaceApp, environments: Path, log: IO[str], *, anew: bool = False
     """The Python to run the app with. Raises UsageError where pip fails."""
     if app.sdk == "static":
         return Path(sys.executable)
-    home = environment_folder(app.requirements, environments, app.python)
+    began, home = time.monotonic(), environment_folder(app.requirements, environments, app.python)
     log.write(f"{app.python}, packages in {home.name}:\n{app.requirements}")
     log.flush()
     variables = own_variables(APP_MAY_HAVE, PIP_MAY_HAVE)
     made = isolated_python(app.requirements, environments, log, python=app.python, variables=variables, anew=anew)
-    log.write("ready\n")
+    log.write(f"ready after {time.monotonic() - began:.0f} s\n")
     return made
+
+
+def is_built(app: SpaceApp, environments: Path) -> bool:
+    """Whether `build` has nothing to make."""
+    return app.sdk == "static" or is_made(environment_folder(app.requirements, environments, app.python))
 
 
 def own_variables(*patterns: re.Pattern[str]) -> dict[str, str]:

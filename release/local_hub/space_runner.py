@@ -29,7 +29,7 @@ import psutil
 from release.local_hub.refusals import RevisionNotFound
 from release.local_hub.repository import MAIN, Repository
 from release.local_hub.space_log import written_log
-from release.local_hub.space_process import CannotRun, SpaceApp, build, prepare, start, stop
+from release.local_hub.space_process import CannotRun, SpaceApp, build, is_built, prepare, start, stop
 from release.local_hub.space_status import (
     PAUSED,
     RUNNING,
@@ -182,13 +182,29 @@ class _Run(threading.Thread):
         self._set(stage="BUILDING")
         folder = runtime_folder(self.space).absolute()  # the app has another working directory
         app = prepare(self.space, self.space.commit_of(self.wanted.commit), folder / "files")
-        with written_log(log_file(self.space, "build")) as words:
-            anew = 0 < self.wanted.rebuilt == self.wanted.restarts
-            python = build(app, self.store.root.absolute() / "environments", words, anew=anew)
+        python = self._build(app, self.store.root.absolute() / "environments")
         with written_log(log_file(self.space, "run")) as words:
             code = self._serve(python, app, words)
         if not self.ended.is_set():
             self._set(stage="RUNTIME_ERROR", error=f"the app ended with exit status {code}", pid=None, address=None)
+
+    def _build(self, app: SpaceApp, environments: Path) -> Path:
+        """The Python of the Space's environment. What takes minutes is told of at its start and at its end."""
+        anew, began = 0 < self.wanted.rebuilt == self.wanted.restarts, time.monotonic()
+        told = anew or not is_built(app, environments)
+        if told:
+            log(
+                f"Space {self.space.id}: making its environment; `hf spaces logs {self.space.id} --build` has pip's words"
+            )
+        outcome = "could not be made"
+        try:
+            with written_log(log_file(self.space, "build")) as words:
+                python = build(app, environments, words, anew=anew)
+            outcome = "is made"
+        finally:
+            if told:
+                log(f"Space {self.space.id}: its environment {outcome}, after {time.monotonic() - began:.0f} s")
+        return python
 
     def _serve(self, python: Path, app: SpaceApp, words: IO[str]) -> int | None:
         """Start the app and wait for its end; its exit status, None where the run was ended before."""

@@ -105,9 +105,10 @@ class Store:
         private: bool = False,
         initialise: bool = True,
         secret_values: Mapping[str, str] | None = None,
+        copy_of: Repository | None = None,
         **settings: Any,
     ) -> Repository:
-        """Create a repository with the Hub's first commit. Raises Conflict if the name is taken."""
+        """Create a repository with the Hub's first commit, or the history of `copy_of`. Raises Conflict if the name is taken."""
         namespace, name = split_id(repo_id)
         repo_id = f"{self.accounts.spelling(namespace)}/{name}"
         if kind not in KINDS:
@@ -116,7 +117,9 @@ class Store:
         folder = self.root / "repositories" / identity
         Repository.initialise(folder, kind, {"private": private, **settings})
         repository = Repository(folder, kind, repo_id, self.blobs)
-        if initialise:
+        if copy_of is not None:
+            repository.copy_history(copy_of)
+        elif initialise:
             files = starting_files(kind, name, settings.get("sdk"))
             changes = [Put(path, regular(self.blobs, text.encode())) for path, text in files.items()]
             repository.commit("refs/heads/main", changes, author=author, title="initial commit")

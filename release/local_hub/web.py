@@ -21,7 +21,7 @@ from release.local_hub.access import require_access
 from release.local_hub.bodies import body_blocks
 from release.local_hub.callers import caller_of, require_own_name
 from release.local_hub.fields import parsed, whole_number
-from release.local_hub.refusals import Refusal
+from release.local_hub.refusals import Moved, Refusal
 from release.local_hub.repository import Repository
 from release.local_hub.store import Store
 from release.local_hub.webhook_delivery import Deliveries
@@ -30,8 +30,11 @@ JSON_LIMIT = 2 << 20  # bytes of a request's JSON that is not an upload
 URL_PREFIX = {"model": "", "dataset": "datasets/", "space": "spaces/"}
 
 
+KINDS_IN_PATHS = ("models", "datasets", "spaces")
+
+
 class _Kinds(StringConvertor):
-    regex = "models|datasets|spaces"
+    regex = "|".join(KINDS_IN_PATHS)
 
 
 register_url_convertor("kinds", _Kinds())
@@ -93,11 +96,26 @@ class Call:
         return found
 
     def repository(self, *, write: bool = False, content: bool = False) -> Repository:
-        """The repository in the path. Raises the Hub's refusals for missing, private, gated and foreign ones.
+        """The repository in the path. Raises the Hub's refusals for missing, private, gated and foreign ones, and Moved.
 
         `content`: the answer has what files say, and not only that they are there.
         """
-        return self.find(self.kind, self.repo_id, write=write, content=content)
+        return self.by_its_name(self.find(self.kind, self.repo_id, write=write, content=content))
+
+    def by_its_name(self, repository: Repository) -> Repository:
+        """The repository, where the path has the name that it bears. Raises Moved to the same address under that name, as the
+        Hub does for one that was moved."""
+        parts = str(self.request.scope["path"]).split("/")
+        place = 2 if parts[1] == "api" else 1
+        place += parts[place] in KINDS_IN_PATHS
+        git = ".git" if self.param("name").endswith(".git") else ""
+        asked = f"{self.param('org')}/{self.param('name').removesuffix('.git')}"
+        if asked.lower() == repository.id.lower():
+            return repository
+        org, name = repository.id.split("/")
+        location = "/".join([*parts[:place], org, name + git, *parts[place + 2 :]])
+        query = self.request.scope["query_string"].decode("latin-1")
+        raise Moved(location + (f"?{query}" if query else ""))
 
     def find(self, kind: str, repo_id: str, *, write: bool = False, content: bool = False) -> Repository:
         try:

@@ -18,7 +18,7 @@ from release.local_hub.fields import whole_number
 from release.local_hub.forms import form_proof
 from release.local_hub.pages import format, views
 from release.local_hub.pages.views import Context
-from release.local_hub.refusals import Refusal
+from release.local_hub.refusals import Moved, Refusal
 from release.local_hub.routes_access import ASK
 from release.local_hub.web import Call, json_route
 
@@ -56,6 +56,8 @@ def _page(template: str, gather: Callable[[Call], Context]) -> Callable[[Call], 
     def handler(call: Call) -> Response:
         try:
             context = gather(call)
+        except Moved:
+            raise  # a browser goes there by itself
         except Refusal as refusal:
             return refusal_page(call, refusal)
         return _render(template, call, context)

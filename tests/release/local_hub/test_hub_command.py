@@ -70,7 +70,7 @@ def test_no_token_is_written_for_a_port_that_somebody_else_has(tmp_path):
 
 def test_a_user_gets_a_token_and_later_another_one(tmp_path):
     root = str(tmp_path / "hub")
-    first = run("user", "ada", "--root", root, "--organisation", "harbour", "--json")
+    first = run("user", "ada", "--root", root, "--create", "--organisation", "harbour", "--json")
     second = run("user", "ada", "--root", root)
     tokens = {json.loads(first.stdout)["token"], second.stdout.strip()}
     assert len(tokens) == 2
@@ -92,3 +92,13 @@ def test_it_refuses_with_exit_code_2_what_it_cannot_do(tmp_path):
     for words in (["import", "--root", root], ["import", str(tmp_path / "none"), "--root", root], ["--port", "1"]):
         assert run(*words).returncode == 2
     assert run("user", "../x", "--root", root).returncode == 2
+
+
+def test_a_user_of_a_mistyped_root_is_refused_and_no_hub_begins_there(tmp_path):
+    wrong = run("user", "ada", "--root", str(tmp_path / "hbu"))
+    assert wrong.returncode == 2
+    assert "there is no Hub, so nobody would know this user" in wrong.stderr
+    assert "give --create to begin a Hub there" in wrong.stderr
+    assert not (tmp_path / "hbu").exists()
+    elsewhere = run("fsck", "--root", str(tmp_path), "--create")
+    assert "--create is an option of `hub user`" in elsewhere.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 
@@ -89,6 +90,31 @@ def test_a_large_file_that_was_not_uploaded_is_refused(ask, token, api):
     answer = ask("POST", "/api/models/slipway/demo/commit/main", token, body)
     assert answer.status == 422
     assert "has not been uploaded" in answer.json()["error"]
+
+
+def test_the_pointer_of_a_large_file_is_that_file_or_is_refused(ask, token, api):
+    api.create_repo("slipway/demo")
+    content = b"weights" * 1000
+    digest = hashlib.sha256(content).hexdigest()
+
+    def commit(oid: str, size: int):
+        pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize {size}\n"
+        body = b'{"key":"header","value":{"summary":"x"}}\n{"key":"file","value":{"path":"w.safetensors","content":%s}}'
+        return ask("POST", "/api/models/slipway/demo/commit/main", token, body % _json(pointer))
+
+    refused = commit(digest, len(content))
+    assert refused.status == 422
+    assert "has not been uploaded" in refused.json()["error"]
+    assert api.list_repo_files("slipway/demo") == [".gitattributes"]
+    api.create_commit("slipway/demo", [add("copy.safetensors", content)], commit_message="1")
+    assert commit(digest, 1).status == 422
+    assert commit(digest, len(content)).status == 200
+    (file,) = api.get_paths_info("slipway/demo", "w.safetensors")
+    assert (file.size, file.lfs.sha256) == (len(content), digest)
+    words = b"version https://git-lfs.github.com/spec/v1 is what a pointer begins with\n"
+    api.create_commit("slipway/demo", [add("notes.md", words)], commit_message="2")
+    (notes,) = api.get_paths_info("slipway/demo", "notes.md")
+    assert notes.lfs is None
 
 
 def test_an_invalid_card_is_refused_before_and_during_the_commit(api, ask, token):

@@ -86,6 +86,16 @@ def test_a_range_a_head_and_an_etag_answer_as_downloads_need(ask, token, api):
     for known in (f'"{digest}"', f'W/"{digest}"', f'"x", W/"{digest}"', "*"):
         assert ask("GET", path, headers={"If-None-Match": known}).status == 304
     assert ask("GET", path, headers={"If-None-Match": 'W/"x"'}).status == 200
+    for wanted, status in (
+        (f'"{digest}"', 200),
+        (f'"x", "{digest}"', 200),
+        ("*", 200),
+        ('"x"', 412),
+        (f'W/"{digest}"', 412),
+    ):
+        assert ask("GET", path, headers={"If-Match": wanted}).status == status
+    both = {"If-Match": f'"{digest}"', "If-None-Match": f'"{digest}"'}
+    assert ask("HEAD", path, headers=both).status == 304
     assert "x-xet-hash" not in head.headers
 
 

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 from huggingface_hub import HfApi
 
+from release.local_hub.repository import Repository
 from release.local_hub.server import RunningHub, running_hub
 from release.local_hub.space_runner import running_spaces
+from release.local_hub.space_status import log_file
 from training.errors import UsageError
 
 APP = """
@@ -23,6 +25,28 @@ class Echo(http.server.BaseHTTPRequestHandler):
         self.send_response(200); self.end_headers(); self.wfile.write(body)
 print("listening", flush=True)
 http.server.HTTPServer(("127.0.0.1", int(os.environ["GRADIO_SERVER_PORT"])), Echo).serve_forever()
+"""
+
+BACKEND = """
+[build-system]
+requires = []
+build-backend = "slow_backend"
+backend-path = ["."]
+"""
+# A package that is made once somebody writes the file `go` beside it.
+SLOW_BACKEND = """
+import pathlib, time, zipfile
+def build_wheel(directory, config_settings=None, metadata_directory=None):
+    for _ in range(600):
+        if (pathlib.Path(__file__).parent / "go").is_file():
+            break
+        time.sleep(0.1)
+    name, info = "slow-1.0-py3-none-any.whl", "slow-1.0.dist-info"
+    with zipfile.ZipFile(pathlib.Path(directory) / name, "w") as wheel:
+        wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\\nName: slow\\nVersion: 1.0\\n")
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\\nGenerator: slow\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+        wheel.writestr(f"{info}/RECORD", "")
+    return name
 """
 
 
@@ -122,6 +146,26 @@ def test_what_cannot_run_says_why(api: HfApi) -> None:
     _wait(lambda: "there-is-none" in "".join(api.fetch_space_logs(space, build=True)))
 
 
+def test_a_build_says_what_it_does_while_it_does_it_and_the_server_when_it_begins_and_ends(
+    hub: RunningHub, api: HfApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    package = tmp_path / "slow_package"
+    package.mkdir()
+    (package / "pyproject.toml").write_text(BACKEND)
+    (package / "slow_backend.py").write_text(SLOW_BACKEND)
+    space, go = "maker/builds", package / "go"
+    push(api, space, {"requirements.txt": f"{package}\n", "app.py": APP})
+    log = log_file(the_space(hub, space), "build")
+    _wait(lambda: log.is_file() and "Processing" in log.read_text())
+    assert api.get_space_runtime(space).stage == "BUILDING", "pip's words are there before it has ended"
+    go.write_text("")
+    assert settled(api, space) == "RUNNING"
+    _wait(lambda: "ready after" in "".join(api.fetch_space_logs(space, build=True)))
+    said = capsys.readouterr().err
+    assert f"Space {space}: making its environment; `hf spaces logs {space} --build` has pip's words" in said
+    assert f"Space {space}: its environment is made, after" in said
+
+
 def test_logs_are_for_those_who_may_write(hub: RunningHub, api: HfApi) -> None:
     space = "maker/quiet"
     push(api, space, {"index.html": "<h1>Scores</h1>"}, sdk="static")
@@ -136,10 +180,14 @@ def test_a_root_has_one_process_that_runs_its_spaces(hub: RunningHub) -> None:
         pass
 
 
-def _pid(hub: RunningHub, name: str) -> int | None:
+def the_space(hub: RunningHub, name: str) -> Repository:
     space = hub.store.find("space", name)
     assert space is not None
-    pid: int | None = json.loads((space.folder / "runtime" / "status.json").read_text())["pid"]
+    return space
+
+
+def _pid(hub: RunningHub, name: str) -> int | None:
+    pid: int | None = json.loads((the_space(hub, name).folder / "runtime" / "status.json").read_text())["pid"]
     return pid
 
 

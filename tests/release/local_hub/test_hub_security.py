@@ -52,6 +52,8 @@ OTHERS = {
     "/api/collections/{org}/{slug}/items/{item}": "the same",
     "/collections": "the same",
     "/collections/{org}/{slug}": "the same",
+    "/api/settings/repositories": "test_hub_duplicates.py, of each user their own",
+    "/api/organizations/{account}/settings/repositories": "test_hub_duplicates.py, to members",
     "/api/settings/webhooks": "test_hub_webhooks.py, of each user their own",
     "/api/settings/webhooks/{webhook}": "the same",
     "/api/settings/webhooks/{webhook}/enable": "the same",
