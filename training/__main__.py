@@ -223,11 +223,15 @@ def _best_of_n(args: argparse.Namespace) -> Result:
     files = {"demonstrations": str(args.out / DEMONSTRATIONS)}
     if record.preferences_sha256:
         files["preferences"] = str(args.out / PREFERENCES)
+    if not record.preferences:
+        files.pop("preferences", None)  # it is empty
     lines = [*files.values(), "  n   reward            gain              KL at most"]
     lines += [
         f"  {row.n:<3} {_with_error(row.reward, row.stderr)}    {_with_error(row.gain, row.gain_stderr)}    {row.kl_bound:.3f}"
         for row in record.best_of
     ]
+    if not record.preferences:
+        lines.append("  no preferences: no prompt had two whole answers of different rewards")
     if any(row.stderr is None for row in record.best_of):
         lines.append("  no standard errors: there was one prompt")
     return {

@@ -23,7 +23,7 @@ from training.data_checks import hold_out, row_key, without_leaks
 from training.data_formats import FOREIGN_FORMATS, in_known_columns, native_format
 from training.data_summary import described
 from training.errors import UsageError
-from training.raw_rows import read_rows
+from training.raw_rows import no_rows, read_rows
 from training.recipe import DataSettings
 from training.row_cleaning import EMPTY, cleaned, lacks_its_answer
 from training.run_record import DataSource
@@ -180,10 +180,14 @@ def load_rows(
     train = [_with_system(row, settings.system) for row in train]
     heldout = [_with_system(row, settings.system) for row in heldout[: settings.heldout_limit]]
     if not train:
+        if not raw:
+            raise no_rows(settings.source)
+        why = [f"{counted(count, 'row')} left out as {reason}" for reason, count in sorted(dropped.items())]
         raise UsageError(
             "no rows are left to train on",
             where=settings.source,
-            found=f"{counted(len(raw), 'row')} read, all dropped or held out",
+            found="; ".join([f"{counted(len(raw), 'row')} read", *why, f"{len(heldout)} held out"]),
+            next_step="give it more rows" + (", or lower heldout_fraction" if heldout else ""),
         )
     source = DataSource(
         id=settings.source,

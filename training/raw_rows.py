@@ -46,7 +46,13 @@ def read_rows(
             return OWN[reader](path), None, None
         return _loaded(reader, path, data_files=str(path)), None, None
     if path.exists():
-        return _loaded(str(path), path, split, name=settings.name, data_dir=settings.data_dir), None, None
+        try:
+            return _loaded(str(path), path, split, name=settings.name, data_dir=settings.data_dir), None, None
+        except (UsageError, StopIteration) as error:  # the latter of a file that has no first row
+            empty = [file for file in sorted(path.rglob("*")) if _reader(file) and file.stat().st_size == 0]
+            if not empty:
+                raise
+            raise no_rows(", ".join(map(str, empty))) from error
     if reader is not None or settings.source.count("/") > 1:
         raise UsageError(
             "there is no such data file or directory",
@@ -58,6 +64,23 @@ def read_rows(
     repo_id = settings.source.partition("@")[0]
     rows = _loaded(repo_id, settings.source, split, name=settings.name, data_dir=settings.data_dir, revision=revision)
     return rows, revision, None
+
+
+def no_rows(where: str) -> UsageError:
+    """The error that data is there and holds nothing; of what best-of-n wrote it says why."""
+    from training.best_of_n_record import PREFERENCES, RECORD
+
+    path = Path(where).expanduser()
+    chosen = path.name == PREFERENCES and (path.parent / RECORD).is_file()
+    return UsageError(
+        "there are no rows in this data",
+        where=where,
+        expected="at least one row",
+        found="no prompt had two whole answers of different rewards, when best-of-n sampled them" if chosen else "none",
+        next_step="sample again with another --out: a higher n or generation.max_new_tokens, or rewards that tell answers apart"
+        if chosen
+        else "write rows into it, or name other data in the recipe",
+    )
 
 
 def _reader(path: Path) -> str | None:
