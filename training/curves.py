@@ -15,6 +15,7 @@ from html import escape
 WIDTH, HEIGHT = 460, 240
 LEFT, RIGHT, TOP, BOTTOM = 58, 12, 12, 40
 COLOURS = 4
+SMALLEST = 1e-300  # numbers that are closer are one: between them nothing could be divided
 DOTS_UP_TO = 200  # points that get a dot with its numbers in a tooltip; more are a line only
 
 
@@ -72,7 +73,7 @@ def panel(title: str, series: Sequence[Series], x_label: str) -> str:
 
 def ticks(low: float, high: float, most: int) -> list[float]:
     """At most `most` + 1 round numbers (1, 2 or 5 times a power of ten apart) that lie around low to high."""
-    if high <= low:
+    if high - low <= SMALLEST:
         wide = abs(low) * 0.1 or 1.0
         low, high = low - wide, high + wide
     rough = (high - low) / most

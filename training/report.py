@@ -2,22 +2,23 @@
 
     python -m training report runs/ppo            # writes runs/ppo/report.html
 
-It reads PPO's lines and those of TRL's trainers, of a run that is finished, stopped, or still going.
+It reads PPO's lines and those of TRL's trainers, of a run that is finished, stopped, or still going. The page says what could not
+be drawn.
 """
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
+from training.completions import FILE as COMPLETIONS
 from training.completions import read_completions
-from training.counted import counted
+from training.counted import counted, shortened
 from training.curves import COLOURS, Series, panel
 from training.errors import UsageError
+from training.metrics_file import FILE, Metrics, is_finite, read_metrics
 from training.records import write_atomically
 from training.run_record import RunRecord
 
@@ -68,6 +69,7 @@ body { margin: 0 auto; padding: 1.5rem; max-width: 96rem; background: var(--grou
   font: 15px/1.45 system-ui, sans-serif; }
 h1 { font-size: 1.4rem; margin: 0 0 .2rem; overflow-wrap: anywhere; } h2 { font-size: 1rem; margin: 0 0 .2rem; }
 p { margin: .2rem 0; color: var(--soft); overflow-wrap: anywhere; }
+.notes { margin: 0; padding-left: 1.2em; color: var(--soft); overflow-wrap: anywhere; }
 .stopped { color: var(--c1); font-weight: 600; white-space: pre-line; }
 main { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 25rem), 1fr)); gap: 1.4rem; margin-top: 1.2rem; }
 svg { width: 100%; height: auto; display: block; }
@@ -88,68 +90,82 @@ details { margin-top: 1.4rem; overflow-x: auto; } summary { cursor: pointer; }
 
 def report(run: Path, out: Path | None) -> dict[str, Any]:
     """Write the page and return the command's result. Raises UsageError where there are no metrics to draw."""
-    lines = read_metrics(run)
+    metrics = read_metrics(run)
     record = RunRecord.read(run / "run.json") if (run / "run.json").is_file() else None
-    drawn = panels(lines)
+    drawn = panels(metrics.lines)
     if not drawn:
         raise UsageError(
             "the run's metrics hold nothing that could be drawn",
-            where=str(run / "metrics.jsonl"),
-            expected="numbers in two lines or more",
-            found=counted(len(lines), "line"),
-            next_step="wait for more of the run",
+            where=str(run / FILE),
+            expected="finite numbers",
+            found="; ".join([counted(len(metrics.lines), "line"), *metrics.notes]),
+            next_step=f"its figures stand in {run / 'run.json'}" if record else "wait for more of the run",
         )
+    said, unsaid = _responses(run)
+    metrics = Metrics(metrics.lines, [*metrics.notes, *_off_the_axis(metrics.lines), *unsaid])
     target = out if out is not None else run / "report.html"
-    write_atomically(target, page(run.resolve().name, lines, drawn, record, read_completions(run)).encode())
+    write_atomically(target, page(run.resolve().name, metrics, drawn, record, said).encode())
     last = {one.name: one.points[-1][1] for _, series in drawn for one in series}
     summary = [str(target), *(f"  {name:<28} {value:.6g}" for name, value in last.items())]
-    return {"report": str(target), "lines": len(lines), "last": last, "summary": "\n".join(summary)}
+    summary += [f"  not drawn: {note}" for note in metrics.notes]
+    return {
+        "report": str(target),
+        "lines": len(metrics.lines),
+        "last": last,
+        "not_drawn": metrics.notes,
+        "summary": "\n".join(summary),
+    }
 
 
-def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """The run's lines. A last line that is still being written is left out; any other that is no JSON is a UsageError."""
-    file = run / "metrics.jsonl"
-    if not file.is_file():
-        raise UsageError(
-            "there is no metrics.jsonl here", where=str(run), expected="a training run's directory", found="none"
-        )
-    texts = file.read_text(encoding="utf-8").splitlines(keepends=True)
-    lines = []
-    for number, text in enumerate(texts, 1):
-        try:
-            value = json.loads(text)
-        except ValueError as error:
-            if number == len(texts) and not text.endswith("\n"):
-                break
-            raise UsageError("not valid JSON", where=f"{file}, line {number}", found=text.strip()[:120]) from error
-        if isinstance(value, dict):
-            lines.append(value)
-    return lines
+def _off_the_axis(lines: Sequence[dict[str, Any]]) -> list[str]:
+    """A note of lines that have numbers and no place on the axis."""
+    x = x_key(lines)
+    without = [str(number) for number, line in enumerate(lines, 1) if _place(line, x, number) is None]
+    return [f"{counted(len(without), 'line')} without a number under {x}: {shortened(without, 5)}"] if without else []
+
+
+def _responses(run: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """The sampled responses that can be shown, and a note of those that cannot."""
+    try:
+        rows = read_completions(run)
+    except ValueError as error:  # no JSON, or no UTF-8
+        return [], [f"no sampled responses, for {COMPLETIONS} cannot be read: {error}"]
+    whole = [row for row in rows if isinstance(row, dict) and _is_response(row)]
+    lacking = len(rows) - len(whole)
+    return whole, [
+        f"{counted(lacking, 'row')} of {COMPLETIONS} without prompt, response, reward or KL"
+    ] if lacking else []
+
+
+def _is_response(row: dict[str, Any]) -> bool:
+    numbers = all(is_finite(row.get(key)) for key in ("step", "reward", "kl"))
+    return numbers and all(isinstance(row.get(key), str) for key in ("prompt", "response")) and "ended" in row
 
 
 def panels(lines: Sequence[dict[str, Any]]) -> list[tuple[str, list[Series]]]:
     """What can be drawn: the known panels in their order, then a panel for each other number that is a curve."""
-    keys = dict.fromkeys(key for line in lines for key, value in line.items() if _number(value))
+    keys = dict.fromkeys(key for line in lines for key, value in line.items() if is_finite(value))
     known = {key for _, some in PANELS for key in some}
     hidden = {*NOT_CURVES, *BANDS.values(), *known}
+    fewest = 2 if len(lines) > 1 else 1  # what stands in one line of many is a figure at the end and no curve
     others = [(key, (key,)) for key in keys if key not in hidden and not key.startswith("train_")]
     found = []
     for title, some in (*PANELS, *others):
         series = [one for key in some if (one := _series(lines, key)) is not None]
-        if series and max(len(one.points) for one in series) > 1:
+        if series and max(len(one.points) for one in series) >= fewest:
             found.append((KL_OF_TRL if title == KL and "reward_mean" not in keys else title, series))
     return found
 
 
 def page(
     name: str,
-    lines: Sequence[dict[str, Any]],
+    metrics: Metrics,
     drawn: Sequence[tuple[str, list[Series]]],
     record: RunRecord | None,
     completions: Sequence[dict[str, Any]] = (),
 ) -> str:
     """The whole page. What comes from the run is text in it, never markup."""
-    x_label = x_key(lines)
+    x_label = x_key(metrics.lines)
     figures = "".join(
         f"<section><h2>{escape(title)}</h2><p>{_keys(series)}</p>{panel(title, series, x_label)}</section>"
         for title, series in drawn
@@ -158,14 +174,28 @@ def page(
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(name)}: training report</title><style>{STYLE}</style></head><body>"
-        f"<header><h1>{escape(name)}</h1>{_about(lines, record)}</header><main>{figures}</main>"
+        f"<header><h1>{escape(name)}</h1>{_about(metrics.lines, record)}{_notes(metrics.notes)}</header><main>{figures}</main>"
         f"{_said(completions)}{_table(drawn, x_label)}</body></html>\n"
     )
 
 
 def x_key(lines: Sequence[dict[str, Any]]) -> str:
-    """What the curves run over: episodes where every line has them, else steps."""
-    return "episodes" if lines and all(_number(line.get("episodes")) for line in lines) else "step"
+    """What the curves run over: episodes where every line has them, else steps, else the file's lines."""
+    if lines and all(is_finite(line.get("episodes")) for line in lines):
+        return "episodes"
+    return "step" if any(is_finite(line.get("step")) for line in lines) else "line"
+
+
+def _place(line: dict[str, Any], x: str, number: int) -> float | None:
+    """Where on the axis the line lies; None where it has no number for it."""
+    value = number if x == "line" else line.get(x)
+    return float(value) if is_finite(value) else None
+
+
+def _notes(notes: Sequence[str]) -> str:
+    """What is not drawn."""
+    told = "".join(f"<li>{escape(note)}</li>" for note in notes)
+    return f'<p class="stopped">Not drawn:</p><ul class="notes">{told}</ul>' if notes else ""
 
 
 def _about(lines: Sequence[dict[str, Any]], record: RunRecord | None) -> str:
@@ -231,15 +261,12 @@ def _table(drawn: Sequence[tuple[str, list[Series]]], x_label: str) -> str:
 
 def _series(lines: Sequence[dict[str, Any]], key: str) -> Series | None:
     x = x_key(lines)
-    rows = [(float(line.get(x, place)), line) for place, line in enumerate(lines, 1) if _number(line.get(key))]
+    placed = [(_place(line, x, number), line) for number, line in enumerate(lines, 1) if is_finite(line.get(key))]
+    rows = [(place, line) for place, line in placed if place is not None]
     if not rows:
         return None
     if key in SCHEDULES and len({line[key] for _, line in rows}) == 1:
         return None
     band = BANDS.get(key, "")
-    spread = [float(line[band]) for _, line in rows] if all(_number(line.get(band)) for _, line in rows) else []
+    spread = [float(line[band]) for _, line in rows] if all(is_finite(line.get(band)) for _, line in rows) else []
     return Series(key, [(place, float(line[key])) for place, line in rows], spread)
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

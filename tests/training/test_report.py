@@ -12,7 +12,8 @@ import pytest
 from training.__main__ import main
 from training.curves import Series, panel, ticks
 from training.errors import UsageError
-from training.report import panels, read_metrics
+from training.metrics_file import read_metrics
+from training.report import panels
 
 PPO_LINES = [
     {"step": n, "episodes": 16 * n, "reward_mean": n / 10, "reward_std": 0.5, "kl": n**2 / 100, "kl_coef": 0.05}
@@ -65,14 +66,66 @@ def test_a_page_of_an_unfinished_run_needs_nothing_beside_it(tmp_path: Path, cap
         ElementTree.fromstring(drawing)
 
 
-def test_a_run_with_nothing_to_draw_is_refused(tmp_path: Path, capsys) -> None:
+def test_a_run_with_nothing_to_draw_is_refused_and_what_is_there_is_said(tmp_path: Path, capsys) -> None:
+    assert main(["report", str(tmp_path / "nowhere")]) == 2
+    assert "found:    nothing" in capsys.readouterr().err
+    (tmp_path / "notes.txt").write_text("no run")
     assert main(["report", str(tmp_path)]) == 2
-    assert "no metrics.jsonl here" in capsys.readouterr().err
-    assert main(["report", str(run_of(tmp_path, PPO_LINES[:1]))]) == 2
-    assert "nothing that could be drawn" in capsys.readouterr().err
-    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\nnonsense\n{"step": 3}\n')
-    with pytest.raises(UsageError, match=r"line 2"):
+    said = capsys.readouterr().err
+    assert "no metrics.jsonl here" in said
+    assert "a directory with notes.txt" in said
+    (tmp_path / ".state").mkdir()
+    assert main(["report", str(tmp_path)]) == 2
+    assert "a run that has logged nothing yet" in capsys.readouterr().err
+    assert main(["report", str(run_of(tmp_path, [{"step": n, "loss": float("nan")} for n in (1, 2)]))]) == 2
+    said = capsys.readouterr().err
+    assert "nothing that could be drawn" in said
+    assert "loss is no finite number in 2 lines of 2: 1, 2" in said
+
+
+@pytest.mark.parametrize("damage", [b"nonsense", b"[1, 2]", b'{"step": \xff}', b'{"step": 2, "lo{"step": 2}'])
+def test_a_damaged_line_is_named_with_what_it_says(tmp_path: Path, damage: bytes) -> None:
+    (tmp_path / "metrics.jsonl").write_bytes(b'{"step": 1}\n' + damage + b'\n{"step": 3}\n')
+    with pytest.raises(UsageError, match=r"no JSON object") as error:
         read_metrics(tmp_path)
+    assert str(error.value.where).endswith("metrics.jsonl, line 2")
+    assert error.value.next_step
+
+
+def test_what_cannot_be_drawn_is_said_on_the_page_and_the_rest_is_drawn(tmp_path: Path, capsys) -> None:
+    broken = [
+        {**PPO_LINES[0], "step": 6, "episodes": 96, "kl": float("nan"), "reward_mean": 10**400},
+        {"episodes": 112},
+    ]
+    run = run_of(tmp_path, [*PPO_LINES, *broken, {"episodes": "many", "kl": 2.0}], end='\n\n{"step": 9, "kl\u2028')
+    (run / "completions.jsonl").write_text('{"step": 1, "prompt": "p"}\n')
+    assert main(["report", str(run), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["not_drawn"] == [
+        "line 10 is not whole and is left out: it is being written, or its writer was ended",
+        "reward_mean is no finite number in 1 line of 8: 6",
+        "kl is no finite number in 1 line of 8: 6",
+        "2 lines without a number under step: 7, 8",
+        "1 row of completions.jsonl without prompt, response, reward or KL",
+    ]
+    assert told["last"]["kl"] == 0.25
+    page = Path(told["report"]).read_text()
+    assert all(note in page for note in told["not_drawn"])
+    for drawing in re.findall(r"<svg.*?</svg>", page, re.DOTALL):
+        ElementTree.fromstring(drawing)
+
+
+def test_completions_that_cannot_be_read_take_no_curves_away(tmp_path: Path, capsys) -> None:
+    run = run_of(tmp_path, PPO_LINES)
+    (run / "completions.jsonl").write_bytes(b"\xff\xfe\n")
+    assert main(["report", str(run)]) == 0
+    assert "no sampled responses, for completions.jsonl cannot be read" in capsys.readouterr().out
+
+
+def test_a_run_of_one_line_is_drawn_as_points(tmp_path: Path, capsys) -> None:
+    assert main(["report", str(run_of(tmp_path, PPO_LINES[:1])), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["last"] == {"reward_mean": 0.1, "kl": 0.01}
+    assert "<circle" in (tmp_path / "report.html").read_text()
 
 
 @pytest.mark.parametrize(
