@@ -108,7 +108,9 @@ def test_a_text_is_read_in_its_encoding_with_or_without_a_mark(tmp_path: Path, e
     "content",
     [
         b"\0" + TOKEN.encode(),
-        gzip.compress(TOKEN.encode(), mtime=0),  # the time would be part of the test's name, another one in each process
+        gzip.compress(
+            TOKEN.encode(), mtime=0
+        ),  # the time would be part of the test's name, another one in each process
         b"\x1f\x8b\x08\x08abcdn.txt\x02" + TOKEN.encode(),
         numpy.linspace(0, 1, 99, dtype=numpy.float32).tobytes(),
         bytes(99),
