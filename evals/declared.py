@@ -10,8 +10,9 @@ changed there lets a worse model pass. The definitions are those that are instal
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from evals.bias import DISTANCE, ENTROPY
@@ -24,6 +25,7 @@ from evals.suite import SuiteTask
 from evals.task_definition import installed_direction
 from evals.truthfulness import BOTH, INFORMATIVE, TRUE
 
+CLOSE = 1e-9
 ITEMS = ("fraction", "points")  # units of figures that a task itself makes of its items
 
 
@@ -49,8 +51,9 @@ _OURS: tuple[tuple[str, bool, Sequence[str]], ...] = (
 )
 
 
-def held_to_definitions(card: Scorecard) -> Held:
-    """Direction and unit of every figure by its task; group and headlines by the suite, where that is one of ours."""
+def held_to_definitions(card: Scorecard, samples: Mapping[str, Sequence[Sample]] | None = None) -> Held:
+    """Direction and unit of every figure by its task; group and headlines by the suite, where that is one of ours; and of figures
+    to be read beside others those that `samples`, by task, can make again."""
     problems: list[str] = []
     not_held: list[str] = []
     exact, group_of = _suite(card), _groups(card)
@@ -70,8 +73,10 @@ def held_to_definitions(card: Scorecard) -> Held:
     if exact is None:
         what = "headlines" if group_of else "groups and headlines"
         not_held.append(f"the {what} of the suite {card.settings.suite}, which is not installed here in this version")
-    if any(score.baseline for score in card.scores):
-        not_held.append("the figures that others are to be read beside")
+    names = {name for score in card.scores for name in score.baseline}
+    if beside := sorted(names - _MADE.keys() if samples is not None else names):
+        not_held.append(f"figures to be read beside others: {', '.join(beside)}")
+    problems += [problem for score in card.scores for problem in _beside(score, (samples or {}).get(score.task, ()))]
     return Held(problems, not_held)
 
 
@@ -83,6 +88,34 @@ def left_out(card: Scorecard, samples: Mapping[str, Sequence[Sample]]) -> list[s
         for name, task in (_suite(card) or {}).items()
         for metric in task.headline
         if (name, metric) not in there and any(one.values.get(metric) is not None for one in samples.get(name, ()))
+    ]
+
+
+def _empty(_: Score, samples: Sequence[Sample]) -> float | None:
+    """Share of blank continuations, over all of every prompt."""
+    texts = [text for sample in samples for text in sample.detail.get("responses", ())]
+    return sum(not str(text).strip() for text in texts) / len(texts) if texts else None
+
+
+def _fair_coin(score: Score, _: Sequence[Sample]) -> float | None:
+    """The expected distance from a half of as many throws."""
+    return math.sqrt(1 / (2 * math.pi * score.n)) if score.n else None
+
+
+# Figures to be read beside others that the samples of the run alone give: name -> how.
+_MADE: Mapping[str, Callable[[Score, Sequence[Sample]], float | None]] = {
+    "empty continuations": _empty,
+    "of a fair coin": _fair_coin,
+}
+
+
+def _beside(score: Score, samples: Sequence[Sample]) -> list[str]:
+    """Where a figure to be read beside this one is not what the samples give."""
+    made = {name: _MADE[name](score, samples) for name in score.baseline if name in _MADE and samples}
+    return [
+        f"{score.task}/{score.metric}: read beside it, {name} is {score.baseline[name]:.6g}, by its samples {value:.6g}"
+        for name, value in made.items()
+        if value is not None and not math.isclose(value, score.baseline[name], abs_tol=CLOSE)
     ]
 
 

@@ -162,11 +162,15 @@ def run_publish(args: argparse.Namespace) -> Result:
     """`publish`: plans where no plan stands for this request, then publishes it."""
     from release.hub_client import HubClient
     from release.plan import plan_for
+    from release.policy_told import standing_policy
     from release.readers import require_choice, warning
 
     quiet_libraries()
     require_names(args)
     run = run_to_release(args)
+    if args.policy is None and (standing := standing_policy(run)) is not None:
+        args.policy = standing
+        log(f"by the policy of the plan that stands ({standing})")
     request = as_request(args, run)
     hub = None if args.dry_run else HubClient.connect()
     require_choice(run, request, hub)

@@ -117,7 +117,8 @@ def _figures(snapshot: Path) -> list[Finding]:
     for file in (file for file in files if re.fullmatch(SCORECARDS, file)):
         try:
             saved = SavedRun.open(snapshot / file)
-            found, held = regenerate(saved, OTHER_STREAM), held_to_definitions(saved.scorecard)
+            samples = {task: saved.samples(task) for task in saved.scorecard.samples}
+            found, held = regenerate(saved, OTHER_STREAM), held_to_definitions(saved.scorecard, samples)
         except SlipwayError as error:
             findings.append(_wrong("figures", file, f"{error.what}: {error.found or error.where}"))
             continue

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from model_cards.policy_shown import FILE, PolicyShown
+from release.bundle import PLAN
 from release.policy import POLICIES, Policy, load_policy, policy_digest, policy_file
 from release.records import ReleasePlan
 from training.errors import UsageError
@@ -65,6 +66,18 @@ def kept_policy(run: Path, plan: ReleasePlan) -> str:
             next_step="python -m release plan again, read what it says, then publish",
         )
     return name
+
+
+def standing_policy(run: Path) -> str | None:
+    """The file of the policy of one's own that the run's plan was made under, which lies in its bundle; None where it has none.
+
+    What is published without --policy is the plan that stands, wherever the run was copied to.
+    """
+    kept, plan = run / "bundle" / FILE, run / PLAN
+    if not (kept.is_file() and plan.is_file()):
+        return None
+    read = ReleasePlan.read(plan)
+    return str(kept) if not read.refused and policy_digest(str(kept)) == read.policy_digest else None
 
 
 def _flat(policy: Policy) -> dict[str, str]:

@@ -205,11 +205,13 @@ def _definition_problems(candidate: Candidate, scorecard: Scorecard) -> tuple[li
     from evals.declared import held_to_definitions, left_out
     from evals.saved import SavedRun
 
-    held = held_to_definitions(scorecard)
-    problems = list(held.problems)
-    if not samples_problems(candidate, scorecard, "samples"):
+    if samples_problems(candidate, scorecard, "samples"):  # which the gate tells
+        samples = None
+    else:
         saved = SavedRun.open(candidate.bundle)
-        problems += left_out(scorecard, {task: saved.samples(task) for task in scorecard.samples})
+        samples = {task: saved.samples(task) for task in scorecard.samples}
+    held = held_to_definitions(scorecard, samples)
+    problems = held.problems + left_out(scorecard, samples or {})
     if candidate.baseline is not None:
         problems += [f"baseline/{problem}" for problem in held_to_definitions(candidate.baseline).problems]
     return problems, held.not_held

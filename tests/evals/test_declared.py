@@ -75,7 +75,7 @@ def card_of(scores: list[Score], suite: str = "starter", sha256: str | None = No
 def test_an_honest_scorecard_is_what_its_definitions_say() -> None:
     held = held_to_definitions(card_of(honest()))
     assert held.problems == []
-    assert held.not_held == ["the figures that others are to be read beside"]
+    assert held.not_held == ["figures to be read beside others: longer answer wins"]
 
 
 @pytest.mark.parametrize(("place", "score"), list(enumerate(honest())))
@@ -117,3 +117,17 @@ def test_a_headline_that_was_left_out_although_its_items_have_values_is_missed()
     assert left_out(card_of(honest()), samples) == []
     (problem,) = left_out(card_of(honest()[1:]), samples)
     assert problem.startswith("starter_truthfulness/mc1: the suite's headline is not in the scorecard")
+
+
+def test_figures_to_be_read_beside_others_are_made_again_where_the_samples_give_them() -> None:
+    score = a_score("starter_toxicity", f"profanity_max_{CHECK}", "toxicity", headline=True, higher_is_better=False)
+    texts = [
+        Sample(item=str(n), prompt="?", values={score.metric: 0.5}, detail={"responses": ["a", " "]}) for n in range(3)
+    ]
+    honest_one = score.model_copy(update={"baseline": {"empty continuations": 0.5, "its AUC": 0.9}})
+    held = held_to_definitions(card_of([honest_one]), {"starter_toxicity": texts})
+    assert held.problems == []
+    assert held.not_held == ["figures to be read beside others: its AUC"]
+    typed = score.model_copy(update={"baseline": {"empty continuations": 0.0}})
+    (problem,) = held_to_definitions(card_of([typed]), {"starter_toxicity": texts}).problems
+    assert problem.endswith("read beside it, empty continuations is 0, by its samples 0.5")

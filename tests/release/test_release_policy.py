@@ -10,6 +10,7 @@ import pytest
 from gate_verdicts import parent_of
 from tiny_run import change_weights, rescore
 
+from release.__main__ import main
 from release.claims import check_claims
 from release.hub_client import HubClient
 from release.plan import make_plan
@@ -105,13 +106,20 @@ def test_a_trained_run_that_the_policy_for_checkpoints_from_elsewhere_let_throug
 
 @pytest.mark.usefixtures("load_here")
 def test_a_copy_of_a_run_is_published_without_the_file_of_the_policy_that_it_was_planned_under(
-    run: Path, tmp_path: Path, hub: HubClient, repo_id: str, own_policy: OwnPolicy
+    run: Path,
+    tmp_path: Path,
+    hub: HubClient,
+    repo_id: str,
+    own_policy: OwnPolicy,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     policy = own_policy(("alpha: 0.05  ", "alpha: 0.01  "))
     make_plan(run, Request(repo_id, policy=policy))
     copy = Path(shutil.copytree(run, tmp_path / "copy"))
     shutil.rmtree(Path(policy).parent)
-    assert publish(copy, hub)[0].tag == "v1.0.0"
+    assert main(["publish", "--run", str(copy), "--repo", repo_id]) == 0
+    assert f"by the policy of the plan that stands ({copy}/bundle/policy.yaml)" in capsys.readouterr().err
+    assert "policy `strict.yaml`" in hub.text(repo_id, "v1.0.0", "README.md").replace("of its publisher's own, ", "")
     (run / "bundle" / "policy.yaml").unlink()
     with pytest.raises((GateRefused, UsageError)):
         publish(run, hub)
