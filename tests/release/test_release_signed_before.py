@@ -63,6 +63,15 @@ def test_another_signer_is_told_and_the_same_one_is_not(
     assert said == f"v1 was signed by the key {plan.signer}; v2 is signed by the key {other}"
 
 
+def test_an_unsigned_plan_in_the_place_of_a_signed_one_under_the_same_tag_is_told(
+    run: Path, hub: HubClient, repo_id: str, load_here: None, key: Path
+) -> None:
+    make_plan(run, Request(repo_id, tag="v1", sign=key))
+    publish(run, hub)
+    unsigned = read_plan(run).model_copy(update={"signer": None})
+    assert (signed_before(hub, unsigned) or "").endswith("what stands in its place now is not signed")
+
+
 def test_releases_that_were_never_signed_are_told_nothing_of(
     run: Path, hub: HubClient, repo_id: str, load_here: None
 ) -> None:
