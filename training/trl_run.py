@@ -14,6 +14,7 @@ import dataclasses
 import json
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -106,11 +107,15 @@ class TRLRun(Generic[R]):
         """Raise UsageError where the run continues and these are not what it began with."""
         self.directory.hold_inputs(parents, [data], continues=self.saved is not None)
 
+    @property
+    def steps_done(self) -> int:
+        """The step that was last saved; 0 where none was."""
+        return int(self.saved["checkpoint"].rpartition("-")[2]) if self.saved else 0
+
     def note_rewards(self, source: RewardSource) -> None:
         """Enter what gives the rewards from the next step on, beside what gave them before an interruption."""
         noted = [RewardSource(**each) for each in (self.saved or {}).get("rewards", [])]
-        done = int(self.saved["checkpoint"].rpartition("-")[2]) if self.saved else 0
-        self.rewards[:] = scored_by(noted, source, done)
+        self.rewards[:] = scored_by(noted, source, self.steps_done)
 
     def arguments(self, config: type[Any], **ours: Any) -> Any:
         """TRL's config: Slipway's defaults, over them the recipe's `args`, over these what the run decides (`ours`).
@@ -138,6 +143,8 @@ class TRLRun(Generic[R]):
             "save_total_limit": 2,  # the one before stays until the next is whole
             **ours,
         }
+        if self.saved:  # Trackio would add the steps that come again to the run of this name
+            values["run_name"] = f"{values['run_name']}-from-step-{self.steps_done + 1}"
         require_continuable(values, adapters=self.recipe.lora is not None)
         try:
             arguments = config(**values)
@@ -189,8 +196,11 @@ class TRLRun(Generic[R]):
         reference = synced_reference(trainer)
         trainer.add_callback(_Journal(self, trainer.accelerator, reference))
         for callback in trainer.callback_handler.callbacks:
-            if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
-                callback.logging_dir = str(self.directory.path / "tensorboard")  # its own place goes with the state
+            if isinstance(callback, TensorBoardCallback):
+                if callback.logging_dir is None:
+                    callback.logging_dir = str(self.directory.path / "tensorboard")  # its own place goes with the state
+                # What it was told of steps after the saved one is hidden, for they come again.
+                callback._SummaryWriter = partial(callback._SummaryWriter, purge_step=self.steps_done + 1)
         # A trainer killed while it saves leaves a newer directory that is not whole, so SAVED says which one is.
         last = self.trainer_state / self.saved["checkpoint"] if self.saved else None
         if last is not None:
@@ -300,6 +310,10 @@ class _Journal(TrainerCallback):  # type: ignore[misc]  # transformers is read w
     def on_log(self, _args: Any, state: Any, _control: Any, **_more: Any) -> None:
         if state.is_world_process_zero:
             entry = state.log_history[-1]
+            if (
+                "train_loss" in entry and self.run.saved
+            ):  # the losses and seconds of this attempt, over the steps of all
+                entry = {key: value for key, value in entry.items() if not key.startswith("train_")}
             self.run.directory.log_metrics(entry)
             if self.progress is not None and state.global_step > self.progress.done:
                 note = "  ".join(f"{key} {entry[key]:.3f}" for key in SHOWN if key in entry)
