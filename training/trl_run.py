@@ -11,12 +11,12 @@ TRL itself is imported by the launchers only. What is written is a whole checkpo
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import torch
 from transformers import GenerationConfig, PrinterCallback, TrainerCallback
@@ -24,7 +24,6 @@ from transformers.integrations import TensorBoardCallback
 
 from training.allocator import Holes
 from training.checkpoint import Checkpoint
-from training.command import log
 from training.errors import UsageError
 from training.lora_layers import with_chosen_layers
 from training.merged import merged
@@ -46,8 +45,10 @@ from training.run_record import (
     now,
     package_versions,
 )
+from training.saved_state import load_state, save_state
 from training.sharding import layout, say_how_it_lies, share_out_on_cpus
 from training.trackers import PROJECT
+from training.trl_args import RESERVED_ARGS, check_args, require_continuable
 from training.trl_processes import accumulation, check_continues, in_parts, whole_model
 from training.trl_state import for_layout, save_whole
 from training.weights_dtype import cast_weights
@@ -56,13 +57,7 @@ from training.zero3 import read_whole
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# Trainer's arguments that the run directory or the recipe's own keys decide.
-RESERVED_ARGS = (
-    *("output_dir", "seed", "bf16", "fp16", "max_length", "push_to_hub", "hub_model_id", "hub_token"),
-    *("resume_from_checkpoint", "save_total_limit"),
-    *("save_only_model", "ignore_data_skip"),  # of a run that is to continue where it was
-    *("eval_strategy", "load_best_model_at_end"),  # held-out rows are measured by the run, before and after
-)
+REFERENCE_STATE = "synced_reference.pt"  # in the trainer's checkpoint, where its reference follows the policy
 SAVED = "saved.json"  # which of the trainer's checkpoints is whole, and the seconds spent until it was
 
 SHOWN = ("loss", "reward", "accuracy", "rewards/accuracies", "margin", "kl")  # of what TRL logs, while a run goes
@@ -112,11 +107,15 @@ class TRLRun(Generic[R]):
         """Raise UsageError where the run continues and these are not what it began with."""
         self.directory.hold_inputs(parents, [data], continues=self.saved is not None)
 
+    @property
+    def steps_done(self) -> int:
+        """The step that was last saved; 0 where none was."""
+        return int(self.saved["checkpoint"].rpartition("-")[2]) if self.saved else 0
+
     def note_rewards(self, source: RewardSource) -> None:
         """Enter what gives the rewards from the next step on, beside what gave them before an interruption."""
         noted = [RewardSource(**each) for each in (self.saved or {}).get("rewards", [])]
-        done = int(self.saved["checkpoint"].rpartition("-")[2]) if self.saved else 0
-        self.rewards[:] = scored_by(noted, source, done)
+        self.rewards[:] = scored_by(noted, source, self.steps_done)
 
     def arguments(self, config: type[Any], **ours: Any) -> Any:
         """TRL's config: Slipway's defaults, over them the recipe's `args`, over these what the run decides (`ours`).
@@ -144,8 +143,9 @@ class TRLRun(Generic[R]):
             "save_total_limit": 2,  # the one before stays until the next is whole
             **ours,
         }
-        _require_steps(values)
-        _say_what_is_saved(values["save_strategy"])
+        if self.saved:  # Trackio would add the steps that come again to the run of this name
+            values["run_name"] = f"{values['run_name']}-from-step-{self.steps_done + 1}"
+        require_continuable(values, adapters=self.recipe.lora is not None)
         try:
             arguments = config(**values)
         except (TypeError, ValueError) as error:
@@ -193,14 +193,20 @@ class TRLRun(Generic[R]):
             by_length = getattr(trainer.args, "train_sampling_strategy", "random") == "group_by_length"
             check_continues(self.saved, trainer.accelerator.num_processes, by_length=by_length)
         trainer.remove_callback(PrinterCallback)  # it writes to stdout, which is the command's own
-        trainer.add_callback(_Journal(self, trainer.accelerator))
+        reference = synced_reference(trainer)
+        trainer.add_callback(_Journal(self, trainer.accelerator, reference))
         for callback in trainer.callback_handler.callbacks:
-            if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
-                callback.logging_dir = str(self.directory.path / "tensorboard")  # its own place goes with the state
+            if isinstance(callback, TensorBoardCallback):
+                if callback.logging_dir is None:
+                    callback.logging_dir = str(self.directory.path / "tensorboard")  # its own place goes with the state
+                # What it was told of steps after the saved one is hidden, for they come again.
+                callback._SummaryWriter = partial(callback._SummaryWriter, purge_step=self.steps_done + 1)
         # A trainer killed while it saves leaves a newer directory that is not whole, so SAVED says which one is.
         last = self.trainer_state / self.saved["checkpoint"] if self.saved else None
         if last is not None:
             last = for_layout(layout(trainer.accelerator), trainer, last)
+        if self.saved and reference is not None:
+            reference.load_state_dict(load_state(self.trainer_state / self.saved["checkpoint"] / REFERENCE_STATE))
         if layout(trainer.accelerator) == "zero3":
             save_whole(trainer)
         state = json.loads((last / "trainer_state.json").read_text(encoding="utf-8")) if last else None
@@ -257,66 +263,30 @@ class TRLRun(Generic[R]):
         return self.directory.finish(record)
 
 
-def check_args(args: dict[str, Any], config: type[Any], reserved: tuple[str, ...]) -> None:
-    """Raise UsageError for a key of `args` that is reserved or is no field of TRL's `config`, or whose value is of another type."""
-    kinds = get_type_hints(config)
-    for key, value in args.items():
-        where = f"args.{key} of the recipe, or of an override"
-        if key in reserved:
-            raise UsageError(
-                f"'args.{key}' is set by the run itself", where=where, next_step="remove it from the recipe's args"
-            )
-        if key not in kinds:
-            close = difflib.get_close_matches(key, kinds, n=1)
-            raise UsageError(
-                f"unknown key 'args.{key}'",
-                where=where,
-                expected=f"a field of TRL's {config.__name__}",
-                found=key,
-                next_step=f"did you mean 'args.{close[0]}'?" if close else "remove the key",
-            )
-        plain = set(get_args(kinds[key]) or (kinds[key],))
-        if plain <= {int, float, bool, str, type(None)} and not _is_a(value, plain):
-            names = sorted("null" if kind is type(None) else kind.__name__ for kind in plain)
-            raise UsageError(
-                f"wrong value for 'args.{key}'", where=where, expected=" or ".join(names), found=repr(value)[:120]
-            )
+def synced_reference(trainer: Any) -> Any | None:
+    """The reference model of a trainer that moves it after the policy (`sync_ref_model`), of which TRL saves nothing; else None.
 
-
-def _require_steps(values: dict[str, Any]) -> None:
-    """Raise UsageError for a run that would learn nothing, and whose figures would still be told as its own."""
-    if values.get("num_train_epochs", 1) <= 0 and values.get("max_steps", -1) <= 0:
+    Raises UsageError where it lies in parts.
+    """
+    reference = getattr(trainer, "ref_model", None)
+    if not getattr(trainer.args, "sync_ref_model", False) or reference is None:
+        return None
+    if layout(trainer.accelerator) != "whole":
         raise UsageError(
-            "this run would make no step",
-            where="args.num_train_epochs and args.max_steps",
-            expected="one of them above 0",
-            found=f"{values['num_train_epochs']} and {values.get('max_steps', 'none')}",
+            "a reference that follows the policy cannot be saved where models lie in parts, so the run could not continue",
+            where="args.sync_ref_model",
+            expected="one process, or several that each hold the models whole",
+            found=layout(trainer.accelerator),
+            next_step="launch it without a configuration file for FSDP or DeepSpeed, or remove args.sync_ref_model",
         )
-
-
-def _say_what_is_saved(strategy: Any) -> None:
-    """Say that nothing is, where a recipe asks for that. Raises UsageError for saves that come when a measurement does."""
-    if strategy == "no":
-        log("nothing is saved on the way (args.save_strategy): interrupted, this run begins again from its first step")
-    if strategy == "best":
-        raise UsageError(
-            "held-out rows are measured before training and after it, so there is no best step to save",
-            where="args.save_strategy",
-            expected="steps, epoch or 'no'",
-            found="best",
-        )
-
-
-def _is_a(value: Any, kinds: set[Any]) -> bool:
-    """Whether a value from YAML is of one of these types; a whole number is a float too, and a truth value no number."""
-    return type(value) in (kinds | {int} if float in kinds else kinds)
+    return trainer.accelerator.unwrap_model(reference)
 
 
 class _Journal(TrainerCallback):  # type: ignore[misc]  # transformers is read without its types
     """Progress and metrics.jsonl as the run goes; a run that continues begins the file again with the lines of its saved steps."""
 
-    def __init__(self, run: TRLRun[Any], accelerator: Any) -> None:
-        self.run, self.accelerator = run, accelerator
+    def __init__(self, run: TRLRun[Any], accelerator: Any, reference: Any | None) -> None:
+        self.run, self.accelerator, self.reference = run, accelerator, reference
         self.progress: Progress | None = None
         self.holes = Holes()
 
@@ -340,6 +310,10 @@ class _Journal(TrainerCallback):  # type: ignore[misc]  # transformers is read w
     def on_log(self, _args: Any, state: Any, _control: Any, **_more: Any) -> None:
         if state.is_world_process_zero:
             entry = state.log_history[-1]
+            if (
+                "train_loss" in entry and self.run.saved
+            ):  # the losses and seconds of this attempt, over the steps of all
+                entry = {key: value for key, value in entry.items() if not key.startswith("train_")}
             self.run.directory.log_metrics(entry)
             if self.progress is not None and state.global_step > self.progress.done:
                 note = "  ".join(f"{key} {entry[key]:.3f}" for key in SHOWN if key in entry)
@@ -352,8 +326,11 @@ class _Journal(TrainerCallback):  # type: ignore[misc]  # transformers is read w
     def on_save(self, _args: Any, state: Any, _control: Any, **_more: Any) -> None:
         self.accelerator.wait_for_everyone()  # each process writes a part
         if state.is_world_process_zero:
+            checkpoint = f"checkpoint-{state.global_step}"
+            if self.reference is not None:
+                save_state(self.reference.state_dict(), self.run.trainer_state / checkpoint / REFERENCE_STATE)
             saved = {
-                "checkpoint": f"checkpoint-{state.global_step}",
+                "checkpoint": checkpoint,
                 "seconds": round(self.run.seconds, 2),
                 "sharding": layout(self.accelerator),
                 "processes": self.accelerator.num_processes,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from transformers.integrations import integration_utils
 
+from training import trl_run
 from training.__main__ import main
 from training.trackers import named
 
@@ -69,3 +71,58 @@ def test_tensorboard_has_each_update_of_an_interrupted_ppo_run_once(tmp_path: Pa
     told.Reload()
     assert [event.step for event in told.Scalars("reward_mean")] == [1, 2, 3, 4]
     assert "scores" not in told.Tags()["scalars"]
+
+
+def test_tensorboard_has_each_step_of_an_interrupted_run_of_trls_once(
+    tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("tensorboard", reason="needs tensorboard, which is no dependency")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    (tmp_path / "recipe.yaml").write_text(
+        f"method: sft\nbase: {tiny}\ndtype: float32\nlora: null\ndata: {{source: starter, limit: 8}}\nmax_length: 250\n"
+        "args: {report_to: tensorboard, max_steps: 6, logging_steps: 1, save_steps: 2, per_device_train_batch_size: 2}\n"
+    )
+    command = ["sft", "--recipe", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "run")]
+    interrupt_at(5, monkeypatch)
+    assert main(command) == 130
+    monkeypatch.undo()
+    assert main(command) == 0
+    told = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    told.Reload()
+    assert [event.step for event in told.Scalars("train/loss")] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_run_of_trls_that_continues_has_a_name_of_its_own_in_trackers_that_only_add(
+    tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names: list[str] = []
+
+    def named_run(self: object, args: object, *_: object, **more: object) -> None:
+        names.append(args.run_name)
+
+    monkeypatch.setattr(trl_run._Journal, "on_epoch_begin", named_run)
+    (tmp_path / "recipe.yaml").write_text(
+        f"method: sft\nbase: {tiny}\ndtype: float32\nlora: null\ndata: {{source: starter, limit: 8}}\nmax_length: 250\n"
+        "args: {max_steps: 4, logging_steps: 1, save_steps: 2, per_device_train_batch_size: 2}\n"
+    )
+    command = ["sft", "--recipe", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "run")]
+    with monkeypatch.context() as patch:
+        interrupt_at(3, patch)
+        assert main(command) == 130
+    assert main(command) == 0
+    assert (names[0], names[-1]) == ("run", "run-from-step-3")
+    last = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert "train_loss" not in last, "it would be the losses of the last attempt over the steps of both"
+
+
+def interrupt_at(step: int, patch: pytest.MonkeyPatch) -> None:
+    """Have the keyboard interrupt a run of TRL's at the end of a step, after it was logged and before it is saved."""
+
+    def on_log(self: object, args: object, state: object, *_: object, **more: object) -> None:
+        told(self, args, state, *_, **more)
+        if state.global_step == step:
+            raise KeyboardInterrupt
+
+    told = trl_run._Journal.on_log
+    patch.setattr(trl_run._Journal, "on_log", on_log)

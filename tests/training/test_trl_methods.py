@@ -14,7 +14,7 @@ import yaml
 from tiny_model import save_reward_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from training import trl_run
+from training import trl_args, trl_run
 from training.__main__ import METHODS as TRAINED_BY
 from training.__main__ import main
 from training.checkpoint import Checkpoint, read_safetensors_header
@@ -269,6 +269,7 @@ def test_a_row_of_no_known_format_is_shown(
         ("sft", "args.output_dir=elsewhere", "set by the run itself"),
         ("sft", "args.save_only_model=true", "set by the run itself"),
         ("sft", "args.save_strategy=best", "there is no best step to save"),
+        ("dpo", "args.sync_ref_model=true", "which cannot follow the policy"),
         ("grpo", "args.ignore_data_skip=true", "set by the run itself"),
         ("sft", "lora.target_modules=[q_proj,lm_head]", "its adapter would never be trained"),
         ("dpo", "args.betta=0.1", "did you mean 'args.beta'?"),
@@ -302,7 +303,7 @@ def test_the_recipes_that_ship_are_known_to_trl(name: str) -> None:
     method = name.partition("-")[0]
     cls = TRAINED_BY[method].recipe
     config = getattr(trl, f"{method.capitalize() if method == 'reward' else method.upper()}Config")
-    trl_run.check_args(load(find_recipe(name), cls).args, config, trl_run.RESERVED_ARGS)
+    trl_args.check_args(load(find_recipe(name), cls).args, config, trl_args.RESERVED_ARGS)
 
 
 def test_what_is_saved_has_the_precision_of_its_base(tmp_path: Path, tiny: Path, colours: Path, judge: Path) -> None:
