@@ -73,6 +73,8 @@ def read_slipway(file: Path, seed: int) -> list[Shown]:
     drawn = random.Random(seed)
     found: dict[str, Shown] = {}
     for number, line in enumerate(file.read_bytes().splitlines(), 1):
+        if not line.strip():
+            continue
         try:
             if "choice" in json.loads(line):
                 vote = Vote.model_validate_json(line)
@@ -155,7 +157,7 @@ def shown_of(fields: Any, facts: Any, judgements: list[Judgement], where: str) -
     """A pair from another tool. Without `slipway` it was not exported by us, and who wrote the answers is not known."""
     names = ("prompt", "answer_a", "answer_b")
     if not isinstance(fields, dict) or not all(isinstance(fields.get(name), str) for name in names):
-        found = ", ".join(fields) if isinstance(fields, dict) else repr(fields)
+        found = ", ".join(fields or {}) or "none of them" if isinstance(fields, dict | None) else repr(fields)
         raise UsageError("the record lacks a field", where=where, expected=", ".join(names), found=found[:200])
     for judged in judgements:
         if judged.choice not in CHOICES:

@@ -204,7 +204,7 @@ def _same(there: FeedbackRecord, wanted: FeedbackRecord, out: Path) -> FeedbackR
 def summary(record: FeedbackRecord, out: Path) -> str:
     """The record for a terminal."""
     rows = {file.path: file.rows for file in record.outputs}
-    alpha = "not defined" if record.alpha is None else f"{record.alpha:.3f}"
+    alpha = "not defined, the report says why" if record.alpha is None else f"{record.alpha:.3f}"
     interval = "" if record.alpha_low is None else f" ({record.alpha_low:.3f} to {record.alpha_high:.3f})"
     excluded = sum(record.why_excluded.values())
     lines = [

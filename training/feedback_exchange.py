@@ -40,9 +40,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run_feedback_exchange(args: argparse.Namespace) -> Result:
     """`python -m training feedback-exchange`."""
     if not args.file.is_file():
-        raise UsageError("there is no such file", where=str(args.file))
+        raise UsageError("there is no such file", where=str(args.file), next_step="name a file; --help says of what")
     if args.action == "export":
         shown = read_slipway(args.file, args.seed)
+        if not shown:
+            raise UsageError(
+                "there is nothing to export",
+                where=str(args.file),
+                expected="pairs or votes, one a line",
+                found="an empty file",
+                next_step="make pairs (python -m training feedback-pairs), or name a file of votes",
+            )
         write_atomically(
             args.out, canonical_json(to_argilla(shown) if args.format == "argilla" else to_label_studio(shown))
         )
@@ -71,7 +79,13 @@ def run_feedback_exchange(args: argparse.Namespace) -> Result:
     circumstances = Circumstances(args.salt, args.consent, args.labeller_kind, now())
     votes_read = to_votes(reader(value, str(args.file)), circumstances)
     if not votes_read:
-        raise UsageError("no record of this file was judged", where=str(args.file))
+        raise UsageError(
+            "no record of this file was judged",
+            where=str(args.file),
+            expected="answers to the question `preference`",
+            found=f"{counted(len(value), 'record')} without one",
+            next_step="export the file again once there are judgements",
+        )
     lines = "".join(json.dumps(vote.model_dump(mode="json"), ensure_ascii=False) + "\n" for vote in votes_read)
     write_atomically(args.out, lines.encode())
     return {

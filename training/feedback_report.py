@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from pydantic import Field
+
 from training.agreement import Agreement, agreement, nominal, ordinal
 from training.counted import counted
 from training.ratings import RIDGE, Comparison, rate
@@ -71,6 +73,8 @@ class Report(Record):
     votes: int
     gold_votes: int
     cut_votes: int = 0  # on pairs of which an answer was cut at its longest
+    # On two answers of one system, which rate nothing. Left out of the JSON where there are none, which then stays as it was.
+    same_system_votes: int = Field(default=0, exclude_if=lambda votes: not votes)
     pairs: int
     prompts: int
     people: int
@@ -100,6 +104,7 @@ def analyse(votes: Sequence[Vote], exclusions: Sequence[Exclusion], seed: int) -
         votes=len(real),
         gold_votes=len(votes) - len(real),
         cut_votes=sum(bool(vote.a.cut or vote.b.cut) for vote in real),
+        same_system_votes=sum(vote.a.same_system(vote.b) for vote in real),
         pairs=len(pairs),
         prompts=len({vote.prompt_id for vote in real}),
         people=sum(kind == "person" for kind in kinds.values()),
@@ -126,12 +131,12 @@ def _cut(report: Report) -> list[str]:
 
 
 def comparisons(votes: Sequence[Vote]) -> list[Comparison]:
-    """Votes as comparisons of systems; a tie and both bad are half a win each. Answers of one system compare nothing."""
+    """Votes as comparisons of systems; a tie and both bad are half a win each. Two answers of one system compare nothing."""
     scores = {0: 1.0, 1: 0.0, None: 0.5}
     return [
         Comparison(vote.ordered[0].system, vote.ordered[1].system, scores[vote.preferred], vote.prompt_id)
         for vote in votes
-        if vote.ordered[0].system != vote.ordered[1].system
+        if not vote.a.same_system(vote.b)
     ]
 
 
@@ -189,6 +194,7 @@ def markdown(report: Report, inputs: Sequence[str]) -> str:
         _alpha_row("first < tie or both bad < second (ordinal)", report.ordinal),
         _alpha_row("gold items (nominal)", report.gold_agreement),
         "",
+        *_why_no_alpha(report.nominal),
         "| labeller | kind | votes | alpha with the others | gold right | A : B | p of the sides | median seconds |",
         "|---|---|---|---|---|---|---|---|",
         *(
@@ -204,8 +210,8 @@ def markdown(report: Report, inputs: Sequence[str]) -> str:
         lines.append("")
     if report.sides:
         lines += [
-            f"Sides: A was chosen {report.sides.a} times and B {report.sides.b} times; p = {report.sides.p:.3f} if sides did "
-            "not matter (two-sided binomial test).",
+            f"Sides: A was chosen {counted(report.sides.a, 'time')} and B {counted(report.sides.b, 'time')}; "
+            f"p = {report.sides.p:.3f} if sides did not matter (two-sided binomial test).",
             "",
         ]
     lines += ["## Ratings", ""]
@@ -224,6 +230,12 @@ def markdown(report: Report, inputs: Sequence[str]) -> str:
         ]
     else:
         lines.append("No two models, or samplings of one, were compared.")
+    if report.same_system_votes:
+        on = f"{counted(report.same_system_votes, 'vote')} on two answers of one system"
+        lines += [
+            "",
+            f"Left out here: {on}, a win of which is one over itself. They count in agreement and as data to learn from.",
+        ]
     lines += ["", "## Votes that do not count", ""]
     if report.why_excluded:
         lines += ["| reason | votes |", "|---|---|"]
@@ -245,6 +257,16 @@ def who_voted(people: int, scripts: int) -> str:
 def _alpha_row(name: str, figure: AlphaFigure) -> str:
     interval = "" if figure.low is None else f"{figure.low:.3f} to {figure.high:.3f}"
     return f"| {name} | {_number(figure.alpha)} | {interval} | {figure.units} | {figure.values} |"
+
+
+def _why_no_alpha(figure: AlphaFigure) -> list[str]:
+    """Agreement needs two labellers of a pair, and verdicts that could have differed."""
+    if figure.alpha is not None:
+        return []
+    why = (
+        "all verdicts are equal, so chance would agree as well" if figure.units else "no two labellers judged one pair"
+    )
+    return [f"Alpha is not defined: {why}.", ""]
 
 
 def _number(value: float | None) -> str:

@@ -125,7 +125,8 @@ def _chance(strength: Array) -> Array:
 
 
 def rate(comparisons: Sequence[Comparison], seed: int = 0) -> list[Rating]:
-    """Ratings from the strongest, with 95% intervals."""
+    """Ratings from the strongest, with 95% intervals. A comparison of a system with itself is a win of nobody, and is left out."""
+    comparisons = [one for one in comparisons if one.one != one.other]
     systems = sorted({name for comparison in comparisons for name in (comparison.one, comparison.other)})
     if len(systems) < 2:
         return []

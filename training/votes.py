@@ -83,6 +83,12 @@ class Answer(Record):
         drawn = f"temperature {self.sampling.temperature:g}, top-p {self.sampling.top_p:g}"
         return f"{name}, {'greedy' if self.sampling.temperature == 0 else drawn}"
 
+    def same_system(self, other: Answer) -> bool:
+        """Whether the same bytes wrote both, sampled in the same way: a copy of a checkpoint under another name is no other one."""
+        if self.maker is None or other.maker is None:
+            return self.maker is other.maker
+        return self.maker.digest == other.maker.digest and self.sampling == other.sampling
+
 
 class Vote(Record):
     """One judgement. Equal pairs have equal `pair_id`, whichever side their answers were shown on."""
@@ -202,7 +208,13 @@ def files_of_votes(sources: Sequence[str], read: VotesRead) -> list[tuple[Path, 
             next_step="gather votes of others, or name another source",
         )
     if not files:
-        raise UsageError("there is no file of votes", where=", ".join(sources), expected="*.jsonl, or votes/*.jsonl")
+        raise UsageError(
+            "there is no file of votes",
+            where=", ".join(sources),
+            expected="*.jsonl, or votes/*.jsonl",
+            found="none",
+            next_step="gather votes (python -m training feedback-pairs), or name where they are",
+        )
     return files
 
 

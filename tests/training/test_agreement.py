@@ -114,3 +114,11 @@ def test_the_profile_interval_of_one_of_three_depends_on_no_order_of_them() -> N
     order = [2, 0, 1]
     assert profile_interval(wins[np.ix_(order, order)], 1) == pytest.approx((low, high), abs=1e-6)
     assert low < bradley_terry(wins)[0] < high
+
+
+def test_a_comparison_of_a_system_with_itself_is_a_win_of_nobody() -> None:
+    fair = [Comparison("a", "b", float(n % 2), str(n)) for n in range(8)]
+    own = [Comparison("a", "a", 1.0, str(n)) for n in range(20)]
+    assert rate([*fair, *own]) == rate(fair)
+    assert {rating.comparisons for rating in rate([*fair, *own])} == {8}
+    assert rate(own) == []

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from made_votes import gold_vote, labeller, vote, write
+from made_votes import NEW, answer, gold_vote, labeller, vote, write
 
 from training.__main__ import main
 from training.data import load_preferences
@@ -18,7 +18,7 @@ from training.recipe import DataSettings
 from training.records import sha256_of_file
 from training.vote_checks import Rules, position_bias, screen
 from training.vote_preferences import held_out_prompts, marked_rows, preference_rows, split_by_prompt
-from training.votes import Vote, read_votes
+from training.votes import Sampling, Vote, read_votes
 
 PEOPLE = ("ann", "ben", "cem")
 
@@ -176,6 +176,40 @@ def test_the_report_finds_the_better_model_and_how_far_people_agree(votes: list[
     assert first.system.startswith("org/new@aaaaaaaaaa")
     assert first.low > second.high
     assert [one.votes for one in report.labellers] == [12, 12, 12]
+
+
+def test_votes_on_two_answers_of_one_system_rate_nothing_and_are_counted_apart(votes: list[Vote]) -> None:
+    copied = NEW.model_copy(update={"repo_id": "org/a-copy", "revision": None})  # the same bytes under another name
+    own = [
+        vote(100 + n, "a", a=answer(f"one {n}"), b=answer(f"other {n}", copied if n else NEW), number=100 + n)
+        for n in range(3)
+    ]
+    report, without = analyse([*votes, *own], [], seed=0), analyse(votes, [], seed=0)
+    assert (report.votes, report.same_system_votes, without.same_system_votes) == (39, 3, 0)
+    assert report.ratings == without.ratings
+    assert "Left out here: 3 votes on two answers of one system" in markdown(report, ["v.jsonl"])
+    assert "same_system_votes" not in json.loads(without.to_json()), "a report without them is as it was"
+    alone = markdown(analyse(own, [], seed=0), ["v.jsonl"])
+    assert "No two models, or samplings of one, were compared." in alone
+    assert "Left out here: 3 votes" in alone
+
+
+def test_two_samplings_of_one_model_are_two_systems() -> None:
+    warm = answer("warm").model_copy(update={"sampling": Sampling(temperature=0.7, top_p=0.9, max_new_tokens=32)})
+    report = analyse([vote(n, "a", a=warm, b=answer(f"cold {n}")) for n in range(4)], [], seed=0)
+    assert (report.same_system_votes, len(report.ratings)) == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("cast", "why"),
+    [
+        ([vote(n, "a") for n in range(3)], "no two labellers judged one pair"),
+        ([vote(n, "tie", who) for n in range(3) for who in ("ann", "ben")], "all verdicts are equal"),
+        ([gold_vote(n, "a") for n in range(3)], "no two labellers judged one pair"),
+    ],
+)
+def test_why_alpha_is_not_defined_is_said(cast: list[Vote], why: str) -> None:
+    assert f"Alpha is not defined: {why}" in markdown(analyse(cast, [], seed=0), ["v.jsonl"])
 
 
 def test_the_command_writes_data_that_reward_and_kto_read_and_a_record_that_pins_it(

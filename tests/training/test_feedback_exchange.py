@@ -193,6 +193,19 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.Captur
         assert "no such file" in capsys.readouterr().err
 
 
+def test_blank_lines_are_no_votes_and_a_file_without_any_is_refused(
+    votes: list[Vote], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write(tmp_path / "votes.jsonl", votes)
+    file.write_text(file.read_text().replace("\n", "\n\n"))
+    assert exchange("export", file, "--format", "argilla", "--out", tmp_path / "out.json") == 0
+    assert "with 5 votes" in capsys.readouterr().out
+    file.write_text("\n\n")
+    assert exchange("export", file, "--format", "argilla", "--out", tmp_path / "none.json") == 2
+    assert "there is nothing to export" in capsys.readouterr().err
+    assert not (tmp_path / "none.json").exists()
+
+
 def _task(annotation: dict[str, Any]) -> dict[str, Any]:
     return {"data": {"prompt": "Hello?", "answer_a": "Hi.", "answer_b": "What?"}, "annotations": [annotation]}
 
