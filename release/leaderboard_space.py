@@ -21,6 +21,7 @@ from typing import Any
 
 from evals.saved import SavedRun
 from release.hub_client import HubClient, check_repo_id
+from release.hub_errors import HubFailure
 from release.hub_files import LocalFile
 from release.space_commit import commit_space
 from training.command import Parser, Result, log, port, quiet_libraries
@@ -28,6 +29,21 @@ from training.errors import UsageError
 from training.records import canonical_json, write_atomically
 
 SCORECARD = "scorecard.json"
+WITHHELD = (401, 403, 404)  # what a Hub answers for what is gated, private or gone
+EMPTY = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>Leaderboard: no models</title>
+</head>
+<body style="font-family: system-ui, sans-serif; margin: 3rem auto; max-width: 40rem; padding: 0 1rem">
+<h1>Leaderboard</h1>
+<p>No model has a scorecard here that anybody may read.</p>
+</body>
+</html>
+"""
 
 
 @dataclass(frozen=True)
@@ -92,6 +108,12 @@ def refresh(args: argparse.Namespace) -> Result:
     names = [*args.models, *(hub.models_of(args.author, private=args.private) if args.author else [])]
     with tempfile.TemporaryDirectory(prefix="slipway-leaderboard-") as scratch:
         sources, left_out = fetch_scorecards(hub, names, Path(scratch), asked=set(args.models))
+        if not sources and hub.repository(args.repo, "space") is None:
+            raise UsageError(
+                "none of these models has a scorecard that can be shown",
+                where=hub.endpoint,
+                found=", ".join(names) or "no model",
+            )
         files = space_files(sources, Path(scratch) / "board", args.title)
     if args.out:
         for name, content in files.items():
@@ -119,52 +141,52 @@ def fetch_scorecards(
 ) -> tuple[list[Source], dict[str, str]]:
     """Download the scorecards with the samples that they name; and of those that are left out, why.
 
-    A model of `asked` must have one that can be shown: raises UsageError where it has not. Others are left out, for a
-    repository of somebody else's must not take the whole page down.
+    A model of `asked` must have one that can be shown: raises UsageError where it has not, HubError where the Hub does not give
+    it. Others are left out, gated ones too, for a repository of somebody else's must not take the whole page down.
     """
     sources, left_out = [], {}
     for name in dict.fromkeys(names):
         repo_id, _, revision = name.partition("@")
-        commit = hub.resolve(repo_id, revision or "main")
         try:
-            sources.append(_fetch(hub, repo_id, revision or "main", commit, folder))
-        except UsageError as error:
-            if name in asked:
-                raise UsageError(
-                    error.what,
-                    where=f"{hub.endpoint}/{repo_id} at {commit}",
-                    expected=error.expected,
-                    found=error.found,
-                    next_step="release it with its scores, or leave it out",
-                ) from error
+            sources.append(_fetch(hub, repo_id, revision or "main", folder))
+        except (UsageError, HubFailure) as error:
+            if name in asked or (isinstance(error, HubFailure) and error.status not in WITHHELD):
+                raise
             left_out[repo_id] = error.what
             log(f"{repo_id} is left out: {error.what}")
-    if not sources:
-        raise UsageError(
-            "none of these models has a scorecard that can be shown",
-            where=hub.endpoint,
-            found=", ".join(names) or "no model",
-        )
     return sources, left_out
 
 
-def _fetch(hub: HubClient, repo_id: str, revision: str, commit: str, folder: Path) -> Source:
-    """One scorecard. Raises UsageError where there is none, or none whose figures are what its samples give."""
+def _fetch(hub: HubClient, repo_id: str, revision: str, folder: Path) -> Source:
+    """One scorecard. Raises UsageError where there is none, or none whose figures are what its samples give, and HubError."""
     from evals.regenerate import unchecked  # by scipy
 
-    if SCORECARD not in hub.tree(repo_id, commit):
-        raise UsageError("this repository has no scorecard", expected=SCORECARD)
-    there = hub.download(repo_id, commit, folder / "cache", patterns=[SCORECARD, "samples/*"])
-    run = SavedRun.open(there, repo_id)
-    unchecked(run)
+    commit = hub.resolve(repo_id, revision)
+    try:
+        if SCORECARD not in hub.tree(repo_id, commit):
+            raise UsageError("this repository has no scorecard", expected=SCORECARD)
+        there = hub.download(repo_id, commit, folder / "cache", patterns=[SCORECARD, "samples/*"])
+        run = SavedRun.open(there, repo_id)
+        unchecked(run)
+    except UsageError as error:
+        raise UsageError(
+            error.what,
+            where=f"{hub.endpoint}/{repo_id} at {commit}",
+            expected=error.expected,
+            found=error.found,
+            next_step="release it with its scores, or leave it out",
+        ) from error
     return Source(repo_id, revision, commit, run.scorecard.model.digest, there)
 
 
 def space_files(sources: Sequence[Source], out: Path, title: str) -> dict[str, bytes]:
-    """Path -> bytes of the static Space; the page is written to `out` first."""
+    """Path -> bytes of the static Space; the page is written to `out` first. Without sources it says that there are none."""
     from evals.leaderboard import write  # it makes every figure again, by scipy
 
-    write([source.folder for source in sources], out, [source.name for source in sources])
+    if sources:
+        write([source.folder for source in sources], out, [source.name for source in sources])
+    else:  # what was the last one is private now, or gone, and must not go on standing there
+        write_atomically(out / "index.html", EMPTY.encode())
     pages = sorted(file for file in out.rglob("*") if file.is_file())
     files = {file.relative_to(out).as_posix(): file.read_bytes() for file in pages}
     files["sources.json"] = canonical_json([source.as_dict() for source in sources])

@@ -21,6 +21,7 @@ from evals.saved import SavedRun
 from release.__main__ import main
 from release.hub_client import HubClient
 from release.hub_files import LocalFile
+from release.local_hub.server import RunningHub
 
 
 def push_scores(hub: HubClient, repo_id: str, run: Path) -> str:
@@ -262,3 +263,44 @@ def payload(name: str, *, kind: str = "model", scope: str = "repo.content") -> d
         },
         "webhook": {"id": "3", "version": 3},
     }
+
+
+def test_a_gated_model_is_left_out_and_the_others_are_shown(
+    hub_with_owner: tuple[RunningHub, str],
+    hub: HubClient,
+    repo_id: str,
+    models: list[str],
+    run: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    running, _ = hub_with_owner
+    other = HubClient.connect(running.endpoint, running.store.create_user("gatekeeper"))
+    push_scores(other, "gatekeeper/shut", run)
+    other.api.update_repo_settings("gatekeeper/shut", gated="manual")
+    monkeypatch.setattr(HubClient, "models_of", lambda *_, **__: ["gatekeeper/shut", *models])
+    words = ["leaderboard-space", "--repo", f"{repo_id}-board", "--dry-run", "--json"]
+    assert main([*words, "--author", OWNER]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert [source["repo_id"] for source in answer["sources"]] == models
+    assert "let in whom they choose" in answer["left_out"]["gatekeeper/shut"]
+    assert main([*words, "--models", "gatekeeper/shut"]) == 5, "where it is asked for, it is an error"
+
+
+def test_a_board_whose_last_model_became_private_shows_it_no_more(
+    hub: HubClient, repo_id: str, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, board = f"{repo_id}-only", f"{repo_id}-board"
+    push_scores(hub, name, run)
+    shown = [name]
+    monkeypatch.setattr(HubClient, "models_of", lambda *_, **__: shown)
+    words = ["leaderboard-space", "--repo", board, "--author", OWNER]
+    assert main(words) == 0
+    assert name in Path(hub.api.hf_hub_download(board, "index.html", repo_type="space")).read_text()
+    shown.clear()
+    assert main(words) == 0
+    folder = Path(hub.api.snapshot_download(board, repo_type="space"))
+    files = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
+    assert files - {".gitattributes"} == {"README.md", "index.html", "sources.json"}
+    assert not any(name in (folder / file).read_text() for file in files)
+    assert main(["leaderboard-space", "--repo", f"{board}-new", "--author", OWNER]) == 2, "no board is begun empty"
