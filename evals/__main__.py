@@ -188,6 +188,7 @@ def run_leaderboard(args: argparse.Namespace) -> Result:
 
 
 def run_train_scorer(args: argparse.Namespace) -> Result:
+    quiet_libraries()
     from evals.train_scorer import train_hate, train_judge, train_toxicity
 
     if args.kind == "hate":
@@ -206,6 +207,7 @@ def run_calibrate(args: argparse.Namespace) -> Result:
 
 
 def run_contamination(args: argparse.Namespace) -> Result:
+    quiet_libraries()
     from evals.contamination import run_contamination
 
     return run_contamination(args.directory, args.data, args.split, args.config)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import errno
 import json
+import logging
 import os
 import re
 import sys
@@ -203,6 +204,21 @@ def _bug(error: BaseException, as_json: bool, stdout: TextIO) -> int:
     traceback.print_exception(error, file=sys.stderr)
     message = f"this is a bug in Slipway: {type(error).__name__}: {error}"
     return _fail(message, EXIT_BUG, {"error": {"what": message}}, as_json, stdout)
+
+
+@contextmanager
+def no_load_report() -> Iterator[None]:
+    """Inside, transformers does not print its table of weights that are new: for loads that hold what it would say themselves."""
+    said = logging.getLogger("transformers.modeling_utils")
+    said.addFilter(_no_report)  # its level decides about other things than what is printed
+    try:
+        yield
+    finally:
+        said.removeFilter(_no_report)
+
+
+def _no_report(record: logging.LogRecord) -> bool:
+    return "LOAD REPORT" not in record.getMessage()
 
 
 def quiet_libraries() -> None:

@@ -9,6 +9,8 @@ from typing import Self
 
 from training.command import log
 
+EVERY = 10.0  # seconds between two lines in a file, however many steps there are
+
 
 class Progress:
     """`with Progress("ppo", total=14) as progress: progress.advance("reward +0.2")`."""
@@ -16,6 +18,8 @@ class Progress:
     def __init__(self, name: str, total: int, done: int = 0) -> None:
         self.name, self.total, self.done, self.began = name, total, done, time.monotonic()
         self.first = done
+        self.last_line = self.began
+        self.lines = 0
         self.bar = None
         if sys.stderr.isatty():
             from rich.console import Console
@@ -38,8 +42,14 @@ class Progress:
         if self.bar is not None:
             self.bar.update(self.task, completed=self.done, note=note)
             return
-        each = (time.monotonic() - self.began) / (self.done - self.first)
-        log(f"{self.name} {self.done}/{self.total}  {note}  {each * (self.total - self.done):.0f} s left")
+        now = time.monotonic()
+        ended = self.done >= self.total
+        if now - self.last_line < EVERY and not (ended and (note or self.lines)):
+            return
+        self.last_line, self.lines = now, self.lines + 1
+        each = (now - self.began) / (self.done - self.first)
+        left = "done" if ended else f"{each * (self.total - self.done):.0f} s left"
+        log("  ".join(filter(None, [f"{self.name} {self.done}/{self.total}", note, left])))
 
     def __enter__(self) -> Self:
         if self.bar is not None:

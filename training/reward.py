@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training.chat import answer_ids, prompt_ids, turn_end
+from training.command import no_load_report
 from training.context_length import require_context
+from training.counted import shortened
 from training.data import Preference, load_preferences
 from training.errors import UsageError
 from training.pair_report import pair_report
@@ -51,9 +53,18 @@ def train_reward_model(recipe: RewardRecipe, out: Path) -> RunRecord:
     rows = fitted(data, partial(pair_length, tokenizer), recipe.max_length, recipe.cut_prompts)
     pairs, too_long = tokenize_pairs(tokenizer, rows.train, recipe.max_length)
     set_seed(recipe.seed)
-    model = AutoModelForSequenceClassification.from_pretrained(
-        base.checkpoint.path, num_labels=1, dtype=getattr(torch, run.load_dtype)
-    )
+    with no_load_report():  # what it would say is held below
+        model, loaded = AutoModelForSequenceClassification.from_pretrained(
+            base.checkpoint.path, num_labels=1, dtype=getattr(torch, run.load_dtype), output_loading_info=True
+        )
+    if missing := sorted({*loaded["missing_keys"]} - {"score.weight"}):
+        raise UsageError(
+            "the base lacks weights, which would be drawn at random",
+            where=str(base.checkpoint.path),
+            expected="all but those of the new head, score.weight",
+            found=f"without {shortened(missing, 4)}",
+            next_step="copy the checkpoint again, whole",
+        )
     require_finite(model, base.checkpoint)
     require_context(model.config, [pair["length"] for pair in pairs], "lower max_length", limit=recipe.max_length)
     heldout = (pair_length(tokenizer, row) for row in rows.heldout)  # of any length
