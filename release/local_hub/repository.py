@@ -108,7 +108,7 @@ class Repository:
         for name in (*(names[::-1] if revision == "main" else names), revision):
             if name in refs:
                 return self.commit_of(refs[name])
-        if _FULL_OID.fullmatch(revision) and (self.folder / "commits" / f"{revision}.json").is_file():
+        if self.has_commit(revision):
             return self.commit_of(revision)
         if _SHORT_OID.fullmatch(revision):
             found = list((self.folder / "commits").glob(f"{revision}*.json"))
@@ -118,7 +118,7 @@ class Repository:
 
     def commit_of(self, oid: str) -> Commit:
         try:
-            return _read_commit(self.folder / "commits" / f"{oid}.json")
+            return _read_commit(self._commit_file(oid))
         except FileNotFoundError as error:
             raise RevisionNotFound(oid) from error  # the repository was deleted meanwhile
 
@@ -179,10 +179,16 @@ class Repository:
         before = git_id(self, self.commit_of(parent)) if parent else None
         if git_commit(before, author, date, title, message, trees(tree)[""].id).id.decode() != oid:
             body["foreign"] = True
-        create_json(self.folder / "commits" / f"{oid}.json", {**body, "check": checksum(body, oid)})
+        create_json(self._commit_file(oid), {**body, "check": checksum(body, oid)})
 
     def has_commit(self, oid: str) -> bool:
-        return bool(_FULL_OID.fullmatch(oid)) and (self.folder / "commits" / f"{oid}.json").is_file()
+        return bool(_FULL_OID.fullmatch(oid)) and self._commit_file(oid).is_file()
+
+    def _commit_file(self, oid: str) -> Path:
+        """Raises RevisionNotFound for what is no id of a commit: it becomes a name of a file."""
+        if not _FULL_OID.fullmatch(oid):
+            raise RevisionNotFound(oid)
+        return self.folder / "commits" / f"{oid}.json"
 
     def replace_refs(self, refs: dict[str, str]) -> None:
         """Let branches and tags be exactly these; pull requests stay. Raises 422 where content has been collected."""
@@ -205,8 +211,7 @@ class Repository:
                     if self.has_commit(commit.oid):
                         break  # and so what came before it
                     self._require_content(commit.tree)
-                    name = f"{commit.oid}.json"
-                    create_json(self.folder / "commits" / name, read_json(source.folder / "commits" / name))
+                    create_json(self._commit_file(commit.oid), read_json(source._commit_file(commit.oid)))
             self._write_refs(refs, found["messages"])
 
     def squash(self, ref: str, author: str, title: str) -> Commit:
@@ -224,8 +229,7 @@ class Repository:
     def create_ref(self, ref: str, oid: str, message: str | None = None) -> None:
         """Add a branch or a tag. Raises Conflict if it exists, 422 if the other kind has one of its name."""
         name = ref.split("/", 2)[2]
-        if _BAD_REF.search(name) or len(name) > 200 or _FULL_OID.fullmatch(name) or name.startswith("refs/"):
-            raise Refusal(422, f"Invalid reference name: {name[:200]!r}")
+        check_ref_name(name)
         with self._locked():
             refs = self.refs()
             if ref in refs:
@@ -233,7 +237,7 @@ class Repository:
             if not ref.startswith("refs/pr/"):
                 _refuse_ambiguous(name, refs)
             with self.blobs.in_use():
-                if not (self.folder / "commits" / f"{oid}.json").is_file():
+                if not self.has_commit(oid):
                     raise RevisionNotFound(oid)
                 self._write_refs({**refs, ref: oid}, {ref: message} if message else {})
 
@@ -265,7 +269,7 @@ class Repository:
         details = (str(body["author"]), str(body["date"]), title, message)
         oid = git_commit(before, *details, trees(tree)[""].id).id.decode()
         body["check"] = checksum(body, oid)
-        path = self.folder / "commits" / f"{oid}.json"
+        path = self._commit_file(oid)
         create_json(path, body)
         return _read_commit(path)
 
@@ -284,6 +288,12 @@ class Repository:
             if self.folder.is_dir():
                 raise
             raise Refusal(404, "Repository not found", "RepoNotFound") from error  # deleted meanwhile
+
+
+def check_ref_name(name: str) -> None:
+    """Raises 422 for what no branch or tag is called: git could not have it, or it would be taken for something else."""
+    if _BAD_REF.search(name) or len(name) > 200 or _FULL_OID.fullmatch(name) or name.startswith("refs/"):
+        raise Refusal(422, f"Invalid reference name: {name[:200]!r}")
 
 
 def _refuse_ambiguous(name: str, refs: dict[str, str]) -> None:
