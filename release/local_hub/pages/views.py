@@ -11,6 +11,7 @@ from release.local_hub import discussions
 from release.local_hub.front_matter import split_card
 from release.local_hub.gate_form import fields_of
 from release.local_hub.pages.markdown import render_card
+from release.local_hub.plain_json import parsed_file
 from release.local_hub.refusals import EntryNotFound, RevisionNotFound
 from release.local_hub.repo_info import app_file, card_data, card_text, list_item, lost_files, repo_info
 from release.local_hub.repository import Commit, Repository
@@ -184,7 +185,7 @@ def _first_rows(repository: Repository, tree: Tree) -> Context | None:
     with repository.blobs.path(tree[path].sha256).open("rb") as file:
         for _ in range(ROWS_SHOWN):
             try:
-                row = json.loads(file.readline(TEXT_LIMIT))
+                row = parsed_file(file.readline(TEXT_LIMIT))
             except ValueError:
                 break
             if isinstance(row, dict):
