@@ -34,14 +34,16 @@ from training.errors import UsageError
 
 KINDS = ("model", "dataset", "space")
 FORMAT = 1
+LARGEST_FILE = 500 << 30  # bytes, as on the Hub
 OWN_NAME = "name.json"  # in the folder of a repository that was ever moved
 
 
 class Store:
     """Everything that a server serves; several processes may use one root at the same time."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, *, largest_file: int = LARGEST_FILE) -> None:
+        """`largest_file`: bytes of a file that uploads may bring."""
+        self.root, self.largest_file = root, largest_file
         root.mkdir(parents=True, exist_ok=True)
         create_json(root / "store.json", {"uuid": str(uuid.uuid4()), "format": FORMAT})
         identity = read_json(root / "store.json")
