@@ -231,7 +231,7 @@ class Xorbs:
         if places is None:
             raise ChunksGone(f"xorb {name} has not been uploaded")
         sizes = tuple(length for _, _, length in places)
-        return _Layout(sizes, sum(sizes), (), tuple(map(tuple, places)))
+        return _Layout(sizes, sum(sizes), (), tuple((blob, offset, length) for blob, offset, length in places))
 
     def chunks(self, segment: Segment) -> Iterator[tuple[int, bytes]]:
         """The chunks of a segment with their numbers. Raises XetError."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import shlex
 from typing import Any
 
 from release.local_hub import discussions
+from release.local_hub.file_diffs import FileDiff, FileDiffs
 from release.local_hub.front_matter import split_card
 from release.local_hub.gate_form import fields_of
 from release.local_hub.pages.markdown import render_card
@@ -22,7 +22,6 @@ from release.local_hub.tree import Entry, Tree, changed_paths, folders
 from release.local_hub.web import URL_PREFIX, Call
 
 TEXT_LIMIT = 512 << 10  # bytes of a file that are shown
-DIFF_LIMIT = 200 << 10  # bytes of a file whose changes are shown
 COMMITS_SHOWN = 100
 ROWS_SHOWN = 5
 Context = dict[str, Any]
@@ -274,27 +273,12 @@ def _changes(
     repository: Repository, before: Tree, changed: dict[str, Entry | None], *, barred: bool = False
 ) -> list[Context]:
     """Each changed file with its entries before and afterwards, and its diff, but for those who are barred from the files."""
-    shown = []
+    diffs, shown = FileDiffs(repository.blobs), []
     for path, new in changed.items():
         old = before.get(path)
-        diff = None if barred else _diff(repository, path, old, new)
-        shown.append({"path": path, "old": old, "new": new, "diff": diff})
+        diff = FileDiff() if barred else diffs.of(old, new)
+        shown.append({"path": path, "old": old, "new": new, "diff": diff.lines, "why": diff.why})
     return shown
-
-
-def _diff(repository: Repository, path: str, old: Entry | None, new: Entry | None) -> list[str] | None:
-    """A unified diff in lines; None for what is too large or not text."""
-    texts: list[list[str]] = []
-    for entry in (old, new):
-        if entry is not None and (
-            entry.lfs or entry.size > DIFF_LIMIT or not repository.blobs.has(entry.sha256, entry.size)
-        ):
-            return None
-        text = _text(repository, entry, DIFF_LIMIT) if entry is not None else ""
-        if text is None:
-            return None
-        texts.append(text.splitlines())
-    return list(difflib.unified_diff(texts[0], texts[1], path, path, lineterm="", n=3))[2:]
 
 
 def talks(repository: Repository) -> Context:
