@@ -85,7 +85,7 @@ def list_item(repository: Repository, commit: Commit) -> dict[str, Any]:
         "sha": commit.oid,
         "lastModified": commit.date,
         "createdAt": settings.get("created", commit.date),
-        "private": settings["private"],
+        "private": settings.get("private", True),
         "gated": settings.get("gated", False),
         "disabled": False,
         "downloads": 0,

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,10 +25,12 @@ from pathlib import Path
 from typing import Any
 
 from release.local_hub.git_objects import git_commit, git_id, trees
-from release.local_hub.refusals import Conflict, Refusal, RevisionNotFound, StaleParent
-from release.local_hub.storage import Blobs, create_json, locked, read_json, write_json
+from release.local_hub.records import read_record, write_record
+from release.local_hub.refusals import Conflict, Damaged, Refusal, RevisionNotFound, StaleParent
+from release.local_hub.storage import Blobs, create_json, locked, read_json
 from release.local_hub.tree import Change, Entry, Put, Tree, apply, refuse_lookalikes
 
+log = logging.getLogger("slipway.hub")
 MAIN = "refs/heads/main"
 _FULL_OID = re.compile(r"[0-9a-f]{40}")
 _SHORT_OID = re.compile(r"[0-9a-f]{7,39}")
@@ -63,8 +66,10 @@ class Repository:
     def initialise(cls, folder: Path, kind: str, settings: dict[str, Any]) -> None:
         """Write the folder of a repository without commits; it is nobody's until the store gives it a name."""
         (folder / "commits").mkdir(parents=True)
-        write_json(folder / "repo.json", {"kind": kind, "created": now(), "private": False, "gated": False, **settings})
-        write_json(folder / "refs.json", {"refs": {}, "messages": {}})
+        write_record(
+            folder / "repo.json", {"kind": kind, "created": now(), "private": False, "gated": False, **settings}
+        )
+        write_record(folder / "refs.json", {"refs": {}, "messages": {}})
 
     @property
     def namespace(self) -> str:
@@ -72,7 +77,7 @@ class Repository:
 
     @property
     def settings(self) -> dict[str, Any]:
-        settings: dict[str, Any] = read_json(self.folder / "repo.json", {"private": True})
+        settings: dict[str, Any] = read_record(self.folder / "repo.json", {"private": True})
         return settings
 
     @property
@@ -87,14 +92,16 @@ class Repository:
         with self._locked():
             settings = self.settings
             edit(settings)
-            write_json(self.folder / "repo.json", settings)
+            write_record(self.folder / "repo.json", settings)
             return settings
 
     # Reading
 
     def refs(self) -> dict[str, str]:
         """Full ref name (refs/heads/main, refs/tags/v1, refs/pr/1) -> commit id."""
-        refs: dict[str, str] = read_json(self.folder / "refs.json", {"refs": {}})["refs"]
+        refs = read_record(self.folder / "refs.json", {"refs": {}}).get("refs")
+        if not isinstance(refs, dict):
+            raise Damaged(self.folder / "refs.json", "it lists no refs")
         return refs
 
     def resolve(self, revision: str) -> Commit:
@@ -121,6 +128,8 @@ class Repository:
             return _read_commit(self._commit_file(oid))
         except FileNotFoundError as error:
             raise RevisionNotFound(oid) from error  # the repository was deleted meanwhile
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise Damaged(self._commit_file(oid), "it cannot be read as a commit") from error
 
     def history(self, oid: str) -> Iterator[Commit]:
         """Commits from `oid` back to the first."""
@@ -203,7 +212,7 @@ class Repository:
         """Take the branches and tags of another repository of this Hub, with all their commits, into this one that has none.
         Raises 422 where content of theirs has been lost."""
         with source._locked():  # of both files, refs and messages, one state
-            found = read_json(source.folder / "refs.json", {"refs": {}, "messages": {}})
+            found = read_record(source.folder / "refs.json", {"refs": {}, "messages": {}})
         refs = {ref: oid for ref, oid in found["refs"].items() if not ref.startswith("refs/pr/")}
         with self.blobs.in_use():
             for oid in set(refs.values()):
@@ -274,9 +283,9 @@ class Repository:
         return _read_commit(path)
 
     def _write_refs(self, refs: dict[str, str], messages: dict[str, str] | None = None) -> None:
-        old = read_json(self.folder / "refs.json", {}).get("messages", {})
+        old = read_record(self.folder / "refs.json", {}).get("messages", {})
         kept = {ref: text for ref, text in {**old, **(messages or {})}.items() if ref in refs}
-        write_json(self.folder / "refs.json", {"refs": refs, "messages": kept})
+        write_record(self.folder / "refs.json", {"refs": refs, "messages": kept})
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -288,6 +297,13 @@ class Repository:
             if self.folder.is_dir():
                 raise
             raise Refusal(404, "Repository not found", "RepoNotFound") from error  # deleted meanwhile
+
+
+def passed_over(repository: Repository, error: Exception) -> None:
+    """Note in the log that a list leaves a repository out: it is damaged, and the others are to be told of all the same. One that
+    was deleted at this moment, or is just being created, is not worth a word."""
+    if isinstance(error, Damaged):
+        log.error("%s %s is left out of a list: %s", repository.kind, repository.id, error)
 
 
 def check_ref_name(name: str) -> None:

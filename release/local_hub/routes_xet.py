@@ -28,7 +28,7 @@ from release.local_hub.bodies import body_blocks, written
 from release.local_hub.callers import bearer_token
 from release.local_hub.refusals import Refusal
 from release.local_hub.routes_commit import pushable
-from release.local_hub.storage import Blobs, fsync_path, read_json, write_json
+from release.local_hub.storage import Blobs, fsync_path, locked, read_json, write_json
 from release.local_hub.store import Store
 from release.local_hub.web import Call, json_route
 from release.local_hub.xet_format import (
@@ -257,7 +257,8 @@ class Xorbs:
 
     def forget(self, names: Iterable[str]) -> None:
         """Let xorbs be sent again: under a new address, since clients would not send them to this one."""
-        write_json(self.folder / GENERATIONS, [*read_json(self.folder / GENERATIONS, [])[-20:], uuid.uuid4().hex])
+        with locked(self.folder / f"{GENERATIONS}.lock"):
+            write_json(self.folder / GENERATIONS, [*read_json(self.folder / GENERATIONS, [])[-20:], uuid.uuid4().hex])
         for name in names:  # a xorb whose bytes are here stays: it may be the file's description that was wrong
             (self.folder / f"{name}.json").unlink(missing_ok=True)
 

@@ -12,9 +12,9 @@ from release.local_hub.front_matter import split_card
 from release.local_hub.gate_form import fields_of
 from release.local_hub.pages.markdown import render_card
 from release.local_hub.plain_json import parsed_file
-from release.local_hub.refusals import EntryNotFound, RevisionNotFound
+from release.local_hub.refusals import EntryNotFound, Refusal
 from release.local_hub.repo_info import app_file, card_data, card_text, list_item, lost_files, repo_info
-from release.local_hub.repository import Commit, Repository
+from release.local_hub.repository import Commit, Repository, passed_over
 from release.local_hub.routes_collections import answer_of, readable, visible
 from release.local_hub.routes_resolve import IMAGES
 from release.local_hub.routes_tree import last_commits
@@ -40,10 +40,9 @@ def index(call: Call, kind: str | None, namespace: str | None = None) -> Context
         found = [
             item
             for repository in call.store.repositories(each)
-            if (call.caller.may_read(repository.namespace) or not repository.private)
-            and (namespace is None or repository.namespace.lower() == namespace.lower())
+            if (namespace is None or repository.namespace.lower() == namespace.lower())
             and all(word in repository.id.lower() for word in search.split())
-            and (item := _index_item(repository)) is not None
+            and (item := _index_item(call, repository)) is not None
         ]
         counts[each] = len(found)
         items += found if kind in (None, each) else []
@@ -64,21 +63,25 @@ def collection(call: Call) -> Context:
     found = answer_of(call, readable(call))
     items = []
     for each in found["items"]:
-        item = _index_item(call.find(each["type"], each["id"]))
+        item = _index_item(call, call.find(each["type"], each["id"]))
         items += [{**item, "note": (each["note"] or {}).get("text")}] if item else []
     return {"collection": found, "items": items}
 
 
-def _index_item(repository: Repository) -> Context | None:
+def _index_item(call: Call, repository: Repository) -> Context | None:
+    """None for what the caller may not see, or is not all there."""
     try:
+        if repository.private and not call.caller.may_read(repository.namespace):
+            return None
         commit = repository.resolve("main")
         item = list_item(repository, commit)
         item |= {"kind": repository.kind, "path": base_path(repository), "files": len(commit.tree)}
         item["size"] = sum(entry.size for entry in commit.tree.values())
         item["title"] = card_data(repository.blobs, commit.tree).get("title") if repository.kind == "space" else None
         return item
-    except (RevisionNotFound, FileNotFoundError):
-        return None  # it was deleted, or is just being created
+    except (Refusal, FileNotFoundError) as error:
+        passed_over(repository, error)
+        return None
 
 
 def repository_page(repository: Repository, revision: str, tab: str) -> Context:
