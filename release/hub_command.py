@@ -29,6 +29,7 @@ OF_ACTION = {
     "token_file": "serve",
     "run_spaces": "serve",
     "public_host": "serve",
+    "largest_file": "serve",
     "organisation": "user",
     "read_only": "user",
     "create": "user",
@@ -78,6 +79,9 @@ def add_hub_command(parser: Parser) -> None:
         action="store_true",
         help="run the Spaces: whoever may write here then runs code on this machine, as you, without a sandbox",
     )
+    hub.add_argument(
+        "--largest-file", type=float, metavar="GB", help="the largest file that uploads may bring (default: 500)"
+    )
     hub.add_argument("--organisation", action="append", default=[], metavar="ORG", help="with `user`: a member of ORG")
     hub.add_argument("--create", action="store_true", help="with `user`: begin a Hub in DIR where there is none")
     hub.add_argument("--read-only", action="store_true", help="with `user`: a token that cannot write")
@@ -116,10 +120,13 @@ def _require_own_options(args: argparse.Namespace) -> None:
 
 def _serve(args: argparse.Namespace) -> Result:
     from release.local_hub.server import serve  # starlette and uvicorn take a moment to import
-    from release.local_hub.store import Store
+    from release.local_hub.store import LARGEST_FILE, Store
 
     _require_no_subject(args)
-    store, file = Store(args.root), args.token_file
+    if args.largest_file is not None and not 0 < args.largest_file < 1e6:
+        raise UsageError("--largest-file is a number of GB above 0", found=f"{args.largest_file:g}")
+    limit = LARGEST_FILE if args.largest_file is None else int(args.largest_file * 1e9)
+    store, file = Store(args.root, largest_file=limit), args.token_file
     accept = partial(_accept_token_file, file, store) if file else None
     serve(store, args.host, args.port, run_spaces=args.run_spaces, names=args.public_host, listening=accept)
     return {"summary": "the Hub has stopped", "root": str(args.root)}

@@ -1,4 +1,5 @@
-"""How requests travel to a Hub: limits to waiting, and digests by which bytes that changed on their way are noticed.
+"""How requests travel to a Hub: limits to waiting, digests by which bytes that changed on their way are noticed, and no names
+of files from a Hub that lead elsewhere.
 
     prepare_transport()        # from now on, for every request of huggingface_hub in this process
 
@@ -9,9 +10,11 @@ the embedded Hub checks, and answers that carry it are checked here. Other Hubs 
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING
 
 from release.content_digest import HEADER, content_digest
+from training.errors import VerificationMismatch
 
 if TYPE_CHECKING:
     import httpx2
@@ -24,6 +27,13 @@ XET_PATIENCE = {
     "HF_XET_CLIENT_RETRY_MAX_ATTEMPTS": "3",
     "HF_XET_CLIENT_RETRY_MAX_DURATION": "20s",
 }
+
+NAMES = (
+    "ETag",
+    "X-Linked-Etag",
+    "X-Repo-Commit",
+)  # of these huggingface_hub makes names of files in its cache, unchecked
+_NAME = re.compile(r"[A-Za-z0-9_=+-][A-Za-z0-9_=+.:-]{0,199}")
 
 
 def prepare_transport() -> None:
@@ -44,7 +54,7 @@ def prepare_transport() -> None:
         hooks = client.event_hooks
         client.event_hooks = {
             "request": [*hooks.get("request", []), _add_digest],
-            "response": [*hooks.get("response", []), _check_digest],
+            "response": [*hooks.get("response", []), _check_digest, _check_names],
         }
         return client
 
@@ -70,3 +80,19 @@ def _check_digest(response: httpx2.Response) -> None:
         raise httpx2.RemoteProtocolError(
             "the answer changed on its way: its digest is another", request=response.request
         )
+
+
+def _check_names(response: httpx2.Response) -> None:
+    """Raises VerificationMismatch where a file's metadata would have it written outside of the cache."""
+    if response.request.method != "HEAD":
+        return  # of other answers no names are made
+    for header in NAMES:
+        value = response.headers.get(header)
+        if value and not _NAME.fullmatch(value.removeprefix("W/").strip('"')):
+            raise VerificationMismatch(
+                "the Hub names a file by what cannot be a name of a file; nothing of it was written",
+                where=f"{response.request.url.copy_with(query=None)}, {header}",
+                expected="a hash or a commit's id",
+                found=ascii(value)[:200],
+                next_step="check that HF_ENDPOINT (or --from) is the Hub that you mean",
+            )

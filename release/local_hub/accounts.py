@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from release.local_hub.records import read_record, write_record
 from release.local_hub.repository import now
-from release.local_hub.storage import locked, read_json, write_json
+from release.local_hub.storage import locked
 from training.errors import UsageError
 
 Scope = Literal["read", "write"]
@@ -158,7 +159,7 @@ class Accounts:
             raise UsageError(f"the name {name} is taken", next_step="choose another one")
 
     def _read(self) -> dict[str, Any]:
-        data: dict[str, Any] = read_json(self.file) or {"users": {}, "organisations": {}, "tokens": {}}
+        data: dict[str, Any] = read_record(self.file) or {"users": {}, "organisations": {}, "tokens": {}}
         return data
 
     @contextmanager
@@ -166,7 +167,7 @@ class Accounts:
         with locked(self.lock):
             data = self._read()
             yield data
-            write_json(self.file, data)
+            write_record(self.file, data)
 
 
 def _hash(token: str) -> str:

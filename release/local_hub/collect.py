@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from release.local_hub.refusals import RevisionNotFound
+from release.local_hub.refusals import Damaged, Refusal
 from release.local_hub.repository import Repository
 from release.local_hub.routes_xet import Xorbs
 from release.local_hub.storage import read_json
@@ -57,8 +57,12 @@ def collect(store: Store, *, grace: float, dry_run: bool = False) -> Collected:
 
 
 def _repositories(store: Store) -> Iterator[Repository]:
-    for kind in KINDS:
-        yield from store.repositories(kind)
+    """Raises VerificationMismatch where a name cannot be read: what it leads to would be taken for nobody's."""
+    try:
+        for kind in KINDS:
+            yield from store.repositories(kind, strict=True)
+    except Damaged as damaged:
+        raise _is_damaged("this Hub", str(store.root), damaged) from damaged
 
 
 def _collect_leftovers(store: Store, horizon: float, done: Collected, dry_run: bool) -> None:
@@ -97,16 +101,20 @@ def _reached(repository: Repository) -> set[str]:
                 if commit.oid in reached:
                     break
                 reached.add(commit.oid)
-    except (RevisionNotFound, ValueError, KeyError) as error:
+    except (Refusal, ValueError, KeyError) as error:
         if not repository.folder.is_dir():
             return set()  # it was deleted meanwhile
-        raise VerificationMismatch(
-            f"{repository.kind} {repository.id} is damaged, and nothing is removed from a damaged Hub",
-            where=str(repository.folder),
-            found=f"{type(error).__name__}: {error}",
-            next_step="python -m release hub fsck --root DIR",
-        ) from error
+        raise _is_damaged(f"{repository.kind} {repository.id}", str(repository.folder), error) from error
     return reached
+
+
+def _is_damaged(what: str, where: str, error: Exception) -> VerificationMismatch:
+    return VerificationMismatch(
+        f"{what} is damaged, and nothing is removed from a damaged Hub",
+        where=where,
+        found=f"{type(error).__name__}: {error}",
+        next_step="python -m release hub fsck --root DIR",
+    )
 
 
 def _collect_blobs(store: Store, horizon: float, removed: set[Path], done: Collected, dry_run: bool) -> None:

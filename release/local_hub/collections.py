@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from release.local_hub.records import read_record, readable, write_record
 from release.local_hub.refusals import Conflict, Refusal
 from release.local_hub.repository import now
-from release.local_hub.storage import locked, read_json, write_json
+from release.local_hub.storage import locked
 
 Collection = dict[str, Any]
 ITEM_TYPES = ("model", "dataset", "space")
@@ -33,13 +34,13 @@ class Collections:
 
     def all(self) -> Iterator[Collection]:
         """Every collection, the newest change first."""
-        found = [read_json(file) for file in self.folder.glob("*.json")]
+        found = [readable(file) for file in self.folder.glob("*.json")]
         yield from sorted((one for one in found if one), key=lambda one: str(one["updated"]), reverse=True)
 
     def read(self, slug: str) -> Collection:
         """Raises 404. A slug without its id is no slug; its words in front are for people."""
         identity = slug.rpartition("-")[2]
-        found: Collection | None = read_json(self._file(identity)) if _ID.fullmatch(identity) else None
+        found: Collection | None = read_record(self._file(identity)) if _ID.fullmatch(identity) else None
         if found is None or found["namespace"].lower() != slug.partition("/")[0].lower():
             raise Refusal(404, "Collection not found")
         return found
@@ -54,7 +55,7 @@ class Collections:
             identity = secrets.token_hex(12)
             made: Collection = {"id": identity, "namespace": namespace, "title": title, "description": description}
             made |= {"private": private, "position": 0, "theme": "indigo", "items": [], "updated": now()}
-            write_json(self._file(identity), made)
+            write_record(self._file(identity), made)
             return made
 
     def edit(self, slug: str, change: Callable[[Collection], None]) -> Collection:
@@ -65,7 +66,7 @@ class Collections:
             found["updated"] = now()
             for position, item in enumerate(found["items"]):
                 item["position"] = position
-            write_json(self._file(found["id"]), found)
+            write_record(self._file(found["id"]), found)
             return found
 
     def delete(self, slug: str) -> None:

@@ -12,9 +12,10 @@ from collections.abc import Callable, Sequence
 from itertools import takewhile
 from typing import Any
 
+from release.local_hub.records import create_record, read_record, readable, write_record
 from release.local_hub.refusals import Conflict, Refusal
 from release.local_hub.repository import MAIN, Commit, Repository, now
-from release.local_hub.storage import create_json, locked, read_json, write_json
+from release.local_hub.storage import locked
 from release.local_hub.tree import Change, Delete, Entry, Put, Tree, changed_paths
 
 LOCK = "discussions.lock"  # in the repository's folder: numbers are given and statuses change under it
@@ -74,7 +75,7 @@ def opened_by(repository: Repository, revision: str, user: str | None) -> bool:
 
 def read(repository: Repository, number: int) -> dict[str, Any]:
     """Raises Refusal 404."""
-    found: dict[str, Any] | None = read_json(repository.folder / "discussions" / f"{number}.json")
+    found: dict[str, Any] | None = read_record(repository.folder / "discussions" / f"{number}.json")
     if found is None:
         raise Refusal(404, "Discussion not found", "EntryNotFound")
     return found
@@ -83,7 +84,8 @@ def read(repository: Repository, number: int) -> dict[str, Any]:
 def read_all(repository: Repository) -> list[dict[str, Any]]:
     """Newest first."""
     numbers = sorted((int(file.stem) for file in (repository.folder / "discussions").glob("[0-9]*.json")), reverse=True)
-    return [read(repository, number) for number in numbers]
+    found = [readable(repository.folder / "discussions" / f"{number}.json") for number in numbers]
+    return [one for one in found if one is not None]
 
 
 def add_event(repository: Repository, number: int, author: str, kind: str, data: dict[str, Any], **changes: Any) -> Any:
@@ -108,7 +110,7 @@ def _append(
     """Write the discussion with one more event, under its lock."""
     events = [*discussion["events"], event]
     file = repository.folder / "discussions" / f"{discussion['num']}.json"
-    write_json(file, {**discussion, **changes, "events": events})
+    write_record(file, {**discussion, **changes, "events": events})
     return event
 
 
@@ -148,7 +150,7 @@ def _change_comment(
         changed = {**changed, "data": change(changed["data"])}
         discussion = read(repository, number)
         events = [changed if event["id"] == identity else event for event in discussion["events"]]
-        write_json(repository.folder / "discussions" / f"{number}.json", {**discussion, "events": events})
+        write_record(repository.folder / "discussions" / f"{number}.json", {**discussion, "events": events})
     return changed
 
 
@@ -240,7 +242,7 @@ def _write_new(
         "merged": None,
         "events": [_comment(author, text)],
     }
-    create_json(repository.folder / "discussions" / f"{number}.json", discussion)
+    create_record(repository.folder / "discussions" / f"{number}.json", discussion)
 
 
 def _comment(author: str, text: str) -> dict[str, Any]:

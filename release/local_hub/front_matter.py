@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from release.local_hub.plain_json import plain
+
 _FRONT_MATTER = re.compile(r"\A\ufeff?---[ \t]*\r?\n(.*?)(?:^|\n)---[ \t]*(?:\r?\n|\Z)", re.DOTALL)
 LIMIT = 256 << 10  # characters of YAML
 
@@ -19,12 +21,12 @@ def split_card(text: str) -> tuple[str | None, str]:
 
 
 def parse_front_matter(front: str) -> Any:
-    """Its value, made of what JSON knows (dates become text). Raises ValueError saying what is wrong, and where."""
+    """Its value, made of what every answer can hold (dates become text). Raises ValueError saying what is wrong, and where."""
     if len(front) > LIMIT:
         raise ValueError(f"the metadata is longer than {LIMIT} characters")
     try:
         value = yaml.load(front, Loader=_Loader)
-        return json.loads(json.dumps(value, default=str))
+        return plain(json.loads(json.dumps(value, default=str)))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" (line {mark.line + 2})" if mark else ""  # the opening --- is line 1

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from release.local_hub.records import problem
 from release.local_hub.repository import names
 from release.local_hub.routes_xet import Xorbs
 from release.local_hub.send_again import sending_commands
@@ -51,15 +52,15 @@ def check(root: Path) -> list[Damage]:
     if not (root / "store.json").exists():
         raise UsageError("there is no Hub", where=str(root), expected="the folder that `hub --root` was given")
     damages: list[Damage] = []
-    identity = _json(root, root / "store.json", damages)
+    identity = _record(root, root / "store.json", damages)
     if isinstance(identity, dict) and identity.get("format") != FORMAT:
         damages.append(Damage("store.json", f"its format is not {FORMAT}"))
     if (root / "accounts.json").exists():
-        accounts = _json(root, root / "accounts.json", damages)
+        accounts = _record(root, root / "accounts.json", damages)
         if isinstance(accounts, dict) and not {"users", "organisations", "tokens"} <= accounts.keys():
             damages.append(Damage("accounts.json", "users, organisations or tokens are missing"))
     for file in sorted([*(root / "collections").glob("*.json"), *(root / "webhooks").glob("*.json")]):
-        _json(root, file, damages)
+        _record(root, file, damages)
     uses: Uses = defaultdict(dict)
     commands: dict[str, str] = {}
     for label, folder in _named(root, damages):
@@ -103,11 +104,11 @@ def _named(root: Path, damages: list[Damage]) -> Iterator[tuple[str, Path]]:
     labels: dict[Path, str] = {}
     for kind in KINDS:
         for file in sorted((root / "names" / f"{kind}s").glob("*/*.json")):
-            named = _json(root, file, damages)
+            named = _record(root, file, damages)
             if not isinstance(named, dict) or "moved_to" in named:
                 continue
             folder, label = root / "repositories" / str(named.get("folder")), f"{kind} {named.get('id')}"
-            own = _json(root, folder / OWN_NAME, damages) if (folder / OWN_NAME).is_file() else None
+            own = _record(root, folder / OWN_NAME, damages) if (folder / OWN_NAME).is_file() else None
             if isinstance(own, dict) and str(own.get("id")).lower() != str(named.get("id")).lower():
                 continue  # a move that was broken off: this name leads to the other
             if not (folder / "repo.json").is_file():
@@ -120,16 +121,17 @@ def _named(root: Path, damages: list[Damage]) -> Iterator[tuple[str, Path]]:
 
 
 def _check_repository(root: Path, folder: Path, label: str, damages: list[Damage], uses: Uses) -> None:
-    _json(root, folder / "repo.json", damages)
-    for file in sorted((folder / "discussions").glob("*.json")):
-        _json(root, file, damages)
+    _record(root, folder / "repo.json", damages, label)
+    secrets = [file for file in [folder / "runtime" / "secrets.json"] if file.is_file()]
+    for file in [*sorted((folder / "discussions").glob("*.json")), *secrets]:
+        _record(root, file, damages, label)
     commits = {
         file.stem: _commit(root, file, label, damages, uses) for file in sorted((folder / "commits").glob("*.json"))
     }
     for oid, parent in commits.items():
         if parent is not None and parent not in commits:
             damages.append(Damage(_where(root, folder / "commits" / f"{oid}.json"), f"its parent {parent} is missing"))
-    refs = _json(root, folder / "refs.json", damages)
+    refs = _record(root, folder / "refs.json", damages, label)
     if refs is None:
         return
     listed = refs.get("refs") if isinstance(refs, dict) else None
@@ -203,6 +205,21 @@ def _json(root: Path, file: Path, damages: list[Damage]) -> Any:
     except (OSError, ValueError) as error:
         damages.append(Damage(_where(root, file), f"it cannot be read: {error}"))
         return None
+
+
+def _record(root: Path, file: Path, damages: list[Damage], label: str | None = None) -> Any:
+    """A record's value, as far as it can be read; a note where its bytes are not what was written (records.py)."""
+    affects = (label,) if label else ()
+    try:
+        raw = file.read_bytes()
+    except OSError as error:
+        damages.append(Damage(_where(root, file), f"it cannot be read: {error}", affects))
+        return None
+    wrong = problem(raw)
+    if wrong:
+        damages.append(Damage(_where(root, file), wrong, affects))
+        return None
+    return json.loads(raw)
 
 
 def _where(root: Path, file: Path) -> str:

@@ -9,7 +9,6 @@ shows what it showed before, and the same command goes on where it stopped.
 
 from __future__ import annotations
 
-import glob
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 
 from release.hub_client import HubClient, HubCommit, HubRepository, Kind
 from release.hub_files import HubFile
+from release.local_hub.mirror_checks import check_commit, check_repository, check_tree
 from release.local_hub.refusals import RevisionNotFound
 from release.local_hub.repository import Repository
 from release.local_hub.store import Store, split_id
@@ -48,6 +48,7 @@ def mirror(store: Store, source: HubClient, named: str) -> Mirrored:
             where=source.endpoint,
             next_step="check the name; datasets/ORG/NAME and spaces/ORG/NAME are those of the other types",
         )
+    check_repository(there, source.endpoint)
     repository = _here(store, there, kind, source.endpoint)
     copy = _Copy(source, repository, there.repo_id, kind, store.root / "mirroring" / repository.folder.name)
     heads = {f"refs/heads/{name}": oid for name, oid in there.branches.items()}
@@ -108,6 +109,8 @@ class _Copy:
             return
         listed = self.source.history(self.repo_id, head, self.kind)
         parent: str | None = None
+        for commit in listed:
+            check_commit(commit, f"{self.source.endpoint}/{self.repo_id}")
         for commit in reversed(listed):
             if self._stands(commit.commit):
                 files = self.repository.commit_of(commit.commit).tree.values()
@@ -131,6 +134,7 @@ class _Copy:
 
     def _commit(self, commit: HubCommit, parent: str | None) -> None:
         listed = self.source.tree(self.repo_id, commit.commit, self.kind)
+        check_tree(listed, f"{self.source.endpoint}/{self.repo_id}@{commit.commit}")
         missing = {path: file for path, file in listed.items() if not self._is_here(file)}
         if missing:
             log(f"{self.repo_id}@{commit.commit[:12]}: {len(missing)} of {len(listed)} files")
@@ -148,25 +152,28 @@ class _Copy:
         return (file.git_oid, file.size) in self._known
 
     def _download(self, commit: str, missing: dict[str, HubFile]) -> None:
-        """Through the client's cache, in which what was broken off continues."""
-        patterns = [glob.escape(path) for path in missing]
-        folder = self.source.download(self.repo_id, commit, self.scratch, self.kind, patterns)
+        """Through the client's cache, in which what was broken off continues. File by file, for the client's download of a whole
+        revision reads the list again, and takes names of files from it that nobody has checked."""
+        places = self.source.files(self.repo_id, commit, list(missing), self.scratch, self.kind)
         for path, file in missing.items():
-            self._known[file.git_oid, file.size] = self._stored(path, folder / path, file)
+            self._known[file.git_oid, file.size] = self._stored(path, places[path], file)
             self.files += 1
             self.size += file.size
         shutil.rmtree(self.scratch)
 
     def _stored(self, path: str, downloaded: Path, listed: HubFile) -> Entry:
-        blobs = self.repository.blobs
-        if listed.sha256 is None:
+        blobs, size = self.repository.blobs, downloaded.stat().st_size
+        entry: Entry | None = None
+        if size != listed.size:
+            expected, found = f"{listed.size} bytes", f"{size} bytes"
+        elif listed.sha256 is None:
             entry = regular(blobs, downloaded.read_bytes())
             expected, found = listed.git_oid, entry.oid
         else:
             blob = blobs.add_file(downloaded)
             entry = large(blob.sha256, blob.size)
             expected, found = listed.sha256, blob.sha256
-        if expected != found:
+        if expected != found or entry is None:
             shutil.rmtree(self.scratch)
             raise VerificationMismatch(
                 "a file arrived with other bytes than the source lists",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 
 class Refusal(Exception):
@@ -35,6 +36,17 @@ class ContentGone(Refusal):
 
     def __init__(self, what: str) -> None:
         message = f"The content of {what} is not on this Hub any more, though its commits name it; send the file again"
+        super().__init__(410, message, headers={"Cache-Control": "no-store"})
+
+
+class Damaged(Refusal):
+    """A record on the disk that is not what was written there. 410 as ContentGone, and for its reasons."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        place = "/".join(path.parts[-3:])
+        message = (
+            f"A record of this Hub is damaged, {place}: {why}. `hub fsck` names all that is; restore it from a copy"
+        )
         super().__init__(410, message, headers={"Cache-Control": "no-store"})
 
 

@@ -5,12 +5,13 @@ repo_info(repository, repository.resolve("main"), with_blobs=True)["cardData"]["
 
 from __future__ import annotations
 
-import json
 from functools import lru_cache
 from typing import Any
 
 from release.local_hub.front_matter import parse_front_matter, split_card
+from release.local_hub.plain_json import parsed_file
 from release.local_hub.repository import Commit, Repository
+from release.local_hub.safetensors_header import header_counts
 from release.local_hub.space_status import RUNNING, STOPPED, SpaceStatus, read_status
 from release.local_hub.storage import Blobs, pointer_of
 from release.local_hub.tree import Entry, Tree
@@ -21,7 +22,6 @@ DATASET_TAGS = (
     "task_categories", "task_ids", "size_categories", "multilinguality", "language_creators", "annotations_creators",
     "source_datasets", "benchmark",
 )  # fmt: skip
-HEADER_LIMIT = 32 << 20  # bytes of a safetensors header
 
 
 def card_text(blobs: Blobs, tree: Tree) -> str:
@@ -36,8 +36,15 @@ def lost_files(blobs: Blobs, tree: Tree) -> list[str]:
 
 
 def card_data(blobs: Blobs, tree: Tree) -> dict[str, Any]:
-    """The card's metadata; empty when there is none or it is not valid."""
-    front, _ = split_card(card_text(blobs, tree))
+    """The card's metadata; empty when there is none or it is not valid. It is shared: not to be changed."""
+    entry = tree.get("README.md")
+    return _parsed_card(blobs, entry.sha256) if entry and blobs.has(entry.sha256) else {}
+
+
+@lru_cache(maxsize=512)
+def _parsed_card(blobs: Blobs, sha256: str) -> dict[str, Any]:
+    """Read once: the metadata of one card may take seconds (256 kB of YAML), and stands in every list."""
+    front, _ = split_card(blobs.read(sha256, CARD_LIMIT).decode(errors="replace"))
     try:
         plain = parse_front_matter(front) if front else {}
     except ValueError:
@@ -78,7 +85,7 @@ def list_item(repository: Repository, commit: Commit) -> dict[str, Any]:
         "sha": commit.oid,
         "lastModified": commit.date,
         "createdAt": settings.get("created", commit.date),
-        "private": settings["private"],
+        "private": settings.get("private", True),
         "gated": settings.get("gated", False),
         "disabled": False,
         "downloads": 0,
@@ -176,8 +183,8 @@ def _config(blobs: Blobs, tree: Tree) -> dict[str, Any]:
 @lru_cache(maxsize=256)
 def _parse_config(blobs: Blobs, sha256: str) -> dict[str, Any]:
     try:
-        value = json.loads(blobs.read(sha256))
-    except (ValueError, RecursionError):
+        value = parsed_file(blobs.read(sha256))
+    except ValueError:
         return {}
     return value if isinstance(value, dict) else {}
 
@@ -196,19 +203,7 @@ def parameter_counts(blobs: Blobs, tree: Tree) -> dict[str, int]:
     return counts
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=4096)
 def _header_counts(blobs: Blobs, sha256: str) -> tuple[tuple[str, int], ...]:
     with blobs.path(sha256).open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        raw = file.read(length) if length <= HEADER_LIMIT else b""
-    counts: dict[str, int] = {}
-    try:
-        for name, tensor in json.loads(raw).items():
-            if name != "__metadata__":
-                size = 1
-                for dimension in tensor["shape"]:
-                    size *= int(dimension)
-                counts[str(tensor["dtype"])] = counts.get(str(tensor["dtype"]), 0) + size
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return ()  # it only bears the name of a safetensors file
-    return tuple(counts.items())
+        return tuple((header_counts(file) or {}).items())

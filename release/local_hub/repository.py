@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,10 +25,12 @@ from pathlib import Path
 from typing import Any
 
 from release.local_hub.git_objects import git_commit, git_id, trees
-from release.local_hub.refusals import Conflict, Refusal, RevisionNotFound, StaleParent
-from release.local_hub.storage import Blobs, create_json, locked, read_json, write_json
+from release.local_hub.records import read_record, write_record
+from release.local_hub.refusals import Conflict, Damaged, Refusal, RevisionNotFound, StaleParent
+from release.local_hub.storage import Blobs, create_json, locked, read_json
 from release.local_hub.tree import Change, Entry, Put, Tree, apply, refuse_lookalikes
 
+log = logging.getLogger("slipway.hub")
 MAIN = "refs/heads/main"
 _FULL_OID = re.compile(r"[0-9a-f]{40}")
 _SHORT_OID = re.compile(r"[0-9a-f]{7,39}")
@@ -63,8 +66,10 @@ class Repository:
     def initialise(cls, folder: Path, kind: str, settings: dict[str, Any]) -> None:
         """Write the folder of a repository without commits; it is nobody's until the store gives it a name."""
         (folder / "commits").mkdir(parents=True)
-        write_json(folder / "repo.json", {"kind": kind, "created": now(), "private": False, "gated": False, **settings})
-        write_json(folder / "refs.json", {"refs": {}, "messages": {}})
+        write_record(
+            folder / "repo.json", {"kind": kind, "created": now(), "private": False, "gated": False, **settings}
+        )
+        write_record(folder / "refs.json", {"refs": {}, "messages": {}})
 
     @property
     def namespace(self) -> str:
@@ -72,7 +77,7 @@ class Repository:
 
     @property
     def settings(self) -> dict[str, Any]:
-        settings: dict[str, Any] = read_json(self.folder / "repo.json", {"private": True})
+        settings: dict[str, Any] = read_record(self.folder / "repo.json", {"private": True})
         return settings
 
     @property
@@ -87,14 +92,16 @@ class Repository:
         with self._locked():
             settings = self.settings
             edit(settings)
-            write_json(self.folder / "repo.json", settings)
+            write_record(self.folder / "repo.json", settings)
             return settings
 
     # Reading
 
     def refs(self) -> dict[str, str]:
         """Full ref name (refs/heads/main, refs/tags/v1, refs/pr/1) -> commit id."""
-        refs: dict[str, str] = read_json(self.folder / "refs.json", {"refs": {}})["refs"]
+        refs = read_record(self.folder / "refs.json", {"refs": {}}).get("refs")
+        if not isinstance(refs, dict):
+            raise Damaged(self.folder / "refs.json", "it lists no refs")
         return refs
 
     def resolve(self, revision: str) -> Commit:
@@ -108,7 +115,7 @@ class Repository:
         for name in (*(names[::-1] if revision == "main" else names), revision):
             if name in refs:
                 return self.commit_of(refs[name])
-        if _FULL_OID.fullmatch(revision) and (self.folder / "commits" / f"{revision}.json").is_file():
+        if self.has_commit(revision):
             return self.commit_of(revision)
         if _SHORT_OID.fullmatch(revision):
             found = list((self.folder / "commits").glob(f"{revision}*.json"))
@@ -118,9 +125,11 @@ class Repository:
 
     def commit_of(self, oid: str) -> Commit:
         try:
-            return _read_commit(self.folder / "commits" / f"{oid}.json")
+            return _read_commit(self._commit_file(oid))
         except FileNotFoundError as error:
             raise RevisionNotFound(oid) from error  # the repository was deleted meanwhile
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise Damaged(self._commit_file(oid), "it cannot be read as a commit") from error
 
     def history(self, oid: str) -> Iterator[Commit]:
         """Commits from `oid` back to the first."""
@@ -179,10 +188,16 @@ class Repository:
         before = git_id(self, self.commit_of(parent)) if parent else None
         if git_commit(before, author, date, title, message, trees(tree)[""].id).id.decode() != oid:
             body["foreign"] = True
-        create_json(self.folder / "commits" / f"{oid}.json", {**body, "check": checksum(body, oid)})
+        create_json(self._commit_file(oid), {**body, "check": checksum(body, oid)})
 
     def has_commit(self, oid: str) -> bool:
-        return bool(_FULL_OID.fullmatch(oid)) and (self.folder / "commits" / f"{oid}.json").is_file()
+        return bool(_FULL_OID.fullmatch(oid)) and self._commit_file(oid).is_file()
+
+    def _commit_file(self, oid: str) -> Path:
+        """Raises RevisionNotFound for what is no id of a commit: it becomes a name of a file."""
+        if not _FULL_OID.fullmatch(oid):
+            raise RevisionNotFound(oid)
+        return self.folder / "commits" / f"{oid}.json"
 
     def replace_refs(self, refs: dict[str, str]) -> None:
         """Let branches and tags be exactly these; pull requests stay. Raises 422 where content has been collected."""
@@ -197,7 +212,7 @@ class Repository:
         """Take the branches and tags of another repository of this Hub, with all their commits, into this one that has none.
         Raises 422 where content of theirs has been lost."""
         with source._locked():  # of both files, refs and messages, one state
-            found = read_json(source.folder / "refs.json", {"refs": {}, "messages": {}})
+            found = read_record(source.folder / "refs.json", {"refs": {}, "messages": {}})
         refs = {ref: oid for ref, oid in found["refs"].items() if not ref.startswith("refs/pr/")}
         with self.blobs.in_use():
             for oid in set(refs.values()):
@@ -205,8 +220,7 @@ class Repository:
                     if self.has_commit(commit.oid):
                         break  # and so what came before it
                     self._require_content(commit.tree)
-                    name = f"{commit.oid}.json"
-                    create_json(self.folder / "commits" / name, read_json(source.folder / "commits" / name))
+                    create_json(self._commit_file(commit.oid), read_json(source._commit_file(commit.oid)))
             self._write_refs(refs, found["messages"])
 
     def squash(self, ref: str, author: str, title: str) -> Commit:
@@ -224,8 +238,7 @@ class Repository:
     def create_ref(self, ref: str, oid: str, message: str | None = None) -> None:
         """Add a branch or a tag. Raises Conflict if it exists, 422 if the other kind has one of its name."""
         name = ref.split("/", 2)[2]
-        if _BAD_REF.search(name) or len(name) > 200 or _FULL_OID.fullmatch(name) or name.startswith("refs/"):
-            raise Refusal(422, f"Invalid reference name: {name[:200]!r}")
+        check_ref_name(name)
         with self._locked():
             refs = self.refs()
             if ref in refs:
@@ -233,7 +246,7 @@ class Repository:
             if not ref.startswith("refs/pr/"):
                 _refuse_ambiguous(name, refs)
             with self.blobs.in_use():
-                if not (self.folder / "commits" / f"{oid}.json").is_file():
+                if not self.has_commit(oid):
                     raise RevisionNotFound(oid)
                 self._write_refs({**refs, ref: oid}, {ref: message} if message else {})
 
@@ -265,14 +278,14 @@ class Repository:
         details = (str(body["author"]), str(body["date"]), title, message)
         oid = git_commit(before, *details, trees(tree)[""].id).id.decode()
         body["check"] = checksum(body, oid)
-        path = self.folder / "commits" / f"{oid}.json"
+        path = self._commit_file(oid)
         create_json(path, body)
         return _read_commit(path)
 
     def _write_refs(self, refs: dict[str, str], messages: dict[str, str] | None = None) -> None:
-        old = read_json(self.folder / "refs.json", {}).get("messages", {})
+        old = read_record(self.folder / "refs.json", {}).get("messages", {})
         kept = {ref: text for ref, text in {**old, **(messages or {})}.items() if ref in refs}
-        write_json(self.folder / "refs.json", {"refs": refs, "messages": kept})
+        write_record(self.folder / "refs.json", {"refs": refs, "messages": kept})
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -284,6 +297,19 @@ class Repository:
             if self.folder.is_dir():
                 raise
             raise Refusal(404, "Repository not found", "RepoNotFound") from error  # deleted meanwhile
+
+
+def passed_over(repository: Repository, error: Exception) -> None:
+    """Note in the log that a list leaves a repository out: it is damaged, and the others are to be told of all the same. One that
+    was deleted at this moment, or is just being created, is not worth a word."""
+    if isinstance(error, Damaged):
+        log.error("%s %s is left out of a list: %s", repository.kind, repository.id, error)
+
+
+def check_ref_name(name: str) -> None:
+    """Raises 422 for what no branch or tag is called: git could not have it, or it would be taken for something else."""
+    if _BAD_REF.search(name) or len(name) > 200 or _FULL_OID.fullmatch(name) or name.startswith("refs/"):
+        raise Refusal(422, f"Invalid reference name: {name[:200]!r}")
 
 
 def _refuse_ambiguous(name: str, refs: dict[str, str]) -> None:

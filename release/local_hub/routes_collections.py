@@ -147,8 +147,8 @@ def answer_of(call: Call, one: Collection) -> dict[str, Any]:
     """With those items that the caller may see: a repository that was made private or deleted is not told of."""
     items: list[dict[str, Any]] = []
     for item in one["items"]:
-        repository = call.store.find(item["type"], item["id"])
-        if repository is not None and (not repository.private or call.caller.may_read(repository.namespace)):
+        repository = call.found(item["type"], item["id"])
+        if repository is not None:
             note = {"text": item["note"]} if item["note"] else None
             told = {"id": repository.id, "repoType": item["type"], "note": note, "position": len(items)}
             items.append({**item, **told})

@@ -7,10 +7,11 @@ from typing import Any
 from starlette.responses import JSONResponse, Response
 
 from release.local_hub import discussions
+from release.local_hub.access import standing
 from release.local_hub.fields import choice, flag, text, whole_number
+from release.local_hub.file_diffs import git_diff
 from release.local_hub.refusals import Refusal
 from release.local_hub.repository import MAIN, Repository
-from release.local_hub.tree import changed_paths
 from release.local_hub.web import Call, json_route
 from release.local_hub.webhook_events import announce
 
@@ -57,7 +58,9 @@ def details(call: Call) -> Response:
         undecided = item["status"] in discussions.UNDECIDED
         answer["filesWithConflicts"] = discussions.conflicting_files(repository, item["num"]) if undecided else []
         answer["events"] += _commit_events(repository, item["num"])
-        answer["diff"] = _diff(repository, item["num"])
+        before, changed = discussions.proposed_changes(repository, item["num"])
+        barred = standing(repository, call.caller) is not None
+        answer["diff"] = git_diff(repository.blobs, before, changed, barred=barred)
     return JSONResponse(answer)
 
 
@@ -73,15 +76,6 @@ def _commit_events(repository: Repository, number: int) -> list[dict[str, Any]]:
         author = {"name": commit.author}
         events.append({"id": commit.oid, "type": "commit", "createdAt": commit.date, "author": author, "data": data})
     return events[::-1]
-
-
-def _diff(repository: Repository, number: int) -> str:
-    """Which files the pull request changes against main."""
-    main, head = repository.resolve("main"), repository.resolve(f"refs/pr/{number}")
-    changes = changed_paths(main.tree, head.tree).items()
-    return "".join(
-        f"{'D' if entry is None else 'M' if path in main.tree else 'A'}\t{path}\n" for path, entry in changes
-    )
 
 
 def create(call: Call) -> Response:

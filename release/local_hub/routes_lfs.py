@@ -28,7 +28,6 @@ from release.local_hub.web import Call, json_route, stream_route
 
 MULTIPART_FROM = 5 << 30  # bytes; below, one PUT: parts are written and hashed twice
 PART_SIZE = 64 << 20  # bytes
-FILE_LIMIT = 500 << 30  # bytes
 BATCH_LIMIT = 1000
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _UPLOAD = re.compile(r"[0-9a-f]{32}")
@@ -48,8 +47,9 @@ def batch(call: Call) -> Response:
     answers = []
     for item in wanted:
         oid, size = str(item.get("oid")), item.get("size")
-        if not _SHA256.fullmatch(oid) or not isinstance(size, int) or not 0 <= size <= FILE_LIMIT:
-            problem = {"code": 422, "message": "The oid must be a SHA-256 and the size a number of bytes"}
+        if not _SHA256.fullmatch(oid) or not isinstance(size, int) or not 0 <= size <= call.store.largest_file:
+            limit = f"a number of bytes, at most {call.store.largest_file}"
+            problem = {"code": 422, "message": f"The oid must be a SHA-256 and the size {limit}"}
             answers.append({"oid": oid, "size": size if isinstance(size, int) else 0, "error": problem})
         elif call.store.blobs.has(oid, size) and may_use(call, repository, oid) and call.store.blobs.keep(oid):
             answers.append({"oid": oid, "size": size})

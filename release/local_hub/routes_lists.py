@@ -11,9 +11,9 @@ from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
-from release.local_hub.refusals import Refusal, RevisionNotFound
+from release.local_hub.refusals import Refusal
 from release.local_hub.repo_info import card_data, list_item, parameter_counts, repo_info, texts
-from release.local_hub.repository import Commit, Repository
+from release.local_hub.repository import Commit, Repository, passed_over
 from release.local_hub.store import KINDS
 from release.local_hub.web import Call, json_route
 
@@ -52,9 +52,9 @@ def _narrowed(call: Call) -> Iterator[Found]:
     gated, bounds = _gated(call), _bounds(call.query.get("num_parameters"))
     linked = {key: set(call.query.getlist(key)) for key in ("datasets", "models") if call.query.getlist(key)}
     for repository in call.store.repositories(call.kind):
-        if not _named(call, repository):
-            continue
         try:
+            if not _named(call, repository):
+                continue
             commit = repository.resolve("main")
             item = list_item(repository, commit)
             fits = tags <= {*item["tags"], item.get("pipeline_tag")}
@@ -66,8 +66,9 @@ def _narrowed(call: Call) -> Iterator[Found]:
             if linked:
                 card = card_data(repository.blobs, commit.tree)
                 fits = fits and all(names & set(texts(card.get(key))) for key, names in linked.items())
-        except (RevisionNotFound, FileNotFoundError):
-            continue  # it was deleted, or is just being created
+        except (Refusal, FileNotFoundError) as error:
+            passed_over(repository, error)
+            continue
         if fits:
             yield repository, commit, item
 
@@ -133,8 +134,8 @@ def storage(call: Call) -> Response:
             if repository.namespace.lower() == owner.lower():
                 try:
                     found.append(_stored(repository))
-                except (RevisionNotFound, FileNotFoundError):
-                    continue  # it was deleted, or is just being created
+                except (Refusal, FileNotFoundError) as error:
+                    passed_over(repository, error)
     whole = sum(one["storage"] for one in found) or 1
     found.sort(key=lambda one: (-one["storage"], one["id"]))
     return JSONResponse([{**one, "storagePercent": 100 * one["storage"] / whole} for one in found])

@@ -171,7 +171,7 @@ def overview(call: Call) -> Response:
         raise Refusal(404, "There is no user or organisation of this name")
     counts = {
         f"num{word}s": sum(
-            repository.namespace.lower() == name.lower() and (call.caller.may_read(name) or not repository.private)
+            repository.namespace.lower() == name.lower() and call.may_see(repository)
             for repository in call.store.repositories(word.lower())
         )
         for word in ("Model", "Dataset", "Space")

@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import uuid
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,7 @@ from release.local_hub.bodies import body_blocks, written
 from release.local_hub.callers import bearer_token
 from release.local_hub.refusals import Refusal
 from release.local_hub.routes_commit import pushable
-from release.local_hub.storage import Blobs, fsync_path, read_json, write_json
+from release.local_hub.storage import Blobs, fsync_path, locked, read_json, write_json
 from release.local_hub.store import Store
 from release.local_hub.web import Call, json_route
 from release.local_hub.xet_format import (
@@ -39,7 +42,11 @@ from release.local_hub.xet_format import (
 )
 
 XORB_LIMIT = 80 << 20  # bytes; the protocol's own limit is 64 MiB
-SHARD_LIMIT = 256 << 20  # bytes
+SHARD_LIMIT = 128 << 20  # bytes; the protocol's own limit is 64 MiB
+# What a file may unpack to: LZ4 makes at most 255 bytes of one, and a shard needs 48 for each run of chunks of at most 128 KiB.
+# More is only repetition of the same chunks, for which no file is known; Xet's own server stores none of it, this one all.
+PER_STORED_BYTE, PER_SHARD_BYTE, ALWAYS = 256, 4096, 64 << 20
+LAYOUTS = 64  # xorbs whose chunks are held in memory at a time
 TOKEN_LIFETIME = 3600.0  # seconds
 GENERATIONS = "generations"  # a file beside a user's xorbs
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -121,12 +128,14 @@ async def upload_shard(request: Request) -> Response:
 
 
 def make_files(store: Store, xorbs: Xorbs, user: str, shard: bytes) -> None:
-    """Write every file of the shard as a blob of the user's. Raises XetError if a file is not what it should be."""
+    """Write every file of the shard as a blob of the user's. Raises XetError if a file is not what it should be, Refusal where it
+    is larger than this Hub takes or has room for: before a byte of it is written."""
     places: dict[str, dict[int, Place]] = {}
     for file in files_of_shard(shard):
         if file.sha256 is None or not _HASH.fullmatch(file.sha256):
             raise XetError("a file comes without its SHA-256")
         try:
+            _check_size(store, xorbs, file, len(shard))
             _make_file(store, xorbs, file, places)
         except ChunksGone:
             xorbs.forget({segment.xorb for segment in file.segments})
@@ -136,17 +145,35 @@ def make_files(store: Store, xorbs: Xorbs, user: str, shard: bytes) -> None:
         xorbs.forget_bytes(name, chunks)
 
 
+def _check_size(store: Store, xorbs: Xorbs, file: ShardFile, shard_size: int) -> None:
+    """Hold what a file says of its size against its chunks, this Hub's limit, what may come of so few bytes, and the disk."""
+    for segment in file.segments:
+        found = xorbs.size_of(segment)
+        if found != segment.size:
+            raise XetError(f"a segment has {found} bytes, not {segment.size}")
+    size = sum(segment.size for segment in file.segments)
+    if size > store.largest_file:
+        raise Refusal(413, f"A file of {size} bytes is larger than the {store.largest_file} that this Hub takes")
+    stored = sum(xorbs.stored(name) for name in {segment.xorb for segment in file.segments})
+    if size > max(ALWAYS, PER_STORED_BYTE * stored + PER_SHARD_BYTE * shard_size):
+        raise XetError(f"{stored} bytes that were sent would make a file of {size}; send it over LFS")
+    if size > shutil.disk_usage(store.root).free:
+        raise Refusal(507, f"There is no room on the Hub's disk for a file of {size} bytes; nothing of it was stored")
+
+
 def _make_file(store: Store, xorbs: Xorbs, file: ShardFile, places: dict[str, dict[int, Place]]) -> None:
     assert file.sha256 is not None
     with store.blobs.writer() as writer:
         for segment in file.segments:
-            begin = writer.size
+            end = writer.size + segment.size
             for number, chunk in xorbs.chunks(segment):
+                if writer.size + len(chunk) > end:
+                    raise XetError(f"a segment has more than {segment.size} bytes")
                 place = (file.sha256, writer.size, len(chunk))
                 places.setdefault(segment.xorb, {})[number] = place
                 writer.write(chunk)
-            if writer.size - begin != segment.size:
-                raise XetError(f"a segment has {writer.size - begin} bytes, not {segment.size}")
+            if writer.size != end:
+                raise XetError(f"a segment has {end - writer.size} bytes less than {segment.size}")
         if writer.sha256 != file.sha256:
             raise ChunksGone(f"a file has SHA-256 {writer.sha256}, not {file.sha256}")
         writer.finish()
@@ -156,11 +183,22 @@ class ChunksGone(XetError):
     """The client counts on chunks that are not here, or not as it sent them."""
 
 
+@dataclass(frozen=True)
+class _Layout:
+    """Of a xorb: the sizes of its chunks and how many bytes are kept; where they lie in it, or in files that were made of them."""
+
+    sizes: tuple[int, ...]
+    stored: int
+    headers: tuple[ChunkHeader, ...]
+    places: tuple[Place, ...]
+
+
 class Xorbs:
     """One user's xorbs. Once all chunks of one stand in stored files, only a note of where they stand is kept."""
 
     def __init__(self, folder: Path, blobs: Blobs) -> None:
         self.folder, self.blobs = folder, blobs
+        self._layout = lru_cache(LAYOUTS)(self._read_layout)  # a shard may name the same xorb a million times
 
     def has(self, name: str) -> bool:
         return (self.folder / name).is_file() or (self.folder / f"{name}.json").is_file()
@@ -173,34 +211,54 @@ class Xorbs:
         temporary.replace(self.folder / name)
         fsync_path(self.folder)
 
+    def size_of(self, segment: Segment) -> int:
+        """To how many bytes a segment unpacks, by what its xorb says of its chunks. Raises XetError."""
+        sizes = self._layout(segment.xorb).sizes
+        numbers = _numbers(segment, len(sizes))
+        return sum(sizes[numbers.start : numbers.stop])
+
+    def stored(self, name: str) -> int:
+        """How many bytes are kept of a xorb: as it was sent, or what its chunks are in files. Raises XetError."""
+        return self._layout(name).stored
+
+    def _read_layout(self, name: str) -> _Layout:
+        try:
+            with (self.folder / name).open("rb") as file:
+                headers = chunk_headers(file)
+                return _Layout(tuple(header.size for header in headers), file.seek(0, 2), tuple(headers), ())
+        except FileNotFoundError:
+            places: list[Place] | None = read_json(self.folder / f"{name}.json")
+        if places is None:
+            raise ChunksGone(f"xorb {name} has not been uploaded")
+        sizes = tuple(length for _, _, length in places)
+        return _Layout(sizes, sum(sizes), (), tuple((blob, offset, length) for blob, offset, length in places))
+
     def chunks(self, segment: Segment) -> Iterator[tuple[int, bytes]]:
         """The chunks of a segment with their numbers. Raises XetError."""
-        try:
-            file = (self.folder / segment.xorb).open("rb")
-        except FileNotFoundError:
-            yield from self._chunks_by_place(segment)
-            return
-        with file:
-            headers = chunk_headers(file)
-            for number in _numbers(segment, len(headers)):
-                yield number, _read_chunk(file, headers[number])
-
-    def _chunks_by_place(self, segment: Segment) -> Iterator[tuple[int, bytes]]:
-        places = read_json(self.folder / f"{segment.xorb}.json")
-        if places is None:
-            raise ChunksGone(f"xorb {segment.xorb} has not been uploaded")
-        for number in _numbers(segment, len(places)):
-            blob, offset, length = places[number]
+        layout = self._layout(segment.xorb)
+        if layout.headers:
             try:
-                with self.blobs.path(blob).open("rb") as file:
-                    file.seek(offset)
-                    yield number, file.read(length)
+                file = (self.folder / segment.xorb).open("rb")
+            except FileNotFoundError:  # another upload has just made files of all its chunks
+                layout = self._read_layout(segment.xorb)
+            else:
+                with file:
+                    for number in _numbers(segment, len(layout.headers)):
+                        yield number, _read_chunk(file, layout.headers[number])
+                return
+        for number in _numbers(segment, len(layout.places)):
+            blob, offset, length = layout.places[number]
+            try:
+                with self.blobs.path(blob).open("rb") as stored:
+                    stored.seek(offset)
+                    yield number, stored.read(length)
             except FileNotFoundError as error:
                 raise ChunksGone(f"xorb {segment.xorb} is not here any more") from error
 
     def forget(self, names: Iterable[str]) -> None:
         """Let xorbs be sent again: under a new address, since clients would not send them to this one."""
-        write_json(self.folder / GENERATIONS, [*read_json(self.folder / GENERATIONS, [])[-20:], uuid.uuid4().hex])
+        with locked(self.folder / f"{GENERATIONS}.lock"):
+            write_json(self.folder / GENERATIONS, [*read_json(self.folder / GENERATIONS, [])[-20:], uuid.uuid4().hex])
         for name in names:  # a xorb whose bytes are here stays: it may be the file's description that was wrong
             (self.folder / f"{name}.json").unlink(missing_ok=True)
 

@@ -26,7 +26,7 @@ from typing import IO
 
 import psutil
 
-from release.local_hub.refusals import RevisionNotFound
+from release.local_hub.refusals import Refusal
 from release.local_hub.repository import MAIN, Repository
 from release.local_hub.space_log import written_log
 from release.local_hub.space_process import CannotRun, SpaceApp, build, is_built, prepare, start, stop
@@ -114,8 +114,8 @@ def _converge(store: Store, endpoint: str, runs: dict[str, _Run]) -> None:
     for name, space in spaces.items():
         try:
             wanted = _wanted(space)
-        except (OSError, RevisionNotFound):
-            continue  # deleted at this moment; the next look will not list it
+        except (OSError, Refusal):
+            continue  # deleted at this moment, and the next look will not list it; or its records are damaged
         current = runs.get(name)
         if current is not None and current.wanted == wanted:
             continue

@@ -8,15 +8,14 @@
 
 from __future__ import annotations
 
-import json
-import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import psutil
 
+from release.local_hub.records import read_record, write_record
 from release.local_hub.repository import Repository
-from release.local_hub.storage import read_json, write_json
+from release.local_hub.storage import locked, read_json, write_json
 
 RUNNING, STOPPED, PAUSED = "RUNNING", "STOPPED", "PAUSED"
 GOING_ON = ("BUILDING", "APP_STARTING", RUNNING)
@@ -68,23 +67,18 @@ def is_alive(status: SpaceStatus) -> bool:
 
 
 def secret_values(space: Repository) -> dict[str, str]:
-    values: dict[str, str] = read_json(space.folder / "runtime" / "secrets.json", {})
+    values: dict[str, str] = read_record(space.folder / "runtime" / "secrets.json", {})
     return values
 
 
 def set_secret_value(space: Repository, key: str, value: str | None) -> None:
-    """Keep a secret's value, or forget it (None). The caller holds nothing: the file is replaced as a whole."""
-    values = {name: kept for name, kept in secret_values(space).items() if name != key}
-    if value is not None:
-        values[key] = value
-    file = runtime_folder(space) / "secrets.json"
-    temporary = file.with_suffix(f".{os.getpid()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as opened:
-        json.dump(values, opened)
-        opened.flush()
-        os.fsync(opened.fileno())
-    temporary.replace(file)
+    """Keep a secret's value, or forget it (None), while nobody else changes one. The file is replaced as a whole."""
+    folder = runtime_folder(space)
+    with locked(folder / "secrets.lock"):
+        values = {name: kept for name, kept in secret_values(space).items() if name != key}
+        if value is not None:
+            values[key] = value
+        write_record(folder / "secrets.json", values, mode=0o600)
 
 
 def log_file(space: Repository, kind: str) -> Path:

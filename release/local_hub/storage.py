@@ -269,35 +269,45 @@ def fsync_path(path: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Replace the file as a whole: temporary file, fsync, rename, fsync of the folder."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(json.dumps(value, ensure_ascii=False, sort_keys=True).encode())
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    fsync_path(path.parent)
+    """Replace the file as a whole (records.py: objects with a checksum)."""
+    write_bytes(path, json.dumps(value, ensure_ascii=False, sort_keys=True).encode())
 
 
 def create_json(path: Path, value: Any) -> bool:
     """Like `write_json`, but only if the file does not exist; False when somebody else created it."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(json.dumps(value, ensure_ascii=False, sort_keys=True).encode())
-            file.flush()
-            os.fsync(file.fileno())
+    return create_bytes(path, json.dumps(value, ensure_ascii=False, sort_keys=True).encode())
+
+
+def write_bytes(path: Path, content: bytes, mode: int = 0o644) -> None:
+    """Replace the file as a whole: temporary file, fsync, rename, fsync of the folder."""
+    with _temporary(path, content, mode) as temporary:
+        temporary.replace(path)
+    fsync_path(path.parent)
+
+
+def create_bytes(path: Path, content: bytes) -> bool:
+    """Like `write_bytes`, but only if the file does not exist; False when somebody else created it."""
+    with _temporary(path, content, 0o644) as temporary:
         try:
             path.hardlink_to(temporary)
         except FileExistsError:
             return False
-    finally:
-        temporary.unlink(missing_ok=True)
     fsync_path(path.parent)
     return True
+
+
+@contextmanager
+def _temporary(path: Path, content: bytes, mode: int) -> Iterator[Path]:
+    """A file beside `path` with this content, durable; it is gone afterwards."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def read_json(path: Path, default: Any = None) -> Any:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import secrets
 import shutil
 import time
@@ -24,27 +25,31 @@ from pathlib import Path
 from typing import Any
 
 from release.local_hub.accounts import NAME, Accounts, Scope
-from release.local_hub.refusals import Conflict, Refusal
+from release.local_hub.records import create_record, read_record, write_record
+from release.local_hub.refusals import Conflict, Damaged, Refusal
 from release.local_hub.repository import Repository
 from release.local_hub.space_status import set_secret_value
 from release.local_hub.starting_files import starting_files
-from release.local_hub.storage import Blobs, create_json, locked, read_json, write_json
+from release.local_hub.storage import Blobs, locked
 from release.local_hub.tree import Put, regular
 from training.errors import UsageError
 
+log = logging.getLogger("slipway.hub")
 KINDS = ("model", "dataset", "space")
 FORMAT = 1
+LARGEST_FILE = 500 << 30  # bytes, as on the Hub
 OWN_NAME = "name.json"  # in the folder of a repository that was ever moved
 
 
 class Store:
     """Everything that a server serves; several processes may use one root at the same time."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, *, largest_file: int = LARGEST_FILE) -> None:
+        """`largest_file`: bytes of a file that uploads may bring."""
+        self.root, self.largest_file = root, largest_file
         root.mkdir(parents=True, exist_ok=True)
-        create_json(root / "store.json", {"uuid": str(uuid.uuid4()), "format": FORMAT})
-        identity = read_json(root / "store.json")
+        create_record(root / "store.json", {"uuid": str(uuid.uuid4()), "format": FORMAT})
+        identity = read_record(root / "store.json")
         if identity["format"] != FORMAT:
             raise UsageError(
                 "this store was written by another version", where=str(root), expected=str(FORMAT), found=str(identity)
@@ -89,12 +94,22 @@ class Store:
             repo_id = named["moved_to"]
         return None
 
-    def repositories(self, kind: str) -> Iterator[Repository]:
-        """All of a kind, by name."""
-        for file in sorted((self.root / "names" / f"{kind}s").glob("*/*.json")):
-            named = self._named(file)
+    def repositories(self, kind: str, *, strict: bool = False) -> Iterator[Repository]:
+        """All of a kind, by name. Those whose name is damaged only a line in the log tells of; `strict` raises Damaged."""
+        for file in self.name_files(kind):
+            try:
+                named = self._named(file)
+            except Damaged as damaged:
+                if strict:
+                    raise
+                log.error("%s", damaged)
+                continue
             if named is not None and "moved_to" not in named:
                 yield Repository(self.root / "repositories" / named["folder"], kind, named["id"], self.blobs)
+
+    def name_files(self, kind: str) -> list[Path]:
+        """The records of all names, old ones too."""
+        return sorted((self.root / "names" / f"{kind}s").glob("*/*.json"))
 
     def create_repository(
         self,
@@ -136,7 +151,7 @@ class Store:
         """Gone at once for everybody; its blobs stay, for others may share them."""
         file = self._name_file(repository.kind, repository.id)
         with locked(self.root / "names" / "lock"):
-            if read_json(file, {}).get("folder") == repository.folder.name:
+            if read_record(file, {}).get("folder") == repository.folder.name:
                 file.unlink()
         trash = self.root / "trash" / repository.folder.name
         try:
@@ -160,11 +175,11 @@ class Store:
             if old_file != new_file:  # else only the case changes
                 if not self._is_free(new_file):
                     raise Conflict(f"There is a {repository.kind} repo of this name: {new_id}")
-                write_json(repository.folder / OWN_NAME, {"id": repository.id})
-            write_json(new_file, {"id": new_id, "folder": repository.folder.name})
-            write_json(repository.folder / OWN_NAME, {"id": new_id})
+                write_record(repository.folder / OWN_NAME, {"id": repository.id})
+            write_record(new_file, {"id": new_id, "folder": repository.folder.name})
+            write_record(repository.folder / OWN_NAME, {"id": new_id})
             if old_file != new_file:
-                write_json(old_file, {"moved_to": new_id})
+                write_record(old_file, {"moved_to": new_id})
 
     def import_folder(self, folder: Path) -> list[str]:
         """Take in `folder/{models,datasets,spaces}/ORG/NAME/...` under these ids; returns them as `kind org/name`."""
@@ -206,10 +221,10 @@ class Store:
 
     def _named(self, file: Path) -> dict[str, str] | None:
         """What a name leads to: {id, folder}, or {moved_to}, also where the move away from it was broken off; None for nothing."""
-        named: dict[str, str] | None = read_json(file)
+        named: dict[str, str] | None = read_record(file)
         if named is None or "moved_to" in named:
             return named
-        own = read_json(self.root / "repositories" / named["folder"] / OWN_NAME, named)
+        own = read_record(self.root / "repositories" / named["folder"] / OWN_NAME, named)
         return named if own["id"].lower() == named["id"].lower() else {"moved_to": own["id"]}
 
     def _is_free(self, file: Path) -> bool:
@@ -223,7 +238,7 @@ class Store:
         with locked(self.root / "names" / "lock"):
             if not self._is_free(file):
                 raise Conflict(f"You already created this {kind} repo: {repo_id}")
-            write_json(file, {"id": repo_id, "folder": folder})
+            write_record(file, {"id": repo_id, "folder": folder})
 
     def _read_or_make_secret(self) -> bytes:
         file = self.root / "secret"

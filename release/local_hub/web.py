@@ -21,8 +21,8 @@ from release.local_hub.access import require_access
 from release.local_hub.bodies import body_blocks
 from release.local_hub.callers import caller_of, require_own_name
 from release.local_hub.fields import parsed, whole_number
-from release.local_hub.refusals import Moved, Refusal
-from release.local_hub.repository import Repository
+from release.local_hub.refusals import Damaged, Moved, Refusal
+from release.local_hub.repository import Repository, passed_over
 from release.local_hub.store import Store
 from release.local_hub.webhook_delivery import Deliveries
 
@@ -120,15 +120,36 @@ class Call:
     def find(self, kind: str, repo_id: str, *, write: bool = False, content: bool = False) -> Repository:
         try:
             repository = self.store.find(kind, repo_id)
+            if repository is not None and repository.private and not self.caller.may_read(repository.namespace):
+                repository = None
+        except Damaged:
+            if self.caller.may_read(repo_id.partition("/")[0]):
+                raise  # nobody else is told: it may be private
+            repository = None
         except Refusal:
             repository = None  # a name that no repository can have
-        if repository is None or (repository.private and not self.caller.may_read(repository.namespace)):
+        if repository is None:
             raise self.missing()
         if content:
             require_access(repository, self.caller, self.web_url(repository))
         if write:
             self.require_write(repository.namespace, f"write to {kind} {repository.id}")
         return repository
+
+    def found(self, kind: str, repo_id: str) -> Repository | None:
+        """One among many: None for what is not there, the caller may not see, or cannot be read."""
+        try:
+            return self.find(kind, repo_id)
+        except Refusal:
+            return None
+
+    def may_see(self, repository: Repository) -> bool:
+        """Whether a list may tell the caller of it."""
+        try:
+            return self.caller.may_read(repository.namespace) or not repository.private
+        except Damaged as error:
+            passed_over(repository, error)
+            return False
 
     def missing(self) -> Refusal:
         """Missing and private look the same; to the anonymous both are 401, as a login might help."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from release.local_hub.records import read_record, readable, write_record
 from release.local_hub.refusals import Refusal
 from release.local_hub.repository import now
 from release.local_hub.storage import locked, read_json, write_json
@@ -32,7 +33,7 @@ class Webhooks:
 
     def all(self) -> Iterator[Webhook]:
         """Every webhook, the oldest first."""
-        found = [read_json(file) for file in self.folder.glob("*.json")]
+        found = [readable(file) for file in self.folder.glob("*.json")]
         yield from sorted((one for one in found if one), key=lambda one: (str(one["created"]), str(one["id"])))
 
     def of(self, owner: str) -> list[Webhook]:
@@ -40,7 +41,7 @@ class Webhooks:
 
     def read(self, identity: str, owner: str | None = None) -> Webhook:
         """Raises 404, also for somebody else's where an owner is given."""
-        found: Webhook | None = read_json(self._file(identity)) if _ID.fullmatch(identity) else None
+        found: Webhook | None = read_record(self._file(identity)) if _ID.fullmatch(identity) else None
         if found is None or (owner is not None and found["owner"] != owner.lower()):
             raise Refusal(404, "Webhook not found")
         return found
@@ -51,7 +52,7 @@ class Webhooks:
             if len(self.of(owner)) >= PER_USER:
                 raise Refusal(403, f"A user has at most {PER_USER} webhooks")
             made = {"id": secrets.token_hex(12), "owner": owner.lower(), "created": now(), "disabled": False, **fields}
-            write_json(self._file(made["id"]), made)
+            write_record(self._file(made["id"]), made)
             return made
 
     def edit(self, identity: str, owner: str, change: Callable[[Webhook], None]) -> Webhook:
@@ -59,7 +60,7 @@ class Webhooks:
         with locked(self.lock):
             found = self.read(identity, owner)
             change(found)
-            write_json(self._file(identity), found)
+            write_record(self._file(identity), found)
             return found
 
     def delete(self, identity: str, owner: str) -> None:

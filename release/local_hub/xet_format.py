@@ -16,6 +16,7 @@ from typing import BinaryIO
 import lz4.frame
 
 CHUNK_LIMIT = 1 << 20  # bytes of a chunk; the protocol's largest is 128 KiB
+CHUNKS_LIMIT = 1 << 16  # of a xorb; the protocol's own limit is 8,192
 _CHUNK_HEADER = 8  # version, compressed size (24 bit), scheme, uncompressed size (24 bit)
 _SHARD_HEADER = 48
 _ENTRY = 48
@@ -73,6 +74,8 @@ def chunk_headers(file: BinaryIO) -> list[ChunkHeader]:
         if raw[0] != 0 or header.scheme > BYTE_GROUPING_LZ4 or not 0 < header.size <= CHUNK_LIMIT or offset > end:
             raise XetError(f"chunk {len(headers)} of the xorb is not valid")
         headers.append(header)
+        if len(headers) > CHUNKS_LIMIT:
+            raise XetError(f"the xorb has more than {CHUNKS_LIMIT} chunks")
     if not headers:
         raise XetError("the xorb has no chunks")
     return headers

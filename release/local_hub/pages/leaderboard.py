@@ -50,9 +50,9 @@ def leaderboard_page(call: Call) -> Context:
 
 
 def _may_have(call: Call, repository: Repository) -> bool:
-    if repository.private and not call.caller.may_read(repository.namespace):
-        return False
     try:
+        if repository.private and not call.caller.may_read(repository.namespace):
+            return False
         require_access(repository, call.caller, "")
     except Refusal:
         return False

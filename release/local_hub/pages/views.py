@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import shlex
 from typing import Any
 
 from release.local_hub import discussions
+from release.local_hub.file_diffs import FileDiff, FileDiffs
 from release.local_hub.front_matter import split_card
 from release.local_hub.gate_form import fields_of
 from release.local_hub.pages.markdown import render_card
-from release.local_hub.refusals import EntryNotFound, RevisionNotFound
+from release.local_hub.plain_json import parsed_file
+from release.local_hub.refusals import EntryNotFound, Refusal
 from release.local_hub.repo_info import app_file, card_data, card_text, list_item, lost_files, repo_info
-from release.local_hub.repository import Commit, Repository
+from release.local_hub.repository import Commit, Repository, passed_over
 from release.local_hub.routes_collections import answer_of, readable, visible
 from release.local_hub.routes_resolve import IMAGES
 from release.local_hub.routes_tree import last_commits
@@ -21,7 +22,6 @@ from release.local_hub.tree import Entry, Tree, changed_paths, folders
 from release.local_hub.web import URL_PREFIX, Call
 
 TEXT_LIMIT = 512 << 10  # bytes of a file that are shown
-DIFF_LIMIT = 200 << 10  # bytes of a file whose changes are shown
 COMMITS_SHOWN = 100
 ROWS_SHOWN = 5
 Context = dict[str, Any]
@@ -40,10 +40,9 @@ def index(call: Call, kind: str | None, namespace: str | None = None) -> Context
         found = [
             item
             for repository in call.store.repositories(each)
-            if (call.caller.may_read(repository.namespace) or not repository.private)
-            and (namespace is None or repository.namespace.lower() == namespace.lower())
+            if (namespace is None or repository.namespace.lower() == namespace.lower())
             and all(word in repository.id.lower() for word in search.split())
-            and (item := _index_item(repository)) is not None
+            and (item := _index_item(call, repository)) is not None
         ]
         counts[each] = len(found)
         items += found if kind in (None, each) else []
@@ -64,21 +63,25 @@ def collection(call: Call) -> Context:
     found = answer_of(call, readable(call))
     items = []
     for each in found["items"]:
-        item = _index_item(call.find(each["type"], each["id"]))
+        item = _index_item(call, call.find(each["type"], each["id"]))
         items += [{**item, "note": (each["note"] or {}).get("text")}] if item else []
     return {"collection": found, "items": items}
 
 
-def _index_item(repository: Repository) -> Context | None:
+def _index_item(call: Call, repository: Repository) -> Context | None:
+    """None for what the caller may not see, or is not all there."""
     try:
+        if repository.private and not call.caller.may_read(repository.namespace):
+            return None
         commit = repository.resolve("main")
         item = list_item(repository, commit)
         item |= {"kind": repository.kind, "path": base_path(repository), "files": len(commit.tree)}
         item["size"] = sum(entry.size for entry in commit.tree.values())
         item["title"] = card_data(repository.blobs, commit.tree).get("title") if repository.kind == "space" else None
         return item
-    except (RevisionNotFound, FileNotFoundError):
-        return None  # it was deleted, or is just being created
+    except (Refusal, FileNotFoundError) as error:
+        passed_over(repository, error)
+        return None
 
 
 def repository_page(repository: Repository, revision: str, tab: str) -> Context:
@@ -184,7 +187,7 @@ def _first_rows(repository: Repository, tree: Tree) -> Context | None:
     with repository.blobs.path(tree[path].sha256).open("rb") as file:
         for _ in range(ROWS_SHOWN):
             try:
-                row = json.loads(file.readline(TEXT_LIMIT))
+                row = parsed_file(file.readline(TEXT_LIMIT))
             except ValueError:
                 break
             if isinstance(row, dict):
@@ -273,27 +276,12 @@ def _changes(
     repository: Repository, before: Tree, changed: dict[str, Entry | None], *, barred: bool = False
 ) -> list[Context]:
     """Each changed file with its entries before and afterwards, and its diff, but for those who are barred from the files."""
-    shown = []
+    diffs, shown = FileDiffs(repository.blobs), []
     for path, new in changed.items():
         old = before.get(path)
-        diff = None if barred else _diff(repository, path, old, new)
-        shown.append({"path": path, "old": old, "new": new, "diff": diff})
+        diff = FileDiff() if barred else diffs.of(old, new)
+        shown.append({"path": path, "old": old, "new": new, "diff": diff.lines, "why": diff.why})
     return shown
-
-
-def _diff(repository: Repository, path: str, old: Entry | None, new: Entry | None) -> list[str] | None:
-    """A unified diff in lines; None for what is too large or not text."""
-    texts: list[list[str]] = []
-    for entry in (old, new):
-        if entry is not None and (
-            entry.lfs or entry.size > DIFF_LIMIT or not repository.blobs.has(entry.sha256, entry.size)
-        ):
-            return None
-        text = _text(repository, entry, DIFF_LIMIT) if entry is not None else ""
-        if text is None:
-            return None
-        texts.append(text.splitlines())
-    return list(difflib.unified_diff(texts[0], texts[1], path, path, lineterm="", n=3))[2:]
 
 
 def talks(repository: Repository) -> Context:

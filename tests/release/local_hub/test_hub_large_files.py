@@ -12,6 +12,7 @@ import lz4.frame
 import pytest
 from huggingface_hub import CommitOperationAdd
 
+from release.local_hub.storage import BlobWriter
 from release.local_hub.xet_format import XetError, chunk_headers, files_of_shard, hash_text, unpack
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
@@ -168,6 +169,56 @@ def test_files_made_of_chunks_are_checked_against_their_hash(api, ask, token, hu
         assert ask("POST", f"{cas}/v1/shards", access, shard(digest, xorb, len(content), 2)).json() == {"result": 1}
         assert hub.store.blobs.read(digest) == content
         assert not (hub.store.root / "xet" / "slipway" / xorb).exists(), "no byte is kept twice"
+
+
+def repeated(xorb: str, size: int, chunks: int, times: int, sha256: str = "12" * 32) -> bytes:
+    """A shard of one file that is `times` the same segment."""
+    whole = shard(sha256, xorb, size, chunks)
+    segment = whole[96:144]
+    file = b"\1" * 32 + struct.pack("<IIQ", 1 << 30, times, 0)
+    return whole[:48] + file + segment * times + whole[192:]
+
+
+def test_a_few_bytes_are_not_unpacked_to_gigabytes(api, ask, token, hub, monkeypatch):
+    api.create_repo("slipway/demo")
+    answer = ask("GET", "/api/models/slipway/demo/xet-write-token/main", token)
+    cas, access = answer.headers["x-xet-cas-url"].removeprefix(hub.endpoint), answer.headers["x-xet-access-token"]
+    xorb, size = "ab" * 32, 1 << 20
+    body = chunk(b"\0" * size, 1) * 20
+    assert ask("POST", f"{cas}/v1/xorbs/default/{xorb}", access, body).status == 200
+    written: list[int] = []
+    monkeypatch.setattr(BlobWriter, "write", lambda _, data: written.append(len(data)))
+    bomb = repeated(xorb, 20 * size, 20, 100)  # 2 GB of 90 kB
+    assert ask("POST", f"{cas}/v1/shards", access, bomb).status == 400
+    liar = repeated(xorb, 5, 20, 2)
+    assert "not 5" in ask("POST", f"{cas}/v1/shards", access, liar).json()["error"]
+    monkeypatch.setattr(hub.store, "largest_file", 1000)
+    assert ask("POST", f"{cas}/v1/shards", access, repeated(xorb, size, 1, 1)).status == 413
+    monkeypatch.undo()
+    usage = type("usage", (), {"free": 1000})
+    monkeypatch.setattr("release.local_hub.routes_xet.shutil.disk_usage", lambda _: usage)
+    assert ask("POST", f"{cas}/v1/shards", access, repeated(xorb, size, 1, 1)).status == 507
+    monkeypatch.undo()
+    assert written == []
+    assert list(hub.store.blobs.incoming.iterdir()) == []
+    digest = hashlib.sha256(b"\0" * 3 * size).hexdigest()
+    assert ask("POST", f"{cas}/v1/shards", access, repeated(xorb, size, 1, 3, digest)).status == 200
+
+
+def test_a_xorb_that_a_shard_names_very_often_is_looked_at_once(api, ask, token, hub, monkeypatch):
+    from release.local_hub import routes_xet
+
+    api.create_repo("slipway/demo")
+    answer = ask("GET", "/api/models/slipway/demo/xet-write-token/main", token)
+    cas, access = answer.headers["x-xet-cas-url"].removeprefix(hub.endpoint), answer.headers["x-xet-access-token"]
+    xorb, looked = "ab" * 32, []
+    assert ask("POST", f"{cas}/v1/xorbs/default/{xorb}", access, chunk(b"a", 0) * 60_000).status == 200
+    headers = routes_xet.chunk_headers
+    monkeypatch.setattr(routes_xet, "chunk_headers", lambda file: looked.append(1) or headers(file))
+    digest = hashlib.sha256(b"a" * 500).hexdigest()
+    assert ask("POST", f"{cas}/v1/shards", access, repeated(xorb, 1, 1, 500, digest)).status == 200
+    assert len(looked) <= 2
+    assert ask("POST", f"{cas}/v1/xorbs/default/{'cd' * 32}", access, chunk(b"a", 0) * 70_000).status == 400
 
 
 def test_the_content_store_of_another_user_or_store_is_closed(api, ask, token, hub):
