@@ -4,6 +4,7 @@ python -m release hub --root hub --port 8484
 python -m release hub import mirror --root hub
 python -m release hub mirror openai/gsm8k --from https://... --root hub
 python -m release hub user slipway --root hub
+python -m release hub user slipway --revoke all --root hub
 python -m release hub fsck --root hub
 python -m release hub gc --root hub
 """
@@ -33,6 +34,8 @@ OF_ACTION = {
     "organisation": "user",
     "read_only": "user",
     "create": "user",
+    "revoke": "user",
+    "remove_from": "user",
     "grace": "gc",
     "dry_run": "gc",
     "set_aside": "fsck",
@@ -46,6 +49,8 @@ _DESCRIPTION = """Serve a Hub that the unchanged huggingface_hub, transformers a
   hub mirror [datasets/|spaces/]ORG/NAME ... --from ENDPOINT --root DIR
                                    copy repositories of another Hub, with all their branches, tags and commits
   hub user NAME --root DIR         create a user (or another token of theirs) and print the token
+  hub user NAME --revoke TOKEN|all --root DIR
+                                   from now on the token, or every token of the user, is nobody's
   hub fsck --root DIR              check every byte; exit 4 where something is broken
   hub gc --root DIR                remove what nothing needs any more; servers may run meanwhile"""
 
@@ -72,7 +77,8 @@ def add_hub_command(parser: Parser) -> None:
         "--token-file",
         type=Path,
         metavar="FILE",
-        help="the token in it is accepted for the user 'slipway'; if there is no such file, it is written",
+        help="the token in it is accepted for the user 'slipway', in place of the one that it held before; if there is no such "
+        "file, it is written",
     )
     hub.add_argument(
         "--run-spaces",
@@ -83,6 +89,12 @@ def add_hub_command(parser: Parser) -> None:
         "--largest-file", type=float, metavar="GB", help="the largest file that uploads may bring (default: 500)"
     )
     hub.add_argument("--organisation", action="append", default=[], metavar="ORG", help="with `user`: a member of ORG")
+    hub.add_argument(
+        "--revoke", metavar="TOKEN|all", help="with `user`: take back this token of theirs, or all; none is made"
+    )
+    hub.add_argument(
+        "--remove-from", action="append", default=[], metavar="ORG", help="with `user`: no member of ORG any more"
+    )
     hub.add_argument("--create", action="store_true", help="with `user`: begin a Hub in DIR where there is none")
     hub.add_argument("--read-only", action="store_true", help="with `user`: a token that cannot write")
     hub.add_argument(
@@ -146,12 +158,12 @@ def _accept_token_file(file: Path, store: Store, user: str = "slipway") -> None:
         token = file.read_text().strip()
         if len(token) < 8:
             raise UsageError("the token file does not hold a token", where=str(file), expected="at least 8 characters")
-        store.accounts.accept_token(user, token)
+        store.accounts.accept_token(user, token, file=file)
         return
     file.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as opened:
-        opened.write(store.create_token(user) + "\n")
+        opened.write(store.accounts.create_token(user, file=file) + "\n")
 
 
 def _import(args: argparse.Namespace) -> Result:
@@ -201,6 +213,8 @@ def _user(args: argparse.Namespace) -> Result:
             next_step="correct --root, or give --create to begin a Hub there",
         )
     store, name = Store(args.root), str(args.subject[0])
+    if args.revoke is not None or args.remove_from:
+        return _take_back(args, store, name)
     if store.accounts.kind_of(name) is None:
         store.accounts.create_user(name)
     for organisation in args.organisation:
@@ -209,6 +223,35 @@ def _user(args: argparse.Namespace) -> Result:
         store.accounts.add_member(organisation, name)
     token = store.create_token(name, "read" if args.read_only else "write")
     return {"summary": token, "user": name, "token": token, "organisations": list(args.organisation)}
+
+
+def _take_back(args: argparse.Namespace, store: Store, name: str) -> Result:
+    """Tokens and memberships that are no more; what makes some is of another command."""
+    if args.organisation or args.read_only or args.create:
+        raise UsageError(
+            "what takes back makes nothing",
+            expected="hub user NAME with --revoke, --remove-from or both",
+            found="--organisation, --read-only or --create beside them",
+        )
+    if store.accounts.kind_of(name) != "user":
+        raise UsageError(f"there is no user {name}", where=str(args.root))
+    for organisation in args.remove_from:
+        store.accounts.remove_member(organisation, name)
+    lines = [f"{name} is no member of {organisation} any more" for organisation in args.remove_from]
+    revoked = []
+    if args.revoke is not None:
+        revoked = store.accounts.revoke_tokens(name, None if args.revoke == "all" else args.revoke)
+        lines.append(f"{counted(len(revoked), 'token')} of {name} taken back, {store.accounts.tokens_of(name)} left")
+    files = [token["file"] for token in revoked if "file" in token]
+    lines += [f"{file} still holds one: with --token-file it is accepted again, unless it is changed" for file in files]
+    return {
+        "summary": "\n".join(lines),
+        "user": name,
+        "revoked": len(revoked),
+        "tokens": store.accounts.tokens_of(name),
+        "removed_from": list(args.remove_from),
+        "token_files": files,
+    }
 
 
 def _fsck(args: argparse.Namespace) -> Result:

@@ -97,24 +97,51 @@ class Accounts:
             if user.lower() not in members:
                 members.append(user.lower())
 
-    def create_token(self, user: str, scope: Scope = "write", name: str = "token") -> str:
-        """A new token of the user."""
+    def remove_member(self, organisation: str, user: str) -> None:
+        """Raises UsageError where the user is no member."""
+        with self._changing() as data:
+            members = data["organisations"].get(organisation.lower(), {}).get("members", [])
+            if user.lower() not in members:
+                raise UsageError(f"{user} is no member of {organisation}, so nothing was taken back")
+            members.remove(user.lower())
+
+    def create_token(self, user: str, scope: Scope = "write", name: str = "token", *, file: Path | None = None) -> str:
+        """A new token of the user, which is to stand in `file`."""
         alphabet = string.ascii_letters + string.digits
         token = "hf_" + "".join(secrets.choice(alphabet) for _ in range(34))
-        self.accept_token(user, token, scope, name)
+        self.accept_token(user, token, scope, name, file=file)
         return token
 
-    def accept_token(self, user: str, token: str, scope: Scope = "write", name: str = "token") -> None:
-        """Let a token that was chosen elsewhere stand for the user."""
+    def accept_token(
+        self, user: str, token: str, scope: Scope = "write", name: str = "token", *, file: Path | None = None
+    ) -> None:
+        """Let a token that was chosen elsewhere stand for the user, and the one that stood in `file` before for nobody."""
+        place = {"file": str(file.absolute())} if file else {}
         with self._changing() as data:
             if user.lower() not in data["users"]:
                 raise UsageError(f"there is no user {user}")
-            data["tokens"][_hash(token)] = {"user": user.lower(), "scope": scope, "name": name, "created": now()}
+            if place:
+                data["tokens"] = {key: one for key, one in data["tokens"].items() if one.get("file") != place["file"]}
+            found = {"user": user.lower(), "scope": scope, "name": name, "created": now(), **place}
+            data["tokens"][_hash(token)] = found
 
     def revoke_token(self, token: str) -> bool:
         """From now on the token is nobody's. False if it was so before."""
         with self._changing() as data:
             return data["tokens"].pop(_hash(token), None) is not None
+
+    def revoke_tokens(self, user: str, token: str | None = None) -> list[dict[str, str]]:
+        """From now on this token of the user's, or all of theirs, is nobody's; what was known of them, `file` where one stood in a
+        token file. Raises UsageError where there is no such token of theirs."""
+        with self._changing() as data:
+            theirs = {key for key, one in data["tokens"].items() if one["user"] == user.lower()}
+            revoked = theirs if token is None else theirs & {_hash(token)}
+            if not revoked:
+                raise UsageError(
+                    f"this is no token of {user}, so nothing was taken back" if token else f"{user} has no token",
+                    next_step="`--revoke all` takes back every token of a user" if token and theirs else None,
+                )
+            return [data["tokens"].pop(key) for key in sorted(revoked)]
 
     def caller(self, token: str) -> Caller | None:
         """Whose token it is; None if nobody's."""
@@ -136,6 +163,10 @@ class Accounts:
 
     def has_tokens(self) -> bool:
         return bool(self._read()["tokens"])
+
+    def tokens_of(self, user: str) -> int:
+        """How many tokens stand for the user."""
+        return sum(one["user"] == user.lower() for one in self._read()["tokens"].values())
 
     def kind_of(self, name: str) -> Literal["user", "organisation"] | None:
         data = self._read()

@@ -13,6 +13,12 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
+
+from release.hub_command import _accept_token_file
+from release.local_hub.server import running_hub
+from release.local_hub.store import Store
 
 PROGRAM = """
 import sys
@@ -75,6 +81,76 @@ def test_a_user_gets_a_token_and_later_another_one(tmp_path):
     tokens = {json.loads(first.stdout)["token"], second.stdout.strip()}
     assert len(tokens) == 2
     assert all(re.fullmatch("hf_[A-Za-z0-9]{34}", token) for token in tokens)
+
+
+def who(root: Path, token: str) -> str | None:
+    """Whose token it is to the unchanged client of a Hub on `root`."""
+    with running_hub(root) as hub:
+        try:
+            return str(HfApi(endpoint=hub.endpoint, token=token).whoami()["name"])
+        except HfHubHTTPError:
+            return None
+
+
+def test_one_token_of_a_user_or_all_are_taken_back_at_once(tmp_path):
+    root = tmp_path / "hub"
+    words = ("user", "ada", "--root", str(root))
+    first, second, third = (run(*words, "--create").stdout.strip() for _ in range(3))
+    with running_hub(root) as hub:
+        api = HfApi(endpoint=hub.endpoint, token=first)
+        assert api.whoami()["name"] == "ada"
+        done = run(*words, "--revoke", first)
+        assert done.stdout.strip() == "1 token of ada taken back, 2 left"
+        with pytest.raises(HfHubHTTPError, match="Invalid user token"):
+            api.whoami()
+    assert who(root, second) == "ada"
+    assert json.loads(run(*words, "--revoke", "all", "--json").stdout)["revoked"] == 2
+    assert [who(root, token) for token in (second, third)] == [None, None]
+
+
+def test_nothing_is_taken_back_from_somebody_else_or_twice_and_nothing_is_made(tmp_path):
+    root = tmp_path / "hub"
+    token = run("user", "ada", "--root", str(root), "--create").stdout.strip()
+    run("user", "bob", "--root", str(root))
+    foreign = run("user", "bob", "--root", str(root), "--revoke", token)
+    assert foreign.returncode == 2
+    assert "this is no token of bob" in foreign.stderr
+    assert token not in foreign.stderr
+    assert "there is no user eve" in run("user", "eve", "--root", str(root), "--revoke", "all").stderr
+    assert run("user", "ada", "--root", str(root), "--revoke", "all", "--read-only").returncode == 2
+    assert who(root, token) == "ada"
+    assert run("user", "ada", "--root", str(root), "--revoke", "all").returncode == 0
+    assert "ada has no token" in run("user", "ada", "--root", str(root), "--revoke", "all").stderr
+
+
+def test_who_is_no_member_any_more_sees_nothing_of_the_organisation_and_keeps_their_tokens(tmp_path):
+    root = tmp_path / "hub"
+    words = ("user", "ada", "--root", str(root))
+    token = run(*words, "--create", "--organisation", "harbour").stdout.strip()
+    with running_hub(root) as hub:
+        api = HfApi(endpoint=hub.endpoint, token=token)
+        api.create_repo("harbour/plans", private=True)
+        assert run(*words, "--remove-from", "Harbour").stdout.strip() == "ada is no member of Harbour any more"
+        with pytest.raises(RepositoryNotFoundError):
+            api.model_info("harbour/plans")
+        with pytest.raises(HfHubHTTPError, match="403"):
+            api.create_repo("harbour/more")
+        assert api.whoami()["orgs"] == []
+    assert "no member of harbour" in run(*words, "--remove-from", "harbour").stderr
+
+
+def test_the_token_of_a_token_file_takes_the_place_of_the_one_that_it_held(tmp_path):
+    root, file = tmp_path / "hub", tmp_path / "token"
+    store = Store(root)
+    _accept_token_file(file, store)
+    first, other = file.read_text().strip(), store.create_token("slipway")
+    _accept_token_file(file, store)
+    assert who(root, first) == "slipway"
+    file.write_text("hf_chosen_elsewhere\n")
+    _accept_token_file(file, store)
+    assert [who(root, token) for token in (first, "hf_chosen_elsewhere", other)] == [None, "slipway", "slipway"]
+    told = run("user", "slipway", "--root", str(root), "--revoke", "all").stdout
+    assert f"{file} still holds one: with --token-file it is accepted again" in told
 
 
 def test_a_folder_is_imported_under_its_names(tmp_path):
