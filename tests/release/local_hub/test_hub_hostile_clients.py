@@ -24,10 +24,13 @@ def send(hub: Any, data: bytes, *, finish: bool = True) -> bytes:
     """Raw bytes on a connection of their own, and all that comes back."""
     address = urlsplit(hub.endpoint)
     with socket.create_connection((address.hostname, address.port), timeout=20) as connection:
-        connection.sendall(data)
-        if finish:
-            connection.shutdown(socket.SHUT_WR)
         answer = b""
+        try:
+            connection.sendall(data)
+            if finish:
+                connection.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # the Hub has answered and hung up before it was told everything
         try:
             while block := connection.recv(65536):
                 answer += block
