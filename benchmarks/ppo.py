@@ -86,9 +86,10 @@ def make_ppo(work: dict[str, Any]) -> Any:
     from training.grouped_attention import use_grouped_attention
     from training.policy import ActorCritic
     from training.ppo import PPO
+    from training.ppo_recipe import PPORecipe, PPOSettings
     from training.pretrained import load_policy
     from training.processes import launched_accelerator
-    from training.recipe import DataSettings, Generation, LoraSettings, PPORecipe, PPOSettings
+    from training.recipe import DataSettings, Generation, LoraSettings
     from training.rewards import RewardModel
 
     opened = Checkpoint.open(Path(work["checkpoint"]))

@@ -3,7 +3,7 @@
     carried = carry(source, run, leave_out=["*.log"])     # into run/checkpoint, byte for byte
     carried.left_out                                      # path -> why it is not released
 
-What decides what the model does is copied by `training.pretrained.write_base`; this brings the rest, as far as gates can
+What decides what the model does is copied by `training.base_run.write_base`; this brings the rest, as far as gates can
 read it: texts and pictures. Weights in other formats would be released without anything having compared them.
 """
 

@@ -115,7 +115,7 @@ def require_whole(directory: Path) -> None:
 
 def _copied(checkpoint: str, source: Path, out: Path, license_id: str | None) -> RunRecord:
     """The copy's record. Where there is nothing to copy, nothing stays of the run directory, and a path is not taken for an id."""
-    from training.pretrained import write_base
+    from training.base_run import write_base
 
     try:
         return write_base(checkpoint, out, license_id)

@@ -40,13 +40,13 @@ from training.feedback_pairs import run_feedback_pairs
 from training.ilql_recipe import ILQLRecipe
 from training.plan_command import plan
 from training.plan_options import add_arguments as add_plan_arguments
+from training.ppo_recipe import PPORecipe
 from training.processes import alone
 from training.recipe import (
     BestOfNRecipe,
     DPORecipe,
     GRPORecipe,
     KTORecipe,
-    PPORecipe,
     RewardRecipe,
     RLOORecipe,
     SFTRecipe,
@@ -170,7 +170,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _base(args: argparse.Namespace) -> Result:
-    from training.pretrained import write_base
+    from training.base_run import write_base
 
     with measuring(circumstances(args)):
         return _result(write_base(args.source, args.out, args.license), args.out)

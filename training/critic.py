@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from training.checkpoint import Checkpoint
 from training.frozen_trunk import layers_from, same_layers
 from training.layer_checkpointing import checkpoint_layers
+from training.ppo_recipe import PPORecipe
 from training.pretrained import require_finite
-from training.recipe import LoraSettings, PPORecipe
+from training.recipe import LoraSettings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

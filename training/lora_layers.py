@@ -11,7 +11,8 @@ from typing import TypeVar
 from training.checkpoint import Checkpoint
 from training.errors import UsageError
 from training.model_shape import shape_of
-from training.pretrained import PACKAGED, found_checkpoint
+from training.packaged import PACKAGED
+from training.pretrained import found_checkpoint
 from training.run_directory import RunDirectory
 from training.yaml_file import Settings
 

@@ -32,11 +32,13 @@ from training.memory_estimate import (
     with_critic,
 )
 from training.model_shape import parameters_of, shape_of
+from training.packaged import PACKAGED
+from training.ppo_recipe import PPORecipe
 from training.precision import multiplies_bfloat16
-from training.pretrained import PACKAGED, found_checkpoint, load_tokenizer
+from training.pretrained import found_checkpoint, load_tokenizer
 from training.processes import launched_processes
 from training.raw_rows import read_rows
-from training.recipe import DataSettings, LoraSettings, PPORecipe
+from training.recipe import DataSettings, LoraSettings
 from training.run_directory import RunDirectory, training_device
 
 if TYPE_CHECKING:

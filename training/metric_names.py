@@ -9,7 +9,7 @@ from typing import Any
 
 from training.ilql_recipe import ILQLRecipe
 from training.pair_report import LENGTHS
-from training.recipe import PPORecipe
+from training.ppo_recipe import PPORecipe
 
 
 def with_ends(name: str) -> set[str]:

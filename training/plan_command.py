@@ -34,7 +34,8 @@ from training.compute_plan import (
 from training.device_memory import device_memory
 from training.errors import UsageError
 from training.isoflop_plot import billions, isoflop_png
-from training.recipe import DataSettings, Generation, GuardSettings, PPORecipe, PPOSettings, RewardRecipe, SFTRecipe
+from training.ppo_recipe import GuardSettings, PPORecipe, PPOSettings
+from training.recipe import DataSettings, Generation, RewardRecipe, SFTRecipe
 from training.records import canonical_json, write_atomically
 from training.yaml_file import Settings
 

@@ -32,9 +32,9 @@ from training.ppo_math import (
     whiten,
 )
 from training.ppo_placement import placed
+from training.ppo_recipe import PPORecipe
 from training.ppo_steps import PPOSteps
 from training.ptx import Mixing
-from training.recipe import PPORecipe
 from training.reward_sources import RewardFailed, TextRewards
 from training.rollout import Experience, Kept, Responses, gathered_experience, in_shuffled_epochs, sample
 from training.sharding import layout

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from training.recipe import GuardSettings
+from training.ppo_recipe import GuardSettings
 
 WINDOW = 3  # updates whose mean is compared, so that one odd batch stops nothing
 SURE = 2.0  # standard errors of the paired difference by which a held-out reward must have fallen

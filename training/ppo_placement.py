@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from training.master_weights import MasterAdamW
 from training.merged import merged
-from training.recipe import PPORecipe
+from training.ppo_recipe import PPORecipe
 from training.sharding import gathered, layout, optimizer_state_for, rebuilt, say_how_it_lies, shard, whole_weights
 
 if TYPE_CHECKING:

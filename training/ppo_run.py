@@ -13,9 +13,9 @@ from training.checkpoint import Checkpoint
 from training.completions import cut_completions
 from training.lora_layers import with_chosen_layers
 from training.ppo_loop import choose_policy, heldout_reward, measure, metrics_lines, train
+from training.ppo_recipe import PPORecipe
 from training.ppo_saved import STATE_FILE, Carried, resume, save, saved
 from training.ppo_setup import Setup, set_up
-from training.recipe import PPORecipe
 from training.reference import save_with_reference
 from training.reward_sources import TextRewards, same_source, scored_alike_from, scored_by
 from training.run_directory import RunDirectory, with_chosen_dtype

@@ -10,9 +10,10 @@ from training.chat import prompt_ids
 from training.context_length import require_context
 from training.data import Prompt, load_prompts
 from training.errors import UsageError
+from training.ppo_recipe import PPORecipe
 from training.pretrained import BaseModel, load_policy, load_tokenizer, resolve_base
 from training.processes import launched_accelerator
-from training.recipe import OnlineRecipe, PPORecipe
+from training.recipe import OnlineRecipe
 from training.reward_sources import TextRewards, load_reward_function, reward_endpoint
 from training.run_record import DataSource, ParentCheckpoint, kept
 from training.special_tokens import words_only

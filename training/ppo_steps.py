@@ -11,8 +11,8 @@ from torch import Tensor
 
 from training.errors import UsageError
 from training.ppo_math import masked_mean, policy_loss, value_loss
+from training.ppo_recipe import PPOSettings
 from training.ptx import Mixing, learned_tokens, summed_loss
-from training.recipe import PPOSettings
 from training.rollout import Experience
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from training import zero3
 from training.policy import ActorCritic
 from training.ppo_placement import InParts, optimizer_of
-from training.recipe import PPORecipe
+from training.ppo_recipe import PPORecipe
 
 ACTOR = "actor."  # before the names of the actor's parameters in the engine's module
 

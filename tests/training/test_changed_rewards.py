@@ -13,7 +13,7 @@ from tiny_model import save_reward_model
 from training.__main__ import main
 from training.best_of_n_record import BestOfNRecord
 from training.ppo_guards import Measured, reason_to_stop
-from training.recipe import GuardSettings
+from training.ppo_recipe import GuardSettings
 from training.reward_sources import scored_alike_from, scored_by
 from training.run_record import RewardSource, RunRecord
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from training.base_run import write_base
 from training.checkpoint import Checkpoint, manifest_digest
 from training.errors import UsageError
-from training.pretrained import write_base
 
 
 @pytest.fixture

@@ -24,7 +24,8 @@ from training.compute_plan import (
 from training.device_memory import STRATEGIES, device_memory, layer_activations
 from training.isoflop_plot import billions, isoflop_png
 from training.plan_command import llama_config
-from training.recipe import PPORecipe, RewardRecipe, SFTRecipe
+from training.ppo_recipe import PPORecipe
+from training.recipe import RewardRecipe, SFTRecipe
 from training.yaml_file import load
 
 GOPHER = 5.76e23  # FLOPs of Gopher, which Chinchilla was given (Hoffmann et al. 2022, section 4)

@@ -22,7 +22,8 @@ from training.critic import Critic, share_memory
 from training.memory_check import need_of
 from training.policy import ActorCritic
 from training.ppo import PPO
-from training.recipe import SHIPPED, LoraSettings, PPORecipe
+from training.ppo_recipe import PPORecipe
+from training.recipe import SHIPPED, LoraSettings
 from training.yaml_file import load
 
 UPPER = LoraSettings(r=4, lora_alpha=8, target_modules=["q_proj", "down_proj"], layers_to_transform=[1])

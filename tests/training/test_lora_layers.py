@@ -11,7 +11,8 @@ import pytest
 from training.__main__ import main
 from training.errors import UsageError
 from training.lora_layers import with_chosen_layers
-from training.recipe import SHIPPED, LoraSettings, PPORecipe, SFTRecipe
+from training.ppo_recipe import PPORecipe
+from training.recipe import SHIPPED, LoraSettings, SFTRecipe
 from training.run_directory import RunDirectory
 from training.yaml_file import load
 

@@ -13,7 +13,7 @@ from torch import nn
 from training.master_weights import MasterAdamW
 from training.policy import ActorCritic
 from training.ppo import PPO
-from training.recipe import PPORecipe
+from training.ppo_recipe import PPORecipe
 
 
 def optimizer_of(rate: float = 1e-5) -> tuple[nn.Parameter, nn.Parameter, MasterAdamW]:

@@ -19,7 +19,8 @@ from training.errors import UsageError
 from training.memory_check import free_memory, need_of
 from training.memory_estimate import PROGRAM, Sampling, Step, Trained, adapter_parameters, run_memory
 from training.model_shape import parameters_of, shape_of
-from training.recipe import LoraSettings, PPORecipe, RewardRecipe
+from training.ppo_recipe import PPORecipe
+from training.recipe import LoraSettings, RewardRecipe
 from training.run_directory import RunDirectory
 from training.yaml_file import load
 

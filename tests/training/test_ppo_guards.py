@@ -13,16 +13,9 @@ from training.errors import UsageError
 from training.metric_names import metric_names
 from training.plan_command import recipes
 from training.ppo_guards import Measured, best, reason_to_stop
+from training.ppo_recipe import GuardSettings, PPORecipe, PPOSettings
 from training.ppo_run import train_ppo
-from training.recipe import (
-    DataSettings,
-    Generation,
-    GuardSettings,
-    LoraSettings,
-    PPORecipe,
-    PPOSettings,
-    find_recipe,
-)
+from training.recipe import DataSettings, Generation, LoraSettings, find_recipe
 from training.run_record import RunRecord
 from training.yaml_file import load
 

@@ -19,9 +19,10 @@ from training.chat import UNLEARNED, answer_sequence
 from training.errors import UsageError
 from training.policy import ActorCritic
 from training.ppo import PPO
+from training.ppo_recipe import PPORecipe, PPOSettings, PTXSettings
 from training.ppo_run import train_ppo
 from training.ptx import Labelled, Mixing, heldout_loss, learned_tokens, load_ptx, summed_loss
-from training.recipe import DataSettings, Generation, LoraSettings, PPORecipe, PPOSettings, PTXSettings
+from training.recipe import DataSettings, Generation, LoraSettings
 
 UPPER = LoraSettings(r=4, lora_alpha=8, target_modules=["q_proj", "down_proj"], layers_to_transform=[1])
 TEXTS = ["the cat sat on the mat", "the dog sat on the log", "a cat and a dog sat", "the mat and the log"]

@@ -16,8 +16,9 @@ import torch
 
 from training import reward_server
 from training.errors import UsageError
+from training.ppo_recipe import GuardSettings, PPORecipe, PPOSettings
 from training.ppo_run import train_ppo
-from training.recipe import DataSettings, Generation, GuardSettings, PPORecipe, PPOSettings
+from training.recipe import DataSettings, Generation
 from training.reward_sources import RewardFailed, load_reward_function, reward_endpoint
 from training.run_record import RunRecord
 

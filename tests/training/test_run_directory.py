@@ -14,7 +14,7 @@ from tiny_model import save_model
 
 from training.__main__ import main
 from training.errors import UsageError
-from training.recipe import PPORecipe
+from training.ppo_recipe import PPORecipe
 from training.run_directory import INPUTS, RunDirectory
 from training.run_record import DataSource, ParentCheckpoint
 from training.saved_state import load_state, save_state
@@ -23,7 +23,7 @@ RECIPE = PPORecipe(method="ppo", base="b", reward_model="r", prompts={"source": 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from training.recipe import PPORecipe
+from training.ppo_recipe import PPORecipe
 from training.run_directory import RunDirectory
 RunDirectory.open(Path(sys.argv[1]), PPORecipe(method="ppo", base="b", reward_model="r", prompts={"source": "starter"}))
 print("open", flush=True)

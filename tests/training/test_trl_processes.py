@@ -18,8 +18,9 @@ from safetensors.torch import load_file
 from training import ilql_run, trl_run
 from training.__main__ import main
 from training.errors import UsageError
+from training.ppo_recipe import PPORecipe
 from training.processes import require_parts, require_zero3
-from training.recipe import PPORecipe, find_recipe
+from training.recipe import find_recipe
 from training.run_record import RunRecord
 from training.trl_processes import accumulation, check_continues
 from training.yaml_file import load

@@ -8,13 +8,13 @@ import pytest
 
 from training.errors import UsageError
 from training.ilql_recipe import ILQLRecipe
+from training.ppo_recipe import PPORecipe
 from training.recipe import (
     SHIPPED,
     BestOfNRecipe,
     DPORecipe,
     GRPORecipe,
     KTORecipe,
-    PPORecipe,
     RewardRecipe,
     RLOORecipe,
     SFTRecipe,

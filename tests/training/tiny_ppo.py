@@ -14,7 +14,8 @@ from tiny_model import make_model, make_tokenizer, save_reward_model
 from training.checkpoint import Checkpoint
 from training.policy import ActorCritic
 from training.ppo import PPO
-from training.recipe import DataSettings, Generation, LoraSettings, PPORecipe, PPOSettings
+from training.ppo_recipe import PPORecipe, PPOSettings
+from training.recipe import DataSettings, Generation, LoraSettings
 from training.rewards import RewardModel
 
 PROMPTS = [[1, 40 + index, 41, 42] for index in range(16)]
