@@ -15,7 +15,7 @@ from typing import Any
 from release.local_hub.records import create_record, read_record, readable, write_record
 from release.local_hub.refusals import Conflict, Refusal
 from release.local_hub.repository import MAIN, Commit, Repository, now
-from release.local_hub.storage import locked
+from release.local_hub.storage import locked, make_folder
 from release.local_hub.tree import Change, Delete, Entry, Put, Tree, changed_paths
 
 LOCK = "discussions.lock"  # in the repository's folder: numbers are given and statuses change under it
@@ -231,7 +231,7 @@ def _next_number(repository: Repository) -> int:
 def _write_new(
     repository: Repository, number: int, author: str, title: str, text: str, *, status: str, pull_request: bool
 ) -> None:
-    (repository.folder / "discussions").mkdir(exist_ok=True)
+    make_folder(repository.folder / "discussions")
     discussion = {
         "num": number,
         "title": title,

@@ -27,7 +27,7 @@ from typing import Any
 from release.local_hub.git_objects import git_commit, git_id, trees
 from release.local_hub.records import read_record, write_record
 from release.local_hub.refusals import Conflict, Damaged, Refusal, RevisionNotFound, StaleParent
-from release.local_hub.storage import Blobs, create_json, locked, read_json
+from release.local_hub.storage import Blobs, create_json, fsync_path, locked, read_json
 from release.local_hub.tree import Change, Entry, Put, Tree, apply, refuse_lookalikes
 
 log = logging.getLogger("slipway.hub")
@@ -70,6 +70,7 @@ class Repository:
             folder / "repo.json", {"kind": kind, "created": now(), "private": False, "gated": False, **settings}
         )
         write_record(folder / "refs.json", {"refs": {}, "messages": {}})
+        fsync_path(folder.parent)
 
     @property
     def namespace(self) -> str:

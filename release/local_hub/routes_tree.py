@@ -19,6 +19,7 @@ from release.local_hub.webhook_events import announce
 
 TREE_PAGE = 1000
 COMMITS_PAGE = 50
+PATHS_LIMIT = 20_000
 
 
 def tree(call: Call) -> Response:
@@ -53,7 +54,10 @@ def paths_info(call: Call) -> Response:
     if "json" in call.request.headers.get("content-type", ""):
         asked: dict[str, Any] = call.json()
     else:
-        asked = parse_qs(call.body.decode(errors="replace"), max_num_fields=20_000)
+        try:
+            asked = parse_qs(call.body.decode(errors="replace"), max_num_fields=PATHS_LIMIT)
+        except ValueError as error:
+            raise Refusal(400, f"A request may ask about {PATHS_LIMIT} paths; ask in parts") from error
     wanted = asked.get("paths", [])
     paths = [str(path).strip("/") for path in (wanted if isinstance(wanted, list) else [wanted])]
     known = folders(commit.tree)
