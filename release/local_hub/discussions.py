@@ -178,9 +178,10 @@ def merge(repository: Repository, number: int, author: str, comment: str = "") -
 
 def _on_main(repository: Repository, main: Commit, head: Commit, title: str) -> Commit | None:
     """The commit of that title that main got since `head` left it, if there is one."""
-    on_head = {commit.oid for commit in repository.history(head.oid)}
-    since = takewhile(lambda commit: commit.oid not in on_head, repository.history(main.oid))
-    return next((commit for commit in since if commit.title == title), None)
+    on_head = {commit.oid for commit in repository.heads(head.oid)}
+    since = takewhile(lambda commit: commit.oid not in on_head, repository.heads(main.oid))
+    found = next((commit.oid for commit in since if commit.title == title), None)
+    return repository.commit_of(found) if found else None
 
 
 def conflict_free_changes(repository: Repository, main: Commit, head: Commit) -> list[Change]:
@@ -213,9 +214,9 @@ def _changes_since_base(repository: Repository, main: Commit, head: Commit) -> t
 
 def _base(repository: Repository, main: Commit, head: Commit) -> Tree:
     """The files of the last commit that `head` and `main` share."""
-    on_main = {commit.oid for commit in repository.history(main.oid)}
-    base = next((commit for commit in repository.history(head.oid) if commit.oid in on_main), None)
-    return base.tree if base else {}
+    on_main = {commit.oid for commit in repository.heads(main.oid)}
+    base = next((commit.oid for commit in repository.heads(head.oid) if commit.oid in on_main), None)
+    return repository.commit_of(base).tree if base else {}
 
 
 def _clashes(wanted: Changes, meanwhile: Changes) -> list[str]:
