@@ -71,6 +71,8 @@ class HubMiddleware:
             nonlocal begun
             if message["type"] == "http.response.start":
                 headers = [*message.get("headers", []), (b"x-request-id", request_id.encode())]
+                if with_token:  # which a browser sends along from any page; to that page it is told neither yes nor no
+                    headers.append((b"cross-origin-resource-policy", b"same-origin"))
                 if with_token and not any(name.lower() == b"cache-control" for name, _ in headers):
                     headers.append((b"cache-control", b"private, no-store"))
                 begun = {**message, "headers": headers}

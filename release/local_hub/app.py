@@ -91,7 +91,9 @@ def create_app(
 
 def unknown_repository(call: Call) -> Response:
     """An address beneath /api/models and its like: the repository is missing, or this Hub lacks the feature."""
-    org, _, rest = call.param("rest").partition("/")
+    org, slash, rest = call.param("rest").partition("/")
+    if not slash:
+        return unknown(call)
     call.find(call.kind, f"{org}/{rest.partition('/')[0]}")
     return unknown(call)
 

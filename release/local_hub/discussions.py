@@ -15,7 +15,7 @@ from typing import Any
 from release.local_hub.records import create_record, read_record, readable, write_record
 from release.local_hub.refusals import Conflict, Refusal
 from release.local_hub.repository import MAIN, Commit, Repository, now
-from release.local_hub.storage import locked
+from release.local_hub.storage import locked, make_folder
 from release.local_hub.tree import Change, Delete, Entry, Put, Tree, changed_paths
 
 LOCK = "discussions.lock"  # in the repository's folder: numbers are given and statuses change under it
@@ -178,9 +178,10 @@ def merge(repository: Repository, number: int, author: str, comment: str = "") -
 
 def _on_main(repository: Repository, main: Commit, head: Commit, title: str) -> Commit | None:
     """The commit of that title that main got since `head` left it, if there is one."""
-    on_head = {commit.oid for commit in repository.history(head.oid)}
-    since = takewhile(lambda commit: commit.oid not in on_head, repository.history(main.oid))
-    return next((commit for commit in since if commit.title == title), None)
+    on_head = {commit.oid for commit in repository.heads(head.oid)}
+    since = takewhile(lambda commit: commit.oid not in on_head, repository.heads(main.oid))
+    found = next((commit.oid for commit in since if commit.title == title), None)
+    return repository.commit_of(found) if found else None
 
 
 def conflict_free_changes(repository: Repository, main: Commit, head: Commit) -> list[Change]:
@@ -213,9 +214,9 @@ def _changes_since_base(repository: Repository, main: Commit, head: Commit) -> t
 
 def _base(repository: Repository, main: Commit, head: Commit) -> Tree:
     """The files of the last commit that `head` and `main` share."""
-    on_main = {commit.oid for commit in repository.history(main.oid)}
-    base = next((commit for commit in repository.history(head.oid) if commit.oid in on_main), None)
-    return base.tree if base else {}
+    on_main = {commit.oid for commit in repository.heads(main.oid)}
+    base = next((commit.oid for commit in repository.heads(head.oid) if commit.oid in on_main), None)
+    return repository.commit_of(base).tree if base else {}
 
 
 def _clashes(wanted: Changes, meanwhile: Changes) -> list[str]:
@@ -231,7 +232,7 @@ def _next_number(repository: Repository) -> int:
 def _write_new(
     repository: Repository, number: int, author: str, title: str, text: str, *, status: str, pull_request: bool
 ) -> None:
-    (repository.folder / "discussions").mkdir(exist_ok=True)
+    make_folder(repository.folder / "discussions")
     discussion = {
         "num": number,
         "title": title,

@@ -16,6 +16,7 @@ from release.local_hub.space_status import RUNNING, STOPPED, SpaceStatus, read_s
 from release.local_hub.storage import Blobs, pointer_of
 from release.local_hub.tree import Entry, Tree
 
+RELATIONS = ("adapter", "finetune", "merge", "quantized")  # of a model to the base that its card names
 CARD_LIMIT = 1 << 20  # bytes of a README that are read
 # Fields of a data set's card that are tags with their name in front.
 DATASET_TAGS = (
@@ -155,6 +156,8 @@ def _card_tags(card: dict[str, Any], kind: str) -> list[Any]:
     language = "language:" if kind == "dataset" else ""
     for key, prefix in (("language", language), ("datasets", "dataset:"), ("base_model", "base_model:")):
         tags += [f"{prefix}{value}" for value in texts(card.get(key))]
+    if (relation := card.get("base_model_relation")) in RELATIONS:
+        tags += [f"base_model:{relation}:{value}" for value in texts(card.get("base_model"))]
     for key in ("license", *DATASET_TAGS) if kind == "dataset" else ("license",):
         tags += [f"{key}:{value}" for value in texts(card.get(key))]
     return tags

@@ -20,14 +20,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from release.local_hub.bounded_cache import BoundedCache
 from release.local_hub.git_objects import git_commit, git_id, trees
 from release.local_hub.records import read_record, write_record
 from release.local_hub.refusals import Conflict, Damaged, Refusal, RevisionNotFound, StaleParent
-from release.local_hub.storage import Blobs, create_json, locked, read_json
+from release.local_hub.storage import Blobs, create_json, fsync_path, locked, read_json
 from release.local_hub.tree import Change, Entry, Put, Tree, apply, refuse_lookalikes
 
 log = logging.getLogger("slipway.hub")
@@ -38,8 +39,8 @@ _BAD_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|^[/.-]|[/.]$|/\.|\.
 
 
 @dataclass(frozen=True)
-class Commit:
-    """A snapshot of the files, with who made it, when (ISO 8601, UTC) and from which parent."""
+class Head:
+    """What a commit says of itself: who made it, when (ISO 8601, UTC) and from which parent. Its files are the commit's."""
 
     oid: str
     parent: str | None
@@ -47,6 +48,12 @@ class Commit:
     date: str
     title: str
     message: str
+
+
+@dataclass(frozen=True)
+class Commit(Head):
+    """A snapshot of the files."""
+
     tree: Tree
     git: bool  # whether `oid` is git's id of it, as it is made of these fields (git_objects.py)
 
@@ -70,6 +77,7 @@ class Repository:
             folder / "repo.json", {"kind": kind, "created": now(), "private": False, "gated": False, **settings}
         )
         write_record(folder / "refs.json", {"refs": {}, "messages": {}})
+        fsync_path(folder.parent)
 
     @property
     def namespace(self) -> str:
@@ -138,6 +146,17 @@ class Repository:
             commit = self.commit_of(current)
             yield commit
             current = commit.parent
+
+    def heads(self, oid: str) -> Iterator[Head]:
+        """As `history`, without the files: of a thousand commits those are a thousand lists."""
+        current: str | None = oid
+        while current is not None:
+            head = _HEADS.get(self._commit_file(current), partial(self._head, current))
+            yield head
+            current = head.parent
+
+    def _head(self, oid: str) -> Head:
+        return head_of(self.commit_of(oid))
 
     # Writing
 
@@ -331,9 +350,21 @@ def names(oid: str, body: dict[str, Any]) -> bool:
     return body["check"] == checksum(said, oid) if "check" in body else oid == checksum(said)
 
 
-@lru_cache(maxsize=256)
+def head_of(commit: Commit) -> Head:
+    """The same without the files, which are let go."""
+    return Head(commit.oid, commit.parent, commit.author, commit.date, commit.title, commit.message)
+
+
+# Commits never change, so that reading one once is enough while there is room.
+_COMMITS = BoundedCache[Commit](limit=400_000, weigh=lambda commit: 100 + len(commit.tree))  # files: some 100 MB
+_HEADS = BoundedCache[Head](limit=64 << 20, weigh=lambda head: 1000 + len(head.title) + len(head.message))
+
+
 def _read_commit(path: Path) -> Commit:
-    """Commits never change, so that reading one once is enough."""
+    return _COMMITS.get(path, lambda: _parsed_commit(path))
+
+
+def _parsed_commit(path: Path) -> Commit:
     body = json.loads(path.read_bytes())
     tree = {name: Entry(**entry) for name, entry in body.pop("tree").items()}
     git = body.pop("check", None) is not None and not body.pop("foreign", False)

@@ -18,7 +18,7 @@ from release.local_hub.discussions import open_pull_request, opened_by
 from release.local_hub.fields import objects, parsed, text
 from release.local_hub.refusals import Moved, Refusal, RevisionNotFound
 from release.local_hub.repository import Commit, Repository
-from release.local_hub.starting_files import is_ignored, is_large
+from release.local_hub.starting_files import MATCHES_LIMIT, RULES_LIMIT, Ignored, is_large
 from release.local_hub.tree import Change, Delete, Put, checked_path, large, regular
 from release.local_hub.web import Call, json_route, stream_route
 from release.local_hub.webhook_events import announce
@@ -52,9 +52,12 @@ def preupload(call: Call) -> Response:
     asked = call.json()
     attributes = _small_text(repository, commit, ".gitattributes")
     ignore = asked.get("gitIgnore")
-    ignore = ignore if isinstance(ignore, str) else _small_text(repository, commit, ".gitignore")
+    ignored = Ignored(ignore if isinstance(ignore, str) else _small_text(repository, commit, ".gitignore"))
     answers = []
-    for file in objects(asked, "files"):
+    files = objects(asked, "files")
+    if len(files) * attributes.count("\n") > MATCHES_LIMIT:
+        raise Refusal(400, "The .gitattributes have so many lines that fewer files can be asked about at once")
+    for file in files:
         try:
             path, size, sample = checked_path(file["path"]), int(file["size"]), base64.b64decode(file["sample"])
         except (KeyError, TypeError, ValueError, OverflowError) as error:
@@ -64,7 +67,7 @@ def preupload(call: Call) -> Response:
             {
                 "path": path,
                 "uploadMode": "lfs" if is_large(path, size, sample, attributes) else "regular",
-                "shouldIgnore": is_ignored(path, ignore),
+                "shouldIgnore": ignored(path),
                 # None for content that was lost: the client, told that its file stands here, would not send it.
                 "oid": now.etag if now and repository.blobs.has(now.sha256, now.size) else None,
             }
@@ -75,7 +78,7 @@ def preupload(call: Call) -> Response:
 def _small_text(repository: Repository, commit: Commit, path: str) -> str:
     entry = commit.tree.get(path)
     here = entry is not None and repository.blobs.has(entry.sha256)
-    return repository.blobs.read(entry.sha256, 1 << 20).decode(errors="replace") if entry and here else ""
+    return repository.blobs.read(entry.sha256, RULES_LIMIT).decode(errors="replace") if entry and here else ""
 
 
 async def commit(call: Call) -> Response:

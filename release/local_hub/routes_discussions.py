@@ -67,9 +67,9 @@ def details(call: Call) -> Response:
 def _commit_events(repository: Repository, number: int) -> list[dict[str, Any]]:
     """The commits of a pull request that are not on main, oldest first."""
     refs = repository.refs()
-    on_main = {commit.oid for commit in repository.history(refs["refs/heads/main"])}
+    on_main = {commit.oid for commit in repository.heads(refs["refs/heads/main"])}
     events: list[dict[str, Any]] = []
-    for commit in repository.history(refs[f"refs/pr/{number}"]):
+    for commit in repository.heads(refs[f"refs/pr/{number}"]):
         if commit.oid in on_main:
             break
         data = {"subject": commit.title, "oid": commit.oid}

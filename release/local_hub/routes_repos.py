@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse, Response
 from release.local_hub.fields import Fields, choice, flag, number, objects, text, variable
 from release.local_hub.refusals import Conflict, Refusal
 from release.local_hub.repo_info import repo_info
-from release.local_hub.repository import now
+from release.local_hub.repository import Repository, now
 from release.local_hub.store import KINDS, split_id
 from release.local_hub.web import Call, json_route
 from release.local_hub.webhook_events import announce, announcement
@@ -110,7 +110,7 @@ def _space_settings(asked: Fields) -> tuple[Fields, dict[str, str]]:
 def delete(call: Call) -> Response:
     asked = call.json()
     namespace = text(asked, "organization") or call.require_user()
-    repository = call.find(text(asked, "type") or "model", f"{namespace}/{text(asked, 'name')}", write=True)
+    repository = _by_its_own_name(call, text(asked, "type"), f"{namespace}/{text(asked, 'name')}")
     told = announcement(call, repository, "delete", "repo")
     call.store.delete_repository(repository)
     call.deliveries.send(told)
@@ -120,13 +120,22 @@ def delete(call: Call) -> Response:
 def move(call: Call) -> Response:
     asked = call.json()
     new_id = text(asked, "toRepo") or ""
-    repository = call.find(text(asked, "type") or "model", text(asked, "fromRepo") or "", write=True)
-    namespace, _ = split_id(new_id)
+    repository = _by_its_own_name(call, text(asked, "type"), text(asked, "fromRepo") or "")
+    namespace, name = split_id(new_id)
     call.require_write(namespace, f"move a repository to the namespace {namespace}")
+    new_id = f"{call.store.accounts.spelling(namespace)}/{name}"
     told = announcement(call, repository, "move", "repo", moved_to=new_id)
     call.store.move_repository(repository, new_id)
     call.deliveries.send(told)
     return JSONResponse({"success": True, "name": new_id})
+
+
+def _by_its_own_name(call: Call, kind: str | None, repo_id: str) -> Repository:
+    """What cannot be taken back is done to what bears the name, and not to what bore it once: that is 404."""
+    repository = call.find(kind or "model", repo_id, write=True)
+    if repository.id.lower() != repo_id.lower():
+        raise call.missing()
+    return repository
 
 
 def change_settings(call: Call) -> Response:

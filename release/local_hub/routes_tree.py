@@ -9,16 +9,18 @@ from urllib.parse import parse_qs
 
 from starlette.responses import JSONResponse, Response
 
+from release.local_hub.bounded_cache import BoundedCache
 from release.local_hub.fields import text
 from release.local_hub.refusals import EntryNotFound, Refusal
 from release.local_hub.repo_info import pointer_size
-from release.local_hub.repository import Commit, Repository
+from release.local_hub.repository import Commit, Head, Repository, head_of
 from release.local_hub.tree import Entry, changed_paths, folders
 from release.local_hub.web import Call, json_route
 from release.local_hub.webhook_events import announce
 
 TREE_PAGE = 1000
 COMMITS_PAGE = 50
+PATHS_LIMIT = 20_000
 
 
 def tree(call: Call) -> Response:
@@ -53,7 +55,10 @@ def paths_info(call: Call) -> Response:
     if "json" in call.request.headers.get("content-type", ""):
         asked: dict[str, Any] = call.json()
     else:
-        asked = parse_qs(call.body.decode(errors="replace"), max_num_fields=20_000)
+        try:
+            asked = parse_qs(call.body.decode(errors="replace"), max_num_fields=PATHS_LIMIT)
+        except ValueError as error:
+            raise Refusal(400, f"A request may ask about {PATHS_LIMIT} paths; ask in parts") from error
     wanted = asked.get("paths", [])
     paths = [str(path).strip("/") for path in (wanted if isinstance(wanted, list) else [wanted])]
     known = folders(commit.tree)
@@ -64,7 +69,7 @@ def paths_info(call: Call) -> Response:
 
 
 def describe(
-    path: str, commit: Commit, known: Mapping[str, str], last: Mapping[str, Commit] | None = None
+    path: str, commit: Commit, known: Mapping[str, str], last: Mapping[str, Head] | None = None
 ) -> dict[str, Any]:
     entry = commit.tree.get(path)
     if entry is None:
@@ -82,17 +87,24 @@ def _lfs(entry: Entry) -> dict[str, Any]:
     return {"lfs": {"oid": entry.sha256, "size": entry.size, "pointerSize": pointer_size(entry)}}
 
 
-def last_commits(repository: Repository, commit: Commit) -> dict[str, Commit]:
+_LAST = BoundedCache[dict[str, Head]](limit=400_000, weigh=lambda found: 100 + len(found))
+
+
+def last_commits(repository: Repository, commit: Commit) -> Mapping[str, Head]:
     """Path -> the commit that last changed it; for a folder, that last changed anything beneath it."""
-    open_paths, found = set(commit.tree), dict[str, Commit]()
+    return _LAST.get((repository.folder, commit.oid), lambda: _last_commits(repository, commit))
+
+
+def _last_commits(repository: Repository, commit: Commit) -> dict[str, Head]:
+    open_paths, found = set(commit.tree), dict[str, Head]()
     for step in repository.history(commit.oid):
-        before = repository.commit_of(step.parent).tree if step.parent else {}
+        before, head = repository.commit_of(step.parent).tree if step.parent else {}, head_of(step)
         for path in changed_paths(before, step.tree).keys() & open_paths:
             open_paths.discard(path)
-            found[path] = step
+            found[path] = head
             parts = path.split("/")
             for count in range(1, len(parts)):
-                found.setdefault("/".join(parts[:count]), step)
+                found.setdefault("/".join(parts[:count]), head)
         if not open_paths:
             break
     return found
@@ -111,7 +123,7 @@ def refs(call: Call) -> Response:
 
 def commits(call: Call) -> Response:
     repository = call.repository()
-    history = list(repository.history(repository.resolve(call.param("revision")).oid))
+    history = list(repository.heads(repository.resolve(call.param("revision")).oid))
     page = call.number("p", 0)
     formatted = "formatted" in call.query.getlist("expand[]") + call.query.getlist("expand")
     shown = history[page * COMMITS_PAGE : (page + 1) * COMMITS_PAGE]
@@ -121,7 +133,7 @@ def commits(call: Call) -> Response:
     return JSONResponse([_commit_item(commit, formatted) for commit in shown], headers=headers)
 
 
-def _commit_item(commit: Commit, formatted: bool) -> dict[str, Any]:
+def _commit_item(commit: Head, formatted: bool) -> dict[str, Any]:
     item: dict[str, Any] = {
         "id": commit.oid,
         "title": commit.title,

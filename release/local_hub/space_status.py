@@ -15,7 +15,7 @@ import psutil
 
 from release.local_hub.records import read_record, write_record
 from release.local_hub.repository import Repository
-from release.local_hub.storage import locked, read_json, write_json
+from release.local_hub.storage import locked, make_folder, read_json, write_json
 
 RUNNING, STOPPED, PAUSED = "RUNNING", "STOPPED", "PAUSED"
 GOING_ON = ("BUILDING", "APP_STARTING", RUNNING)
@@ -36,7 +36,7 @@ class SpaceStatus:
 
 def runtime_folder(space: Repository) -> Path:
     folder = space.folder / "runtime"
-    folder.mkdir(exist_ok=True)
+    make_folder(folder)
     return folder
 
 

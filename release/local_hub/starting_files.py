@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from fnmatch import fnmatchcase
+import re
+from collections.abc import Callable
+from fnmatch import fnmatchcase, translate
+
+from release.file_names import parents
+from release.local_hub.refusals import Refusal
 
 # fmt: off
 LARGE_SUFFIXES = [
@@ -18,6 +23,8 @@ IMAGE_AND_SOUND_SUFFIXES = [
 ]
 # fmt: on
 LARGE_FROM = 10_000_000  # bytes; the Hub keeps larger files out of the git tree whatever they are
+RULES_LIMIT = 64 << 10  # characters of a .gitignore or .gitattributes
+MATCHES_LIMIT = 500_000  # of rules with parts of paths, in an answer
 
 _SPACE_CARD = """---
 title: {title}
@@ -57,20 +64,40 @@ def is_large(path: str, size: int, sample: bytes, attributes: str) -> bool:
     return verdict
 
 
-def is_ignored(path: str, gitignore: str) -> bool:
-    """Whether a .gitignore matches; a later line overrides an earlier one, `!` takes back."""
-    verdict = False
-    for line in gitignore.splitlines():
-        pattern = line.strip()
-        if not pattern or pattern.startswith("#"):
-            continue
-        negated, pattern = pattern.startswith("!"), pattern.removeprefix("!")
+class Ignored:
+    """Which paths a .gitignore ignores; a later line overrides an earlier one, `!` takes back.
+
+    Raises Refusal 400 where it is so long, or asked about so many paths, that the answer would take seconds.
+    """
+
+    def __init__(self, gitignore: str) -> None:
+        lines = [line.strip() for line in gitignore[:RULES_LIMIT].splitlines()]
+        self.rules = [line for line in lines if line and not line.startswith("#")]
+        self.matches_left = MATCHES_LIMIT
+        if len(gitignore) > RULES_LIMIT:
+            raise Refusal(400, f"A .gitignore has at most {RULES_LIMIT} characters")
+        self.compiled = [(rule.startswith("!"), *_compiled(rule.removeprefix("!"))) for rule in self.rules]
+
+    def __call__(self, path: str) -> bool:
         parts = path.split("/")
-        # A pattern that matches a folder ignores what is in it; one that ends with a slash matches folders only.
-        candidates = ["/".join(parts[:count]) for count in range(1, len(parts) + (not pattern.endswith("/")))]
-        if any(_matches(candidate, pattern.rstrip("/")) for candidate in candidates):
-            verdict = not negated
-    return verdict
+        self.matches_left -= len(self.compiled) * len(parts)
+        if self.matches_left < 0:
+            raise Refusal(400, "A .gitignore of so many lines is asked about too many paths at once")
+        wholes, verdict = [*parents(path), path], False
+        for negated, whole, of_folders, pattern in self.compiled:
+            # A pattern that matches a folder ignores what is in it; one that ends with a slash matches folders only.
+            candidates = wholes if whole else parts
+            if any(pattern(candidate) for candidate in (candidates[:-1] if of_folders else candidates)):
+                verdict = not negated
+        return verdict
+
+
+def _compiled(rule: str) -> tuple[bool, bool, Callable[[str], object]]:
+    """Whether it is about whole paths, whether about folders only, and what matches one (git's rule, as _matches)."""
+    bare = rule.rstrip("/")
+    whole = "/" in bare
+    pattern = bare.lstrip("/").replace("**/", "*") if whole else bare
+    return whole, rule.endswith("/"), re.compile(translate(pattern)).match
 
 
 def _matches(path: str, pattern: str) -> bool:

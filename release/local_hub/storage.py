@@ -268,6 +268,15 @@ def fsync_path(path: Path) -> None:
         os.close(descriptor)
 
 
+def make_folder(path: Path, mode: int = 0o777) -> None:
+    """Make it if it is not there, so that a power cut does not take it away with what is put into it."""
+    try:
+        path.mkdir(mode=mode)
+    except FileExistsError:
+        return
+    fsync_path(path.parent)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Replace the file as a whole (records.py: objects with a checksum)."""
     write_bytes(path, json.dumps(value, ensure_ascii=False, sort_keys=True).encode())

@@ -30,7 +30,7 @@ from release.local_hub.refusals import Conflict, Damaged, Refusal
 from release.local_hub.repository import Repository
 from release.local_hub.space_status import set_secret_value
 from release.local_hub.starting_files import starting_files
-from release.local_hub.storage import Blobs, locked
+from release.local_hub.storage import Blobs, locked, make_folder
 from release.local_hub.tree import Put, regular
 from training.errors import UsageError
 
@@ -47,7 +47,7 @@ class Store:
     def __init__(self, root: Path, *, largest_file: int = LARGEST_FILE) -> None:
         """`largest_file`: bytes of a file that uploads may bring."""
         self.root, self.largest_file = root, largest_file
-        root.mkdir(parents=True, exist_ok=True)
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)  # private repositories are in it
         create_record(root / "store.json", {"uuid": str(uuid.uuid4()), "format": FORMAT})
         identity = read_record(root / "store.json")
         if identity["format"] != FORMAT:
@@ -167,7 +167,7 @@ class Store:
         """
         split_id(new_id)
         old_file, new_file = (self._name_file(repository.kind, name) for name in (repository.id, new_id))
-        new_file.parent.mkdir(exist_ok=True)
+        make_folder(new_file.parent)
         with locked(self.root / "names" / "lock"):
             named = self._named(old_file)
             if named is None or named.get("folder") != repository.folder.name:
@@ -234,7 +234,7 @@ class Store:
 
     def _give_name(self, kind: str, repo_id: str, folder: str) -> None:
         file = self._name_file(kind, repo_id)
-        file.parent.mkdir(exist_ok=True)
+        make_folder(file.parent)
         with locked(self.root / "names" / "lock"):
             if not self._is_free(file):
                 raise Conflict(f"You already created this {kind} repo: {repo_id}")

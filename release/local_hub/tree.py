@@ -16,7 +16,7 @@ from release.local_hub.refusals import BadPath, EntryNotFound
 from release.local_hub.storage import BlobBatch, Blobs, git_oid, pointer_of
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """A file: where its bytes are, and its git object id (of the content, or of the pointer of a large file)."""
 

@@ -15,7 +15,7 @@ from typing import Any
 from release.local_hub.records import read_record, readable, write_record
 from release.local_hub.refusals import Refusal
 from release.local_hub.repository import now
-from release.local_hub.storage import locked, read_json, write_json
+from release.local_hub.storage import locked, make_folder, read_json, write_json
 
 Webhook = dict[str, Any]
 WATCHABLE = ("user", "org", "model", "dataset", "space")
@@ -47,7 +47,7 @@ class Webhooks:
         return found
 
     def create(self, owner: str, fields: Webhook) -> Webhook:
-        self.folder.mkdir(mode=0o700, exist_ok=True)
+        make_folder(self.folder, 0o700)
         with locked(self.lock):
             if len(self.of(owner)) >= PER_USER:
                 raise Refusal(403, f"A user has at most {PER_USER} webhooks")

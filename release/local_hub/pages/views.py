@@ -259,7 +259,7 @@ def history(repository: Repository, revision: str) -> Context:
     for ref, oid in repository.refs().items():
         if ref.startswith("refs/tags/"):
             names.setdefault(oid, []).append(ref.removeprefix("refs/tags/"))
-    found = list(repository.history(page["commit"].oid))
+    found = list(repository.heads(page["commit"].oid))
     page |= {"history": found[:COMMITS_SHOWN], "count": len(found), "tags_of": names}
     return page
 

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,6 +17,7 @@ import pytest
 from huggingface_hub import CommitOperationAdd
 
 from release.local_hub.server import running_hub
+from release.local_hub.store import Store
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 
@@ -203,3 +205,50 @@ def test_a_hub_on_loopback_answers_to_the_names_that_it_was_given(tmp_path: Path
             assert statuses == [200, 421]
         finally:
             process.terminate()
+
+
+def test_a_gitignore_of_thousands_of_lines_costs_nobody_seconds(api: Any, token: str, ask: Any) -> None:
+    api.create_repo("slipway/demo")
+    files = [{"path": f"a/b/c/{number}.txt", "size": 1, "sample": "YQ=="} for number in range(256)]
+    preupload = "/api/models/slipway/demo/preupload/main"
+    for ignore in ("\n".join(f"*{number}*x" for number in range(5000)), "a" * (1 << 20)):
+        began = time.monotonic()
+        answer = ask("POST", preupload, token, {"files": files, "gitIgnore": ignore})
+        assert (answer.status, ".gitignore" in answer.json()["error"]) == (400, True)
+        assert time.monotonic() - began < 15
+    rules = "*.txt\n!/a/b/c/1.txt\nb/\n# *.bin\n"
+    api.create_commit("slipway/demo", [CommitOperationAdd(".gitignore", rules.encode())], commit_message="x")
+    asked = [
+        {"path": path, "size": 1, "sample": "YQ=="}
+        for path in ("1.txt", "b", "b/1.bin", "c/b/1.bin", "a/b/c/1.txt", "x")
+    ]
+    answers = ask("POST", preupload, token, {"files": asked}).json()["files"]
+    assert [answer["shouldIgnore"] for answer in answers] == [True, False, True, True, True, False]
+
+
+def test_paths_beyond_a_number_are_a_bad_request(api: Any, ask: Any) -> None:
+    api.create_repo("slipway/demo")
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    body = "&".join(["paths=a"] * 30_000).encode()
+    assert ask("POST", "/api/models/slipway/demo/paths-info/main", None, body, headers).status == 400
+
+
+def test_another_sites_page_is_told_nothing_by_a_browsers_login(api: Any, token: str, ask: Any) -> None:
+    api.create_repo("slipway/demo", private=True)
+    for address in (
+        "/api/models/slipway/demo",
+        "/api/models/slipway/none",
+        "/slipway/demo/resolve/main/.gitattributes",
+    ):
+        assert ask("GET", address, token).headers["cross-origin-resource-policy"] == "same-origin"
+
+
+def test_an_address_of_no_repository_is_not_taken_for_a_missing_one(ask: Any) -> None:
+    for address in ("/api/spaces/templates", "/api/spaces/semantic-search", "/api/models/x"):
+        answer = ask("GET", address)
+        assert (answer.status, "does not offer" in answer.json()["error"]) == (404, True), address
+
+
+def test_a_new_root_is_its_owners_alone(tmp_path: Path) -> None:
+    Store(tmp_path / "new")
+    assert (tmp_path / "new").stat().st_mode & 0o077 == 0

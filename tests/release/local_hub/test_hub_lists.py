@@ -27,7 +27,8 @@ def weights(count: int) -> bytes:
 
 @pytest.fixture
 def full(api: HfApi) -> HfApi:
-    card = b"---\nlicense: mit\nlanguage: en\ndatasets: [org/text]\npipeline_tag: text-generation\n---\n"
+    card = b"---\nlicense: mit\nlanguage: en\ndatasets: [org/text]\npipeline_tag: text-generation\n"
+    card += b"base_model: org/base\nbase_model_relation: finetune\n---\n"
     put(api, "slipway/small", {"README.md": card, "model.safetensors": weights(135_000_000)})
     put(api, "slipway/large", {"model.safetensors": weights(7_000_000_000)})
     put(api, "slipway/empty", {"a.txt": b"1"})
@@ -56,6 +57,9 @@ ASKED: list[tuple[str, dict[str, Any], set[str] | None]] = [
     ("models", {"inference_provider": "all"}, None),
     ("models", {"trained_dataset": "org/text"}, {"small"}),
     ("models", {"filter": ["license:mit", "en"]}, {"small"}),
+    ("models", {"filter": "base_model:org/base"}, {"small"}),
+    ("models", {"filter": "base_model:finetune:org/base"}, {"small"}),
+    ("models", {"filter": "base_model:merge:org/base"}, set()),
     ("models", {"pipeline_tag": "text-generation"}, {"small"}),
     ("models", {"search": "slip mall"}, {"small"}),
     ("models", {"author": "nobody"}, set()),

@@ -85,7 +85,20 @@ def test_the_unchanged_client_reads_and_writes_under_the_old_name(moved: HfApi, 
     assert files.cat("slipway/old/d.txt") == b"d" * 3_000_000
     moved.update_repo_settings("slipway/old", private=True)
     assert moved.model_info("slipway/new").private
-    moved.delete_repo("slipway/old")
+
+
+def test_what_cannot_be_taken_back_is_not_done_by_a_name_that_it_bore_once(moved: HfApi) -> None:
+    for attempt in (
+        lambda: moved.delete_repo("slipway/old"),
+        lambda: moved.move_repo("slipway/old", "slipway/other"),
+    ):
+        with pytest.raises(RepositoryNotFoundError):
+            attempt()
+    moved.delete_repo("slipway/old", missing_ok=True)
+    assert moved.model_info("slipway/new").id == "slipway/new"
+    moved.move_repo("slipway/new", "SLIPWAY/Newer")
+    assert moved.model_info("slipway/new").id == "slipway/Newer"
+    moved.delete_repo("slipway/Newer")
     with pytest.raises(RepositoryNotFoundError):
         moved.model_info("slipway/new")
 
