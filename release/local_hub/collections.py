@@ -15,7 +15,7 @@ from typing import Any
 
 from release.local_hub.refusals import Conflict, Refusal
 from release.local_hub.repository import now
-from release.local_hub.storage import locked, read_json, write_json
+from release.local_hub.storage import locked, make_folder, read_json, write_json
 
 Collection = dict[str, Any]
 ITEM_TYPES = ("model", "dataset", "space")
@@ -46,7 +46,7 @@ class Collections:
 
     def create(self, namespace: str, title: str, description: str | None, *, private: bool) -> Collection:
         """Raises Conflict, whose message is the slug, where the namespace has one of this title."""
-        self.folder.mkdir(exist_ok=True)
+        make_folder(self.folder)
         with locked(self.lock):
             for one in self.all():
                 if (one["namespace"].lower(), one["title"]) == (namespace.lower(), title):

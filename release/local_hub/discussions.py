@@ -14,7 +14,7 @@ from typing import Any
 
 from release.local_hub.refusals import Conflict, Refusal
 from release.local_hub.repository import MAIN, Commit, Repository, now
-from release.local_hub.storage import create_json, locked, read_json, write_json
+from release.local_hub.storage import create_json, locked, make_folder, read_json, write_json
 from release.local_hub.tree import Change, Delete, Entry, Put, Tree, changed_paths
 
 LOCK = "discussions.lock"  # in the repository's folder: numbers are given and statuses change under it
@@ -229,7 +229,7 @@ def _next_number(repository: Repository) -> int:
 def _write_new(
     repository: Repository, number: int, author: str, title: str, text: str, *, status: str, pull_request: bool
 ) -> None:
-    (repository.folder / "discussions").mkdir(exist_ok=True)
+    make_folder(repository.folder / "discussions")
     discussion = {
         "num": number,
         "title": title,

@@ -25,7 +25,7 @@ from typing import Any
 
 from release.local_hub.git_objects import git_commit, git_id, trees
 from release.local_hub.refusals import Conflict, Refusal, RevisionNotFound, StaleParent
-from release.local_hub.storage import Blobs, create_json, locked, read_json, write_json
+from release.local_hub.storage import Blobs, create_json, locked, make_folder, read_json, write_json
 from release.local_hub.tree import Change, Entry, Put, Tree, apply, refuse_lookalikes
 
 MAIN = "refs/heads/main"
@@ -62,7 +62,8 @@ class Repository:
     @classmethod
     def initialise(cls, folder: Path, kind: str, settings: dict[str, Any]) -> None:
         """Write the folder of a repository without commits; it is nobody's until the store gives it a name."""
-        (folder / "commits").mkdir(parents=True)
+        make_folder(folder)
+        make_folder(folder / "commits")
         write_json(folder / "repo.json", {"kind": kind, "created": now(), "private": False, "gated": False, **settings})
         write_json(folder / "refs.json", {"refs": {}, "messages": {}})
 

@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse, Response
 from release.local_hub.fields import Fields, choice, flag, number, objects, text, variable
 from release.local_hub.refusals import Conflict, Refusal
 from release.local_hub.repo_info import repo_info
-from release.local_hub.repository import now
+from release.local_hub.repository import Repository, now
 from release.local_hub.store import KINDS, split_id
 from release.local_hub.web import Call, json_route
 from release.local_hub.webhook_events import announce, announcement
@@ -110,7 +110,7 @@ def _space_settings(asked: Fields) -> tuple[Fields, dict[str, str]]:
 def delete(call: Call) -> Response:
     asked = call.json()
     namespace = text(asked, "organization") or call.require_user()
-    repository = call.find(text(asked, "type") or "model", f"{namespace}/{text(asked, 'name')}", write=True)
+    repository = _under_its_name(call, text(asked, "type") or "model", f"{namespace}/{text(asked, 'name')}")
     told = announcement(call, repository, "delete", "repo")
     call.store.delete_repository(repository)
     call.deliveries.send(told)
@@ -119,14 +119,23 @@ def delete(call: Call) -> Response:
 
 def move(call: Call) -> Response:
     asked = call.json()
-    new_id = text(asked, "toRepo") or ""
-    repository = call.find(text(asked, "type") or "model", text(asked, "fromRepo") or "", write=True)
+    new_id = call.store.spelt_id(text(asked, "toRepo") or "")
+    repository = _under_its_name(call, text(asked, "type") or "model", text(asked, "fromRepo") or "")
     namespace, _ = split_id(new_id)
     call.require_write(namespace, f"move a repository to the namespace {namespace}")
     told = announcement(call, repository, "move", "repo", moved_to=new_id)
     call.store.move_repository(repository, new_id)
     call.deliveries.send(told)
     return JSONResponse({"success": True, "name": new_id})
+
+
+def _under_its_name(call: Call, kind: str, repo_id: str) -> Repository:
+    """The repository that is to go or to be called otherwise. Raises 404 for a name that it bore once: whoever cleans up after
+    themselves by an old name does not mean what has become of it since."""
+    repository = call.find(kind, repo_id, write=True)
+    if repository.id.lower() != repo_id.lower():
+        raise Refusal(404, f"{repo_id} was moved and is {repository.id} now; say that name", "RepoNotFound")
+    return repository
 
 
 def change_settings(call: Call) -> Response:

@@ -28,7 +28,7 @@ from release.local_hub.refusals import Conflict, Refusal
 from release.local_hub.repository import Repository
 from release.local_hub.space_status import set_secret_value
 from release.local_hub.starting_files import starting_files
-from release.local_hub.storage import Blobs, create_json, locked, read_json, write_json
+from release.local_hub.storage import Blobs, create_json, fsync_path, locked, make_folder, read_json, write_json
 from release.local_hub.tree import Put, regular
 from training.errors import UsageError
 
@@ -42,7 +42,9 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        root.mkdir(parents=True, exist_ok=True)
+        if not root.is_dir():
+            root.mkdir(mode=0o700, parents=True, exist_ok=True)  # private repositories' bytes lie there as they are
+            fsync_path(root.parent)
         create_json(root / "store.json", {"uuid": str(uuid.uuid4()), "format": FORMAT})
         identity = read_json(root / "store.json")
         if identity["format"] != FORMAT:
@@ -52,10 +54,11 @@ class Store:
         self.uuid = str(identity["uuid"])
         self.accounts = Accounts(root)
         self.blobs = Blobs(root)
+        make_folder(root / "names")
         for kind in KINDS:
-            (root / "names" / f"{kind}s").mkdir(parents=True, exist_ok=True)
+            make_folder(root / "names" / f"{kind}s")
         for folder in ("repositories", "trash", "holders", "xet"):
-            (root / folder).mkdir(exist_ok=True)
+            make_folder(root / folder)
         self._secret = self._read_or_make_secret()
 
     # Accounts
@@ -109,8 +112,8 @@ class Store:
         **settings: Any,
     ) -> Repository:
         """Create a repository with the Hub's first commit, or the history of `copy_of`. Raises Conflict if the name is taken."""
-        namespace, name = split_id(repo_id)
-        repo_id = f"{self.accounts.spelling(namespace)}/{name}"
+        _, name = split_id(repo_id)
+        repo_id = self.spelt_id(repo_id)
         if kind not in KINDS:
             raise Refusal(400, f"Invalid repository type: {kind[:40]!r}")
         identity = uuid.uuid4().hex
@@ -132,6 +135,11 @@ class Store:
             raise
         return repository
 
+    def spelt_id(self, repo_id: str) -> str:
+        """The id with its namespace as the owner spells it. Raises Refusal for what no repository can be called."""
+        namespace, name = split_id(repo_id)
+        return f"{self.accounts.spelling(namespace)}/{name}"
+
     def delete_repository(self, repository: Repository) -> None:
         """Gone at once for everybody; its blobs stay, for others may share them."""
         file = self._name_file(repository.kind, repository.id)
@@ -150,9 +158,9 @@ class Store:
 
         What the folder's own name.json says is the moment of the move: a kill before leaves the old name, one after it the new.
         """
-        split_id(new_id)
+        new_id = self.spelt_id(new_id)
         old_file, new_file = (self._name_file(repository.kind, name) for name in (repository.id, new_id))
-        new_file.parent.mkdir(exist_ok=True)
+        make_folder(new_file.parent)
         with locked(self.root / "names" / "lock"):
             named = self._named(old_file)
             if named is None or named.get("folder") != repository.folder.name:
@@ -219,7 +227,7 @@ class Store:
 
     def _give_name(self, kind: str, repo_id: str, folder: str) -> None:
         file = self._name_file(kind, repo_id)
-        file.parent.mkdir(exist_ok=True)
+        make_folder(file.parent)
         with locked(self.root / "names" / "lock"):
             if not self._is_free(file):
                 raise Conflict(f"You already created this {kind} repo: {repo_id}")

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from commit_operations import add
 from huggingface_hub import HfApi, HfFileSystem
-from huggingface_hub.errors import RepositoryNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
 from release.hub_client import HubClient
 from release.hub_files import LocalFile
@@ -85,9 +85,30 @@ def test_the_unchanged_client_reads_and_writes_under_the_old_name(moved: HfApi, 
     assert files.cat("slipway/old/d.txt") == b"d" * 3_000_000
     moved.update_repo_settings("slipway/old", private=True)
     assert moved.model_info("slipway/new").private
-    moved.delete_repo("slipway/old")
+    moved.delete_repo("slipway/new")
     with pytest.raises(RepositoryNotFoundError):
         moved.model_info("slipway/new")
+
+
+def test_an_old_name_deletes_and_moves_nothing(moved: HfApi) -> None:
+    for kind, name in (("model", "old"), ("dataset", "rows")):
+        if kind == "dataset":
+            moved.create_repo("slipway/rows", repo_type=kind)
+            moved.move_repo("slipway/rows", "slipway/new", repo_type=kind)
+        moved.delete_repo(f"slipway/{name}", repo_type=kind, missing_ok=True)
+        with pytest.raises(RepositoryNotFoundError, match="was moved and is slipway/new now"):
+            moved.delete_repo(f"slipway/{name}", repo_type=kind)
+        with pytest.raises(HfHubHTTPError, match="was moved and is slipway/new now"):
+            moved.move_repo(f"slipway/{name}", "slipway/third", repo_type=kind)
+        assert moved.repo_exists("slipway/new", repo_type=kind)
+    moved.delete_repo("Slipway/NEW")
+    assert not moved.repo_exists("slipway/new")
+
+
+def test_a_repository_moves_to_a_namespace_as_its_owner_spells_it(moved: HfApi) -> None:
+    moved.move_repo("slipway/new", "SlipWay/Newer")
+    info = moved.model_info("slipway/newer")
+    assert (info.id, info.author) == ("slipway/Newer", "slipway")
 
 
 def test_slipways_own_client_whose_requests_carry_digests_is_led_on_too(moved: HfApi, token: str) -> None:
