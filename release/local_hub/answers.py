@@ -13,6 +13,10 @@ from release.content_digest import HEADER, content_digest
 from release.local_hub.refusals import Moved, Refusal
 from training.command import explain_os_error
 
+# Which other sites may show an answer in their pages (an image, a script): a browser sends its login along, and that something
+# loads, or does not, would tell them what is private here. Only public files are free of it.
+RESOURCE_POLICY = "Cross-Origin-Resource-Policy"
+
 log = logging.getLogger("slipway.hub")
 
 
@@ -51,7 +55,7 @@ def answer_bug(_request: Request, _error: Exception) -> Response:
 
 class HubMiddleware:
     """Routes by the path as it was sent, so that %2F stays within its part; numbers every answer, gives the short ones
-    the digest of their body, and keeps those to a token out of caches."""
+    the digest of their body, and keeps those to a token out of caches and all out of other sites' pages."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -71,10 +75,10 @@ class HubMiddleware:
             nonlocal begun
             if message["type"] == "http.response.start":
                 headers = [*message.get("headers", []), (b"x-request-id", request_id.encode())]
-                if with_token:  # which a browser sends along from any page; to that page it is told neither yes nor no
-                    headers.append((b"cross-origin-resource-policy", b"same-origin"))
                 if with_token and not any(name.lower() == b"cache-control" for name, _ in headers):
                     headers.append((b"cache-control", b"private, no-store"))
+                if not any(name.lower() == RESOURCE_POLICY.lower().encode() for name, _ in headers):
+                    headers.append((RESOURCE_POLICY.lower().encode(), b"same-origin"))
                 begun = {**message, "headers": headers}
                 return
             if begun is not None:

@@ -35,6 +35,8 @@ from release.local_hub.store import Store
 from release.local_hub.web import Call, json_route
 from release.local_hub.webhook_delivery import Deliveries
 
+# What stands in an id's place in addresses of the real Hub.
+NOT_OFFERED = {("space", word) for word in ("hardware", "templates", "semantic-search", "zero-gpu/quota")}
 ANY = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH")
 
 
@@ -91,9 +93,9 @@ def create_app(
 
 def unknown_repository(call: Call) -> Response:
     """An address beneath /api/models and its like: the repository is missing, or this Hub lacks the feature."""
-    org, slash, rest = call.param("rest").partition("/")
-    if not slash:
+    if (call.kind, call.param("rest").strip("/")) in NOT_OFFERED:
         return unknown(call)
+    org, _, rest = call.param("rest").partition("/")
     call.find(call.kind, f"{org}/{rest.partition('/')[0]}")
     return unknown(call)
 

@@ -28,7 +28,7 @@ from release.local_hub.bounded_cache import BoundedCache
 from release.local_hub.git_objects import git_commit, git_id, trees
 from release.local_hub.records import read_record, write_record
 from release.local_hub.refusals import Conflict, Damaged, Refusal, RevisionNotFound, StaleParent
-from release.local_hub.storage import Blobs, create_json, fsync_path, locked, read_json
+from release.local_hub.storage import Blobs, create_json, locked, make_folder, read_json
 from release.local_hub.tree import Change, Entry, Put, Tree, apply, refuse_lookalikes
 
 log = logging.getLogger("slipway.hub")
@@ -72,12 +72,12 @@ class Repository:
     @classmethod
     def initialise(cls, folder: Path, kind: str, settings: dict[str, Any]) -> None:
         """Write the folder of a repository without commits; it is nobody's until the store gives it a name."""
-        (folder / "commits").mkdir(parents=True)
+        make_folder(folder)
+        make_folder(folder / "commits")
         write_record(
             folder / "repo.json", {"kind": kind, "created": now(), "private": False, "gated": False, **settings}
         )
         write_record(folder / "refs.json", {"refs": {}, "messages": {}})
-        fsync_path(folder.parent)
 
     @property
     def namespace(self) -> str:

@@ -131,10 +131,11 @@ def move(call: Call) -> Response:
 
 
 def _by_its_own_name(call: Call, kind: str | None, repo_id: str) -> Repository:
-    """What cannot be taken back is done to what bears the name, and not to what bore it once: that is 404."""
+    """The repository that is to go or to be called otherwise. Raises 404 for a name that it bore once: whoever cleans up after
+    themselves by an old name does not mean what has become of it since."""
     repository = call.find(kind or "model", repo_id, write=True)
     if repository.id.lower() != repo_id.lower():
-        raise call.missing()
+        raise Refusal(404, f"{repo_id} was moved and is {repository.id} now; say that name", "RepoNotFound")
     return repository
 
 

@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from starlette.responses import Response, StreamingResponse
 
+from release.local_hub.answers import RESOURCE_POLICY
 from release.local_hub.refusals import ContentGone, EntryNotFound
 from release.local_hub.storage import BLOCK
 from release.local_hub.tree import Entry
@@ -47,6 +48,8 @@ def resolve(call: Call) -> Response:
         headers |= {"X-Linked-ETag": f'"{entry.sha256}"', "X-Linked-Size": str(entry.size)}
     if repository.private or repository.settings.get("gated"):
         headers["Cache-Control"] = "private, no-store"
+    else:
+        headers[RESOURCE_POLICY] = "cross-origin"
     return content(call, repository.blobs.path(entry.sha256), entry, headers)
 
 

@@ -20,7 +20,7 @@ from release.local_hub.webhook_events import announce
 
 TREE_PAGE = 1000
 COMMITS_PAGE = 50
-PATHS_LIMIT = 20_000
+PATHS_LIMIT = 100_000  # of which one request of JSON_LIMIT bytes hardly holds more
 
 
 def tree(call: Call) -> Response:
@@ -56,16 +56,22 @@ def paths_info(call: Call) -> Response:
         asked: dict[str, Any] = call.json()
     else:
         try:
-            asked = parse_qs(call.body.decode(errors="replace"), max_num_fields=PATHS_LIMIT)
+            asked = parse_qs(call.body.decode(errors="replace"), max_num_fields=PATHS_LIMIT + 10)
         except ValueError as error:
-            raise Refusal(400, f"A request may ask about {PATHS_LIMIT} paths; ask in parts") from error
+            raise _too_many_paths() from error
     wanted = asked.get("paths", [])
     paths = [str(path).strip("/") for path in (wanted if isinstance(wanted, list) else [wanted])]
+    if len(paths) > PATHS_LIMIT:
+        raise _too_many_paths()
     known = folders(commit.tree)
     expand = str(asked.get("expand")).strip("[']").lower() in {"1", "true"}
     last = last_commits(repository, commit) if expand else None
     there = [path for path in dict.fromkeys(paths) if path in commit.tree or path in known]
     return JSONResponse([describe(path, commit, known, last) for path in there])
+
+
+def _too_many_paths() -> Refusal:
+    return Refusal(413, f"At most {PATHS_LIMIT:,} paths are looked up at once; ask for the tree, or several times")
 
 
 def describe(

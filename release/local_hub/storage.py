@@ -48,8 +48,8 @@ class Blobs:
 
     def __init__(self, root: Path) -> None:
         self.folder, self.incoming = root / "blobs", root / "incoming"
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.incoming.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
+        make_folder(self.incoming)
 
     def path(self, sha256: str) -> Path:
         """Where the content lies, whether or not it is there. Raises ValueError for what is not a SHA-256."""
@@ -188,9 +188,7 @@ class BlobWriter:
         if self.blobs.has(self.sha256, self.size):
             self.blobs.keep(self.sha256)
             return None
-        if not target.parent.is_dir():
-            target.parent.mkdir(exist_ok=True)
-            fsync_path(self.blobs.folder)
+        make_folder(target.parent)
         self._temporary.chmod(0o444)
         self._temporary.replace(target)
         return target.parent
@@ -269,7 +267,8 @@ def fsync_path(path: Path) -> None:
 
 
 def make_folder(path: Path, mode: int = 0o777) -> None:
-    """Make it if it is not there, so that a power cut does not take it away with what is put into it."""
+    """Make it if it is not there, so that a power cut does not take it away with what is put into it. The one above is not made:
+    it may have been deleted meanwhile."""
     try:
         path.mkdir(mode=mode)
     except FileExistsError:

@@ -30,7 +30,7 @@ from release.local_hub.refusals import Conflict, Damaged, Refusal
 from release.local_hub.repository import Repository
 from release.local_hub.space_status import set_secret_value
 from release.local_hub.starting_files import starting_files
-from release.local_hub.storage import Blobs, locked, make_folder
+from release.local_hub.storage import Blobs, fsync_path, locked, make_folder
 from release.local_hub.tree import Put, regular
 from training.errors import UsageError
 
@@ -47,7 +47,9 @@ class Store:
     def __init__(self, root: Path, *, largest_file: int = LARGEST_FILE) -> None:
         """`largest_file`: bytes of a file that uploads may bring."""
         self.root, self.largest_file = root, largest_file
-        root.mkdir(mode=0o700, parents=True, exist_ok=True)  # private repositories are in it
+        if not root.is_dir():
+            root.mkdir(mode=0o700, parents=True, exist_ok=True)  # private repositories' bytes lie there as they are
+            fsync_path(root.parent)
         create_record(root / "store.json", {"uuid": str(uuid.uuid4()), "format": FORMAT})
         identity = read_record(root / "store.json")
         if identity["format"] != FORMAT:
@@ -57,10 +59,11 @@ class Store:
         self.uuid = str(identity["uuid"])
         self.accounts = Accounts(root)
         self.blobs = Blobs(root)
+        make_folder(root / "names")
         for kind in KINDS:
-            (root / "names" / f"{kind}s").mkdir(parents=True, exist_ok=True)
+            make_folder(root / "names" / f"{kind}s")
         for folder in ("repositories", "trash", "holders", "xet"):
-            (root / folder).mkdir(exist_ok=True)
+            make_folder(root / folder)
         self._secret = self._read_or_make_secret()
 
     # Accounts
@@ -124,8 +127,8 @@ class Store:
         **settings: Any,
     ) -> Repository:
         """Create a repository with the Hub's first commit, or the history of `copy_of`. Raises Conflict if the name is taken."""
-        namespace, name = split_id(repo_id)
-        repo_id = f"{self.accounts.spelling(namespace)}/{name}"
+        _, name = split_id(repo_id)
+        repo_id = self.spelt_id(repo_id)
         if kind not in KINDS:
             raise Refusal(400, f"Invalid repository type: {kind[:40]!r}")
         identity = uuid.uuid4().hex
@@ -147,6 +150,11 @@ class Store:
             raise
         return repository
 
+    def spelt_id(self, repo_id: str) -> str:
+        """The id with its namespace as the owner spells it. Raises Refusal for what no repository can be called."""
+        namespace, name = split_id(repo_id)
+        return f"{self.accounts.spelling(namespace)}/{name}"
+
     def delete_repository(self, repository: Repository) -> None:
         """Gone at once for everybody; its blobs stay, for others may share them."""
         file = self._name_file(repository.kind, repository.id)
@@ -165,7 +173,7 @@ class Store:
 
         What the folder's own name.json says is the moment of the move: a kill before leaves the old name, one after it the new.
         """
-        split_id(new_id)
+        new_id = self.spelt_id(new_id)
         old_file, new_file = (self._name_file(repository.kind, name) for name in (repository.id, new_id))
         make_folder(new_file.parent)
         with locked(self.root / "names" / "lock"):

@@ -226,13 +226,6 @@ def test_a_gitignore_of_thousands_of_lines_costs_nobody_seconds(api: Any, token:
     assert [answer["shouldIgnore"] for answer in answers] == [True, False, True, True, True, False]
 
 
-def test_paths_beyond_a_number_are_a_bad_request(api: Any, ask: Any) -> None:
-    api.create_repo("slipway/demo")
-    headers = {"Content-Type": "application/x-www-form-urlencoded"}
-    body = "&".join(["paths=a"] * 30_000).encode()
-    assert ask("POST", "/api/models/slipway/demo/paths-info/main", None, body, headers).status == 400
-
-
 def test_another_sites_page_is_told_nothing_by_a_browsers_login(api: Any, token: str, ask: Any) -> None:
     api.create_repo("slipway/demo", private=True)
     for address in (

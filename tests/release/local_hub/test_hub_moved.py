@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from commit_operations import add
 from huggingface_hub import HfApi, HfFileSystem
-from huggingface_hub.errors import RepositoryNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
 from release.hub_client import HubClient
 from release.hub_files import LocalFile
@@ -101,6 +101,27 @@ def test_what_cannot_be_taken_back_is_not_done_by_a_name_that_it_bore_once(moved
     moved.delete_repo("slipway/Newer")
     with pytest.raises(RepositoryNotFoundError):
         moved.model_info("slipway/new")
+
+
+def test_an_old_name_deletes_and_moves_nothing(moved: HfApi) -> None:
+    for kind, name in (("model", "old"), ("dataset", "rows")):
+        if kind == "dataset":
+            moved.create_repo("slipway/rows", repo_type=kind)
+            moved.move_repo("slipway/rows", "slipway/new", repo_type=kind)
+        moved.delete_repo(f"slipway/{name}", repo_type=kind, missing_ok=True)
+        with pytest.raises(RepositoryNotFoundError, match="was moved and is slipway/new now"):
+            moved.delete_repo(f"slipway/{name}", repo_type=kind)
+        with pytest.raises(HfHubHTTPError, match="was moved and is slipway/new now"):
+            moved.move_repo(f"slipway/{name}", "slipway/third", repo_type=kind)
+        assert moved.repo_exists("slipway/new", repo_type=kind)
+    moved.delete_repo("Slipway/NEW")
+    assert not moved.repo_exists("slipway/new")
+
+
+def test_a_repository_moves_to_a_namespace_as_its_owner_spells_it(moved: HfApi) -> None:
+    moved.move_repo("slipway/new", "SlipWay/Newer")
+    info = moved.model_info("slipway/newer")
+    assert (info.id, info.author) == ("slipway/Newer", "slipway")
 
 
 def test_slipways_own_client_whose_requests_carry_digests_is_led_on_too(moved: HfApi, token: str) -> None:

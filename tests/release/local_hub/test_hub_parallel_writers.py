@@ -50,7 +50,7 @@ def test_what_parallel_writers_were_told_is_kept_is_kept(hub: Any, api: Any, ask
 
 
 def test_xorbs_that_are_forgotten_at_once_all_get_a_new_address(tmp_path: Path) -> None:
-    xorbs = Xorbs(tmp_path, Blobs(tmp_path / "root"))
+    xorbs = Xorbs(tmp_path, Blobs(tmp_path))
     with ThreadPoolExecutor(WRITERS) as pool:
         list(pool.map(xorbs.forget, [[] for _ in range(WRITERS)]))
     assert len(set(read_json(tmp_path / GENERATIONS))) == WRITERS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 from pathlib import Path
 
 import pytest
@@ -193,3 +194,26 @@ def test_unknown_addresses_and_malformed_bodies_are_refused_with_a_reason(ask, t
     api.create_repo("slipway/demo")
     odd = ask("GET", "/api/models/slipway/demo/likers", token)
     assert (odd.status, "x-error-code" in odd.headers, "x-request-id" in odd.headers) == (404, False, True)
+
+
+def test_tens_of_thousands_of_paths_are_looked_up_in_one_request_and_more_are_refused(api, ask):
+    api.create_repo("slipway/demo")
+    found = api.get_paths_info("slipway/demo", [".gitattributes", *(f"no/{number}" for number in range(30_000))])
+    assert [entry.path for entry in found] == [".gitattributes"]
+    path = "/api/models/slipway/demo/paths-info/main"
+    sent = {"Content-Type": "application/x-www-form-urlencoded"}
+    assert ask("POST", path, body=b"paths=a&" * 100_020, headers=sent).status == 413
+    body = json.dumps({"paths": ["a"] * 100_020}).encode()
+    assert ask("POST", path, body=body, headers={"Content-Type": "application/json"}).status == 413
+
+
+def test_addresses_in_an_ids_place_that_this_hub_does_not_offer_are_no_missing_spaces(api, client):
+    for asking in (
+        lambda one: list(one.search_spaces("chat")),
+        lambda one: one.list_spaces_hardware(),
+        lambda one: one.list_space_templates(),
+    ):
+        for one in (api, client(False)):
+            with pytest.raises(HfHubHTTPError, match="This Hub does not offer this address") as refused:
+                asking(one)
+            assert (type(refused.value), refused.value.response.status_code) == (HfHubHTTPError, 404)

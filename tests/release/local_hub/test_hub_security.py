@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import subprocess
 import sys
@@ -266,3 +267,25 @@ def test_without_a_token_it_refuses_to_listen_to_others(
 ) -> None:
     assert main(["hub", "--root", str(tmp_path / "hub"), "--host", host, "--port", "0"]) == 2
     assert "must have a user" in capsys.readouterr().err
+
+
+def test_another_sites_page_can_show_public_files_and_nothing_else(api, ask, token):
+    login = {"Authorization": "Basic " + base64.b64encode(f"slipway:{token}".encode()).decode()}
+    for name in ("open", "closed", "gated"):
+        api.create_repo(f"slipway/{name}", private=name == "closed")
+        api.upload_file(repo_id=f"slipway/{name}", path_in_repo="logo.png", path_or_fileobj=b"png")
+    api.update_repo_settings("slipway/gated", gated="manual")
+    policy = "cross-origin-resource-policy"
+    assert ask("GET", "/slipway/open/resolve/main/logo.png", headers=login).headers[policy] == "cross-origin"
+    assert ask("GET", "/slipway/open/resolve/main/logo.png").headers[policy] == "cross-origin"
+    for path in (
+        "/slipway/closed/resolve/main/logo.png",
+        "/slipway/gated/resolve/main/logo.png",
+        "/slipway/open/resolve/main/none.png",
+        "/slipway/none/resolve/main/logo.png",
+        "/api/models/slipway/closed",
+        "/api/models/slipway/none",
+        "/slipway/closed",
+        "/",
+    ):
+        assert ask("GET", path, headers=login).headers[policy] == "same-origin", path

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -18,6 +19,8 @@ import pytest
 from huggingface_hub import CommitOperationAdd
 from huggingface_hub.errors import HfHubHTTPError
 
+from release.local_hub.collections import Collections
+from release.local_hub.discussions import open_discussion
 from release.local_hub.fsck import check
 from release.local_hub.refusals import Conflict, StaleParent
 from release.local_hub.repository import MAIN
@@ -245,3 +248,39 @@ def test_a_repository_under_two_names_is_damage_and_a_name_without_one_is_free(t
     assert [damage.what for damage in check(tmp_path)] == ["its repository is model slipway/one as well"]
     store.delete_repository(repository)
     assert store.create_repository("model", "slipway/two", author="slipway").id == "slipway/two"
+
+
+def test_the_folder_of_a_new_hub_is_its_owners_alone(tmp_path):
+    Store(tmp_path / "above" / "hub")
+    assert stat.S_IMODE((tmp_path / "above" / "hub").stat().st_mode) == 0o700
+    (tmp_path / "shared").mkdir(mode=0o755)
+    Store(tmp_path / "shared")
+    assert stat.S_IMODE((tmp_path / "shared").stat().st_mode) == 0o755, "a folder that was there stays as it was made"
+
+
+def test_every_folder_that_is_made_is_synced_into_the_one_above_it(tmp_path, monkeypatch):
+    made, synced = [], set()
+    make, sync = Path.mkdir, os.fsync
+
+    def mkdir(path: Path, *args: object, **options: object) -> None:
+        if not path.is_dir():
+            made.append(path)
+        make(path, *args, **options)
+
+    def fsync(descriptor: int) -> None:
+        synced.add(Path(f"/proc/self/fd/{descriptor}").readlink())
+        sync(descriptor)
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    monkeypatch.setattr(os, "fsync", fsync)
+    store = Store(tmp_path / "hub")
+    for kind, name in (("model", "slipway/demo"), ("dataset", "other/rows")):
+        synced -= {tmp_path / "hub" / "repositories"}
+        repository = store.create_repository(kind, name, "slipway")
+        assert tmp_path / "hub" / "repositories" in synced
+    store.move_repository(repository, "third/rows")
+    open_discussion(repository, "slipway", "Hello", "there", pull_request=False)
+    Collections(store.root).create("slipway", "Family", None, private=False)
+    names = {path.relative_to(tmp_path / "hub").parts[0] for path in made if path != tmp_path / "hub"}
+    assert {"blobs", "incoming", "repositories", "names", "collections"} <= names
+    assert {path.parent for path in made} <= synced
