@@ -33,10 +33,13 @@ OF_ACTION = {
     "organisation": "user",
     "read_only": "user",
     "create": "user",
+    "revoke": "user",
+    "leave": "user",
     "grace": "gc",
     "dry_run": "gc",
     "set_aside": "fsck",
 }
+OF_FILE = "token file"  # the name of tokens from there: another one in the file takes the place of the one before
 GRACE_HOURS = 24.0
 
 _DESCRIPTION = """Serve a Hub that the unchanged huggingface_hub, transformers and datasets clients use as HF_ENDPOINT.
@@ -83,6 +86,10 @@ def add_hub_command(parser: Parser) -> None:
         "--largest-file", type=float, metavar="GB", help="the largest file that uploads may bring (default: 500)"
     )
     hub.add_argument("--organisation", action="append", default=[], metavar="ORG", help="with `user`: a member of ORG")
+    hub.add_argument("--leave", action="append", default=[], metavar="ORG", help="with `user`: no more a member of ORG")
+    hub.add_argument(
+        "--revoke", metavar="TOKEN|all", help="with `user`: take a token back, or all that the user has; makes none"
+    )
     hub.add_argument("--create", action="store_true", help="with `user`: begin a Hub in DIR where there is none")
     hub.add_argument("--read-only", action="store_true", help="with `user`: a token that cannot write")
     hub.add_argument(
@@ -146,12 +153,12 @@ def _accept_token_file(file: Path, store: Store, user: str = "slipway") -> None:
         token = file.read_text().strip()
         if len(token) < 8:
             raise UsageError("the token file does not hold a token", where=str(file), expected="at least 8 characters")
-        store.accounts.accept_token(user, token)
+        store.accounts.accept_token(user, token, name=OF_FILE, instead=True)
         return
     file.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as opened:
-        opened.write(store.create_token(user) + "\n")
+        opened.write(store.accounts.create_token(user, name=OF_FILE) + "\n")
 
 
 def _import(args: argparse.Namespace) -> Result:
@@ -201,6 +208,8 @@ def _user(args: argparse.Namespace) -> Result:
             next_step="correct --root, or give --create to begin a Hub there",
         )
     store, name = Store(args.root), str(args.subject[0])
+    if args.revoke or args.leave:
+        return _take_back(store, name, args)
     if store.accounts.kind_of(name) is None:
         store.accounts.create_user(name)
     for organisation in args.organisation:
@@ -209,6 +218,27 @@ def _user(args: argparse.Namespace) -> Result:
         store.accounts.add_member(organisation, name)
     token = store.create_token(name, "read" if args.read_only else "write")
     return {"summary": token, "user": name, "token": token, "organisations": list(args.organisation)}
+
+
+def _take_back(store: Store, name: str, args: argparse.Namespace) -> Result:
+    """Tokens and memberships; the next request is already answered without them."""
+    if args.organisation or args.read_only:
+        raise UsageError(
+            "--revoke and --leave take back, --organisation and --read-only give", next_step="use two calls"
+        )
+    accounts, revoked = store.accounts, 0
+    for organisation in args.leave:
+        accounts.remove_member(organisation, name)
+    if args.revoke == "all":
+        revoked = accounts.revoke_all(name)
+    elif args.revoke:
+        caller = accounts.caller(args.revoke)
+        if caller is None or (caller.user or "").lower() != name.lower():
+            raise UsageError(f"this is no token of {name}", next_step="give one of theirs, or --revoke all")
+        revoked = int(accounts.revoke_token(args.revoke))
+    left = f", left {', '.join(args.leave)}" if args.leave else ""
+    said = f"{counted(revoked, 'token')} of {name} revoked{left}"
+    return {"summary": said, "user": name, "revoked": revoked, "left": list(args.leave)}
 
 
 def _fsck(args: argparse.Namespace) -> Result:

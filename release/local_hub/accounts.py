@@ -104,17 +104,40 @@ class Accounts:
         self.accept_token(user, token, scope, name)
         return token
 
-    def accept_token(self, user: str, token: str, scope: Scope = "write", name: str = "token") -> None:
-        """Let a token that was chosen elsewhere stand for the user."""
+    def accept_token(
+        self, user: str, token: str, scope: Scope = "write", name: str = "token", *, instead: bool = False
+    ) -> None:
+        """Let a token that was chosen elsewhere stand for the user; `instead` of those of theirs that have this name."""
         with self._changing() as data:
             if user.lower() not in data["users"]:
                 raise UsageError(f"there is no user {user}")
+            for key, kept in [*data["tokens"].items()] if instead else ():
+                if (kept["user"], kept["name"]) == (user.lower(), name) and key != _hash(token):
+                    del data["tokens"][key]
             data["tokens"][_hash(token)] = {"user": user.lower(), "scope": scope, "name": name, "created": now()}
 
     def revoke_token(self, token: str) -> bool:
         """From now on the token is nobody's. False if it was so before."""
         with self._changing() as data:
             return data["tokens"].pop(_hash(token), None) is not None
+
+    def revoke_all(self, user: str) -> int:
+        """From now on the user has no token; how many they had. Raises UsageError for nobody's name."""
+        with self._changing() as data:
+            if user.lower() not in data["users"]:
+                raise UsageError(f"there is no user {user}")
+            theirs = [key for key, kept in data["tokens"].items() if kept["user"] == user.lower()]
+            for key in theirs:
+                del data["tokens"][key]
+            return len(theirs)
+
+    def remove_member(self, organisation: str, user: str) -> None:
+        """Raises UsageError where the user is none."""
+        with self._changing() as data:
+            members = data["organisations"].get(organisation.lower(), {}).get("members", [])
+            if user.lower() not in members:
+                raise UsageError(f"{user} is no member of {organisation}")
+            members.remove(user.lower())
 
     def caller(self, token: str) -> Caller | None:
         """Whose token it is; None if nobody's."""

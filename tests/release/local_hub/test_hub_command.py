@@ -102,3 +102,30 @@ def test_a_user_of_a_mistyped_root_is_refused_and_no_hub_begins_there(tmp_path):
     assert not (tmp_path / "hbu").exists()
     elsewhere = run("fsck", "--root", str(tmp_path), "--create")
     assert "--create is an option of `hub user`" in elsewhere.stderr
+
+
+def test_a_token_that_is_replaced_in_the_token_file_or_revoked_is_nobodys(tmp_path):
+    from release.hub_command import _accept_token_file
+    from release.local_hub.store import Store
+
+    store, file = Store(tmp_path / "hub"), tmp_path / "token"
+    root = ["--root", str(tmp_path / "hub")]
+    whose = store.accounts.caller
+    _accept_token_file(file, store)
+    written = file.read_text().strip()
+    own = run("user", "slipway", *root).stdout.strip()
+    for token in ("first-token", "second-token"):
+        file.write_text(token)
+        for _ in range(2):  # as at every start
+            _accept_token_file(file, store)
+    assert [bool(whose(token)) for token in (written, "first-token", "second-token", own)] == [False, False, True, True]
+    done = run("user", "slipway", "--revoke", own, *root)
+    assert (done.returncode, "1 token of slipway revoked" in done.stdout, own in done.stdout) == (0, True, False)
+    assert whose(own) is None
+    assert run("user", "slipway", "--revoke", own, *root).returncode == 2
+    assert run("user", "slipway", "--organisation", "org", *root).returncode == 0
+    assert "2 tokens" in run("user", "slipway", "--revoke", "all", "--leave", "org", *root).stdout
+    assert whose("second-token") is None
+    assert store.accounts.namespaces_of("slipway") == {"slipway"}
+    assert run("user", "slipway", "--leave", "org", *root).returncode == 2
+    assert run("user", "nobody", "--revoke", "all", *root).returncode == 2
