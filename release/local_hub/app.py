@@ -35,6 +35,7 @@ from release.local_hub.store import Store
 from release.local_hub.web import Call, json_route
 from release.local_hub.webhook_delivery import Deliveries
 
+NO_SPACES = ("hardware", "templates", "semantic-search")  # what clients ask for beneath /api/spaces, and not by name
 ANY = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH")
 
 
@@ -91,8 +92,8 @@ def create_app(
 
 def unknown_repository(call: Call) -> Response:
     """An address beneath /api/models and its like: the repository is missing, or this Hub lacks the feature."""
-    org, slash, rest = call.param("rest").partition("/")
-    if not slash:
+    org, _, rest = call.param("rest").partition("/")
+    if call.kind == "space" and call.param("rest") in NO_SPACES:
         return unknown(call)
     call.find(call.kind, f"{org}/{rest.partition('/')[0]}")
     return unknown(call)
