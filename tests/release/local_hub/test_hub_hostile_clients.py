@@ -237,7 +237,7 @@ def test_another_sites_page_is_told_nothing_by_a_browsers_login(api: Any, token:
 
 
 def test_an_address_of_no_repository_is_not_taken_for_a_missing_one(ask: Any) -> None:
-    for address in ("/api/spaces/templates", "/api/spaces/semantic-search", "/api/models/x"):
+    for address in ("/api/spaces/hardware", "/api/spaces/templates", "/api/spaces/semantic-search"):
         answer = ask("GET", address)
         assert (answer.status, "does not offer" in answer.json()["error"]) == (404, True), address
 
