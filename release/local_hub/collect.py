@@ -97,6 +97,7 @@ def _reached(repository: Repository) -> set[str]:
                 if commit.oid in reached:
                     break
                 reached.add(commit.oid)
+                _ = commit.tree  # is read only now, and may be torn
     except (RevisionNotFound, ValueError, KeyError) as error:
         if not repository.folder.is_dir():
             return set()  # it was deleted meanwhile

@@ -19,11 +19,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from release.local_hub.git_objects import git_commit, git_id, trees
+from release.local_hub.recently_used import RecentlyUsed
 from release.local_hub.refusals import Conflict, Refusal, RevisionNotFound, StaleParent
 from release.local_hub.storage import Blobs, create_json, locked, make_folder, read_json, write_json
 from release.local_hub.tree import Change, Entry, Put, Tree, apply, refuse_lookalikes
@@ -31,6 +32,7 @@ from release.local_hub.tree import Change, Entry, Put, Tree, apply, refuse_looka
 MAIN = "refs/heads/main"
 _FULL_OID = re.compile(r"[0-9a-f]{40}")
 _SHORT_OID = re.compile(r"[0-9a-f]{7,39}")
+_HEAD = 4096  # bytes of a commit's file that are read for what stands before its files
 _BAD_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|^[/.-]|[/.]$|/\.|\.lock$|\.lock/")
 
 
@@ -44,8 +46,16 @@ class Commit:
     date: str
     title: str
     message: str
-    tree: Tree
     git: bool  # whether `oid` is git's id of it, as it is made of these fields (git_objects.py)
+    file: Path
+
+    @property
+    def tree(self) -> Tree:
+        """All files, read when they are asked for: a history is walked without them. Raises RevisionNotFound."""
+        try:
+            return _trees.get(self.file, partial(_read_tree, self.file), len)
+        except FileNotFoundError as error:
+            raise RevisionNotFound(self.oid) from error  # the repository was deleted meanwhile
 
 
 def now() -> str:
@@ -119,7 +129,8 @@ class Repository:
 
     def commit_of(self, oid: str) -> Commit:
         try:
-            return _read_commit(self.folder / "commits" / f"{oid}.json")
+            file = self.folder / "commits" / f"{oid}.json"
+            return _commits.get(file, partial(_read_commit, file), _characters)
         except FileNotFoundError as error:
             raise RevisionNotFound(oid) from error  # the repository was deleted meanwhile
 
@@ -266,9 +277,8 @@ class Repository:
         details = (str(body["author"]), str(body["date"]), title, message)
         oid = git_commit(before, *details, trees(tree)[""].id).id.decode()
         body["check"] = checksum(body, oid)
-        path = self.folder / "commits" / f"{oid}.json"
-        create_json(path, body)
-        return _read_commit(path)
+        create_json(self.folder / "commits" / f"{oid}.json", body)
+        return self.commit_of(oid)
 
     def _write_refs(self, refs: dict[str, str], messages: dict[str, str] | None = None) -> None:
         old = read_json(self.folder / "refs.json", {}).get("messages", {})
@@ -306,10 +316,27 @@ def names(oid: str, body: dict[str, Any]) -> bool:
     return body["check"] == checksum(said, oid) if "check" in body else oid == checksum(said)
 
 
-@lru_cache(maxsize=256)
+# Commits never change, so that reading one once is enough. What is kept is bounded: few whole trees of large repositories.
+_trees = RecentlyUsed[Path, Tree](limit=400_000)  # files, of some 500 bytes each
+_commits = RecentlyUsed[Path, Commit](limit=32 << 20)  # characters
+# Keys are sorted, so that the files come last. No text can hold this: a quotation mark in one has a backslash before it.
+_BEFORE_TREE = b', "tree": {'
+
+
 def _read_commit(path: Path) -> Commit:
-    """Commits never change, so that reading one once is enough."""
-    body = json.loads(path.read_bytes())
-    tree = {name: Entry(**entry) for name, entry in body.pop("tree").items()}
+    """A commit without its files, of which there may be many thousands in a file of many commits."""
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+        if _BEFORE_TREE not in head:
+            head += file.read()
+    body = json.loads(head.partition(_BEFORE_TREE)[0] + b"}")
     git = body.pop("check", None) is not None and not body.pop("foreign", False)
-    return Commit(oid=path.stem, tree=tree, git=git, **body)
+    return Commit(oid=path.stem, git=git, file=path, **body)
+
+
+def _characters(commit: Commit) -> int:
+    return 1000 + len(commit.title) + len(commit.message) + len(commit.author)
+
+
+def _read_tree(path: Path) -> Tree:
+    return {name: Entry(**entry) for name, entry in json.loads(path.read_bytes())["tree"].items()}

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from html import escape
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
 from starlette.responses import JSONResponse, Response
 
+from release.file_names import parents
 from release.local_hub.fields import text
+from release.local_hub.recently_used import RecentlyUsed
 from release.local_hub.refusals import EntryNotFound, Refusal
 from release.local_hub.repo_info import pointer_size
 from release.local_hub.repository import Commit, Repository
@@ -92,20 +95,31 @@ def _lfs(entry: Entry) -> dict[str, Any]:
     return {"lfs": {"oid": entry.sha256, "size": entry.size, "pointerSize": pointer_size(entry)}}
 
 
-def last_commits(repository: Repository, commit: Commit) -> dict[str, Commit]:
-    """Path -> the commit that last changed it; for a folder, that last changed anything beneath it."""
-    open_paths, found = set(commit.tree), dict[str, Commit]()
+def last_commits(repository: Repository, commit: Commit) -> Mapping[str, Commit]:
+    """Path -> the commit that last changed it; for a folder, that last changed, added or removed anything beneath it."""
+    return _last_commits.get(commit.file, lambda: _find_last_commits(repository, commit), len)
+
+
+def _find_last_commits(repository: Repository, commit: Commit) -> dict[str, Commit]:
+    """From the newest back until every file is accounted for, or to a commit of which all this is known already."""
+    tree = commit.tree
+    there = {*tree, *(folder for path in tree for folder in parents(path))}
+    open_paths, found = set(tree), dict[str, Commit]()
     for step in repository.history(commit.oid):
+        if known := _last_commits.find(step.file):
+            return {path: found.get(path) or known[path] for path in there}
         before = repository.commit_of(step.parent).tree if step.parent else {}
-        for path in changed_paths(before, step.tree).keys() & open_paths:
+        for path in changed_paths(before, step.tree):
             open_paths.discard(path)
-            found[path] = step
-            parts = path.split("/")
-            for count in range(1, len(parts)):
-                found.setdefault("/".join(parts[:count]), step)
+            for changed in (path, *parents(path)):
+                if changed in there:
+                    found.setdefault(changed, step)
         if not open_paths:
             break
     return found
+
+
+_last_commits = RecentlyUsed[Path, Mapping[str, Commit]](limit=400_000)  # files and folders
 
 
 def refs(call: Call) -> Response:
