@@ -5,6 +5,7 @@ Each figure is what a repository says of itself; `release verify` is what checks
 
 from __future__ import annotations
 
+import logging
 from functools import lru_cache
 from typing import Any
 
@@ -20,7 +21,9 @@ from release.local_hub.refusals import Refusal
 from release.local_hub.repository import Repository
 from release.local_hub.storage import Blobs
 from release.local_hub.web import Call
+from training.errors import SlipwayError
 
+log = logging.getLogger("slipway.hub")
 SCORECARD = "scorecard.json"
 SCORECARD_LIMIT = 4 << 20  # bytes of one that is read
 Context = dict[str, Any]
@@ -41,12 +44,24 @@ def leaderboard_page(call: Call) -> Context:
             continue
         readable = entry.size <= SCORECARD_LIMIT and repository.blobs.has(entry.sha256)
         card = read_scorecard(repository.blobs, entry.sha256) if readable else None
-        if card is None:
+        run = _of_repository(repository, card) if card else None
+        if run is None or not _stands(run):
             unreadable += 1
         else:
-            runs.append(_of_repository(repository, card))
+            runs.append(run)
     boards = leaderboard(group(runs)).boards if runs else []
     return {"boards": [_table(board) for board in boards], "unreadable": unreadable}
+
+
+def _stands(run: SavedRun) -> bool:
+    """Whether it makes a table by itself: one whose figures contradict each other would take everybody's place away."""
+    try:
+        for board in leaderboard(group([run])).boards:
+            _table(board)
+    except (SlipwayError, ValueError, ArithmeticError, LookupError) as error:
+        log.error("the scorecard of %s is left out of the leaderboard: %s", run.published_as, error)
+        return False
+    return True
 
 
 def _may_have(call: Call, repository: Repository) -> bool:

@@ -18,6 +18,11 @@ pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning
 RELEASED = Path(__file__).resolve().parents[1] / "released" / "v0.1" / "scorecard.json"
 
 
+def _contradicting(score: Any) -> Any:
+    """Its interval ends before it begins."""
+    return score.model_copy(update={"interval": score.interval.model_copy(update={"low": 5.0, "high": -5.0})})
+
+
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], httpx2.Response]]:
     """A Hub with open, private, gated and broken scorecards, and what a user (or "", nobody) sees of its leaderboard."""
@@ -26,7 +31,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], h
         card = Scorecard.read(RELEASED)
         later = card.model_copy(update={"created": "2099-01-01T00:00:00Z"})
         cards: dict[str, Any] = {"slipway/open": card, "slipway/hidden": card, "slipway/gated": card}
-        cards |= {"rival/copy": later, "rival/broken": None}
+        liar = card.model_copy(update={"scores": [_contradicting(score) for score in card.scores]})
+        cards |= {"rival/copy": later, "rival/broken": None, "rival/liar": liar}
         for name, content in cards.items():
             api = HfApi(endpoint=hub.endpoint, token=tokens[name.partition("/")[0]])
             api.create_repo(name, private=name.endswith("hidden"))
@@ -57,7 +63,9 @@ def test_a_strangers_newer_scorecard_of_the_same_model_takes_nobodys_place(page:
 
 
 def test_a_scorecard_that_cannot_be_read_is_counted_and_not_shown(page: Any) -> None:
-    assert "1 scorecard could not be read" in page("").text
+    assert "2 scorecards could not be read" in page("").text
+    assert "rival/liar" not in page("").text
+    assert page("", "rival/liar/scores/main").status_code == 200
     assert "alert(1)" not in page("").text
 
 
