@@ -27,8 +27,8 @@ from training.errors import UsageError
 from training.records import canonical_json, write_atomically
 
 SPACES = Path(__file__).resolve().parent.parent / "spaces"
-FROM_CHAT = ("limits.py", "display.py", "markdown.css", "vote_files.py", "vote_log.py")
-LIVE_FROM_CHAT = ("chat_model.py", "digest.py", "download.py", "transformers_model.py", "visitors.py")
+FROM_CHAT = ("limits.py", "display.py", "markdown.css", "vote_dataset.py", "vote_files.py", "vote_log.py")
+LIVE_FROM_CHAT = ("chat_model.py", "digest.py", "download.py", "sessions.py", "transformers_model.py", "visitors.py")
 LIVE = "live.py"
 DIRECT_REQUIREMENTS = ("gradio", "huggingface_hub")
 SHORT_DESCRIPTION = "Compare two answers, train the next model"

@@ -20,7 +20,9 @@ OWN = (
     *(
         "live",
         "labelling",
+        "sessions",
         "vote_log",
+        "vote_dataset",
         "vote_files",
         "limits",
         "visitors",

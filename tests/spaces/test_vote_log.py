@@ -16,7 +16,7 @@ from made_votes import labeller
 from release.local_hub.server import RunningHub, running_hub
 from training.__main__ import main
 
-OWN = ("vote_log", "vote_files", "limits")
+OWN = ("vote_log", "vote_dataset", "vote_files", "limits")
 
 
 @pytest.fixture
