@@ -27,8 +27,8 @@ from training.errors import UsageError
 from training.records import canonical_json, write_atomically
 
 SPACES = Path(__file__).resolve().parent.parent / "spaces"
-FROM_CHAT = ("limits.py", "display.py", "markdown.css", "vote_files.py", "vote_log.py")
-LIVE_FROM_CHAT = ("chat_model.py", "digest.py", "download.py", "transformers_model.py", "visitors.py")
+FROM_CHAT = ("limits.py", "display.py", "markdown.css", "vote_dataset.py", "vote_files.py", "vote_log.py")
+LIVE_FROM_CHAT = ("chat_model.py", "digest.py", "download.py", "sessions.py", "transformers_model.py", "visitors.py")
 LIVE = "live.py"
 DIRECT_REQUIREMENTS = ("gradio", "huggingface_hub")
 SHORT_DESCRIPTION = "Compare two answers, train the next model"
@@ -61,6 +61,11 @@ def run_feedback_space(args: argparse.Namespace) -> Result:
     """`python -m release feedback-space`."""
     if args.space is None and args.out is None:
         raise UsageError("say where the Space goes", expected="--out DIR, --space ORG/NAME, or both")
+    from release.hub_client import check_repo_id
+
+    for option, named in (("--space", args.space), ("--votes", args.votes)):
+        if named is not None:
+            check_repo_id(named, option)
     files = build_feedback_bundle(
         pairs=args.pairs,
         live=live_sides(args),
@@ -80,9 +85,11 @@ def run_feedback_space(args: argparse.Namespace) -> Result:
         result["out"] = str(args.out)
         lines.append(f"{args.out}: {counted(len(files), 'file')}\n  next: python spaces/serve.py {args.out}")
     if args.space is not None:
-        commit, endpoint = publish_feedback_space(args.space, args.votes, files)
-        result |= {"space": args.space, "commit": commit}
-        lines.append(f"{endpoint}/spaces/{args.space} at {commit}\n  next: python spaces/serve.py {args.space}")
+        commit, endpoint, salt = publish_feedback_space(args.space, args.votes, files)
+        result |= {"space": args.space, "commit": commit, "salt": salt}
+        lines.append(
+            f"{endpoint}/spaces/{args.space} at {commit}\n  {salt}\n  next: python spaces/serve.py {args.space}"
+        )
     return {**result, "summary": "\n".join(lines)}
 
 
@@ -158,20 +165,30 @@ def build_feedback_bundle(
     }
 
 
-def publish_feedback_space(repo_id: str, votes_dataset: str | None, files: dict[str, bytes]) -> tuple[str, str]:
+def publish_feedback_space(repo_id: str, votes_dataset: str | None, files: dict[str, bytes]) -> tuple[str, str, str]:
     """Give the Space these files in one commit, and make it and the dataset (private) where there is none.
 
-    Returns the commit and the Hub. Does nothing where the Space holds them already. Secrets are for its owner to set.
+    Returns the commit, the Hub, and what became of its salt. Does nothing where the Space holds them already. Other secrets are
+    for its owner to set. Raises UsageError where the dataset is public: labellers agree to a private one.
     """
+    from release.feedback_salt import ensure_salt
     from release.hub_client import HubClient
     from release.space_commit import commit_space
 
     hub = HubClient.connect()
-    if votes_dataset is not None and hub.repository(votes_dataset, "dataset") is None:
-        hub.create_repository(votes_dataset, "dataset", private=True)
+    if votes_dataset is not None:
+        dataset = hub.repository(votes_dataset, "dataset")
+        if dataset is None:
+            hub.create_repository(votes_dataset, "dataset", private=True)
+        elif not dataset.private:
+            raise UsageError(
+                "the votes would go into a public dataset, and labellers agree to a private one",
+                where=f"{hub.endpoint}/datasets/{votes_dataset}",
+                next_step=f"hf repos settings {votes_dataset} --type dataset --private; or name another with --votes",
+            )
     local = {path: LocalFile.of(content) for path, content in files.items()}
     commit, _ = commit_space(hub, repo_id, local, sdk="gradio", title="Pairs of answers to judge", message="")
-    return commit, hub.endpoint
+    return commit, hub.endpoint, ensure_salt(hub, repo_id, votes_dataset)
 
 
 def write_folder(files: dict[str, bytes], folder: Path) -> None:

@@ -156,7 +156,7 @@ class HubClient(HubReader):
                 wait_before_trying_again(error, pause)
 
 
-def check_repo_id(repo_id: str) -> None:
+def check_repo_id(repo_id: str, option: str = "--repo") -> None:
     """Raises UsageError for what no Hub takes as the id of a repository. Needs no network."""
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils._validators import validate_repo_id
@@ -171,7 +171,7 @@ def check_repo_id(repo_id: str) -> None:
             "not the id of a repository",
             expected="OWNER/NAME in letters, digits, '-', '_' and '.'",
             found=found or repo_id,
-            next_step="give e.g. --repo your-name/my-model",
+            next_step=f"give e.g. {option} your-name/my-model",
         )
 
 

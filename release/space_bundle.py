@@ -57,7 +57,7 @@ BEHIND_THE_PAGE = {
     "endpoint": ("endpoint_model", "template"),
     "tgi": ("template", "tgi_model"),
 }
-THUMBS = ("thumbs", "vote_files", "vote_log")  # not in tgi's, whose huggingface_hub is of before httpx
+THUMBS = ("thumbs", "vote_dataset", "vote_files", "vote_log")  # not in tgi's, whose huggingface_hub is of before httpx
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "config.json")
 SCORES_SHOWN = 12
 COLOURS = ("red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray")

@@ -28,6 +28,7 @@ from training.command import Parser, log, port, quiet_libraries  # noqa: E402
 from training.errors import HubError, UsageError  # noqa: E402
 
 NEEDED = ("app.py", "requirements.txt", "README.md", "space.json")
+MOUNTED = Path("/data")  # where the page keeps votes by itself, if it can write there
 KEPT = ROOT / ".slipway"  # folders of Spaces and their environments; ignored by git
 
 
@@ -40,6 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         _refuse_taken_port(args.host, args.port)
         python = _isolated_python(folder) if args.isolated else Path(sys.executable)
         environment = {"GRADIO_SERVER_NAME": args.host, "GRADIO_SERVER_PORT": str(args.port)}
+        if revision is not None and not os.environ.get("VOTES_DIR") and not os.access(MOUNTED, os.W_OK):
+            environment["VOTES_DIR"] = str(_lasting_votes(args.space))
         started.append((folder, python, environment))
         address = f"http://{args.host}:{args.port}"
         summary = f"serving {args.space} from {folder} at {address} (Ctrl-C stops it)"
@@ -131,6 +134,22 @@ def _download(space: str, revision: str | None) -> tuple[Path, str]:
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     return folder, cached.name
+
+
+def _lasting_votes(space: str) -> Path:
+    """One folder of votes, and one salt, for all revisions of a Space: else every labeller is another one at each publication.
+
+    Earlier versions kept them with each revision; those of the newest are carried over.
+    """
+    name = space.replace("/", "--")
+    votes = KEPT / "votes" / name
+    earlier = sorted((KEPT / "spaces" / name).glob("*/votes/salt"), key=lambda salt: salt.stat().st_mtime)
+    if earlier and not votes.exists():
+        partial = votes.with_name(f".{name}.{os.getpid()}")
+        shutil.copytree(earlier[-1].parent, partial)
+        partial.rename(votes)
+        log(f"votes and salt of {earlier[-1].parent} are kept in {votes} from now on")
+    return votes
 
 
 def _isolated_python(folder: Path) -> Path:

@@ -142,7 +142,8 @@ def _annotation(annotation: dict[str, Any]) -> Judgement | None:
         return None
     who = annotation.get("completed_by")
     if isinstance(who, dict):
-        who = who.get("email") or who.get("id")
+        # By id first: other exports of the same project write the id alone, and the user must not become two labellers.
+        who = who.get("email") if who.get("id") is None else who["id"]
     reason, better = (said(given.get(name, {}).get("text")) for name in QUESTIONS)
     vote_id = _vote_id(annotation.get("result") or [])
     return Judgement(

@@ -88,33 +88,39 @@ def run_feedback(args: argparse.Namespace) -> Result:
 
 def _forget(args: argparse.Namespace) -> Result:
     """`--forget`: the deletion, and everything downstream of it."""
-    from training.feedback_forget import downstream, forget_in_dataset, forget_in_folder
+    from training.feedback_forget import NOT_READ, downstream, forget_in_dataset, forget_in_folder
 
     if args.out is not None:
         raise UsageError("--forget takes votes out and writes no report", next_step="leave --out away, then run again")
     if not re.fullmatch(r"[0-9a-f]{64}", args.forget):
         raise UsageError("this is no labeller's hash", expected="64 hexadecimal digits", found=args.forget)
+    for source in args.votes:
+        if Path(source).expanduser().is_file():
+            raise UsageError("a deletion needs the folder, for its list of forgotten labellers", where=source)
+    # Before anything is deleted: what would stop the search must not stop it half-way.
+    found = downstream(args.runs, args.forget)
+    used = [one for one in found if one.what != NOT_READ]
+    unread = [one for one in found if one.what == NOT_READ]
     removed: dict[str, int] = {}
     commits: dict[str, str] = {}
     for source in args.votes:
         path = Path(source).expanduser()
         if path.is_dir():
             removed[source] = forget_in_folder(path, args.forget)
-        elif path.exists():
-            raise UsageError("a deletion needs the folder, for its list of forgotten labellers", where=source)
         else:
             removed[source], commits[source] = forget_in_dataset(source, args.forget)
-    used = downstream(args.runs, args.forget)
     none = ": no vote by this labeller is there; they are on its list now, so that none will count"
     told = {source: f": {counted(count, 'vote')} removed" if count else none for source, count in removed.items()}
     lines = [f"{source}{what}" for source, what in told.items()]
     lines += [f"  in commit {commit}; earlier revisions still hold them" for commit in commits.values()]
     lines += [f"  used by {one.path}: {one.what}, {one.digest}, {one.how}" for one in used]
+    lines += [f"  not looked into: {one.path}: {one.how}" for one in unread]
     if args.runs and not used:
         lines.append("  nothing under " + ", ".join(map(str, args.runs)) + " was made from them")
     if not args.runs:
         lines.append("  what was trained on them was not looked for: --runs DIR names it")
     result = {"labeller": args.forget, "removed": removed, "commits": commits, "used_by": [vars(one) for one in used]}
+    result["not_read"] = [{"path": one.path, "why": one.how} for one in unread]
     return {**result, "summary": "\n".join(lines)}
 
 

@@ -10,28 +10,31 @@ of a dataset repository still hold them: only its owner can erase history.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from training.best_of_n_record import RECORD as BEST_OF_N
 from training.best_of_n_record import BestOfNRecord
 from training.counted import counted
-from training.errors import HubError, UsageError
+from training.errors import HubError, SlipwayError, UsageError
 from training.feedback_record import RECORD, FeedbackRecord
 from training.pretrained import endpoint, feedback_behind
 from training.records import canonical_json, sha256_of_file, write_atomically
 from training.run_record import DataSource, FeedbackSource, ParentCheckpoint, RunRecord
 from training.votes import FORGOTTEN, download_votes, forgotten_labellers, labeller_mark, vote_files
 
+T = TypeVar("T")
+NOT_READ = "not read"  # a file by the name of a record that is none, or cannot be read
+
 
 @dataclass(frozen=True)
 class Used:
-    """A record that a labeller's votes went into, directly or by way of a parent."""
+    """A record that a labeller's votes went into, directly or by way of a parent; or one that could not be looked into."""
 
     path: str
-    what: str  # "feedback" | "best-of-n" | the run's method | "scorecard"
+    what: str  # "feedback" | "best-of-n" | the run's method | "scorecard" | NOT_READ
     digest: str
     how: str
 
@@ -130,12 +133,12 @@ def downstream(roots: list[Path], labeller: str) -> list[Used]:
 
     Runs and best_of_n.json are found by the feedback.json that they name and the labellers' marks that they keep of it, by way of
     data, sampled answers or a parent; scorecards by the labellers whose votes they counted. Of an older run whose analysis is not
-    there any more nothing can be told, and it is named as such.
+    there any more nothing can be told, and it is named as such; so is a file by such a name that cannot be read. Raises UsageError
+    where one of `roots` is no folder.
     """
     found: list[Used] = []
     theirs = Theirs(labeller)
-    for file in _files(roots, RECORD):
-        record = FeedbackRecord.read(file)
+    for file, record in _read(roots, RECORD, FeedbackRecord.read, found):
         digest = f"sha256:{sha256_of_file(file)}"
         theirs.known.add(digest)
         if labeller in record.labellers:
@@ -143,12 +146,10 @@ def downstream(roots: list[Path], labeller: str) -> list[Used]:
             found.append(
                 Used(str(file), "feedback", digest, f"{counted(record.labellers[labeller].votes, 'vote')} counted")
             )
-    for file in _files(roots, BEST_OF_N):
-        best = BestOfNRecord.read(file)
+    for file, best in _read(roots, BEST_OF_N, BestOfNRecord.read, found):
         if how := _sampled(best.policy, best.reward_models, best.data, theirs):
             found.append(Used(str(file), "best-of-n", f"sha256:{sha256_of_file(file)}", f"answers {how}"))
-    for file in _files(roots, "run.json"):
-        run = RunRecord.read(file)
+    for file, run in _read(roots, "run.json", RunRecord.read, found):
         untold = {one.record for one in feedback_behind(run) if theirs.cannot_tell(one)}
         learned = _learned(run, theirs) or (
             f"learned from votes whose analysis ({', '.join(one[:19] for one in sorted(untold))}) is not here: whose they were "
@@ -158,7 +159,11 @@ def downstream(roots: list[Path], labeller: str) -> list[Used]:
         )
         if learned:
             found.append(Used(str(file), run.method, run.checkpoint_digest, learned + _released(file.parent)))
-    return [*found, *_scorecards(roots, labeller)]
+    for file, win_rate in _read(roots, "scorecard.json", lambda file: _win_rate(file, labeller), found):
+        if win_rate is not None:
+            digest, told = win_rate
+            found.append(Used(str(file), "scorecard", digest, told + _released(file.parent)))
+    return found
 
 
 def _learned(run: RunRecord, theirs: Theirs) -> str | None:
@@ -187,24 +192,22 @@ def _any(parents: Sequence[ParentCheckpoint], theirs: Theirs) -> bool:
     return any(theirs.among(one) for parent in parents for one in parent.feedback)
 
 
-def _scorecards(roots: list[Path], labeller: str) -> Iterator[Used]:
-    """Scorecards with a win rate by this labeller's votes; those that do not say whose votes they counted are named as such.
+def _win_rate(file: Path, labeller: str) -> tuple[str, str] | None:
+    """Digest, and how this labeller's votes made a win rate of the scorecard; None where they did not.
 
-    Read as JSON, for the record itself is `evals`' own, which stands above this package.
+    One that does not say whose votes it counted is named as such. Read as JSON, for the record itself is `evals`' own, which
+    stands above this package.
     """
-    for file in _files(roots, "scorecard.json"):
-        card = json.loads(file.read_bytes())
-        sources = [task["data_id"] for task in card["settings"]["tasks"] if task["task"] == "votes"]
-        if not sources:
-            continue
-        digest = card["model"]["digest"]
-        if not card.get("labellers"):
-            how = f"a win rate by votes of {sources[0]}; whose they were is not recorded"
-        elif labeller_mark(labeller, digest) in card["labellers"]:
-            how = f"a win rate by votes of {sources[0]}, theirs among them"
-        else:
-            continue
-        yield Used(str(file), "scorecard", digest, how + _released(file.parent))
+    card = json.loads(file.read_bytes())
+    sources = [task["data_id"] for task in card["settings"]["tasks"] if task["task"] == "votes"]
+    if not sources:
+        return None
+    digest = str(card["model"]["digest"])
+    if not card.get("labellers"):
+        return digest, f"a win rate by votes of {sources[0]}; whose they were is not recorded"
+    if labeller_mark(labeller, digest) in card["labellers"]:
+        return digest, f"a win rate by votes of {sources[0]}, theirs among them"
+    return None
 
 
 def _released(folder: Path) -> str:
@@ -212,15 +215,29 @@ def _released(folder: Path) -> str:
     receipt = folder / "receipt.json"
     if not receipt.is_file():
         return ""
-    found = json.loads(receipt.read_bytes())
-    return f"; released as {found['repo_id']}@{found['tag']}"
+    try:
+        found = json.loads(receipt.read_bytes())
+        return f"; released as {found['repo_id']}@{found['tag']}"
+    except NO_RECORD:
+        return f"; perhaps released: {receipt.name} beside it cannot be read"
 
 
-def _files(roots: list[Path], name: str) -> Iterator[Path]:
+NO_RECORD = (OSError, ValueError, KeyError, TypeError, AttributeError)
+
+
+def _read(roots: list[Path], name: str, read: Callable[[Path], T], found: list[Used]) -> Iterator[tuple[Path, T]]:
+    """Each file of this name with what `read` makes of it. One that is no such record is added to `found` and passed over."""
     for root in roots:
         if not root.is_dir():
             raise UsageError("there is no such folder of runs", where=str(root))
-        yield from sorted(root.rglob(name))
+        for file in sorted(root.rglob(name)):
+            try:
+                record = read(file)
+            except (SlipwayError, *NO_RECORD) as error:
+                why = f"it cannot be read as what its name says ({type(error).__name__}: {str(error).splitlines()[0][:120]})"
+                found.append(Used(str(file), NOT_READ, "", why))
+                continue
+            yield file, record
 
 
 def _list(names: set[str]) -> bytes:

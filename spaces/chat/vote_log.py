@@ -4,7 +4,7 @@
     log.start();  log.append(vote);  log.earlier();  log.stop()
 
 A kill loses at most the vote that is being written. What was not pushed is pushed at the next start, from the same folder. Each
-start writes a file of its own, so no file has two writers. A labeller named in the dataset's forgotten.json is never pushed again.
+start writes a file of its own, so no file has two writers. Who is named in the dataset's forgotten.json leaves this folder, too.
 """
 
 from __future__ import annotations
@@ -16,23 +16,28 @@ import secrets
 import sys
 import threading
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
 import httpx2
-from huggingface_hub import (
-    CommitOperationAdd,
-    create_commit,
-    create_repo,
-    dataset_info,
-    hf_hub_download,
-    list_repo_files,
+from huggingface_hub import CommitOperationAdd, create_commit
+from huggingface_hub.errors import HfHubHTTPError
+from vote_dataset import (
+    FORGOTTEN,
+    SALT_MARK,
+    Withheld,
+    checked_id,
+    forgotten_in,
+    forgotten_of,
+    private_head,
+    salt_is_told,
+    votes_elsewhere,
 )
-from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 from vote_files import TAKES_NO_MORE, append_line, replace, whole_lines
 
 SECONDS_BETWEEN_PUSHES = 30.0  # the Hub takes 128 commits an hour
-FORGOTTEN = "forgotten.json"
+SECONDS_BETWEEN_LOOKS = 600.0  # for deletion requests, while nobody votes
 PUSHED = "pushed.json"  # how many bytes of each file stand in the dataset
 OWN_FILES = "????????T??????-????????.jsonl"  # whatever else lies in the folder is not pushed
 PERSISTENT = Path("/data")  # where a Space's persistent disk, or a storage bucket, is mounted where it has one
@@ -40,13 +45,23 @@ Vote = dict[str, Any]
 
 
 class VoteLog:
-    """The folder of votes and the dataset repository that they go to; None where they stay on this machine."""
+    """The folder of votes and the dataset repository that they go to; None where they stay on this machine.
+
+    `salt_mark` (vote_dataset.mark_of) is kept with the dataset, where labellers come back and must stay who they were. Raises
+    Unavailable where the dataset's id is none.
+    """
 
     def __init__(
-        self, folder: Path, dataset: str | None, seconds_between_pushes: float = SECONDS_BETWEEN_PUSHES
+        self,
+        folder: Path,
+        dataset: str | None,
+        seconds_between_pushes: float = SECONDS_BETWEEN_PUSHES,
+        salt_mark: str | None = None,
     ) -> None:
-        self.folder, self.dataset, self._seconds = folder, dataset, seconds_between_pushes
+        self.folder, self._seconds, self._salt_mark = folder, seconds_between_pushes, salt_mark
+        self.dataset = None if dataset is None else checked_id(dataset)
         self.problem = ""  # why the last push failed
+        self.withheld = ""  # why votes must not go into the dataset as it is, in words for the page
         self.unwritten = ""  # why the last vote could not be written
         self.forgotten: set[str] = set()  # labellers who asked for deletion, as known at the start and at each push
         folder.mkdir(parents=True, exist_ok=True)
@@ -55,7 +70,7 @@ class VoteLog:
         self._pushing = threading.Lock()
         self._wake, self._ending = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
-        self._there = False  # the dataset, as far as this run has asked
+        self._looked = -SECONDS_BETWEEN_LOOKS  # when the dataset was asked last
 
     def append(self, vote: Vote) -> None:
         """Write the vote as one line; when this returns it is on the disk. Raises OSError, and leaves nothing, else."""
@@ -84,14 +99,15 @@ class VoteLog:
             append_line(self.file, line)
 
     def earlier(self) -> list[Vote]:
-        """Every vote that is known: of this folder, and of the dataset where it can be read; each once."""
-        beside = self.folder / FORGOTTEN
-        if beside.is_file():
-            self.forgotten |= set(json.loads(beside.read_text(encoding="utf-8")))
+        """Every vote that is known: of this folder, and of the dataset where it can be read; each once, and no forgotten one.
+
+        Raises Withheld where the dataset's labellers were hashed with another salt, ValueError where a forgotten.json is none.
+        """
+        self.forgotten = self.forgotten | self._forgotten_beside()
         found = {vote["vote_id"]: vote for file in self._files() for vote in _votes(whole_lines(file))}
         for content in self._pushed_elsewhere():
             found |= {vote["vote_id"]: vote for vote in _votes(content)}
-        return list(found.values())
+        return [vote for vote in found.values() if vote.get("labeller") not in self.forgotten]
 
     def unpushed(self) -> int:
         """How many votes are not in the dataset yet."""
@@ -122,26 +138,24 @@ class VoteLog:
             self._thread.join(timeout=20)
 
     def push(self) -> None:
-        """Every line that the dataset lacks, in one commit on top of the newest. Raises what the Hub's client raises."""
+        """Every line that the dataset lacks, in one commit on top of the newest; and what it says of deletions, to this folder.
+
+        Raises what the Hub's client raises, Withheld where votes must not go there, ValueError where its forgotten.json is none.
+        """
         assert self.dataset is not None
         with self._pushing:
-            pushed = self._pushed()
-            contents = {file: whole_lines(file) for file in self._files()}
-            new = {file: content for file, content in contents.items() if len(content) != pushed.get(file.name, 0)}
-            if self._there and not new:
+            if not self._new() and clock() - self._looked < SECONDS_BETWEEN_LOOKS:
                 return
             # At the start too: a dataset that this token may not make is named before there is a vote to lose.
-            create_repo(self.dataset, repo_type="dataset", private=True, exist_ok=True)
-            self._there = True
-            if not new:
-                return
-            parent = dataset_info(self.dataset).sha
-            forgotten = self._forgotten(parent)
-            self.forgotten = self.forgotten | forgotten
-            if forgotten:
-                new = {file: self._without(file, forgotten) for file in new}
+            parent = private_head(self.dataset)
+            self._forget(forgotten_in(self.dataset, parent))
+            told = self._salt_mark is None or salt_is_told(self.dataset, parent, self._salt_mark)
+            self._looked = clock()
+            new = self._new()
             operations = [CommitOperationAdd(f"votes/{file.name}", content) for file, content in new.items() if content]
             if operations:
+                if not told:
+                    operations.append(CommitOperationAdd(SALT_MARK, f"{self._salt_mark}\n".encode()))
                 # On top of the commit whose forgotten.json was read: a deletion request in between refuses this commit.
                 create_commit(
                     self.dataset,
@@ -150,18 +164,23 @@ class VoteLog:
                     repo_type="dataset",
                     parent_commit=parent,
                 )
-            self._write_pushed(pushed | {file.name: len(content) for file, content in new.items()})
+            if new:
+                self._write_pushed(self._pushed() | {file.name: len(content) for file, content in new.items()})
 
     def _run(self) -> None:
         while True:
-            self._wake.wait()
+            self._wake.wait(SECONDS_BETWEEN_LOOKS)
             self._wake.clear()
             last = self._ending.is_set()  # asked before the push, which then holds all that was written
             try:
                 self.push()
-                self.problem = ""
-            except (HfHubHTTPError, httpx2.HTTPError, OSError) as error:
+                self.problem = self.withheld = ""
+            # Whatever it is: without this thread no vote would be pushed, and nobody be told.
+            except Exception as error:  # noqa: BLE001
+                self.withheld = str(error) if isinstance(error, Withheld) else ""
                 self.problem = _reason(error)
+                if not isinstance(error, (Withheld, HfHubHTTPError, httpx2.HTTPError, OSError)):
+                    traceback.print_exc()
                 print(
                     f"error: votes are kept in {self.folder} and not pushed: {self.problem}",
                     file=sys.stderr,
@@ -172,40 +191,44 @@ class VoteLog:
                 return
             self._ending.wait(self._seconds)
 
-    def _forgotten(self, revision: str | None) -> set[str]:
-        assert self.dataset is not None
-        try:
-            file = hf_hub_download(self.dataset, FORGOTTEN, repo_type="dataset", revision=revision)
-        except LocalEntryNotFoundError:  # the Hub could not be asked; this is an EntryNotFoundError too
-            raise
-        except EntryNotFoundError:
-            return set()
-        return set(json.loads(Path(file).read_text(encoding="utf-8")))
+    def _new(self) -> dict[Path, bytes]:
+        """The files with lines that the dataset lacks, whole."""
+        pushed = self._pushed()
+        contents = {file: whole_lines(file) for file in self._files()}
+        return {file: content for file, content in contents.items() if len(content) != pushed.get(file.name, 0)}
 
-    def _without(self, file: Path, forgotten: set[str]) -> bytes:
-        """Rewrite the file without these labellers' votes, and give what is left."""
-        with self._writing:
-            kept = [
-                line
-                for line in whole_lines(file).splitlines(keepends=True)
-                if json.loads(line)["labeller"] not in forgotten
-            ]
-            content = b"".join(kept)
-            replace(file, content)
-        return content
+    def _forget(self, labellers: set[str]) -> None:
+        """Take the votes of these labellers, and of those who were named before, out of every file, and keep their names beside."""
+        self.forgotten = self.forgotten | self._forgotten_beside() | labellers
+        if not self.forgotten:
+            return
+        for file in self._files():
+            with self._writing:
+                lines = whole_lines(file).splitlines(keepends=True)
+                kept = [line for line in lines if json.loads(line).get("labeller") not in self.forgotten]
+                if len(kept) == len(lines):
+                    continue
+                replace(file, b"".join(kept))
+            # A kill here leaves a file of another length than was pushed: it is sent again, and the dataset has it already.
+            pushed = self._pushed()
+            there, left = pushed.get(file.name, 0), set(kept)
+            before = b"".join(lines)[:there].splitlines(keepends=True)
+            self._write_pushed(pushed | {file.name: sum(len(line) for line in before if line in left)})
+        if self.forgotten != self._forgotten_beside():
+            replace(self.folder / FORGOTTEN, json.dumps(sorted(self.forgotten)).encode())
+
+    def _forgotten_beside(self) -> set[str]:
+        beside = self.folder / FORGOTTEN
+        return forgotten_of(beside.read_bytes(), f"{FORGOTTEN} beside the votes") if beside.is_file() else set()
 
     def _pushed_elsewhere(self) -> list[bytes]:
         if self.dataset is None:
             return []
         try:
-            here = {file.name for file in self._files()}
-            there = [
-                path
-                for path in list_repo_files(self.dataset, repo_type="dataset")
-                if path.startswith("votes/") and path.endswith(".jsonl") and Path(path).name not in here
-            ]
-            self.forgotten = self.forgotten | self._forgotten(None)
-            return [Path(hf_hub_download(self.dataset, path, repo_type="dataset")).read_bytes() for path in there]
+            if self._salt_mark is not None:
+                salt_is_told(self.dataset, None, self._salt_mark)
+            self.forgotten = self.forgotten | forgotten_in(self.dataset, None)
+            return votes_elsewhere(self.dataset, {file.name for file in self._files()})
         except (HfHubHTTPError, httpx2.HTTPError, OSError) as error:
             # A labeller may then see a pair twice; the analysis counts the first vote only.
             print(
@@ -279,6 +302,8 @@ def _reason(error: Exception) -> str:
     if isinstance(error, HfHubHTTPError):
         said = error.server_message or error.response.reason_phrase
         return f"{type(error).__name__}: status {error.response.status_code}, {said}"
+    if isinstance(error, Withheld):
+        return str(error)
     if isinstance(error, OSError) and error.strerror:
         return f"{type(error).__name__}: {error.strerror}"  # without the path: anybody may ask for the page's health
     return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"

@@ -33,6 +33,7 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
+from vote_dataset import mark_of
 from vote_log import VoteLog, salt_of, votes_folder
 
 if TYPE_CHECKING:
@@ -42,7 +43,10 @@ FOLDER = Path(__file__).resolve().parent
 
 
 def open_labelling(folder: Path) -> Labelling:
-    """What space.json says, with its pairs and gold items checked by hash. Raises OSError, ValueError or KeyError."""
+    """What space.json says, with its pairs and gold items checked by hash.
+
+    Raises OSError, ValueError or KeyError, and limits.Unavailable where the dataset's id is none or another salt was used for it.
+    """
     space: dict[str, Any] = json.loads((folder / "space.json").read_text(encoding="utf-8"))
     space["notice"] = notice_hash(space)
     codes = os.environ.get("LABELLER_CODES")
@@ -50,8 +54,30 @@ def open_labelling(folder: Path) -> Labelling:
     pairs = read_lines(folder / "pairs.jsonl", space["pairs_sha256"]) if space["pairs_sha256"] else []
     gold = read_lines(folder / "gold.jsonl", space["gold_sha256"])
     votes = votes_folder(folder)
-    log = VoteLog(votes, space["votes_dataset"], space["seconds_between_pushes"])
-    return Labelling(space, pairs, gold, log, salt_of(votes))
+    kept = bool(os.environ.get("LABELLER_SALT")) or (votes / "salt").is_file()
+    salt = salt_of(votes)
+    log = VoteLog(votes, space["votes_dataset"], space["seconds_between_pushes"], mark_of(salt))
+    labelling = Labelling(space, pairs, gold, log, salt)
+    if not kept:
+        _warn_of_new_salt(labelling, lasting=votes != folder / "votes")
+    return labelling
+
+
+def _warn_of_new_salt(labelling: Labelling, *, lasting: bool) -> None:
+    """Where labellers would not stay who they are: a host may throw this folder away, or has."""
+    dataset, warnings = labelling.log.dataset, []
+    if dataset is not None and not lasting:
+        warnings.append(
+            "LABELLER_SALT is not set, and the salt lies beside the app: where this disk is thrown away, as a Space's is at each "
+            "restart, every labeller becomes another one. Set the secret LABELLER_SALT, or mount a disk at /data"
+        )
+    if dataset is not None and labelling.known_votes:
+        warnings.append(
+            f"this page drew a new salt, and {dataset} has votes already: whoever gave them is another labeller here, unless "
+            "LABELLER_SALT is set to the salt of those votes"
+        )
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr, flush=True)
 
 
 def health_route(labelling: Labelling) -> Route:

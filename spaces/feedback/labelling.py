@@ -68,7 +68,9 @@ class Labelling:
         self._votes: Counter[str] = Counter()  # on each pair
         self._open: dict[str, Shown] = {}  # what each labeller is looking at, so that a reload shows it again
         by_texts = {_texts(pair["prompt"], pair["one"], pair["other"]): key for key, pair in self._pairs.items()}
-        for vote in log.earlier():
+        earlier = log.earlier()
+        self.known_votes = len(earlier)  # at the start
+        for vote in earlier:
             # A vote of another page, with other pairs, counts towards the labeller's cap only.
             pair = by_texts.get(_texts(vote["prompt"], vote["a"], vote["b"]), f"elsewhere {vote['vote_id']}")
             self._count(vote["labeller"], vote["gold_id"] or pair)
@@ -102,6 +104,11 @@ class Labelling:
         """Whether models answer here what this labeller asks, and they are below their cap."""
         with self._lock:
             return self._live and len(self._done[who.labeller]) < self.space["votes_per_labeller"]
+
+    def opened(self, who: Who) -> bool:
+        """Whether this labeller has a pair open, which comes before anything that they ask."""
+        with self._lock:
+            return who.labeller in self._open
 
     def open_live(self, who: Who, pair: dict[str, Any]) -> None:
         """Show this labeller a pair that was answered for them. Raises limits.Refused where they have another open."""

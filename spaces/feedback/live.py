@@ -14,6 +14,7 @@ import hashlib
 import json
 import secrets
 import time
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -21,6 +22,7 @@ from typing import Any
 import limits
 import visitors
 from chat_model import ChatModel, ModelSettings, as_text, load
+from sessions import Sessions, until
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class LiveAnswers:
         self._gate = visitors.Gate()
         self._buckets = visitors.TokenBuckets()
         self.visitors = visitors.Visitors(proxies)
+        self.sessions = Sessions()
 
     async def pair(self, labeller: str, address: str, message: str) -> dict[str, Any]:
         """Both answers, as a pair that was written beforehand is. Raises limits.Refused with what to do instead.
@@ -68,6 +71,22 @@ class LiveAnswers:
             )
         texts = json.dumps([messages, sorted([one["text"], other["text"]])])
         return {"pair_id": f"live {_hash(texts)}", "prompt": messages, "one": one, "other": other}
+
+    async def while_there(self, session: str, pair: Coroutine[Any, Any, dict[str, Any]]) -> dict[str, Any]:
+        """The pair, unless the page that waits for it goes: then nothing is computed any longer, and limits.Refused is raised.
+
+        Else the answers to a page that was loaded anew would be computed to their end, and open in no page.
+        """
+
+        async def one() -> AsyncIterator[dict[str, Any]]:
+            yield await pair
+
+        try:
+            with self.sessions.here(session) as left:
+                async with aclosing(until(left, one())) as coming:
+                    return await anext(coming)
+        finally:
+            pair.close()  # where it was never begun
 
     def runtimes(self) -> list[str]:
         """What answers, for /health; which side is which stays on the server."""

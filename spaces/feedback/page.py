@@ -47,6 +47,8 @@ ENDS_WITH_OTHERS = f"""
   window.addEventListener('storage', (event) => {{ if (event.key === '{LEFT}') window.location.reload(); }});
 }}
 """
+OPEN_ALREADY = "This pair was open already: vote on it, then ask."
+NOT_PUSHED = " It is on this page's disk; the dataset cannot be written to now, and that is tried again."
 TO_TOP = "() => window.scrollTo({top: 0, behavior: 'instant'})"
 
 
@@ -62,6 +64,7 @@ def build(labelling: Labelling, live: LiveAnswers | None = None) -> gr.Blocks:
         kept = gr.BrowserState({}, storage_key=KEPT_IN_BROWSER, secret=KEPT_IN_BROWSER)
         vote_id = gr.State("")
         gr.Markdown(f"# {literal(space['title'])}", elem_id="title")
+        withheld = gr.Markdown(elem_id="withheld")
         consent = Consent.place(space)
         with gr.Column(visible=False, elem_id="finished") as finished:
             thanks = gr.Markdown(elem_id="thanks")
@@ -76,7 +79,10 @@ def build(labelling: Labelling, live: LiveAnswers | None = None) -> gr.Blocks:
         blocks.load(None, None, None, js=KEYS)
         blocks.load(None, None, None, js=COPY_PLAIN)
         blocks.load(None, None, None, js=ENDS_WITH_OTHERS)
+        blocks.load(lambda: _withheld(labelling), None, withheld, **quiet)
         blocks.load(_opener(labelling), [kept], place, **quiet)
+        if live is not None:
+            blocks.unload(_leaver(live))
         consent.begin.click(
             _agreement(labelling), [consent.code, consent.kind, consent.agreed], [kept, *place], **quiet
         ).success(None, None, None, js=TO_TOP)
@@ -137,18 +143,32 @@ def _asker(labelling: Labelling, live: LiveAnswers | None) -> Any:
         if who is None or live is None:
             yield [question, *_consent()]
             return
+        if labelling.opened(who):  # in another tab, or before this page was loaded anew
+            yield [gr.skip(), *_show(labelling, who, OPEN_ALREADY)]
+            return
         yield [gr.skip(), *_hidden(), "Both are answering ...", *[gr.skip()] * 9]
         try:
             if not labelling.may_ask(who):
                 raise limits.Refused("You have given as many votes as this page takes of one labeller.")
             address = live.visitors.address(request.request)
-            labelling.open_live(who, await live.pair(who.labeller, address, plain(question)))
+            pair = live.while_there(request.session_hash or "", live.pair(who.labeller, address, plain(question)))
+            labelling.open_live(who, await pair)
         except limits.Refused as refused:
-            yield [gr.skip(), *_hidden(), str(refused), *[gr.skip()] * 9]
+            if labelling.opened(who):  # meanwhile, in another tab
+                yield [gr.skip(), *_show(labelling, who, OPEN_ALREADY)]
+            else:
+                yield [gr.skip(), *_hidden(), str(refused), *[gr.skip()] * 9]
             return
         yield ["", *_show(labelling, who, "")]
 
     return answer
+
+
+def _leaver(live: LiveAnswers) -> Any:
+    def leave(request: gr.Request) -> None:
+        live.sessions.leave(request.session_hash or "")
+
+    return leave
 
 
 def _voter(labelling: Labelling, choice: str) -> Any:
@@ -162,9 +182,21 @@ def _voter(labelling: Labelling, choice: str) -> Any:
             return _show(labelling, who, str(refused), vote_id if reason or better else None)
         except OSError as error:  # a full disk: the labeller must not be thanked for a vote that is not kept
             raise _refusal(f"The vote could not be written, so it does not count: {error.strerror}.") from error
-        return _show(labelling, who, "Saved.", vote_id if reason or better else None)
+        return _show(labelling, who, _saved(labelling), vote_id if reason or better else None)
 
     return vote
+
+
+def _withheld(labelling: Labelling) -> str:
+    """Shown to whoever comes, before they agree: that what they are told of the dataset is not so now."""
+    why = labelling.log.withheld
+    return f"**Votes are not passed on now.** {literal(why)} Until then they stay on this page's disk." if why else ""
+
+
+def _saved(labelling: Labelling) -> str:
+    if labelling.log.withheld:
+        return f"Saved on this page's disk, and not passed on. {literal(labelling.log.withheld)}"
+    return f"Saved.{NOT_PUSHED if labelling.log.problem else ''}"
 
 
 def _who(labelling: Labelling, kept: Any) -> Who | None:

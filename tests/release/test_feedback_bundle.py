@@ -130,3 +130,49 @@ def test_what_is_no_gold_item_is_refused_by_line(line: str, found: str, pairs: P
     own.write_text(line)
     with pytest.raises(UsageError, match=found):
         build_feedback_bundle(pairs=pairs, votes_dataset=None, title="Judge", gold=own)
+
+
+def test_a_public_dataset_of_votes_is_refused_before_the_space_is_made(
+    pairs: Path, hub: HubClient, repo_id: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    votes = f"{repo_id}-votes"
+    hub.create_repository(votes, "dataset", private=False)
+    assert main(["feedback-space", "--pairs", str(pairs), "--space", repo_id, "--votes", votes]) == 2
+    assert f"hf repos settings {votes} --type dataset --private" in capsys.readouterr().err
+    assert hub.repository(repo_id, "space") is None
+
+
+def test_a_space_gets_a_salt_once_and_none_that_would_make_others_of_its_labellers(
+    pairs: Path, hub: HubClient, repo_id: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("LABELLER_SALT", raising=False)
+    votes = f"{repo_id}-votes"
+    command = ["feedback-space", "--pairs", str(pairs), "--space", repo_id, "--votes", votes]
+    assert main(command) == 0
+    assert "LABELLER_SALT was drawn and set" in capsys.readouterr().out
+    assert "LABELLER_SALT" in hub.api.get_space_secrets(repo_id)
+    assert main(command) == 0
+    assert "LABELLER_SALT is set, and stays" in capsys.readouterr().out
+
+    mark = hashlib.sha256(b"ours").hexdigest()
+    for path, content in (("votes/a.jsonl", b"{}"), ("labeller_salt.sha256", mark.encode())):
+        hub.api.delete_space_secret(repo_id, "LABELLER_SALT") if path.startswith("votes") else None
+        hub.api.upload_file(path_or_fileobj=content, path_in_repo=path, repo_id=votes, repo_type="dataset")
+        assert main(command) == 0
+        assert "warning: " in capsys.readouterr().out
+        assert "LABELLER_SALT" not in hub.api.get_space_secrets(repo_id)
+    monkeypatch.setenv("LABELLER_SALT", "another")
+    assert main(command) == 2
+    assert "not the salt" in capsys.readouterr().err
+    monkeypatch.setenv("LABELLER_SALT", "ours")
+    assert main(command) == 0
+    assert "set from this environment" in capsys.readouterr().out
+
+
+def test_an_id_that_no_hub_takes_is_refused_before_a_folder_is_written(
+    pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "space"
+    assert main(["feedback-space", "--pairs", str(pairs), "--out", str(out), "--votes", "a/my votes"]) == 2
+    assert "--votes your-name/my-model" in capsys.readouterr().err
+    assert not out.exists()

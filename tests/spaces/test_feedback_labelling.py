@@ -14,7 +14,7 @@ from made_votes import labeller
 
 from training.votes import Vote, read_votes
 
-OWN = ("labelling", "vote_log", "vote_files", "notice", "limits")
+OWN = ("labelling", "vote_log", "vote_dataset", "vote_files", "notice", "limits")
 
 
 @pytest.fixture

@@ -20,7 +20,9 @@ OWN = (
     *(
         "live",
         "labelling",
+        "sessions",
         "vote_log",
+        "vote_dataset",
         "vote_files",
         "limits",
         "visitors",
@@ -85,6 +87,62 @@ def test_a_question_is_answered_twice_and_its_vote_names_checkpoint_sampling_and
     assert vote.a.seed != vote.b.seed
     assert vote.a.text != vote.b.text
     assert vote.ordered[vote.preferred or 0] == vote.b
+
+
+class StandIn:
+    """What answers in place of two models: slowly, and it can be looked at."""
+
+    def __init__(self, live: Any) -> None:
+        self.sessions, self.while_there, self.visitors = live.sessions, live.while_there, live.visitors
+        self.began, self.go, self.computed = asyncio.Event(), asyncio.Event(), 0
+        self.visitors.address = lambda _: "here"
+
+    async def pair(self, labeller: str, address: str, message: str) -> dict[str, Any]:
+        self.began.set()
+        await self.go.wait()
+        self.computed += 1
+        sides = [{"text": text} | dict.fromkeys(("maker", "sampling", "seed", "runtime", "seconds")) for text in "xy"]
+        return {
+            "pair_id": message,
+            "prompt": [{"role": "user", "content": message}],
+            "one": sides[0],
+            "other": sides[1],
+        }
+
+
+def test_a_page_that_is_loaded_anew_ends_its_answers_and_a_pair_that_is_open_is_shown_instead_of_refused(
+    modules: Any, bundle: Path
+) -> None:
+    from types import SimpleNamespace
+
+    space = json.loads((bundle / "space.json").read_text()) | {"notice": "notice"}
+    log = modules["vote_log"].VoteLog(bundle / "votes", None)
+    labelling = modules["labelling"].Labelling(space, [], [], log, b"salt")
+    kept = {"code": "ann", "kind": "script", "notice": "notice"}
+    who = labelling.labeller("ann", "script")
+
+    async def ask(live: Any, question: str, session: str) -> list[Any]:
+        request = SimpleNamespace(request=None, session_hash=session)
+        return [told async for told in modules["page"]._asker(labelling, live)(kept, question, request)][-1]
+
+    async def visit() -> None:
+        real = modules["live"].LiveAnswers([])
+        live = StandIn(real)
+        first = asyncio.ensure_future(ask(live, "first", "tab"))
+        await live.began.wait()
+        live.sessions.leave("tab")  # loaded anew: the page has another session then
+        await first
+        assert (live.computed, labelling.opened(who)) == (0, False)
+        live.go.set()
+        shown = await ask(live, "second", "tab 2")
+        assert "second" in str(shown)
+        again = await ask(live, "third", "another tab")
+        assert live.computed == 1, "nothing is computed that cannot be shown"
+        assert modules["page"].OPEN_ALREADY in str(again)
+        assert "second" in str(again)
+        assert again[2]["visible"], "the pair"
+
+    asyncio.run(visit())
 
 
 def test_the_same_seed_draws_the_same_answer(modules: Any, bundle: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import resource
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from made_votes import labeller
 from release.local_hub.server import RunningHub, running_hub
 from training.__main__ import main
 
-OWN = ("vote_log", "vote_files", "limits")
+OWN = ("vote_log", "vote_dataset", "vote_files", "limits")
 
 
 @pytest.fixture
@@ -245,3 +246,91 @@ def test_the_salt_is_drawn_once_and_read_by_nobody_else(modules: Any, tmp_path: 
     salt = modules["vote_log"].salt_of(tmp_path)
     assert salt == modules["vote_log"].salt_of(tmp_path)
     assert (tmp_path / "salt").stat().st_mode & 0o077 == 0
+
+
+def test_nothing_is_pushed_into_a_public_dataset_and_the_page_says_so_until_it_is_private(
+    modules: Any, dataset: str, folder: Path
+) -> None:
+    from huggingface_hub import create_repo, list_repo_files, update_repo_settings
+
+    create_repo(dataset, repo_type="dataset", private=False)
+    log = modules["vote_log"].VoteLog(folder, dataset)
+    log.append(line(1))
+    log.start()
+    log.stop()
+    assert f"hf repos settings {dataset} --type dataset --private" in log.health()["problem"]
+    assert log.withheld == log.health()["problem"]
+    assert log.health()["unpushed"] == 1
+    assert not [path for path in list_repo_files(dataset, repo_type="dataset") if path.startswith("votes/")]
+    update_repo_settings(dataset, repo_type="dataset", private=True)
+    log.push()
+    assert there(dataset) == ["vote-0001"]
+
+
+def test_a_forgotten_labeller_leaves_every_file_on_the_disk_also_where_nothing_is_new(
+    modules: Any, dataset: str, folder: Path
+) -> None:
+    first = modules["vote_log"].VoteLog(folder, dataset)
+    first.append(line(1, "ben"))
+    first.append(line(2))
+    first.push()
+    assert main(["feedback", dataset, "--forget", labeller("ben")]) == 0
+    again = modules["vote_log"].VoteLog(folder, dataset)  # the next start, before anybody votes
+    assert [vote["vote_id"] for vote in again.earlier()] == ["vote-0002"]
+    again.push()
+    assert labeller("ben") not in b"".join(file.read_bytes() for file in folder.glob("*.jsonl")).decode()
+    assert json.loads((folder / "forgotten.json").read_text()) == [labeller("ben")]
+    assert again.unpushed() == 0
+    again.append(line(3))
+    assert again.unpushed() == 1
+    again.push()
+    assert there(dataset) == ["vote-0002", "vote-0003"]
+
+
+def test_a_start_with_another_salt_is_refused_with_the_way_on(modules: Any, dataset: str, folder: Path) -> None:
+    mark_of = modules["vote_dataset"].mark_of
+    first = modules["vote_log"].VoteLog(folder / "one", dataset, salt_mark=mark_of(b"salt"))
+    first.append(line(1))
+    first.push()
+    same = modules["vote_log"].VoteLog(folder / "two", dataset, salt_mark=mark_of(b"salt"))
+    assert [vote["vote_id"] for vote in same.earlier()] == ["vote-0001"]
+    other = modules["vote_log"].VoteLog(folder / "three", dataset, salt_mark=mark_of(b"another"))
+    with pytest.raises(modules["limits"].Unavailable, match="Set the secret LABELLER_SALT"):
+        other.earlier()
+    other.append(line(2))  # as where the Hub was away at the start
+    other.start()
+    other.stop()
+    assert "another salt" in other.withheld
+    assert there(dataset) == ["vote-0001"]
+
+
+def test_a_forgotten_list_that_is_none_is_named_and_pushing_goes_on_when_it_is_mended(
+    modules: Any, dataset: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from huggingface_hub import upload_file
+
+    def upload(content: bytes) -> None:
+        upload_file(path_or_fileobj=content, path_in_repo="forgotten.json", repo_id=dataset, repo_type="dataset")
+
+    log = modules["vote_log"].VoteLog(folder, dataset, seconds_between_pushes=0.05)
+    log.append(line(1))
+    log.push()
+    upload(b"no list")
+    log.append(line(2))
+    log.start()
+    for _ in range(600):
+        if log.problem:
+            break
+        time.sleep(0.05)
+    assert f"forgotten.json of {dataset} is not JSON" in log.health()["problem"]
+    assert "Traceback" in capsys.readouterr().err
+    upload(b"[]")
+    log.stop()
+    assert there(dataset) == ["vote-0001", "vote-0002"]
+    assert log.health() == {"unpushed": 0, "problem": ""}
+
+
+@pytest.mark.parametrize("name", ["org/my votes", "votes", "a/b/c"])
+def test_what_is_no_datasets_id_is_refused_before_there_is_a_vote(modules: Any, folder: Path, name: str) -> None:
+    with pytest.raises(modules["limits"].Unavailable, match="not the id of a dataset"):
+        modules["vote_log"].VoteLog(folder, name)

@@ -301,3 +301,46 @@ def test_a_name_is_no_labeller_and_a_report_is_not_written_beside_a_deletion(
     assert main(["feedback", str(tmp_path)]) == 2
     assert len(read_votes([str(tmp_path)]).votes) == len(votes)
     capsys.readouterr()
+
+
+def test_a_user_of_label_studio_is_one_labeller_whether_an_export_writes_their_id_or_all_of_them(
+    tmp_path: Path,
+) -> None:
+    whole = _task({"completed_by": 3, "result": [GOOD]})
+    whole["annotations"].append({"completed_by": {"id": 3, "email": "e@x"}, "result": [GOOD]})
+    assert len({vote.labeller for vote in _imported(tmp_path, "label-studio", whole)}) == 1
+
+
+def test_a_deletion_names_files_that_are_no_records_and_passes_them_over(
+    votes: list[Vote], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, runs = tmp_path / "votes", tmp_path / "runs"
+    write(folder / "votes.jsonl", votes)
+    assert main(["feedback", str(folder), "--out", str(runs / "feedback"), "--json"]) == 0
+    foreign = {"a/scorecard.json": '{"a": 1}', "b/run.json": "{", "c/feedback.json": '{"of": "another tool"}'}
+    foreign |= {"d/best_of_n.json": "[]", "e/scorecard.json": "[]"}
+    for name, content in foreign.items():
+        (runs / name).parent.mkdir()
+        (runs / name).write_text(content)
+    capsys.readouterr()
+    command = ["feedback", str(folder), "--forget", labeller("ann"), "--runs", str(runs)]
+    assert main([*command, "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["removed"] == {str(folder): 2}
+    assert [one["path"] for one in printed["used_by"]] == [str(runs / "feedback" / "feedback.json")]
+    assert {one["path"] for one in printed["not_read"]} == {str(runs / name) for name in foreign}
+    assert main(command) == 0
+    assert f"not looked into: {runs / 'a/scorecard.json'}" in capsys.readouterr().out
+
+
+def test_a_folder_of_runs_that_is_not_there_is_refused_before_anything_is_deleted(
+    votes: list[Vote], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write(tmp_path / "votes" / "votes.jsonl", votes)
+    before = file.read_bytes()
+    command = ["feedback", str(file.parent), "--forget", labeller("ann")]
+    assert main([*command, "--runs", str(tmp_path / "none")]) == 2
+    assert "no such folder of runs" in capsys.readouterr().err
+    assert main(["feedback", str(file.parent), str(file), *command[2:]]) == 2
+    assert file.read_bytes() == before
+    assert not (file.parent / "forgotten.json").exists()
