@@ -39,6 +39,9 @@ NAME_BUTTONS = """
 }
 """
 
+# Who stops an answer before its first token is not left with a note that something is awaited.
+STOPPED = "(note) => (note || '').startsWith('Waiting') ? 'Stopped before the first word.' : note"
+
 
 def build(answers: Answers) -> gr.Blocks:
     """The page and its API."""
@@ -60,6 +63,7 @@ def build(answers: Answers) -> gr.Blocks:
                 details = gr.HTML(about.details(answers.space, answers.model), padding=False, elem_id="details")
         _add_api(answers, chat, inputs)
         note_line.change(None, None, chat.textbox, js=RESTORE_PLACEHOLDER)
+        chat.textbox.stop(None, note_line, note_line, js=STOPPED, api_visibility="undocumented")
         for forgets in (chat.chatbot.clear, chat.chatbot.undo):
             forgets(lambda: "", None, note_line, queue=False, api_visibility="undocumented")
 
