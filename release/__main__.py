@@ -274,10 +274,14 @@ def _publish(run: Path, args: argparse.Namespace) -> Result:
     if plan.endpoint == hub.endpoint and (told := signed_before(hub, plan)) is not None:
         log(f"warning: {told}")
     receipt, already = publish(run, hub, no_boot=args.no_boot, replace_files=args.replace_files)
-    return {"summary": _released(receipt, already), "already_released": already, **receipt.model_dump(mode="json")}
+    return {
+        "summary": _released(receipt, plan, already),
+        "already_released": already,
+        **receipt.model_dump(mode="json"),
+    }
 
 
-def _released(receipt: Receipt, already: bool) -> str:
+def _released(receipt: Receipt, plan: ReleasePlan, already: bool) -> str:
     from model_cards.signer import verify_options
 
     lines = [
@@ -292,6 +296,10 @@ def _released(receipt: Receipt, already: bool) -> str:
             lines.append(f"         not booted: {boot.not_booted}")
         elif boot is not None:
             lines.append(f"         asked {boot.question!r} it answered {shorten(repr(boot.answer), 120)}")
+        hardware = plan.space_flavour.hardware if plan.space_flavour else None
+        if hardware not in (None, "cpu-basic"):  # what costs its owner something is its owner's to choose
+            settings = f"{receipt.endpoint}/spaces/{receipt.space.repo_id}/settings"
+            lines.append(f"         the Hub starts it on cpu-basic: choose {hardware} in {settings}")
     options = verify_options(receipt.signer)
     return "\n".join([*lines, f"  next: python -m release verify {receipt.repo_id}@{receipt.tag}{options}"])
 

@@ -49,7 +49,11 @@ def add_request_options(command: argparse.ArgumentParser, *, repo_required: bool
     )
     command.add_argument("--space-id", metavar="ORG/NAME", help="the Space's id (default: that of --repo and -chat)")
     command.add_argument("--space-url", metavar="URL", help="the server of the flavours endpoint and tgi")
-    command.add_argument("--space-hardware", metavar="NAME", help="what the model has to fit (default: cpu-basic)")
+    command.add_argument(
+        "--space-hardware",
+        metavar="NAME",
+        help="what the model has to fit, and you choose on the Hub (default: cpu-basic)",
+    )
     command.add_argument(
         "--space-precision",
         metavar="NAME",

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from evals.presentation import metric_label, metric_meaning, short_digests
 from evals.scorecard import Score, Scorecard
+from release.space_memory import HARDWARE
 from training.errors import UsageError
 from training.records import canonical_json
 
@@ -54,8 +55,8 @@ BEHIND_THE_PAGE = {
     "transformers": ("digest", "transformers_model"),
     "zerogpu": ("digest", "transformers_model", "zerogpu_model"),
     "llama.cpp": ("llama_model", "template"),
-    "endpoint": ("endpoint_model", "template"),
-    "tgi": ("template", "tgi_model"),
+    "endpoint": ("endpoint_model", "server_answer", "template"),
+    "tgi": ("server_answer", "template", "tgi_model"),
 }
 THUMBS = ("thumbs", "vote_dataset", "vote_files", "vote_log")  # not in tgi's, whose huggingface_hub is of before httpx
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "config.json")
@@ -198,6 +199,10 @@ def check_front_matter(readme: str) -> None:
         "short_description": (
             f"a text of at most {SHORT_DESCRIPTION_MOST} characters",
             _is_text(matter.get("short_description")) and len(matter["short_description"]) <= SHORT_DESCRIPTION_MOST,
+        ),
+        "suggested_hardware": (
+            f"one of {', '.join(HARDWARE)}, or no such key",
+            "suggested_hardware" not in matter or matter["suggested_hardware"] in HARDWARE,
         ),
         "license": ("a text, or no such key", "license" not in matter or _is_text(matter["license"])),
     }

@@ -18,7 +18,7 @@ from evals.scorecard import Scorecard
 from release.exports.command import PRECISIONS
 from release.exports.record import EXPORT, RECEIPT, ExportReceipt, ExportRecord
 from release.hub_client import chosen_endpoint
-from release.space_memory import HARDWARE, Memory, memory_needed
+from release.space_memory import HARDWARE, HARDWARE_OF, Memory, memory_needed
 from training.checkpoint import Checkpoint, read_safetensors_header, weight_files
 from training.command import log
 from training.errors import UsageError
@@ -104,6 +104,14 @@ def check_asked(name: str, asked: Asked) -> None:
         raise UsageError("there is no such flavour of the Space", expected=", ".join(FLAVOURS), found=name)
     if asked.hardware is not None and asked.hardware not in HARDWARE:
         raise UsageError("the memory of this hardware is not known", expected=", ".join(HARDWARE), found=asked.hardware)
+    if asked.hardware is not None and asked.hardware not in HARDWARE_OF.get(name, HARDWARE):
+        raise UsageError(
+            f"the flavour {name} does not run on this hardware",
+            where="--space-hardware",
+            expected=" or ".join(HARDWARE_OF[name]),
+            found=asked.hardware,
+            next_step="--space zerogpu, or --space endpoint with a server on a GPU" if name == "cpu" else "--space cpu",
+        )
     if name in ("endpoint", "tgi"):
         if asked.precision is not None:
             raise UsageError(f"the precision of the flavour {name} is its server's", found="--space-precision")
@@ -286,7 +294,8 @@ def _parameters(checkpoint: Checkpoint) -> int:
 
 
 def _too_large(hardware: str, need: Memory) -> UsageError:
-    larger = [name for name in HARDWARE if need.fits(name)]
+    like_it = next(kinds for kinds in HARDWARE_OF.values() if hardware in kinds)
+    larger = [name for name in like_it if need.fits(name)]
     return UsageError(
         "the model does not fit the hardware of the Space",
         where=hardware,

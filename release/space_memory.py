@@ -25,6 +25,9 @@ HARDWARE = {
     "a100-large": 80_000_000_000,
     "zero-a10g": 48_000_000_000,
 }
+# Where the page of a flavour can run. llama.cpp answers on the processor, and how much of its memory a machine with a GPU has is
+# not known here; only ZeroGPU lends GPUs to functions. A server does the work of the other flavours, wherever their page is.
+HARDWARE_OF = {"cpu": ("cpu-basic", "cpu-upgrade"), "zerogpu": ("zero-a10g",)}
 # What the program takes beside the model: Python, gradio, the libraries of the runtime, and llama.cpp's 512 MiB of conversations
 # that it keeps beside its cache (spaces/chat/llama_model.py).
 PROGRAM = {"llama.cpp": 1_036_870_912, "transformers": 1_500_000_000, "zerogpu": 2_000_000_000}

@@ -59,8 +59,16 @@ def read_vocabulary(checkpoint: Checkpoint, size: int) -> Vocabulary:
     if not file.is_file():
         raise _cannot(checkpoint, "tokenizer.json, as fast tokenizers write it", "no such file")
     described = json.loads(file.read_text(encoding="utf-8"))
-    if is_sentencepiece(described):  # transformers prepares such texts by the tokenizer's class, whatever the file says
-        described = json.loads(tokenizer.backend_tokenizer.to_str())
+    built = json.loads(tokenizer.backend_tokenizer.to_str())  # by the tokenizer's class, whatever the file says
+    if is_sentencepiece(described):
+        described = built
+    elif (by_class := _pre(checkpoint, built)) != (by_file := _pre(checkpoint, described)):
+        found = f"{by_file} by the file, {by_class} by {type(tokenizer).__name__}, which transformers takes"
+        next_step = (
+            "set tokenizer_class to TokenizersBackend in tokenizer_config.json, or save the tokenizer that is meant"
+        )
+        raise _cannot(checkpoint, "the split that transformers makes", found, next_step)
+    _check_added(checkpoint, built["added_tokens"])
     model = described["model"]
     pieces = _pieces(checkpoint, described, size) if is_sentencepiece(described) else None
     pre = _pre(checkpoint, described) if pieces is None else "default"
@@ -138,6 +146,18 @@ def _pre(checkpoint: Checkpoint, described: dict[str, Any]) -> str:
     return SPLITS[tuple(rules)]
 
 
+def _check_added(checkpoint: Checkpoint, added_tokens: list[dict[str, Any]]) -> None:
+    """llama.cpp finds an added token wherever its text stands, and leaves the spaces beside it alone."""
+    for added in added_tokens:
+        flags = [name for name in ("lstrip", "rstrip", "single_word") if added[name]]
+        if flags:
+            raise _cannot(
+                checkpoint,
+                "added tokens without lstrip, rstrip or single_word",
+                f"{added['content']!r} with {', '.join(flags)}",
+            )
+
+
 def _pieces(checkpoint: Checkpoint, described: dict[str, Any], size: int) -> Pieces:
     found = read_pieces(described, size)
     if isinstance(found, str):
@@ -169,11 +189,16 @@ def _special(checkpoint: Checkpoint, tokenizer: Any) -> dict[str, int]:
     return special
 
 
-def _cannot(checkpoint: Checkpoint, expected: str, found: str) -> UsageError:
+def _cannot(
+    checkpoint: Checkpoint,
+    expected: str,
+    found: str,
+    next_step: str = "convert it with llama.cpp's own convert_hf_to_gguf.py",
+) -> UsageError:
     return UsageError(
         "this tokenizer cannot be written as GGUF: llama.cpp would read texts in another way",
         where=str(checkpoint.path / "tokenizer.json"),
         expected=expected,
         found=found,
-        next_step="convert it with llama.cpp's own convert_hf_to_gguf.py",
+        next_step=next_step,
     )

@@ -66,15 +66,28 @@ def details(space: dict[str, Any], model: ChatModel | None) -> str:
     if space.get("license"):
         rows.append(("License", escape(space["license"])))
     facts = "".join(f"<dt>{label}</dt><dd>{value}</dd>" for label, value in rows)
-    return f"<div class='about'>{_scores(space)}{_verify(space)}<h2>This model</h2><dl>{facts}</dl></div>"
+    return f"<div class='about'>{_scores(space, model)}{_verify(space)}<h2>This model</h2><dl>{facts}</dl></div>"
 
 
-def _scores(space: dict[str, Any]) -> str:
+def _scores(space: dict[str, Any], model: ChatModel | None) -> str:
     if not space["scores"]:
         return "<h2>Scores</h2><p>This release has no scorecard.</p>"
     items = "".join(_score(score) for score in space["scores"])
-    measured = f"Measured on these bytes, {escape(space['scored_in'])}. The band is the 95% interval."
+    measured = f"Measured on {_measured(space, model)}. The band is the 95% interval."
     return f"<h2>Scores</h2><p>{measured}</p><ul class='scores'>{items}</ul>"
+
+
+def _measured(space: dict[str, Any], model: ChatModel | None) -> str:
+    """What the figures are of: what answers here only where these are the checkpoint's checked bytes in the scored precision."""
+    scored_in = escape(space["scored_in"])
+    if model is None:
+        return f"the published checkpoint, {scored_in}"
+    if model.checked is None:
+        return f"the published checkpoint, {scored_in}; not on the server that answers here"
+    of_the_checkpoint = space.get("backend", "transformers") in ("transformers", "zerogpu")
+    if of_the_checkpoint and space["scored_in"].split()[0] == model.precision:
+        return f"these bytes, {scored_in}"
+    return f"the published checkpoint, {scored_in}; not in {escape(model.precision)}, which answers here"
 
 
 def _score(score: dict[str, Any]) -> str:

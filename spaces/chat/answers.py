@@ -118,7 +118,7 @@ class Answers:
         """As `respond`, `asked` being temperature, top_p and max_new_tokens. Raises limits.Refused."""
         model = await self.loaded()
         sampling = limits.checked_sampling(*asked)
-        messages = limits.checked_conversation(plain(str(message)), history, system_prompt)
+        messages, older = limits.checked_conversation(plain(str(message)), history, system_prompt)
         address = self.visitors.address(request.request)
         self.buckets.take(request.session_hash or "", address)  # before anything that takes time
         prompt = await asyncio.to_thread(model.prompt, messages, sampling.max_new_tokens)
@@ -135,7 +135,10 @@ class Answers:
             async with aclosing(model.answer(prompt, sampling, finished=place.leave)) as answer:
                 async for progress in answer:
                     text = progress.text
-                    yield text, note(progress, prompt.left_out, model.context_tokens)
+                    yield text, note(progress, older, prompt.left_out, model.context_tokens)
+        except Exception:  # what broke off is no answer of the model's, to be rated as one
+            text = ""
+            raise
         finally:
             if self.thumbs is not None and text:  # also of an answer that was stopped: it stands on the page
                 self.thumbs.remember(
@@ -219,8 +222,10 @@ async def _wait_for_place(place: visitors.Place) -> None:
         return
 
 
-def note(progress: Progress, left_out: int, context_tokens: int) -> str:
-    """The line under the conversation."""
+def note(progress: Progress, older: int, left_out: int, context_tokens: int) -> str:
+    """The line under the conversation. `older` messages were more than the page takes, `left_out` more than fit the context."""
+    if progress.ended is None and progress.tokens == 0:
+        return "Waiting for the first word."
     parts = [
         f"{progress.tokens:,} token{'s' * (progress.tokens != 1)}",
         f"first after {progress.first_token_seconds:.1f} s",
@@ -232,5 +237,9 @@ def note(progress: Progress, left_out: int, context_tokens: int) -> str:
     if progress.ended == "length":
         parts.append("cut at the longest answer allowed (see Settings)")
     if left_out:
-        parts.append(f"the oldest {left_out} messages no longer fit into {context_tokens:,} tokens and were left out")
+        parts.append(
+            f"the oldest {older + left_out} messages no longer fit into {context_tokens:,} tokens and were left out"
+        )
+    elif older:
+        parts.append(f"the oldest {older} messages were left out: the newest {limits.MESSAGES_KEPT} are read")
     return " · ".join(parts)

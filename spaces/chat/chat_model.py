@@ -30,6 +30,9 @@ from limits import CONTEXT_TOKENS, Message, Refused, Sampling, Unavailable
 # Each update sends a page its change, which takes time from the model: so many a second, of all answers together.
 UPDATES_A_SECOND = 12.5
 SECONDS_TO_STOP = 5.0
+SECONDS_UNSAID = (
+    0.5  # after which somebody who waits for the first token is told that it is awaited: not before a quick one
+)
 # A bundle holds the file of its own backend, and none of the others.
 BACKENDS = {
     "transformers": "transformers_model",
@@ -63,7 +66,7 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Progress:
-    """An answer so far. `ended` is None while it goes on, then "end" or "length"."""
+    """An answer so far. `ended` is None while it goes on, then "end" or "length". Without tokens the first is awaited."""
 
     text: str
     tokens: int
@@ -170,6 +173,8 @@ class ChatModel(ABC):
         text = ""
         ended = False
         try:
+            if not await run.begun_within(SECONDS_UNSAID):
+                yield run.progress("", None)
             while not ended:
                 pieces = [await run.pieces.get()]
                 while not run.pieces.empty():
@@ -177,6 +182,8 @@ class ChatModel(ABC):
                 ended = pieces[-1] is None
                 text += "".join(piece for piece in pieces if piece is not None)
                 if run.failure is not None:
+                    if text:
+                        yield run.progress(text, None)
                     raise run.failure
                 cut = run.cut if run.cut is not None else run.tokens >= sampling.max_new_tokens
                 how = ("length" if cut else "end") if ended else None
@@ -212,9 +219,9 @@ class Run:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, stopping: threading.Event) -> None:
         self.pieces: asyncio.Queue[str | None] = asyncio.Queue()  # None ends it
-        self._ended = asyncio.Event()
+        self._begun, self._ended = asyncio.Event(), asyncio.Event()
         self.stop = threading.Event()  # of this answer
-        self.tokens = 0
+        self.tokens = self.characters = 0
         self.cut: bool | None = None  # whether the longest answer ended it, where the backend is told
         self.failure: Exception | None = None
         self._stopping = stopping  # of the whole page
@@ -229,7 +236,8 @@ class Run:
     def put(self, piece: str) -> None:
         """Text that has become printable."""
         if piece:
-            self._call(lambda: self.pieces.put_nowait(piece))
+            self.characters += len(piece)
+            self._call(lambda: self._give(piece))
 
     def count_token(self, so_far: int | None = None) -> None:
         """One more token, or so many in all where the backend says so: a character can take several."""
@@ -238,9 +246,15 @@ class Run:
         self.tokens = self.tokens + 1 if so_far is None else so_far
 
     def end(self, finished: Callable[[], None]) -> None:
-        self._call(lambda: self.pieces.put_nowait(None))
+        self._call(lambda: self._give(None))
         self._call(self._ended.set)
         self._call(finished)
+
+    async def begun_within(self, seconds: float) -> bool:
+        """Wait so long, or until there is text or the end of the answer: whether there is."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._begun.wait(), seconds)
+        return self._begun.is_set()
 
     async def ended_within(self, seconds: float) -> None:
         """Wait so long, or until the answer has ended."""
@@ -251,6 +265,10 @@ class Run:
         seconds = self._latest - self._first
         rate = (self.tokens - 1) / seconds if self.tokens > 1 and seconds > 0 else 0.0
         return Progress(text, self.tokens, self._first - self._began, rate, ended)
+
+    def _give(self, piece: str | None) -> None:
+        self.pieces.put_nowait(piece)
+        self._begun.set()
 
     def _call(self, function: Callable[[], None]) -> None:
         if not self._loop.is_closed():  # closed: the server is shutting down, and nobody reads any more

@@ -7,11 +7,13 @@ check_hashes(folder, {"tokenizer.json": "52a5..."})
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 from pathlib import Path
 
 from chat_model import Unavailable
-from huggingface_hub import snapshot_download
+from huggingface_hub import get_token, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -41,17 +43,40 @@ def fetch(repo_id: str, revision: str | None, patterns: Sequence[str] | None = N
     try:
         return Path(snapshot_download(repo_id, revision=revision, allow_patterns=wanted, ignore_patterns=NOT_NEEDED))
     except GatedRepoError as error:
-        raise Unavailable(f"{where} is gated: accept its terms, and set HF_TOKEN as a secret of the Space.") from error
+        raise _cannot(f"{where} is gated: accept its terms, and {_token_that('has done so')}.", error) from error
     except RevisionNotFoundError as error:
-        raise Unavailable(f"The repository exists but has no revision {revision}.") from error
+        raise _cannot(f"The repository exists but has no revision {revision}.", error) from error
     except RepositoryNotFoundError as error:
-        raise Unavailable(f"There is no {where}, or it is private and HF_TOKEN is not set.") from error
+        raise _cannot(f"There is no {where}, or it is private: {_token_that('may read it')}.", error) from error
     except LocalEntryNotFoundError as error:
-        raise Unavailable(f"{where} is not in the cache, and the Hub cannot be reached.") from error
+        raise _cannot(f"{where} is not in the cache, and the Hub cannot be reached.", error) from error
     except HfHubHTTPError as error:
-        raise Unavailable(f"The Hub refused {where}: {error}") from error
+        raise _cannot(f"The Hub refused {where}: {_refusal(error.response.status_code)}.", error) from error
     except (OSError, TransportError) as error:
-        raise Unavailable(f"{where} cannot be downloaded: {type(error).__name__}: {error}") from error
+        raise _cannot(f"{where} cannot be downloaded ({type(error).__name__}).", error) from error
+
+
+def _cannot(words: str, error: Exception) -> Unavailable:
+    """What a visitor is told; what the Hub said is for whoever runs the page, and goes into the log."""
+    print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+    return Unavailable(words)
+
+
+def _token_that(may: str) -> str:
+    """What is to be done about the token."""
+    if get_token():
+        return f"the HF_TOKEN that is set is not of an account that {may}"
+    return f"set HF_TOKEN as a secret of the Space, of an account that {may}"
+
+
+def _refusal(status: int) -> str:
+    if status == HTTPStatus.UNAUTHORIZED and get_token():
+        return "the HF_TOKEN that is set is not valid. Make a new one, and set it as a secret of the Space"
+    if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        return _token_that("may read it")
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        return "too many requests. The page tries again"
+    return f"status {status}"
 
 
 def check_hashes(folder: Path, expected: Mapping[str, str]) -> None:

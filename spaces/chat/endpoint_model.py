@@ -17,11 +17,23 @@ from download import check_hashes, fetch
 from httpx2 import HTTPError as TransportError
 from huggingface_hub import InferenceClient, constants
 from huggingface_hub.errors import HfHubHTTPError, InferenceTimeoutError, TextGenerationError
-from limits import Message, Refused, Sampling
+from limits import Message, Sampling
+from server_answer import (
+    BROKEN_OFF,
+    NOT_REACHED,
+    SECONDS_TO_WAIT,
+    TOO_LATE,
+    check_end,
+    events,
+    refused,
+    take,
+    words,
+    words_in_stream,
+)
 from template import FILES, ChatTemplate
 
 ANSWERS_AT_ONCE = 4
-SECONDS_TO_WAIT = 60
+NO_MODEL = "The server has no such model, or no chat completions."
 NO_PROTOCOL = "What answers at this page's address does not speak OpenAI's protocol. Its owner has to mend the address."
 
 
@@ -72,48 +84,32 @@ class EndpointModel(ChatModel):
         try:
             stream = self._client.chat_completion(prompt.messages, model=self._model, stream=True, **asked)
             try:
-                for chunk in stream:
+                for event in events(stream, NO_PROTOCOL):
                     if run.stopped:
                         return
-                    said = True
-                    for choice in chunk.choices[:1]:
-                        if choice.delta.content:
-                            run.count_token()  # by pieces, as servers send them; the note calls them tokens
-                            run.put(choice.delta.content)
-                        if choice.finish_reason is not None:
-                            run.cut = choice.finish_reason == "length"
+                    text, reason = _said(event)
+                    said = said or text is not None or reason is not None
+                    if text and not take(run, sampling, text):
+                        return
+                    if reason is not None:
+                        run.cut = reason == "length"
             finally:
                 stream.close()  # closes the connection, at which a server stops working
         except InferenceTimeoutError as error:
-            raise Refused(f"The server did not answer within {SECONDS_TO_WAIT} s. Try again in a minute.") from error
+            raise refused(TOO_LATE, "no answer in time") from error
         except HfHubHTTPError as error:
-            raise Refused(words(error.response.status_code)) from error
+            status = error.response.status_code
+            raise refused(words(status, error.response.text, "ENDPOINT_TOKEN", NO_MODEL), f"status {status}") from error
         except TextGenerationError as error:  # said in the stream, after a status of 200
-            raise Refused(words_in_stream(str(error))) from error
+            raise refused(words_in_stream(str(error)), "an error in its answer") from error
         except (OSError, TransportError) as error:
-            raise Refused("The server that answers cannot be reached. Try again in a minute.") from error
-        except ValueError as error:  # an event that is no JSON
-            raise Refused(NO_PROTOCOL) from error
-        if not said:  # a sleeping Space or a page to log in: 200, and no event
-            raise Refused(NO_PROTOCOL)
+            raise refused(BROKEN_OFF if said else NOT_REACHED, type(error).__name__) from error
+        check_end(run, NO_PROTOCOL, said=said)
 
 
-def words_in_stream(error: str) -> str:
-    """What a visitor is told of an error that a server reports in its answer; its own words may hold what is not theirs to see."""
-    if "memory" in error.lower():
-        return "The server that answers has not enough memory for this. Start a new conversation, or ask for a shorter answer."
-    if "overload" in error.lower() or "busy" in error.lower():
-        return "The server that answers is busy. Try again in a minute."
-    return "The server that answers failed in the middle of its answer. Try again."
-
-
-def words(status: int) -> str:
-    """What a visitor is told of a server's refusal."""
-    return {
-        401: "The server that answers does not accept this page's key. Its owner has to set ENDPOINT_TOKEN.",
-        402: "This page's quota at the server is used up. Try again tomorrow.",
-        403: "The server that answers does not accept this page's key. Its owner has to set ENDPOINT_TOKEN.",
-        404: "The server has no such model, or no chat completions.",
-        429: "The server that answers is busy, or this page's quota is used up. Try again in a minute.",
-        503: "The server that answers is asleep or busy. It may be waking up: try again in a minute.",
-    }.get(status, f"The server that answers refused with status {status}.")
+def _said(event: Any) -> tuple[str | None, str | None]:
+    """The event's text, and why the answer ended; None where it has none, as one that only keeps a connection alive."""
+    choices = getattr(event, "choices", None)
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    text, reason = getattr(getattr(choice, "delta", None), "content", None), getattr(choice, "finish_reason", None)
+    return text if isinstance(text, str) else None, reason if isinstance(reason, str) else None

@@ -23,6 +23,24 @@ EXAMPLES = [
 PLACEHOLDER = "Type a message"
 # gradio takes the composer's placeholder away when a message is sent, and never brings it back.
 RESTORE_PLACEHOLDER = f"() => ({{__type__: 'update', placeholder: '{PLACEHOLDER}'}})"
+# The composer's buttons are pictures without a name (gradio 6.31). They come and go within the composer, which no token changes.
+NAME_BUTTONS = """
+() => {
+  const composer = document.querySelector('#message');
+  if (!composer || composer.dataset.named) return;
+  composer.dataset.named = 'true';
+  const name = () => {
+    for (const [button, said] of [['.submit-button', 'Send'], ['.stop-button', 'Stop']])
+      for (const found of composer.querySelectorAll(button))
+        if (found.getAttribute('aria-label') !== said) found.setAttribute('aria-label', said);
+  };
+  name();
+  new MutationObserver(name).observe(composer, {childList: true, subtree: true});
+}
+"""
+
+# Who stops an answer before its first token is not left with a note that something is awaited.
+STOPPED = "(note) => (note || '').startsWith('Waiting') ? 'Stopped before the first word.' : note"
 
 
 def build(answers: Answers) -> gr.Blocks:
@@ -45,6 +63,7 @@ def build(answers: Answers) -> gr.Blocks:
                 details = gr.HTML(about.details(answers.space, answers.model), padding=False, elem_id="details")
         _add_api(answers, chat, inputs)
         note_line.change(None, None, chat.textbox, js=RESTORE_PLACEHOLDER)
+        chat.textbox.stop(None, note_line, note_line, js=STOPPED, api_visibility="undocumented")
         for forgets in (chat.chatbot.clear, chat.chatbot.undo):
             forgets(lambda: "", None, note_line, queue=False, api_visibility="undocumented")
 
@@ -53,6 +72,7 @@ def build(answers: Answers) -> gr.Blocks:
             return about.header(answers.space, answers.model), missing, about.details(answers.space, answers.model)
 
         blocks.load(None, None, None, js=COPY_PLAIN)
+        blocks.load(None, None, None, js=NAME_BUTTONS)
         # Asked at each visit, because a model that could not be loaded may have been loaded since.
         quiet: dict[str, Any] = {
             "api_visibility": "undocumented",

@@ -68,8 +68,10 @@ def _number(name: str, value: object, least: float, most: float) -> float:
     return float(value)
 
 
-def checked_conversation(message: object, history: object, system_prompt: object) -> list[Message]:
-    """The conversation as the model's messages, the newest MESSAGES_KEPT of them, system prompt first if there is one.
+def checked_conversation(message: object, history: object, system_prompt: object) -> tuple[list[Message], int]:
+    """The conversation as the model's messages, system prompt first if there is one, and how many older ones were left out.
+
+    At most MESSAGES_KEPT stand before the new message.
 
     `history` is gradio's: entries with a role and content, a text or a list of {"type": "text", "text": ...}.
     Raises Refused for a message that is empty or too long.
@@ -84,11 +86,12 @@ def checked_conversation(message: object, history: object, system_prompt: object
     for entry in earlier:
         if entry["role"] == "user":
             _check_length("An earlier message of this conversation", entry["content"], MESSAGE_CHARACTERS)
-    recent = [entry for entry in earlier if entry["content"]][-MESSAGES_KEPT:]
+    answered = _without_unanswered([entry for entry in earlier if entry["content"]])
+    recent = answered[-MESSAGES_KEPT:]
     while recent and recent[0]["role"] == "assistant":  # a conversation begins with its user
         recent = recent[1:]
     system = [{"role": "system", "content": system_prompt.strip()}] if system_prompt.strip() else []
-    return [*system, *_without_unanswered(recent), {"role": "user", "content": message}]
+    return [*system, *recent, {"role": "user", "content": message}], len(answered) - len(recent)
 
 
 def _plain(entry: object) -> Message:

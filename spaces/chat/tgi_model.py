@@ -10,17 +10,59 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+from typing import Any
 
+import requests
+import text_generation.client
 from chat_model import ChatModel, ModelSettings, Prompt, Run, Unavailable
 from download import check_hashes, fetch
-from limits import Message, Refused, Sampling
-from requests import RequestException
+from limits import Message, Sampling
+from requests import RequestException, Timeout
+from server_answer import (
+    BROKEN_OFF,
+    BUSY,
+    NOT_REACHED,
+    SECONDS_TO_WAIT,
+    TOO_LATE,
+    check_end,
+    events,
+    refused,
+    take,
+    words,
+    words_in_stream,
+)
 from template import FILES, ChatTemplate
 from text_generation import Client
-from text_generation.errors import NotFoundError, OverloadedError, RateLimitExceededError, ValidationError
+from text_generation.errors import (
+    BadRequestError,
+    GenerationError,
+    IncompleteGenerationError,
+    NotFoundError,
+    OverloadedError,
+    RateLimitExceededError,
+    ShardNotReadyError,
+    ShardTimeoutError,
+    UnknownError,
+    ValidationError,
+)
 
 ANSWERS_AT_ONCE = 4
-SECONDS_TO_WAIT = 60
+NO_PROTOCOL = (
+    "The server that answers is not Text Generation Inference, or has no model. Its owner has to mend the address."
+)
+# What the client makes of an event that reports an error; they have no base of their own.
+TOLD_IN_STREAM = (
+    BadRequestError,
+    GenerationError,
+    IncompleteGenerationError,
+    NotFoundError,
+    OverloadedError,
+    RateLimitExceededError,
+    ShardNotReadyError,
+    ShardTimeoutError,
+    UnknownError,
+    ValidationError,
+)
 
 
 def load(settings: ModelSettings) -> TgiModel:
@@ -59,6 +101,7 @@ class TgiModel(ChatModel):
 
     def generate(self, prompt: Prompt, sampling: Sampling, run: Run) -> None:
         drawn = sampling.temperature > 0
+        said = False
         try:
             stream = self._client.generate_stream(
                 self._template.text_for_a_server(prompt.messages),
@@ -67,20 +110,48 @@ class TgiModel(ChatModel):
                 temperature=sampling.temperature if drawn else None,
                 top_p=sampling.top_p if drawn and sampling.top_p < 1 else None,  # 1 is refused by the server
             )
-            for response in stream:
-                if run.stopped:
-                    break
-                run.count_token()
-                if not response.token.special:
-                    run.put(response.token.text)
-                if response.details is not None:
-                    run.cut = response.details.finish_reason == "length"
-            stream.close()  # lets go of the connection, at which the server stops working
-        except (RateLimitExceededError, OverloadedError) as error:
-            raise Refused("The server that answers is busy. Try again in a minute.") from error
-        except ValidationError as error:
-            raise Refused(f"The server does not take this conversation: {error}") from error
-        except NotFoundError as error:
-            raise Refused("The server that answers is not Text Generation Inference, or has no model.") from error
+            try:
+                for response in events(stream, NO_PROTOCOL):
+                    if run.stopped:
+                        return
+                    said = True
+                    if not take(run, sampling, None if response.token.special else response.token.text):
+                        return
+                    if response.details is not None:
+                        run.cut = response.details.finish_reason == "length"
+            finally:
+                stream.close()  # lets go of the connection, at which the server stops working
+        except Status as error:
+            raise refused(
+                words(error.status, error.body, "TGI_TOKEN", NO_PROTOCOL), f"status {error.status}"
+            ) from error
+        except Timeout as error:
+            raise refused(TOO_LATE, "no answer in time") from error
         except RequestException as error:
-            raise Refused("The server that answers cannot be reached. Try again in a minute.") from error
+            raise refused(BROKEN_OFF if said else NOT_REACHED, type(error).__name__) from error
+        except TOLD_IN_STREAM as error:
+            told = BUSY if isinstance(error, OverloadedError) else words_in_stream(str(error))
+            raise refused(told, f"an error in its answer ({type(error).__name__})") from error
+        check_end(run, NO_PROTOCOL, said=said)
+
+
+class Status(Exception):
+    """The server refused with this HTTP status."""
+
+    def __init__(self, status: int, body: str) -> None:
+        super().__init__(f"status {status}")
+        self.status, self.body = status, body
+
+
+class _Requests:
+    """Stands for `requests` in the client, which forgets the status of what it cannot parse (a page of a proxy, a plain 401)."""
+
+    @staticmethod
+    def post(*asked: Any, **settings: Any) -> requests.Response:
+        response = requests.post(*asked, **settings)
+        if response.status_code != 200:
+            raise Status(response.status_code, response.text)
+        return response
+
+
+text_generation.client.requests = _Requests

@@ -57,7 +57,7 @@ class LiveAnswers:
         """
         special = [token for side in self._sides for token in side.model.special_tokens()]
         # What is kept is what was answered: no token of a template in it begins a turn, neither here nor in what is trained on it.
-        messages = limits.checked_conversation(as_text(message, special), [], "")
+        messages, _ = limits.checked_conversation(as_text(message, special), [], "")
         self._buckets.take(labeller, address)
         place = self._gate.enter(address)
         try:

@@ -19,6 +19,7 @@ from release.exports.export import Exported, Identity, export
 from release.exports.parity import Bound, Loss, kl_divergence, refusal, with_rest
 from release.exports.quantisation import quantised, type_of
 from release.exports.record import ExportRecord
+from release.exports.tokenizer import read_vocabulary
 from release.hub_client import HubClient
 from training.checkpoint import Checkpoint
 from training.errors import UsageError
@@ -199,6 +200,33 @@ def test_a_tokenizer_whose_split_is_not_known_is_refused(tiny: Path, tmp_path: P
     file.write_text(json.dumps(described))
     with pytest.raises(UsageError, match="would read texts in another way"):
         export(run, ["F16"], tmp_path / "out", Identity("tiny"))
+
+
+@pytest.mark.parametrize("flag", ["lstrip", "rstrip", "single_word"])
+@pytest.mark.parametrize("special", [True, False])
+def test_an_added_token_that_takes_spaces_or_stands_alone_is_refused(
+    tiny: Path, tmp_path: Path, flag: str, special: bool
+) -> None:
+    from transformers import AddedToken
+
+    checkpoint = Path(shutil.copytree(tiny / "checkpoint", tmp_path / "checkpoint"))
+    tokenizer = load_tokenizer(Checkpoint.open(checkpoint))
+    tokenizer.add_tokens([AddedToken("FOO", special=special, **{flag: True})], special_tokens=special)
+    tokenizer.save_pretrained(checkpoint)
+    with pytest.raises(UsageError, match=f"'FOO' with {flag}"):
+        read_vocabulary(Checkpoint.open(checkpoint), len(tokenizer))
+
+
+def test_a_tokenizer_that_its_class_builds_in_another_way_than_its_file_says_is_refused(
+    tiny: Path, tmp_path: Path
+) -> None:
+    checkpoint = Path(shutil.copytree(tiny / "checkpoint", tmp_path / "checkpoint"))
+    config = json.loads((checkpoint / "config.json").read_text())
+    (checkpoint / "config.json").write_text(json.dumps(config | {"model_type": "qwen2"}))
+    settings = json.loads((checkpoint / "tokenizer_config.json").read_text())
+    (checkpoint / "tokenizer_config.json").write_text(json.dumps(settings | {"tokenizer_class": "Qwen2Tokenizer"}))
+    with pytest.raises(UsageError, match="gpt-2 by the file, qwen2 by Qwen2Tokenizer"):
+        read_vocabulary(Checkpoint.open(checkpoint), config["vocab_size"])
 
 
 def test_a_tokenizer_with_more_words_than_the_model_has_rows_is_refused(tiny: Path, tmp_path: Path) -> None:

@@ -205,6 +205,14 @@ def test_the_front_matter_pins_sdk_and_python_and_names_the_model() -> None:
     assert "license" not in yaml.safe_load(_build(license=None)["README.md"].decode().split("---\n")[1])
 
 
+@pytest.mark.parametrize("hardware", ["cpu-basic", "zero-a10g", None])
+def test_the_space_asks_for_the_hardware_that_its_memory_was_held_against(hardware: str | None) -> None:
+    flavour = _flavour("zerogpu").model_copy(update={"hardware": hardware})
+    readme = _build(flavour=flavour, files=FILES)["README.md"].decode()
+    assert yaml.safe_load(readme.split("---\n")[1]).get("suggested_hardware") == hardware
+    assert ("choose `zero-a10g` in its settings" in readme) == (hardware == "zero-a10g")
+
+
 @pytest.mark.parametrize(
     ("key", "line"),
     [
@@ -212,12 +220,13 @@ def test_the_front_matter_pins_sdk_and_python_and_names_the_model() -> None:
         ("sdk_version", "sdk_version: 6.3"),
         ("python_version", "python_version: 3.1"),
         ("colorFrom", "colorFrom: teal"),
+        ("suggested_hardware", "suggested_hardware: cray-1"),
         ("models", "models: [/tmp/checkpoint]"),
         ("short_description", f"short_description: {'x' * 61}"),
     ],
 )
 def test_front_matter_that_the_hub_would_not_build_is_refused_by_its_key(key: str, line: str) -> None:
-    lines = _build()["README.md"].decode().splitlines()
+    lines = _build(flavour=_flavour("cpu"), files=FILES)["README.md"].decode().splitlines()
     at = next(at for at, text in enumerate(lines) if text.startswith(f"{key}:"))
     until = at + 2 if key == "models" else at + 1
     with pytest.raises(UsageError, match=f"the Space's {key} is not valid"):

@@ -144,7 +144,23 @@ def test_a_model_that_does_not_fit_is_refused_with_the_numbers(run: Path, endpoi
     publish_gguf(run, {"Q4_0": 40_000_000_000}, endpoint)
     with pytest.raises(UsageError, match="40 GB of weights") as refusal:
         choose_flavour("cpu", run, Asked(hardware="cpu-upgrade"))
-    assert "l40sx1" in str(refusal.value.next_step) or "a100-large" in str(refusal.value.next_step)
+    assert refusal.value.next_step == "use --space endpoint with a server that holds the model"
+    publish_gguf(run, {"Q4_0": 20_000_000_000}, endpoint)
+    with pytest.raises(UsageError, match="20 GB of weights") as refusal:
+        choose_flavour("cpu", run, Asked())
+    assert "give --space-hardware cpu-upgrade" in str(refusal.value.next_step)
+
+
+@pytest.mark.parametrize(
+    ("name", "hardware", "expected"),
+    [("cpu", "a10g-small", "cpu-basic or cpu-upgrade"), ("zerogpu", "cpu-basic", "zero-a10g")],
+)
+def test_hardware_on_which_a_flavour_does_not_run_is_refused(
+    run: Path, name: str, hardware: str, expected: str
+) -> None:
+    with pytest.raises(UsageError, match=f"the flavour {name} does not run on this hardware") as refusal:
+        choose_flavour(name, run, Asked(hardware=hardware))
+    assert (refusal.value.expected, refusal.value.found) == (expected, hardware)
 
 
 def test_memory_is_weights_and_a_key_and_a_value_of_every_layer_and_token() -> None:

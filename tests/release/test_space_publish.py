@@ -18,7 +18,7 @@ def test_a_flavour_is_published_with_its_release_and_a_second_time_does_nothing(
     run: Path, hub: HubClient, repo_id: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["publish", "--run", str(run), "--repo", repo_id, "--space", "endpoint"]
-    words += ["--space-url", "https://host.example/v1", "--json"]
+    words += ["--space-url", "https://host.example/v1", "--space-hardware", "cpu-upgrade", "--json"]
     assert main(words) == 0
     tree = hub.tree(f"{repo_id}-chat", "main", "space")
     assert "endpoint_model.py" in tree
@@ -32,7 +32,9 @@ def test_a_flavour_is_published_with_its_release_and_a_second_time_does_nothing(
     assert flavour is not None
     assert flavour.backend == "endpoint"
     reason = "its server https://host.example/v1 cannot be reached from here (ConnectError)"
-    assert f"not booted: {reason}" in json.loads(capsys.readouterr().out)["summary"]
+    summary = json.loads(capsys.readouterr().out)["summary"]
+    assert f"not booted: {reason}" in summary
+    assert f"choose cpu-upgrade in {hub.endpoint}/spaces/{repo_id}-chat/settings" in summary
     space_receipt = Receipt.read(run / "receipt.json").space
     assert space_receipt is not None
     assert space_receipt.boot == SpaceBoot(not_booted=reason)

@@ -62,12 +62,13 @@ def test_history_is_taken_in_gradios_shape_and_other_roles_are_refused(chat: Any
         {"role": "user", "content": [{"type": "text", "text": "one"}]},
         {"role": "assistant", "content": "two"},
     ]
-    assert limits.checked_conversation("three", history, "Be brief.") == [
+    messages = [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "one"},
         {"role": "assistant", "content": "two"},
         {"role": "user", "content": "three"},
     ]
+    assert limits.checked_conversation("three", history, "Be brief.") == (messages, 0)
     with pytest.raises(limits.Refused, match="roles"):
         limits.checked_conversation("hi", [{"role": "system", "content": "obey"}], "")
     with pytest.raises(limits.Refused, match="earlier message"):
@@ -77,14 +78,22 @@ def test_history_is_taken_in_gradios_shape_and_other_roles_are_refused(chat: Any
 def test_a_message_that_was_stopped_before_its_answer_is_left_out(chat: Any) -> None:
     history = [{"role": "user", "content": "lost"}, {"role": "user", "content": "kept"}]
     history.append({"role": "assistant", "content": "answer"})
-    contents = [entry["content"] for entry in chat("limits").checked_conversation("now", history, "")]
+    messages, _ = chat("limits").checked_conversation("now", history, "")
+    contents = [entry["content"] for entry in messages]
     assert contents == ["kept", "answer", "now"]
 
 
-def test_a_long_conversation_keeps_its_newest_messages_and_begins_with_a_user(chat: Any) -> None:
+def test_a_long_conversation_keeps_its_newest_messages_begins_with_a_user_and_says_how_many_were_left_out(
+    chat: Any,
+) -> None:
     limits = chat("limits")
     history = [{"role": ("user", "assistant")[at % 2], "content": str(at)} for at in range(20_000)]
-    kept = limits.checked_conversation("now", history, "")
+    kept, older = limits.checked_conversation("now", history, "")
+    assert older == 20_000 - limits.MESSAGES_KEPT
+    progress = chat("chat_model").Progress("Yes.", 2, 0.1, 20.0, "end")
+    assert "the oldest 19940 messages were left out" in chat("answers").note(progress, older, 0, 4_096)
+    assert "the oldest 19942 messages no longer fit" in chat("answers").note(progress, older, 2, 4_096)
+    assert "left out" not in chat("answers").note(progress, 0, 0, 4_096)
     assert kept[0]["role"] == "user"
     assert len(kept) == limits.MESSAGES_KEPT + 1
     assert kept[-2]["content"] == "19999"

@@ -56,6 +56,14 @@ def test_the_page_says_which_bytes_answer(page: Any) -> None:
     assert "python -m release verify org/scripted@v1.0" in page.locator("#details").inner_text()
 
 
+def test_what_sends_and_what_stops_have_names_for_a_screen_reader_at_every_turn(page: Any) -> None:
+    for _ in range(2):
+        page.get_by_role("button", name="Send", exact=True).wait_for()
+        say(page, "forever")
+        page.get_by_role("button", name="Stop", exact=True).wait_for()
+        page.get_by_role("button", name="Stop", exact=True).click()
+
+
 def test_stop_ends_an_endless_answer_and_the_processor_goes_quiet(page: Any, running_space: Any) -> None:
     from playwright.sync_api import TimeoutError as TooLate
 

@@ -24,6 +24,8 @@ Script = list[str] | Callable[[dict[str, Any]], Iterable[str]]
 class TgiStub:
     url: str
     status: int = 200
+    refusal: bytes = b'{"error": "Model is overloaded", "error_type": "overloaded"}'  # with another status than 200
+    body: bytes | None = None  # what is said instead of events
     requests: list[dict[str, Any]] = field(default_factory=list)
     written: int = 0
 
@@ -32,25 +34,24 @@ class TgiStub:
 def tgi_stub(script: Script, *, status: int = 200, pause: float = 0.0, body: bytes | None = None) -> Iterator[TgiStub]:
     """Serve on a free port of the loopback interface until the block ends. `body` is said instead of events, before the pause."""
 
-    answer, left = body, threading.Event()
+    left = threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             stub.requests.append({"path": self.path, "headers": dict(self.headers), "body": asked})
             if stub.status != 200:
-                refusal = json.dumps({"error": "Model is overloaded", "error_type": "overloaded"}).encode()
                 self.send_response(stub.status)
                 self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(refusal)))
+                self.send_header("Content-Length", str(len(stub.refusal)))
                 self.end_headers()
-                self.wfile.write(refusal)
+                self.wfile.write(stub.refusal)
                 return
             self.send_response(200)
             self.send_header("Content-Type", "text/event-stream")
             self.end_headers()
-            if answer is not None:
-                self.wfile.write(answer)
+            if stub.body is not None:
+                self.wfile.write(stub.body)
                 self.wfile.flush()
                 left.wait(pause)
                 return
@@ -70,7 +71,7 @@ def tgi_stub(script: Script, *, status: int = 200, pause: float = 0.0, body: byt
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    stub = TgiStub(f"http://127.0.0.1:{server.server_address[1]}", status)
+    stub = TgiStub(f"http://127.0.0.1:{server.server_address[1]}", status, body=body)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
