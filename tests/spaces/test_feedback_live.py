@@ -97,7 +97,7 @@ class StandIn:
         self.began, self.go, self.computed = asyncio.Event(), asyncio.Event(), 0
         self.visitors.address = lambda _: "here"
 
-    async def pair(self, labeller: str, address: str, message: str) -> dict[str, Any]:
+    async def pair(self, _labeller: str, _address: str, message: str) -> dict[str, Any]:
         self.began.set()
         await self.go.wait()
         self.computed += 1
