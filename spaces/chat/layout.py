@@ -23,15 +23,16 @@ EXAMPLES = [
 PLACEHOLDER = "Type a message"
 # gradio takes the composer's placeholder away when a message is sent, and never brings it back.
 RESTORE_PLACEHOLDER = f"() => ({{__type__: 'update', placeholder: '{PLACEHOLDER}'}})"
-# The composer's buttons are pictures without a name (gradio 6.31). They come and go within the composer, which no token changes.
+# The composer's buttons are pictures without a name (gradio 6.31), and stand within the label that names the text box: so all
+# three are named. They come and go within the composer, which no token changes.
 NAME_BUTTONS = """
 () => {
   const composer = document.querySelector('#message');
   if (!composer || composer.dataset.named) return;
   composer.dataset.named = 'true';
   const name = () => {
-    for (const [button, said] of [['.submit-button', 'Send'], ['.stop-button', 'Stop']])
-      for (const found of composer.querySelectorAll(button))
+    for (const [part, said] of [['.submit-button', 'Send'], ['.stop-button', 'Stop'], ['textarea', 'Message']])
+      for (const found of composer.querySelectorAll(part))
         if (found.getAttribute('aria-label') !== said) found.setAttribute('aria-label', said);
   };
   name();

@@ -160,6 +160,13 @@ def test_who_waits_is_told_so_in_place_of_what_was_said_before(flavour: Flavour,
     page.locator("#note").get_by_text("Waiting for the first word.").wait_for()
     page.locator(STOP_BUTTON).click()
     page.locator("#note").get_by_text("Stopped before the first word.").wait_for()
+    assert page.locator("#note").inner_text() == "Stopped before the first word."
+    say(page, "Hello")
+    wait_for_answer(page)
+    boxes = page.locator("#conversation .message-buttons")
+    assert all(
+        boxes.nth(at).locator("button:visible").count() for at in range(boxes.count()) if boxes.nth(at).is_visible()
+    )
 
 
 def begin(page: Any) -> None:

@@ -59,6 +59,7 @@ def test_the_page_says_which_bytes_answer(page: Any) -> None:
 def test_what_sends_and_what_stops_have_names_for_a_screen_reader_at_every_turn(page: Any) -> None:
     for _ in range(2):
         page.get_by_role("button", name="Send", exact=True).wait_for()
+        page.get_by_role("textbox", name="Message", exact=True).wait_for()
         say(page, "forever")
         page.get_by_role("button", name="Stop", exact=True).wait_for()
         page.get_by_role("button", name="Stop", exact=True).click()
