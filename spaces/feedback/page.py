@@ -165,7 +165,7 @@ def _asker(labelling: Labelling, live: LiveAnswers | None) -> Any:
 
 
 def _leaver(live: LiveAnswers) -> Any:
-    def leave(request: gr.Request) -> None:
+    async def leave(request: gr.Request) -> None:  # on the event loop, to which the sessions belong
         live.sessions.leave(request.session_hash or "")
 
     return leave
