@@ -27,6 +27,12 @@ def pairs(tmp_path: Path) -> Path:
     return file
 
 
+@pytest.fixture(autouse=True)
+def kept_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Salts are kept in a folder of the test, not in that of pages which are run from this clone."""
+    monkeypatch.setattr("release.feedback_salt.KEPT", tmp_path / "kept")
+
+
 def test_the_bundle_is_flat_pinned_and_needs_no_model(pairs: Path) -> None:
     files = build_feedback_bundle(pairs=pairs, votes_dataset="org/votes", title="Judge")
     assert {"app.py", "page.py", "labelling.py", "vote_log.py", "limits.py", "README.md", "space.json"} <= set(files)
@@ -143,7 +149,12 @@ def test_a_public_dataset_of_votes_is_refused_before_the_space_is_made(
 
 
 def test_a_space_gets_a_salt_once_and_none_that_would_make_others_of_its_labellers(
-    pairs: Path, hub: HubClient, repo_id: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    pairs: Path,
+    hub: HubClient,
+    repo_id: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.delenv("LABELLER_SALT", raising=False)
     votes = f"{repo_id}-votes"
@@ -151,8 +162,15 @@ def test_a_space_gets_a_salt_once_and_none_that_would_make_others_of_its_labelle
     assert main(command) == 0
     assert "LABELLER_SALT was drawn and set" in capsys.readouterr().out
     assert "LABELLER_SALT" in hub.api.get_space_secrets(repo_id)
+    kept = tmp_path / "kept" / "votes" / repo_id.replace("/", "--") / "salt"
+    drawn = kept.read_text()
+    assert kept.stat().st_mode & 0o077 == 0, "nobody else reads it"
     assert main(command) == 0
     assert "LABELLER_SALT is set, and stays" in capsys.readouterr().out
+    hub.api.delete_space_secret(repo_id, "LABELLER_SALT")
+    assert main(command) == 0
+    assert f"was set to the salt in {kept.parent}" in capsys.readouterr().out, "as a page that is run here has it"
+    assert kept.read_text() == drawn
 
     mark = hashlib.sha256(b"ours").hexdigest()
     for path, content in (("votes/a.jsonl", b"{}"), ("labeller_salt.sha256", mark.encode())):
