@@ -18,6 +18,7 @@ from model_cards.author import licence_of, read_author_card
 from release.carried import carry, read, why_left_out
 from release.gates.licences import MADE_FROM
 from training.command import log
+from training.counted import counted, shortened
 from training.errors import HubError, SlipwayError, UsageError
 from training.records import Record
 from training.run_record import RunRecord
@@ -233,7 +234,8 @@ def _carry(directory: Path, out: Path, record: RunRecord, leave_out: Sequence[st
         _carry_from_hub(base.hub_id, base.revision, out, leave_out)
     carried = read(out)
     if carried is not None:
-        log(f"carrying {len(carried.files)} file(s) beside the model: {', '.join(sorted(carried.files)[:6]) or 'none'}")
+        if carried.files:
+            log(f"carrying {counted(len(carried.files), 'file')} beside the model: {shortened(sorted(carried.files))}")
         if (told := carried.sentence()) is not None:
             log(told)
     return changed

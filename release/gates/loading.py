@@ -12,6 +12,7 @@ from release.gates.conversation import not_for_chat, without_template
 from release.model_class import is_causal
 from release.probe import Loaded, load_tokenizer
 from release.records import Verdict
+from training.counted import counted
 from training.errors import UsageError
 from training.reference import FILE, MOST, Reference, difference
 
@@ -32,14 +33,14 @@ def loads_clean(candidate: Candidate) -> Verdict:
         names = loaded.missing + loaded.mismatched
         return refused(
             gate,
-            f"{len(names)} parameter(s) are not in the files, so they would load at random: {', '.join(names[:5])}",
+            f"{counted(len(names), 'parameter')} not in the files, which would load at random: {', '.join(names[:5])}",
             remedy="save the whole model with save_pretrained; check config.json's architectures and sizes",
             **evidence,
         )
     if loaded.unexpected:
         return refused(
             gate,
-            f"{len(loaded.unexpected)} tensor(s) of the files belong to no parameter: {', '.join(loaded.unexpected[:5])}",
+            f"{counted(len(loaded.unexpected), 'tensor')} in the files that are no parameter: {', '.join(loaded.unexpected[:5])}",
             remedy="save the bare model (not a wrapper around it) with save_pretrained",
             **evidence,
         )

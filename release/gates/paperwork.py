@@ -74,7 +74,7 @@ def _of_authors(candidate: Candidate) -> list[dict[str, str]]:
     if ours and BEGIN not in text:
         return []
     lines = figures_of_authors(text, ours=ours)
-    what = f"{lines} line(s) with figures of its authors, not measured here"
+    what = f"{counted(lines, 'line')} with figures of its authors, not measured here"
     return [{"check": "author", "what": what, "where": "README.md"}] if lines else []
 
 

@@ -15,6 +15,7 @@ from model_cards.signer import told
 from release.gates.candidate import Candidate, passed, refused
 from release.gates.texts import VOCABULARIES, lines, quoted, vocabulary_lines
 from release.records import Verdict
+from training.counted import counted
 
 # What Yelp's detect-secrets, in the fork that is kept up, has no detector for.
 SECRETS = {
@@ -71,7 +72,7 @@ def no_secrets(candidate: Candidate) -> Verdict:
         first = found[0]
         return refused(
             gate,
-            f"{len(found)} secret(s) in the files; first: a {first['kind']} in {first['file']}, line {first['line']}",
+            f"{counted(len(found), 'secret')} in the files; first: a {first['kind']} in {first['file']}, line {first['line']}",
             remedy=f"{REMOVE}, revoke it where it was issued, then plan again",
             found=found[:50],
         )
@@ -99,7 +100,7 @@ def no_personal_data(candidate: Candidate) -> Verdict:
         first = found[0]
         return refused(
             gate,
-            f"{len(found)} piece(s) of personal data; first: a {first['kind']} in {first['file']}, line {first['line']}",
+            f"{counted(len(found), 'piece')} of personal data; first: a {first['kind']} in {first['file']}, line {first['line']}",
             remedy=f"{REMOVE}, then plan again; of an address that is meant to be public say so: "
             "--waive no_personal_data=REASON",
             found=found[:50],
@@ -126,7 +127,7 @@ def no_local_paths(candidate: Candidate) -> Verdict:
         first = found[0]
         return refused(
             gate,
-            f"{len(found)} line(s) name paths of a machine; first: {first['path']} in {first['file']}, line {first['line']}",
+            f"{counted(len(found), 'line')} with paths of a machine, as {first['path']} in {first['file']}, line {first['line']}",
             remedy="run the commands with relative paths, so that the records do too, then plan again; of a --checkpoint: take it "
             "out of its files, or --leave-out FILE; where it is meant to be read: --waive no_local_paths=REASON",
             found=found[:50],

@@ -10,6 +10,7 @@ from release.gates.candidate import Candidate, passed, refused, skipped
 from release.readable import runs_code
 from release.records import Verdict
 from training.checkpoint import WEIGHTS_INDEX, Checkpoint, read_safetensors_header, weight_files
+from training.counted import counted
 from training.errors import SlipwayError
 
 if TYPE_CHECKING:
@@ -66,7 +67,9 @@ def weights_safetensors_only(candidate: Candidate) -> Verdict:
                 **evidence,
             )
     return passed(
-        gate, f"{evidence['tensors']} tensors in {evidence['files']} safetensors file(s), no pickles", **evidence
+        gate,
+        f"{evidence['tensors']} tensors in {counted(evidence['files'], 'safetensors file')}, no pickles",
+        **evidence,
     )
 
 
@@ -126,7 +129,7 @@ def weights_finite(candidate: Candidate) -> Verdict:
         first, counts = next(iter(bad.items()))
         return refused(
             gate,
-            f"{len(bad)} tensor(s) hold NaN or infinity; first {first}: {counts['not_finite']} of {counts['of']} values",
+            f"{counted(len(bad), 'tensor')} with NaN or infinity; first {first}: {counts['not_finite']} of {counts['of']} values",
             remedy="the training diverged: lower the learning rate, or release an earlier checkpoint",
             tensors=bad,
             values=values,

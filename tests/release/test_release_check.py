@@ -29,7 +29,7 @@ def test_a_waiver_accepts_a_refusal_and_its_reason_stands_in_the_plan_and_on_the
     assert plan.refused == []
     verdict = next(verdict for verdict in plan.verdicts if verdict.gate == "no_personal_data")
     assert verdict.outcome == "waived"
-    assert "as she wishes (it said: 1 piece(s) of personal data" in verdict.explanation
+    assert "as she wishes (it said: 1 piece of personal data" in verdict.explanation
     assert plan.waivers == {"no_personal_data": reason}
     assert f"- `no_personal_data`: {reason}" in (run / "bundle" / "README.md").read_text()
     assert plan_for(run, Request("owner/name", waive={"no_personal_data": reason})) == plan

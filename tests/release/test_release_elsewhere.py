@@ -27,7 +27,7 @@ def test_a_bare_directory_is_released_and_taken_back(
     (source / "optimizer.pt").write_bytes(b"\x80\x04.")
     assert main([*words, "--license", "apache-2.0"]) == 0
     assert "left out: optimizer.pt (reading it can run code)" in capsys.readouterr().err
-    assert "1 line(s) with figures of its authors, not measured here" in (run / "plan.json").read_text()
+    assert "1 line with figures of its authors, not measured here" in (run / "plan.json").read_text()
     there = hub.tree(repo_id, "v1.0.0")
     assert there["LICENSE"].size == 11
     assert "optimizer.pt" not in there

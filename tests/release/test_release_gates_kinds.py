@@ -48,7 +48,7 @@ def test_figures_of_its_authors_are_noted_where_anybodys_checkpoint_is_asked_abo
     (base / "README.md").write_text(f"{CARD.format(task='text-generation')}| MMLU | 45.2 |\n|---|---|\n")
     external, default = said(base)["card_complete"], said(base, "default")["card_complete"]
     assert external.outcome == "passed"
-    assert "1 line(s) with figures of its authors, not measured here" in external.explanation
+    assert "1 line with figures of its authors, not measured here" in external.explanation
     assert default.outcome == "refused"
     assert "author" in {problem["check"] for problem in default.evidence["problems"]}
 
