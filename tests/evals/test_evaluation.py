@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -273,14 +274,11 @@ def test_an_interrupt_from_the_keyboard_ends_with_130_and_running_again_continue
         # A shell lets what it runs in the background ignore this signal, and pytest hands that on.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    assert process.stderr is not None
-    told = ""
-    for line in process.stderr:
-        told += line
-        if line.startswith("starter_truthfulness 1/"):
-            process.send_signal(signal.SIGINT)
-            break
-    told += process.communicate(timeout=60)[1]
+    kept = (out / ".evals").glob
+    while process.poll() is None and not any(file.stat().st_size for file in kept("starter_truthfulness-*.jsonl")):
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    told = process.communicate(timeout=60)[1]
     assert process.returncode == 130, told
     assert "run the same command again to continue" in told
     assert not (out / "scorecard.json").exists()
