@@ -30,6 +30,7 @@ SPACES = Path(__file__).resolve().parent.parent / "spaces"
 FROM_CHAT = ("limits.py", "display.py", "markdown.css", "vote_dataset.py", "vote_files.py", "vote_log.py")
 LIVE_FROM_CHAT = ("chat_model.py", "digest.py", "download.py", "sessions.py", "transformers_model.py", "visitors.py")
 LIVE = "live.py"
+TITLE = "Pairs of answers to judge"  # of each of its commits
 DIRECT_REQUIREMENTS = ("gradio", "huggingface_hub")
 SHORT_DESCRIPTION = "Compare two answers, train the next model"
 
@@ -187,7 +188,7 @@ def publish_feedback_space(repo_id: str, votes_dataset: str | None, files: dict[
                 next_step=f"hf repos settings {votes_dataset} --type dataset --private; or name another with --votes",
             )
     local = {path: LocalFile.of(content) for path, content in files.items()}
-    commit, _ = commit_space(hub, repo_id, local, sdk="gradio", title="Pairs of answers to judge", message="")
+    commit, _ = commit_space(hub, repo_id, local, sdk="gradio", title=TITLE, message="", ours=TITLE)
     return commit, hub.endpoint, ensure_salt(hub, repo_id, votes_dataset)
 
 

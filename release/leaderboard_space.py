@@ -29,6 +29,7 @@ from training.errors import UsageError
 from training.records import canonical_json, write_atomically
 
 SCORECARD = "scorecard.json"
+SCORES = "Scores of "  # how the title of each of its commits begins
 WITHHELD = (401, 403, 404)  # what a Hub answers for what is gated, private or gone
 EMPTY = """<!doctype html>
 <html lang="en">
@@ -205,7 +206,8 @@ def push(hub: HubClient, repo_id: str, files: dict[str, bytes], models: int, *, 
         repo_id,
         {name: LocalFile.of(content) for name, content in files.items()},
         sdk="static",
-        title=f"Scores of {_models(models)}",
+        title=f"{SCORES}{_models(models)}",
+        ours=SCORES,
         message=f"sources {hashlib.sha256(files['sources.json']).hexdigest()}",
     )
     hub.set_private(repo_id, private, "space")

@@ -304,3 +304,19 @@ def test_a_board_whose_last_model_became_private_shows_it_no_more(
     assert files - {".gitattributes"} == {"README.md", "index.html", "sources.json"}
     assert not any(name in (folder / file).read_text() for file in files)
     assert main(["leaderboard-space", "--repo", f"{board}-new", "--author", OWNER]) == 2, "no board is begun empty"
+
+
+def test_a_space_of_something_else_is_not_replaced(
+    hub: HubClient, repo_id: str, models: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["leaderboard-space", "--models", *models, "--repo", f"{repo_id}-mine"]
+    hub.api.create_repo(f"{repo_id}-mine", repo_type="space", space_sdk="static")
+    hub.api.upload_file(
+        repo_id=f"{repo_id}-mine", repo_type="space", path_in_repo="index.html", path_or_fileobj=b"my page"
+    )
+    assert main(words) == 2
+    assert "this Space holds something else" in capsys.readouterr().err
+    assert hub.text(f"{repo_id}-mine", "main", "index.html", "space") == "my page"
+    hub.api.create_repo(f"{repo_id}-empty", repo_type="space", space_sdk="static")
+    assert main([*words[:-1], f"{repo_id}-empty"]) == 0
+    assert main([*words[:-2], models[0], *words[-2:-1], f"{repo_id}-empty"]) == 0
