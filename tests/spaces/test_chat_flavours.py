@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 from accessibility import new_violations
-from conftest import ATTACK
+from attack import ATTACK
 from running_bundle import RunningBundle, running_bundle, write_bundle
 from talking_model import gguf_of, save_talking_model, tokenizer_hashes
 from tgi_stub import TgiStub, tgi_stub
