@@ -17,6 +17,7 @@ from release.bundle import PLAN
 from release.hub_client import HubClient, check_repo_id
 from release.journal import Journal
 from release.records import ReleasePlan
+from release.releases_there import plan_at
 from release.request import Request
 from training.command import Parser, Result, log, quiet_libraries
 from training.errors import UsageError, VerificationMismatch
@@ -127,12 +128,15 @@ def look(hub: HubClient, run: Path, request: Request) -> None:
     """Fetch it for a publication that is about to begin, and say what was found.
 
     A plan whose gate saw another release, or none, goes: it is made anew. Raises UsageError where that would lose a signature
-    that was made elsewhere. A publication that has begun is left alone.
+    that was made elsewhere. A publication that has begun is left alone, and so is a plan that another machine is publishing or has
+    published: held against itself it would be another one.
     """
     file = run / PLAN
     plan = ReleasePlan.read(file) if file.is_file() else None
     asked = plan is not None and (plan.endpoint, plan.repo_id, plan.tag) == (hub.endpoint, request.repo_id, request.tag)
     if plan is not None and asked and Journal(run / "journal.jsonl", plan.content_digest(), hub.endpoint).lines():
+        return
+    if plan is not None and asked and _stands(hub, plan):
         return
     before = read(run, request.repo_id)
     found = fetch(hub, request.repo_id, run)
@@ -150,3 +154,14 @@ def look(hub: HubClient, run: Path, request: Request) -> None:
         )
     log(f"the plan was not held against {found.tag or 'what is there now'}: planning anew")
     file.unlink()
+
+
+def _stands(hub: HubClient, plan: ReleasePlan) -> bool:
+    """Whether the Hub has this very plan, on main or under its tag."""
+    repository = hub.repository(plan.repo_id)
+    if repository is None:
+        return False
+    there = [
+        plan_at(hub, plan.repo_id, commit) for commit in {repository.main, repository.tags.get(plan.tag)} if commit
+    ]
+    return any(found is not None and found.content_digest() == plan.content_digest() for found in there)

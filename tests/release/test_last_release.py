@@ -105,3 +105,17 @@ def test_scores_of_the_last_release_that_came_back_changed_are_not_compared_with
     with pytest.raises(VerificationMismatch, match=r"scorecard\.json of the last release"):
         fetch(hub, repo_id, run)
     assert not (run / FOLDER).exists()
+
+
+@pytest.mark.usefixtures("load_here")
+def test_a_plan_that_another_machine_has_published_is_not_made_anew(
+    run: Path, tmp_path: Path, hub: HubClient, repo_id: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--repo", repo_id, "--tag", "v1.0.0"]
+    assert main(["plan", "--run", str(run), *words]) == 0
+    other = Path(shutil.copytree(run, tmp_path / "other"))
+    planned = (other / "plan.json").read_bytes()
+    assert main(["publish", "--run", str(run), *words]) == 0
+    assert main(["publish", "--run", str(other), *words]) == 0
+    assert (other / "plan.json").read_bytes() == planned
+    assert "planning anew" not in capsys.readouterr().err
