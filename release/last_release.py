@@ -136,10 +136,17 @@ def look(hub: HubClient, run: Path, request: Request) -> None:
     asked = plan is not None and (plan.endpoint, plan.repo_id, plan.tag) == (hub.endpoint, request.repo_id, request.tag)
     if plan is not None and asked and Journal(run / "journal.jsonl", plan.content_digest(), hub.endpoint).lines():
         return
-    if plan is not None and asked and _stands(hub, plan):
-        return
     before = read(run, request.repo_id)
-    found = fetch(hub, request.repo_id, run)
+    with tempfile.TemporaryDirectory(dir=run, prefix=".last-release-") as scratch:
+        kept = Path(scratch) / FOLDER
+        if (run / FOLDER).is_dir():
+            shutil.copytree(run / FOLDER, kept)
+        found = fetch(hub, request.repo_id, run)
+        if plan is not None and asked and _stands(hub, plan):  # asked last: it may have come while this looked
+            shutil.rmtree(run / FOLDER)
+            if kept.is_dir():
+                kept.rename(run / FOLDER)
+            return
     log(describe(found))
     seen = (before.tag, before.checkpoint_digest) if before is not None else (None, None)
     if plan is None or not asked or seen == (found.tag, found.checkpoint_digest):
