@@ -30,9 +30,8 @@ from limits import CONTEXT_TOKENS, Message, Refused, Sampling, Unavailable
 # Each update sends a page its change, which takes time from the model: so many a second, of all answers together.
 UPDATES_A_SECOND = 12.5
 SECONDS_TO_STOP = 5.0
-SECONDS_UNSAID = (
-    0.5  # after which somebody who waits for the first token is told that it is awaited: not before a quick one
-)
+# After these somebody who waits for the first token is told that it is awaited: not before a quick one.
+SECONDS_UNSAID = 0.5
 # A bundle holds the file of its own backend, and none of the others.
 BACKENDS = {
     "transformers": "transformers_model",
@@ -111,9 +110,8 @@ class ChatModel(ABC):
     device: str
     checked: str | None
     answers_at_once = 1
-    works_elsewhere = (
-        False  # at a server: what this page stops takes nothing from the next visitor, even where the server hangs
-    )
+    # At a server: what this page stops takes nothing from the next visitor, even where the server hangs.
+    works_elsewhere = False
 
     def __init__(self, context_tokens: int | None) -> None:
         self.context_tokens = min(CONTEXT_TOKENS, context_tokens) if context_tokens else CONTEXT_TOKENS

@@ -14,9 +14,8 @@ from chat_model import Run
 from limits import Refused, Sampling
 
 SECONDS_TO_WAIT = 60
-CHARACTERS_A_TOKEN = (
-    64  # of which no answer has more on average: a server that sends more does not keep to what it was asked
-)
+# No answer has more on average: a server that sends more does not keep to what it was asked.
+CHARACTERS_A_TOKEN = 64
 
 BROKEN_OFF = "The server broke off in the middle of its answer. Try again."
 NOT_REACHED = "The server that answers cannot be reached. Try again in a minute."
@@ -39,12 +38,8 @@ def events(stream: Iterable[T], no_protocol: str) -> Iterator[T]:
             event = next(coming)
         except StopIteration:
             return
-        except (
-            ValueError,
-            KeyError,
-            TypeError,
-            AttributeError,
-        ) as error:  # in the client, which takes any JSON for an event
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            # In the client, which takes any JSON for an event.
             raise refused(no_protocol, f"an event that cannot be read ({type(error).__name__})") from error
         yield event
 
