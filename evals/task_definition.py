@@ -171,7 +171,10 @@ def installed_aggregation(name: str, metric: str) -> tuple[str, Callable[[list[A
     definition lists no such metric (a suite's scoring has metrics of its own). The name may come from a stranger's record.
     """
     found = _installed_metrics(name).get(metric.partition(",")[0]) if re.fullmatch(TASK_NAME, name) else None
-    return found[:2] if found is not None and found[1] is not None else None  # type: ignore[return-value]
+    if found is None:
+        return None
+    aggregation, function, _ = found
+    return None if function is None else (aggregation, function)
 
 
 def installed_direction(name: str, metric: str) -> bool | None:

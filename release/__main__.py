@@ -29,7 +29,6 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from textwrap import shorten
 from typing import TYPE_CHECKING
 
 from release.demo import add_demo_command
@@ -54,9 +53,8 @@ from training.errors import EXIT_GATE, GateRefused, UsageError
 
 if TYPE_CHECKING:
     from release.hub_client import HubClient
-    from release.records import Receipt, ReleasePlan, Verdict
+    from release.records import ReleasePlan, Verdict
     from release.request import Request
-    from release.rollback import Done
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -212,6 +210,7 @@ def run_rollback(args: argparse.Namespace) -> Result:
 
     from release.exports.publish import exports_left
     from release.hub_client import HubClient
+    from release.publication_summary import rolled_back
     from release.rollback import roll_back, roll_back_run
 
     if args.repo and not args.to:
@@ -227,46 +226,13 @@ def run_rollback(args: argparse.Namespace) -> Result:
     how = {"to": args.to, "keep_private": args.keep_private}
     done = roll_back(hub, args.repo, **how) if args.repo else roll_back_run(hub, args.run_directory, **how)
     left = exports_left(hub, args.run_directory / "gguf") if args.run_directory else []
-    return {"summary": "\n".join([*_rolled_back(done), *left]), **asdict(done)}
-
-
-def _rolled_back(done: Done) -> list[str]:
-    """What was done, for people: main first, then what readers see of it, then each Space."""
-    if done.action == "made private":
-        lines = [f"{done.repo_id} had no earlier release: it is private now, and nothing was erased"]
-    elif done.files_of is None:
-        seen = "private" if done.private else "public"
-        return [f"nothing of this run was released on {done.repo_id}: main is as it was, and {seen}"]
-    else:
-        held = done.tag or f"commit {done.files_of}, which was there before"
-        lines = [f"main of {done.repo_id} holds the files of {held} (commit {done.commit})"]
-        if done.hidden:
-            settings = f"hf repos settings {done.repo_id} --public"
-            lines.append(
-                f"  it stays private, for {', '.join(done.hidden)} was released so; {settings} shows all of it"
-            )
-        elif done.private and done.tag is None:
-            lines.append("  it is private, as it was before")
-        elif done.private:
-            show = f"python -m release rollback --repo {done.repo_id} --to {done.tag}"
-            lines.append(f"  it is private: readers find nothing; {show} shows what was released publicly")
-        else:
-            lines.append(
-                "  it is public" + ("" if done.tag else ", and what was rolled back can still be asked for by its tag")
-            )
-    for space in done.spaces:
-        if space.action == "left":
-            said = f"still serves {space.serves}: it never served {done.tag}, so make it private or publish to it again"
-        else:
-            held = "holds what it held before" if space.serves is None else f"serves {space.serves}"
-            said = held + (", and is private" if space.private else "")
-        lines.append(f"  the Space {space.space} {said}")
-    return lines
+    return {"summary": "\n".join([*rolled_back(done), *left]), **asdict(done)}
 
 
 def _publish(run: Path, args: argparse.Namespace) -> Result:
     from release.hub_client import HubClient
     from release.plan import read_plan
+    from release.publication_summary import released
     from release.publish import publish
     from release.signed_before import signed_before
 
@@ -275,36 +241,14 @@ def _publish(run: Path, args: argparse.Namespace) -> Result:
         log(f"warning: {told}")
     receipt, already = publish(run, hub, no_boot=args.no_boot, replace_files=args.replace_files)
     return {
-        "summary": _released(receipt, plan, already),
+        "summary": released(receipt, plan, already),
         "already_released": already,
         **receipt.model_dump(mode="json"),
     }
 
 
-def _released(receipt: Receipt, plan: ReleasePlan, already: bool) -> str:
-    from model_cards.signer import verify_options
-
-    lines = [
-        f"{receipt.repo_id} {receipt.tag} {'is already released' if already else 'is released'}",
-        f"  {receipt.endpoint}/{receipt.repo_id}/tree/{receipt.tag}",
-        f"  commit {receipt.commit}, checkpoint {receipt.checkpoint_digest}",
-    ]
-    if receipt.space:
-        lines.append(f"  Space  {receipt.endpoint}/spaces/{receipt.space.repo_id}")
-        boot = receipt.space.boot
-        if boot is not None and boot.not_booted is not None:
-            lines.append(f"         not booted: {boot.not_booted}")
-        elif boot is not None:
-            lines.append(f"         asked {boot.question!r} it answered {shorten(repr(boot.answer), 120)}")
-        hardware = plan.space_flavour.hardware if plan.space_flavour else None
-        if hardware not in (None, "cpu-basic"):  # what costs its owner something is its owner's to choose
-            settings = f"{receipt.endpoint}/spaces/{receipt.space.repo_id}/settings"
-            lines.append(f"         the Hub starts it on cpu-basic: choose {hardware} in {settings}")
-    options = verify_options(receipt.signer)
-    return "\n".join([*lines, f"  next: python -m release verify {receipt.repo_id}@{receipt.tag}{options}"])
-
-
 def _planned(plan: ReleasePlan, run: Path, request: Request) -> Result:
+    from release.publication_summary import space_options
     from release.readers import warning
 
     size = sum(entry.size for entry in plan.files)
@@ -315,25 +259,14 @@ def _planned(plan: ReleasePlan, run: Path, request: Request) -> Result:
     if (told := warning(plan, run / "bundle" / "README.md")) is not None:
         result["summary"] += f"\n  {told}"
     if not plan.refused:
-        space = _space_words(plan)
         private = (" --private" if plan.private else "") + (f" --gated {plan.gated}" if plan.gated else "")
         policy = "" if request.policy == "default" else f" --policy {shlex.quote(request.policy)}"
         waived = "".join(f" --waive {shlex.quote(f'{gate}={reason}')}" for gate, reason in plan.waivers.items())
-        command = f"publish --run {run} --repo {plan.repo_id} --tag {plan.tag}{policy}{private}{space}{waived}"
+        command = (
+            f"publish --run {run} --repo {plan.repo_id} --tag {plan.tag}{policy}{private}{space_options(plan)}{waived}"
+        )
         result["summary"] += f"\n  next: python -m release {command}"
     return {**result, "plan": plan.model_dump(mode="json")}
-
-
-def _space_words(plan: ReleasePlan) -> str:
-    """The options that ask for the plan's Space again."""
-    flavour = plan.space_flavour
-    if plan.space is None or flavour is None:
-        return f" --space {plan.space}" if plan.space else ""
-    words = f" --space {flavour.name} --space-id {plan.space}"
-    words += f" --space-url {flavour.url}" if flavour.url else ""
-    words += f" --space-hardware {flavour.hardware}" if flavour.hardware else ""
-    # "auto" is chosen only where no precision is asked for, and a server's is its own.
-    return words + (f" --space-precision {flavour.precision}" if flavour.memory and flavour.precision != "auto" else "")
 
 
 def _judged(verdicts: list[Verdict], subject: str, *, checked_only: bool = False) -> Result:

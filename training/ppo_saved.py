@@ -28,9 +28,8 @@ class Carried:
     measured: list[Measured] = field(default_factory=list)  # on held-out prompts on the way, where guards ask for it
     stopped: Stop | None = None
     within: int | None = None  # the last update whose policy was seen to be within the guards' limits; it is kept
-    named: set[int] = field(
-        default_factory=set
-    )  # updates whose policies the state on disk names, and a run may continue with
+    # Updates whose policies the state on disk names, with which a run may continue.
+    named: set[int] = field(default_factory=set)
 
     def wanted(self, max_kl: float | None) -> set[int]:
         """The updates of which one may be the policy to keep: the best so far, and the last within the limits."""

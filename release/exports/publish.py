@@ -16,6 +16,7 @@ from release.exports.card import render_card
 from release.exports.record import CARD, EXPORT, RECEIPT, ExportReceipt, ExportRecord
 from release.exports.record_check import check_figures
 from release.exports.scores import files_of
+from release.foreign_files import holds_nothing
 from release.gates.candidate import Candidate
 from release.gates.private import no_local_paths, no_secrets
 from release.hub_client import HubClient, HubRepository, check_repo_id
@@ -24,7 +25,7 @@ from release.policy import load_policy
 from release.staging import Staging, apart
 from training.checkpoint import Checkpoint, FileEntry
 from training.command import log
-from training.counted import counted
+from training.counted import counted, shortened
 from training.errors import GateRefused, HubError, UsageError, VerificationMismatch
 from training.records import sha256_of_file
 from training.run_record import now
@@ -48,6 +49,14 @@ def publish_export(
     repository = _open(hub, repo_id)
     head = repository.main
     there = hub.tree(repo_id, head)
+    if EXPORT not in there and not holds_nothing(hub, repo_id, head):
+        raise UsageError(
+            "this repository holds something else than an export, which would be replaced as a whole",
+            where=f"{hub.endpoint}/{repo_id}",
+            expected=f"a repository of its own: a new one, or one with {EXPORT}",
+            found=shortened(sorted(there)),
+            next_step=f"name another: --repo {repo_id}-GGUF",
+        )
     differs = difference(files, there) is not None
     if repository.private and EXPORT in there and (differs or (directory / RECEIPT).is_file()):
         private = True  # an earlier export, which its owner keeps so; a new one is private until it is checked

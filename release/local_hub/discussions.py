@@ -12,9 +12,10 @@ from collections.abc import Callable, Sequence
 from itertools import takewhile
 from typing import Any
 
+from release.local_hub.commits import Commit
 from release.local_hub.records import create_record, read_record, readable, write_record
 from release.local_hub.refusals import Conflict, Refusal
-from release.local_hub.repository import MAIN, Commit, Repository, now
+from release.local_hub.repository import MAIN, Repository, now
 from release.local_hub.storage import locked, make_folder
 from release.local_hub.tree import Change, Delete, Entry, Put, Tree, changed_paths
 

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from release.local_hub.commits import names
 from release.local_hub.records import problem
-from release.local_hub.repository import names
 from release.local_hub.routes_xet import Xorbs
 from release.local_hub.send_again import sending_commands
 from release.local_hub.storage import BLOCK, Blobs, pointer_of

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 from dulwich.objects import Commit, ObjectID, Tree
 
 if TYPE_CHECKING:
-    from release.local_hub.repository import Commit as HubCommit
+    from release.local_hub.commits import Commit as HubCommit
     from release.local_hub.repository import Repository
 
 FILE, FOLDER = stat.S_IFREG | 0o644, stat.S_IFDIR

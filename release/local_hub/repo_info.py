@@ -8,9 +8,10 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
+from release.local_hub.commits import Commit
 from release.local_hub.front_matter import parse_front_matter, split_card
 from release.local_hub.plain_json import parsed_file
-from release.local_hub.repository import Commit, Repository
+from release.local_hub.repository import Repository
 from release.local_hub.safetensors_header import header_counts
 from release.local_hub.space_status import RUNNING, STOPPED, SpaceStatus, read_status
 from release.local_hub.storage import Blobs, pointer_of

@@ -12,50 +12,28 @@ repository.resolve("main").tree["README.md"]
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from release.local_hub.bounded_cache import BoundedCache
+from release.local_hub.commits import HEADS, Commit, Head, checksum, head_of, read_commit
 from release.local_hub.git_objects import git_commit, git_id, trees
 from release.local_hub.records import read_record, write_record
 from release.local_hub.refusals import Conflict, Damaged, Refusal, RevisionNotFound, StaleParent
 from release.local_hub.storage import Blobs, create_json, locked, make_folder, read_json
-from release.local_hub.tree import Change, Entry, Put, Tree, apply, refuse_lookalikes
+from release.local_hub.tree import Change, Put, Tree, apply, refuse_lookalikes
 
 log = logging.getLogger("slipway.hub")
 MAIN = "refs/heads/main"
 _FULL_OID = re.compile(r"[0-9a-f]{40}")
 _SHORT_OID = re.compile(r"[0-9a-f]{7,39}")
 _BAD_REF = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|^[/.-]|[/.]$|/\.|\.lock$|\.lock/")
-
-
-@dataclass(frozen=True)
-class Head:
-    """What a commit says of itself: who made it, when (ISO 8601, UTC) and from which parent. Its files are the commit's."""
-
-    oid: str
-    parent: str | None
-    author: str
-    date: str
-    title: str
-    message: str
-
-
-@dataclass(frozen=True)
-class Commit(Head):
-    """A snapshot of the files."""
-
-    tree: Tree
-    git: bool  # whether `oid` is git's id of it, as it is made of these fields (git_objects.py)
 
 
 def now() -> str:
@@ -133,7 +111,7 @@ class Repository:
 
     def commit_of(self, oid: str) -> Commit:
         try:
-            return _read_commit(self._commit_file(oid))
+            return read_commit(self._commit_file(oid))
         except FileNotFoundError as error:
             raise RevisionNotFound(oid) from error  # the repository was deleted meanwhile
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -151,7 +129,7 @@ class Repository:
         """As `history`, without the files: of a thousand commits those are a thousand lists."""
         current: str | None = oid
         while current is not None:
-            head = _HEADS.get(self._commit_file(current), partial(self._head, current))
+            head = HEADS.get(self._commit_file(current), partial(self._head, current))
             yield head
             current = head.parent
 
@@ -299,7 +277,7 @@ class Repository:
         body["check"] = checksum(body, oid)
         path = self._commit_file(oid)
         create_json(path, body)
-        return _read_commit(path)
+        return read_commit(path)
 
     def _write_refs(self, refs: dict[str, str], messages: dict[str, str] | None = None) -> None:
         old = read_record(self.folder / "refs.json", {}).get("messages", {})
@@ -336,36 +314,3 @@ def _refuse_ambiguous(name: str, refs: dict[str, str]) -> None:
     for kind, other in (("tag", f"refs/tags/{name}"), ("branch", f"refs/heads/{name}")):
         if other in refs:
             raise Refusal(422, f"There is a {kind} {name} already, and a revision must say which commit it means")
-
-
-def checksum(body: dict[str, Any], oid: str = "") -> str:
-    """A hash of a commit's id and of all that its file says."""
-    canonical = json.dumps(body, sort_keys=True, ensure_ascii=False).encode()
-    return hashlib.sha1(canonical + oid.encode(), usedforsecurity=False).hexdigest()
-
-
-def names(oid: str, body: dict[str, Any]) -> bool:
-    """Whether this is what the file of commit `oid` was written with. Before ids were git's, they were the checksum."""
-    said = {key: value for key, value in body.items() if key != "check"}
-    return body["check"] == checksum(said, oid) if "check" in body else oid == checksum(said)
-
-
-def head_of(commit: Commit) -> Head:
-    """The same without the files, which are let go."""
-    return Head(commit.oid, commit.parent, commit.author, commit.date, commit.title, commit.message)
-
-
-# Commits never change, so that reading one once is enough while there is room.
-_COMMITS = BoundedCache[Commit](limit=400_000, weigh=lambda commit: 100 + len(commit.tree))  # files: some 100 MB
-_HEADS = BoundedCache[Head](limit=64 << 20, weigh=lambda head: 1000 + len(head.title) + len(head.message))
-
-
-def _read_commit(path: Path) -> Commit:
-    return _COMMITS.get(path, lambda: _parsed_commit(path))
-
-
-def _parsed_commit(path: Path) -> Commit:
-    body = json.loads(path.read_bytes())
-    tree = {name: Entry(**entry) for name, entry in body.pop("tree").items()}
-    git = body.pop("check", None) is not None and not body.pop("foreign", False)
-    return Commit(oid=path.stem, tree=tree, git=git, **body)

@@ -14,10 +14,11 @@ from starlette.responses import JSONResponse, Response
 
 from release.local_hub.bodies import body_blocks
 from release.local_hub.card_check import check_card
+from release.local_hub.commits import Commit
 from release.local_hub.discussions import open_pull_request, opened_by
 from release.local_hub.fields import objects, parsed, text
 from release.local_hub.refusals import Moved, Refusal, RevisionNotFound
-from release.local_hub.repository import Commit, Repository
+from release.local_hub.repository import Repository
 from release.local_hub.starting_files import MATCHES_LIMIT, RULES_LIMIT, Ignored, is_large
 from release.local_hub.tree import Change, Delete, Put, checked_path, large, regular
 from release.local_hub.web import Call, json_route, stream_route

@@ -11,9 +11,10 @@ from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
+from release.local_hub.commits import Commit
 from release.local_hub.refusals import Refusal
 from release.local_hub.repo_info import card_data, list_item, parameter_counts, repo_info, texts
-from release.local_hub.repository import Commit, Repository, passed_over
+from release.local_hub.repository import Repository, passed_over
 from release.local_hub.store import KINDS
 from release.local_hub.web import Call, json_route
 

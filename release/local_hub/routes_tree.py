@@ -10,10 +10,11 @@ from urllib.parse import parse_qs
 from starlette.responses import JSONResponse, Response
 
 from release.local_hub.bounded_cache import BoundedCache
+from release.local_hub.commits import Commit, Head, head_of
 from release.local_hub.fields import text
 from release.local_hub.refusals import EntryNotFound, Refusal
 from release.local_hub.repo_info import pointer_size
-from release.local_hub.repository import Commit, Head, Repository, head_of
+from release.local_hub.repository import Repository
 from release.local_hub.tree import Entry, changed_paths, folders
 from release.local_hub.web import Call, json_route
 from release.local_hub.webhook_events import announce

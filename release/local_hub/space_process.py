@@ -24,8 +24,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from release.isolated_python import environment_folder, is_made, isolated_python
+from release.local_hub.commits import Commit
 from release.local_hub.repo_info import app_file, card_data
-from release.local_hub.repository import Commit, Repository
+from release.local_hub.repository import Repository
 from training.errors import UsageError
 
 APP_MAY_HAVE = re.compile(r"PATH|LANG|LC_\w+|TZ|TMPDIR|SSL_CERT_\w+|REQUESTS_CA_BUNDLE|(?i:https?_proxy|no_proxy)")

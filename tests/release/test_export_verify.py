@@ -203,6 +203,16 @@ def test_what_the_released_model_does_not_show_its_files_do_not_show(run: Path, 
     hub.api.delete_repo(BASE)
 
 
+def test_the_models_own_repository_is_not_replaced_by_its_files(run: Path, hub: HubClient) -> None:
+    hub.api.delete_repo(BASE, missing_ok=True)
+    release(hub, BASE, run / "checkpoint")
+    before = hub.tree(BASE, "main")
+    with pytest.raises(UsageError, match="holds something else than an export"):
+        publish_export(run / "gguf", Checkpoint.open(run / "checkpoint"), BASE, hub)
+    assert hub.tree(BASE, "main") == before
+    hub.api.delete_repo(BASE)
+
+
 def test_a_later_export_to_a_public_repository_is_staged_where_nobody_sees_it(
     published: str, run: Path, hub: HubClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

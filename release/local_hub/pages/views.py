@@ -7,6 +7,7 @@ import shlex
 from typing import Any
 
 from release.local_hub import discussions
+from release.local_hub.commits import Commit
 from release.local_hub.file_diffs import FileDiff, FileDiffs
 from release.local_hub.front_matter import split_card
 from release.local_hub.gate_form import fields_of
@@ -14,7 +15,7 @@ from release.local_hub.pages.markdown import render_card
 from release.local_hub.plain_json import parsed_file
 from release.local_hub.refusals import EntryNotFound, Refusal
 from release.local_hub.repo_info import app_file, card_data, card_text, list_item, lost_files, repo_info
-from release.local_hub.repository import Commit, Repository, passed_over
+from release.local_hub.repository import Repository, passed_over
 from release.local_hub.routes_collections import answer_of, readable, visible
 from release.local_hub.routes_resolve import IMAGES
 from release.local_hub.routes_tree import last_commits

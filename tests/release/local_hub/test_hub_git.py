@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
+from release.local_hub.commits import checksum
 from release.local_hub.fsck import check
-from release.local_hub.repository import checksum
 from release.local_hub.storage import write_json
 
 WEIGHTS = bytes(range(256)) * 20_000

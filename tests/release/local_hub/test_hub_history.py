@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from commit_operations import add
 
-from release.local_hub import repository as repository_module
+from release.local_hub import commits
 from release.local_hub.bounded_cache import BoundedCache
-from release.local_hub.repository import head_of
+from release.local_hub.commits import head_of
 from release.local_hub.routes_tree import last_commits
 
 REPO = "slipway/demo"
@@ -35,10 +35,10 @@ def test_what_is_kept_is_bounded_by_its_weight_and_what_was_asked_for_last_stays
 def test_a_list_of_commits_reads_each_commit_once_and_keeps_no_files(
     hub: Any, api: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(repository_module, "_COMMITS", BoundedCache(limit=0, weigh=lambda _: 1))
+    monkeypatch.setattr(commits, "_COMMITS", BoundedCache(limit=0, weigh=lambda _: 1))
     read: list[str] = []
-    parse = repository_module._parsed_commit
-    monkeypatch.setattr(repository_module, "_parsed_commit", lambda path: (read.append(path.stem), parse(path))[1])
+    parse = commits._parsed_commit
+    monkeypatch.setattr(commits, "_parsed_commit", lambda path: (read.append(path.stem), parse(path))[1])
     api.create_repo(REPO)
     for number in range(5):
         api.create_commit(REPO, [add("a.txt", str(number).encode())], commit_message=f"c{number}")
