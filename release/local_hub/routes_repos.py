@@ -119,11 +119,10 @@ def delete(call: Call) -> Response:
 
 def move(call: Call) -> Response:
     asked = call.json()
-    new_id = text(asked, "toRepo") or ""
+    new_id = call.store.spelt_id(text(asked, "toRepo") or "")
     repository = _by_its_own_name(call, text(asked, "type"), text(asked, "fromRepo") or "")
-    namespace, name = split_id(new_id)
+    namespace, _ = split_id(new_id)
     call.require_write(namespace, f"move a repository to the namespace {namespace}")
-    new_id = f"{call.store.accounts.spelling(namespace)}/{name}"
     told = announcement(call, repository, "move", "repo", moved_to=new_id)
     call.store.move_repository(repository, new_id)
     call.deliveries.send(told)
